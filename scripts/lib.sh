@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0
+# What every shell script of the project needs. Source it, do not run it.
+
+CCP_SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+CCP_TOP=$(dirname "$CCP_SCRIPTS")
+# Everything that is made, downloaded or built lives below this one directory.
+export CCP_CACHE=${CCP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ccp-rs}
+CCP_ROOT=$CCP_CACHE/root
+
+die() {
+	echo "${0##*/}: $*" >&2
+	exit 1
+}
+
+need_root_user() {
+	[ "$(id -u)" = 0 ] || die "this needs root (it mounts and chroots); run it with sudo"
+}
+
+# Print the comment block at the head of the running script and exit.
+usage() {
+	awk 'NR > 2 && /^#/ { sub(/^# ?/, ""); print; next } NR > 2 { exit }' "$0"
+	exit "${1:-0}"
+}
+
+# run_logged LOG COMMAND...: run quietly; on failure show the end of the log and say where it is.
+run_logged() {
+	local log=$1
+	shift
+	mkdir -p "$(dirname "$log")"
+	"$@" >"$log" 2>&1 || {
+		tail -n 20 "$log" >&2
+		die "'$1' failed; the whole log is $log"
+	}
+}
