@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Access to the table: storage is somebody else's, lookup and locking are here.
+
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+
+use crate::{Entry, Geometry, PageSize, State, PAGES_PER_2M};
+
+/// The storage of entries, shared between processors and firmware.
+pub trait Table {
+    /// Entry `index`. `lo` is read first: a reader that sees the new `lo` sees the new `hi`.
+    fn load(&self, index: u64) -> Entry;
+    /// Writes entry `index`, `hi` before `lo`, each as one 64-bit store: `lo` holds `assigned`,
+    /// so nobody sees a page as assigned before its permissions are there.
+    fn store(&self, index: u64, entry: Entry);
+    /// Takes the lock of 2 MiB region `region` if it is free.
+    fn try_lock(&self, region: u64) -> bool;
+    /// Gives it back. Only the holder calls this.
+    fn unlock(&self, region: u64);
+}
+
+/// A table with its geometry: what instructions and firmware work on.
+#[derive(Debug)]
+pub struct Rmp<T> {
+    geometry: Geometry,
+    table: T,
+}
+
+/// Holds the lock of one 2 MiB region.
+pub(crate) struct Locked<'a, T: Table> {
+    table: &'a T,
+    region: u64,
+}
+
+impl<T: Table> Drop for Locked<'_, T> {
+    fn drop(&mut self) {
+        self.table.unlock(self.region);
+    }
+}
+
+impl<T: Table> Rmp<T> {
+    /// `table` must hold `geometry.entries()` entries.
+    pub fn new(geometry: Geometry, table: T) -> Rmp<T> {
+        Rmp { geometry, table }
+    }
+
+    /// Where the table lies and what it covers.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The storage.
+    pub fn table(&self) -> &T {
+        &self.table
+    }
+
+    /// The entry of the page that holds `pa`; none for a page that the table does not cover.
+    pub fn entry(&self, pa: u64) -> Option<Entry> {
+        Some(self.table.load(self.geometry.index(pa)?))
+    }
+
+    /// The state of the page that holds `pa`; none (the ABI's "Default") if it is not covered.
+    pub fn state(&self, pa: u64) -> Option<State> {
+        self.entry(pa).map(State::of)
+    }
+
+    pub(crate) fn try_lock(&self, index: u64) -> Option<Locked<'_, T>> {
+        let region = index / PAGES_PER_2M;
+        // Not then_some(): its argument is made, and dropped, even if the lock is not ours.
+        self.table.try_lock(region).then(|| Locked { table: &self.table, region })
+    }
+
+    /// Waits for the lock. Holders keep it for a few hundred stores at most.
+    pub(crate) fn lock(&self, index: u64) -> Locked<'_, T> {
+        loop {
+            if let Some(locked) = self.try_lock(index) {
+                return locked;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Stores `entry` for a whole page. All 512 entries of a 2 MiB page are written, with
+    /// consecutive GPAs: Linux reads `assigned` from the entry of the 4 KiB page and only the
+    /// size from the head (`__snp_lookup_rmpentry`). That all of them carry the size bit is a
+    /// model choice.
+    pub(crate) fn store_page(&self, index: u64, size: PageSize, entry: Entry) {
+        match size {
+            PageSize::Size4K => self.table.store(index, entry),
+            PageSize::Size2M => {
+                for n in 0..PAGES_PER_2M {
+                    let part = if entry.asid() != 0 {
+                        entry.with_gpa(entry.gpa() + (n << 12))
+                    } else {
+                        entry
+                    };
+                    self.table.store(index + n, part);
+                }
+            }
+        }
+    }
+}
+
+/// A table in a slice of words, with lock bytes that are shared out over the regions.
+///
+/// This is the one implementation for memory that is mapped as a whole (and for tests).
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryTable<'a> {
+    /// Two words per entry: `lo`, `hi`. Starts after the book-keeping.
+    pub words: &'a [AtomicU64],
+    /// At least one byte; 0 is free.
+    pub locks: &'a [AtomicU8],
+}
+
+impl Table for MemoryTable<'_> {
+    fn load(&self, index: u64) -> Entry {
+        let at = index as usize * 2;
+        let lo = self.words[at].load(Ordering::Acquire);
+        Entry { lo, hi: self.words[at + 1].load(Ordering::Relaxed) }
+    }
+
+    fn store(&self, index: u64, entry: Entry) {
+        let at = index as usize * 2;
+        self.words[at + 1].store(entry.hi, Ordering::Relaxed);
+        self.words[at].store(entry.lo, Ordering::Release);
+    }
+
+    fn try_lock(&self, region: u64) -> bool {
+        let byte = &self.locks[region as usize % self.locks.len()];
+        byte.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn unlock(&self, region: u64) {
+        self.locks[region as usize % self.locks.len()].store(0, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A table of four 2 MiB regions whose own pages lie at the start of the fourth.
+    pub(crate) struct Fixture {
+        words: Vec<AtomicU64>,
+        locks: Vec<AtomicU8>,
+        geometry: Geometry,
+    }
+
+    impl Fixture {
+        pub(crate) fn new() -> Fixture {
+            let bytes = crate::BOOKKEEPING_BYTES + 4 * PAGES_PER_2M * crate::ENTRY_BYTES;
+            let geometry = Geometry::new(0x60_0000, 0x60_0000 + bytes - 1).unwrap();
+            let words = (0..geometry.entries() * 2).map(|_| AtomicU64::new(0)).collect();
+            Fixture { words, locks: (0..4).map(|_| AtomicU8::new(0)).collect(), geometry }
+        }
+
+        pub(crate) fn rmp(&self) -> Rmp<MemoryTable<'_>> {
+            let table = MemoryTable { words: &self.words, locks: &self.locks };
+            Rmp::new(self.geometry, table)
+        }
+
+        pub(crate) fn assert_unlocked(&self) {
+            assert!(self.locks.iter().all(|l| l.load(Ordering::Relaxed) == 0), "a lock is held");
+        }
+    }
+
+    #[test]
+    fn a_region_is_locked_once() {
+        let fixture = Fixture::new();
+        let rmp = fixture.rmp();
+        let first = rmp.try_lock(5).unwrap();
+        assert!(rmp.try_lock(511).is_none());
+        assert!(rmp.try_lock(512).is_some());
+        drop(first);
+        assert!(rmp.try_lock(511).is_some());
+        fixture.assert_unlocked();
+    }
+
+    #[test]
+    fn uncovered_pages_have_no_state() {
+        let fixture = Fixture::new();
+        let rmp = fixture.rmp();
+        assert_eq!(rmp.state(0x7f_ffff), Some(State::Hypervisor));
+        assert_eq!(rmp.state(0x80_0000), None);
+        assert_eq!(rmp.state(u64::MAX), None);
+    }
+}
