@@ -40,4 +40,12 @@ for config in config config.toml; do
 	[ ! -f "$user" ] || cp "$user" "$CARGO_HOME/$config"
 done
 unset RUSTUP_TOOLCHAIN RUSTUP_HOME RUSTFLAGS CARGO_BUILD_TARGET
-exec chroot "$CCP_ROOT" /bin/sh -c 'cd "$CCP_INSIDE_CWD" && unset CCP_INSIDE_CWD && exec "$@"' in-root "$@"
+
+# This shell is process 1 of its PID namespace, where signals without a handler are ignored: it stays
+# in between so that Ctrl-C and SIGTERM end the command.
+chroot "$CCP_ROOT" /bin/sh -c 'cd "$CCP_INSIDE_CWD" && unset CCP_INSIDE_CWD && exec "$@"' in-root "$@" <&0 &
+trap 'kill -TERM $! 2>/dev/null' INT TERM HUP
+wait $! && status=0 || status=$?
+# A signal interrupts the wait; the command may need a moment to clean up.
+[ "$status" -le 128 ] || { wait $! && status=0 || status=$?; }
+exit "$status"

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Root file systems for the machines: one or more cpio archives, put one behind the other.
+
+The base (busybox, QEMU and its libraries, OVMF, tools) is large and the same for every run, so it is
+made once and kept. The layer with the kernel modules and scripts is small and made for each run.
+"""
+
+import hashlib
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import paths
+
+# What a scenario may call inside the machine, and data files that those programs read.
+PROGRAMS = [
+    "/usr/bin/busybox",
+    "/usr/bin/kmod",
+    "/usr/bin/qemu-system-x86_64",
+    str(paths.SNPHOST),
+]
+DATA = [
+    "/usr/share/qemu/kvmvapic.bin",
+    "/usr/share/qemu/linuxboot_dma.bin",
+    "/usr/share/seabios/bios-256k.bin",
+]
+KMOD_LINKS = ["modprobe", "rmmod", "insmod", "lsmod", "depmod"]
+# Modules a scenario may load, besides what these depend on.
+MODULES = ["kvm-amd", "msr", "ccp-crypto", "amdtee"]
+
+
+def _libraries(program: str) -> set[str]:
+    ldd = subprocess.run(["ldd", program], capture_output=True, text=True)
+    return set(re.findall(r"(/\S+) \(0x", ldd.stdout))
+
+
+def _copy(source: Path, stage: Path, name: str) -> None:
+    target = stage / name.lstrip("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, target)
+
+
+def _pack(stage: Path, archive: Path) -> None:
+    """Pack `stage` into `archive`, which appears whole or not at all."""
+    names = subprocess.run(["find", ".", "-mindepth", "1", "-print0"], cwd=stage, check=True, stdout=subprocess.PIPE).stdout
+    names = b"\0".join(sorted(names.strip(b"\0").split(b"\0")))
+    partial = archive.with_suffix(".new")
+    with partial.open("wb") as out:
+        subprocess.run(
+            ["cpio", "--null", "--create", "--format=newc", "--owner=0:0", "--quiet", "--reproducible"],
+            cwd=stage, input=names, stdout=out, check=True,
+        )
+    partial.rename(archive)
+
+
+def base() -> Path:
+    """The archive with programs and libraries; made when one of them has changed."""
+    files = sorted(set(PROGRAMS) | set(DATA) | set().union(*map(_libraries, PROGRAMS)))
+    key = hashlib.sha256("".join(f"{f} {Path(f).stat().st_mtime_ns}\n" for f in files).encode()).hexdigest()[:16]
+    archive = paths.INITRAMFS / f"base-{key}.cpio"
+    if archive.exists():
+        return archive
+    paths.INITRAMFS.mkdir(parents=True, exist_ok=True)
+    for old in paths.INITRAMFS.glob("base-*"):
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    stage = paths.INITRAMFS / f"base-{key}.stage"
+    for directory in ("dev", "proc", "sys", "tmp", "run", "root", "etc", "usr/bin", "usr/lib", "usr/lib64"):
+        (stage / directory).mkdir(parents=True)
+    for link in ("bin", "lib", "lib64"):
+        (stage / link).symlink_to(f"usr/{link}")
+    (stage / "sbin").symlink_to("usr/bin")
+    (stage / "usr/sbin").symlink_to("bin")
+    for file in files:
+        # Libraries and programs are found by their usual names, wherever the cache is.
+        name = f"/usr/bin/{Path(file).name}" if file in PROGRAMS else re.sub(r"^/(lib|lib64|bin)/", r"/usr/\1/", file)
+        _copy(Path(file), stage, name)
+    for link in KMOD_LINKS:
+        (stage / "usr/bin" / link).symlink_to("kmod")
+    (stage / "usr/bin/sh").symlink_to("busybox")
+    _pack(stage, archive)
+    shutil.rmtree(stage)
+    return archive
+
+
+def _module_files() -> list[Path]:
+    """Files of MODULES and their dependencies, relative to the kernel's module directory."""
+    depends = {}
+    for line in (paths.KERNEL_MODULES / "modules.dep").read_text().splitlines():
+        file, _, needs = line.partition(":")
+        depends[re.sub(r"\.ko.*", "", Path(file).name)] = [file, *needs.split()]
+    return [Path(f) for f in sorted({f for name in MODULES for f in depends[name]})]
+
+
+def layer(stage: Path, driver: str, files: dict[str, Path]) -> Path:
+    """The archive of one run: modules of `driver` ("intree" or "ours"), scripts, and `files`
+    (name inside the machine -> file outside)."""
+    modules = stage / "usr/lib/modules" / paths.RELEASE
+    for file in _module_files():
+        (modules / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(paths.KERNEL_MODULES / file, modules / file)
+    for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
+        shutil.copy(paths.KERNEL_MODULES / name, modules / name)
+    if driver == "ours":
+        # Where an installation puts them as well: updates/ goes before kernel/.
+        (modules / "updates").mkdir()
+        for name in ("snp_host.ko", "ccp.ko"):
+            shutil.copy(paths.OUR_MODULES / name, modules / "updates" / name)
+    subprocess.run(["depmod", "--basedir", str(stage / "usr"), "--moduledir", "/lib/modules", paths.RELEASE], check=True)
+    shutil.copytree(paths.VM_SCRIPTS, stage / "vm")
+    (stage / "init").symlink_to("vm/init")
+    for name, file in files.items():
+        _copy(file, stage, name)
+    archive = stage.with_suffix(".cpio")
+    _pack(stage, archive)
+    shutil.rmtree(stage)
+    return archive
+
+
+def concatenate(archives: list[Path], target: Path) -> None:
+    with target.open("wb") as out:
+        for archive in archives:
+            with archive.open("rb") as part:
+                shutil.copyfileobj(part, out)

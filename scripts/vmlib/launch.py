@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The SNP guests of the first-launch scenario, and the digests that they must have.
+
+The expected digests come from sev-snp-measure and the files that QEMU is given, never from the
+model.
+"""
+
+import dataclasses
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import paths
+from .initramfs import _pack
+from .machine import Result, VmError
+
+APPEND = "console=ttyS0"  # as in selftests/vm/first-launch.sh
+
+
+@dataclasses.dataclass(frozen=True)
+class Guest:
+    name: str
+    vcpus: int
+    firmware: str
+    hashes: bool = False
+
+
+GUESTS = [
+    Guest("1-vcpu", 1, "OVMF.fd"),
+    Guest("4-vcpus", 4, "OVMF.fd"),
+    Guest("kernel-hashes", 1, "OVMF.amdsev.fd", hashes=True),
+]
+
+
+@dataclasses.dataclass
+class Launch:
+    name: str
+    model: str  # digest that the PSP model computed
+    expected: str  # digest that sev-snp-measure computes
+    entered: bool  # whether QEMU got as far as entering the guest
+
+    @property
+    def equal(self) -> bool:
+        return self.entered and bool(self.model) and self.model == self.expected
+
+    def __str__(self) -> str:
+        return f"launch {self.name}: model {self.model or 'none'} expected {self.expected} {'EQUAL' if self.equal else 'DIFFERENT'}"
+
+
+def guest_files(stage: Path) -> dict[str, Path]:
+    """What the guests are made of: name below /guest in the machine -> file here."""
+    initrd = stage / "guest-initrd"
+    if not initrd.exists():
+        root = stage / "guest-root"
+        root.mkdir(parents=True)
+        shutil.copy("/usr/bin/busybox", root / "init")
+        _pack(root, initrd)
+        shutil.rmtree(root)
+    return {"OVMF.fd": paths.OVMF, "OVMF.amdsev.fd": paths.OVMF_AMDSEV, "vmlinuz": paths.KERNEL, "initrd": initrd}
+
+
+def expected(guest: Guest, files: dict[str, Path]) -> str:
+    command = [
+        paths.SNP_MEASURE, "--mode", "snp", "--vcpus", guest.vcpus, "--vcpu-type", "EPYC-v4",
+        "--guest-features", "0x1", "--ovmf", files[guest.firmware], "--output-format", "hex",
+    ]  # fmt: skip
+    if guest.hashes:
+        command += ["--kernel", files["vmlinuz"], "--initrd", files["initrd"], "--append", APPEND]
+    measure = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if measure.returncode:
+        raise VmError(f"sev-snp-measure failed for {guest.name}: {measure.stderr.strip()}")
+    return measure.stdout.strip()
+
+
+def launches(result: Result, files: dict[str, Path]) -> list[Launch]:
+    """What became of each guest: the digest of the n-th SNP_LAUNCH_FINISH belongs to the n-th guest
+    that was entered."""
+    states = {words[1]: words[2] for line in result.lines if (words := line.split()) and words[0] == "@launched"}
+    digests = iter([c.get("digest", "") for c in result.commands() if c["cmd"] == "SNP_LAUNCH_FINISH" and c["status"] == 0])
+    out = []
+    for guest in GUESTS:
+        if guest.name not in states:
+            continue
+        entered = states[guest.name] == "internal-error"
+        out.append(Launch(guest.name, next(digests, "") if entered else "", expected(guest, files), entered))
+    return out

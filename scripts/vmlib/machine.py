@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One machine: the PSP model, QEMU with the CPU model, and the scenario that runs in it."""
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from . import initramfs, paths
+
+# RAM up to this size lies below 4 GiB in one piece on q35, so that offset and address are the same.
+MAX_MEMORY_MIB = 2048
+RMP_BASE = 0x38000000
+MIB = 1 << 20
+
+
+class VmError(Exception):
+    """The machine did not do what it was to do; says what happened, with the end of the console."""
+
+
+@dataclasses.dataclass
+class Config:
+    driver: str = "ours"  # or "intree"
+    cpus: int = 2
+    memory: int = 2048  # MiB
+    psp: list[str] = dataclasses.field(default_factory=list)  # more arguments of pspd
+    cpu: list[str] = dataclasses.field(default_factory=list)  # more arguments of the CPU model
+    append: str = ""  # more kernel parameters
+    files: dict[str, Path] = dataclasses.field(default_factory=dict)  # name inside -> file outside
+
+
+@dataclasses.dataclass
+class Result:
+    status: int
+    lines: list[str]
+    console: str
+    trace: list[dict]
+    rmp: dict  # what a scan of the whole RMP found after the end
+    seconds: float
+    run: Path
+
+    def commands(self) -> list[dict]:
+        return [entry for entry in self.trace if "cmd" in entry]
+
+
+def rmp_size(memory: int) -> int:
+    """Bytes for `memory` MiB of RAM: 16 per page and 16 KiB of bookkeeping, in whole MiB."""
+    return -(-(memory * MIB // 4096 * 16 + 16384) // MIB) * MIB
+
+
+def _new_run(name: str) -> Path:
+    paths.RUNS.mkdir(parents=True, exist_ok=True)
+    old = sorted(paths.RUNS.iterdir(), key=lambda p: p.stat().st_mtime)
+    for run in old[:-40]:
+        shutil.rmtree(run, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{time.strftime('%H%M%S')}-{name}-", dir=paths.RUNS))
+
+
+class Machine:
+    """Use as a context manager; leaves console.log, result.log, trace.jsonl, pspd.log and cpu.log
+    in its run directory."""
+
+    def __init__(self, config: Config, name: str = "vm"):
+        if config.memory > MAX_MEMORY_MIB:
+            raise VmError(f"at most {MAX_MEMORY_MIB} MiB of memory are supported, not {config.memory}")
+        for file in (paths.PSPD, paths.CPU_MODEL):
+            if not file.exists():
+                raise VmError(f"{file.name} is not built; run 'make platform'")
+        self.config = config
+        self.run_dir = _new_run(name)
+        # RAM, and the archives that are loaded into it, live on a tmpfs.
+        self.fast = Path(tempfile.mkdtemp(prefix="ccp-rs-", dir="/dev/shm"))
+        self.ram, self.link = self.fast / "ram", self.fast / "link"
+        self.trace_file = self.run_dir / "trace.jsonl"
+        self._psp = None
+        self._vm = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        for process in (self._vm, self._psp):
+            if process and process.poll() is None:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.fast, ignore_errors=True)
+
+    def _start_psp(self) -> None:
+        self.link.write_bytes(bytes(65536))
+        log = (self.run_dir / "pspd.log").open("w")
+        command = [paths.PSPD, "--socket", self.fast / "psp.sock", "--link", self.link, "--trace", self.trace_file, *self.config.psp]
+        self._psp = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=log, text=True)
+        line = self._psp.stdout.readline().strip()
+        if line != "ready":
+            raise VmError(f"the PSP model did not start: {(self.run_dir / 'pspd.log').read_text().strip() or line}")
+
+    def qemu_command(self, initrd: Path | None, serial: list[str]) -> list[str]:
+        c = self.config
+        size = rmp_size(c.memory)
+        device = {"driver": "vfio-user-pci", "socket": {"path": str(self.fast / "psp.sock"), "type": "unix"}, "bus": "rp", "rombar": 0}
+        plugin = [
+            f"file={paths.CPU_MODEL}", f"ram={self.ram}", f"low={c.memory * MIB}", f"link={self.link}",
+            f"rmp_base={RMP_BASE:#x}", f"rmp_end={RMP_BASE + size - 1:#x}", f"log={self.run_dir / 'cpu.log'}", *c.cpu,
+        ]
+        append = f"console=ttyS0 panic=-1 memmap={size // MIB}M${RMP_BASE:#x} {c.append}"
+        return [
+            "qemu-system-x86_64", "-accel", "tcg,thread=multi",
+            "-machine", "q35,memory-backend=ram", "-smp", str(c.cpus), "-m", f"{c.memory}M",
+            "-cpu", "EPYC-Milan,xlevel=0x80000022,hypervisor=off,phys-bits=49",
+            "-object", f"memory-backend-file,id=ram,size={c.memory}M,mem-path={self.ram},share=on",
+            "-device", "amd-iommu,xtsup=on,dma-remap=on",
+            "-device", "pxb-pcie,id=pxb,bus_nr=64,bus=pcie.0,bypass_iommu=on",
+            "-device", "pcie-root-port,id=rp,bus=pxb,chassis=1",
+            "-device", json.dumps(device), "-plugin", ",".join(plugin),
+            "-nodefaults", "-display", "none", "-no-reboot", "-monitor", "none", *serial,
+            "-kernel", str(paths.KERNEL), *(["-initrd", str(initrd)] if initrd else []), "-append", append.strip(),
+        ]
+
+    def _initrd(self, scenario: Path | None, arguments: list[str]) -> Path:
+        stage = self.fast / "layer"
+        files = dict(self.config.files)
+        if scenario:
+            files["vm/scenario"] = scenario
+        stage.mkdir()
+        (self.fast / "arguments").write_text(" ".join(arguments) + "\n")
+        files["vm/interactive" if scenario is None else "vm/arguments"] = self.fast / "arguments"
+        layer = initramfs.layer(stage, self.config.driver, files)
+        initrd = self.fast / "initrd"
+        initramfs.concatenate([initramfs.base(), layer], initrd)
+        return initrd
+
+    def shell(self) -> int:
+        """A root shell on the terminal, until the machine is rebooted."""
+        self._start_psp()
+        command = self.qemu_command(self._initrd(None, []), ["-serial", "mon:stdio"])
+        self._vm = subprocess.Popen(command)
+        return self._vm.wait()
+
+    def run(self, scenario: Path, arguments: list[str] = (), limit: float = 120, on_line: Callable[[str], None] | None = None) -> Result:
+        """Boot, run `scenario` (a shell script of selftests/vm) and wait for the end, at most `limit`
+        seconds. `on_line` gets each line of its output as it comes."""
+        console, result = self.run_dir / "console.log", self.run_dir / "result.log"
+        initrd = self._initrd(scenario, list(arguments))
+        self._start_psp()
+        command = self.qemu_command(initrd, ["-serial", f"file:{console}", "-serial", f"file:{result}"])
+        (self.run_dir / "command").write_text("\n".join(command) + "\n")
+        start = time.monotonic()
+        with (self.run_dir / "qemu.log").open("w") as log:
+            self._vm = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        shown = 0
+        while (code := self._vm.poll()) is None:
+            if time.monotonic() - start > limit:
+                raise self._failure(f"no end within {limit:.0f} s")
+            time.sleep(0.1)
+            shown = self._new_lines(result, shown, on_line)
+        seconds = time.monotonic() - start
+        self._new_lines(result, shown, on_line)
+        if code:
+            qemu = (self.run_dir / "qemu.log").read_text().strip().splitlines()
+            raise self._failure(f"QEMU ended with status {code}: {qemu[-1] if qemu else 'no message'}")
+        lines = result.read_text(errors="replace").splitlines() if result.exists() else []
+        if not lines or not (end := re.fullmatch(r"@exit (\d+)", lines[-1])):
+            panic = re.search(r"Kernel panic - .*", self._console())
+            raise self._failure(panic[0] if panic else "the machine went away before the scenario ended")
+        trace = [json.loads(line) for line in self.trace_file.read_text().splitlines()]
+        return Result(int(end[1]), lines[:-1], self._console(), trace, self._scan(), seconds, self.run_dir)
+
+    @staticmethod
+    def _new_lines(result: Path, shown: int, on_line: Callable[[str], None] | None) -> int:
+        """Report whole lines of `result` behind byte `shown`; returns the byte after them."""
+        if on_line is None or not result.exists():
+            return shown
+        with result.open("rb") as file:
+            file.seek(shown)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        for line in whole.decode(errors="replace").splitlines():
+            on_line(line)
+        return shown + len(whole + newline)
+
+    def _console(self) -> str:
+        console = self.run_dir / "console.log"
+        return console.read_text(errors="replace") if console.exists() else ""
+
+    def _scan(self) -> dict:
+        scan = subprocess.run([paths.PSPD, "scan", "--ram", self.ram, "--link", self.link], capture_output=True, text=True)
+        if scan.returncode:
+            raise self._failure(f"the RMP cannot be scanned: {scan.stderr.strip()}")
+        return json.loads(scan.stdout)
+
+    def _failure(self, reason: str) -> VmError:
+        tail = "\n".join("  | " + line for line in self._console().splitlines()[-25:])
+        result = self.run_dir / "result.log"
+        output = result.read_text(errors="replace").splitlines()[-10:] if result.exists() else []
+        scenario = "".join(f"\n  > {line}" for line in output)
+        return VmError(f"{reason}\nlogs: {self.run_dir}\nend of the console:\n{tail or '  (nothing)'}\nend of the scenario's output:{scenario or ' (nothing)'}")

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Where things are: the checkout, the cache directory, and what is in it."""
+
+import os
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("CCP_CACHE") or Path.home() / ".cache/ccp-rs")
+try:
+    RELEASE = (CACHE / "kernel-release").read_text().strip()
+except FileNotFoundError:
+    sys.exit(f"nothing has been set up in {CACHE} yet; run 'make setup' first")
+
+KERNEL_MODULES = Path("/usr/lib/modules") / RELEASE
+KERNEL = KERNEL_MODULES / "vmlinuz.unsigned"
+OUR_MODULES = CACHE / "modules"
+TARGET = CACHE / "target" / "release"
+PSPD = TARGET / "pspd"
+CPU_MODEL = TARGET / "libsnp_cpu.so"
+TOOLS = CACHE / "tools"
+SNPHOST = TOOLS / "bin" / "snphost"
+SNP_MEASURE = TOOLS / "measure" / "bin" / "sev-snp-measure"
+OVMF = Path("/usr/share/ovmf/OVMF.fd")
+OVMF_AMDSEV = TOOLS / "ovmf-amdsev/usr/share/ovmf/OVMF.amdsev.fd"
+RUNS = CACHE / "runs"
+INITRAMFS = CACHE / "initramfs"
+VM_SCRIPTS = TOP / "selftests" / "vm"

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0
+# For the scenario scripts that run inside a machine (busybox sh).
+
+# Lines that the host side reads are "@key value…"; all other output is for people.
+say() { echo "@$*"; }
+
+fail() {
+	echo "scenario: $*"
+	exit 1
+}
+
+# One line per loaded module of ours or of KVM: name, where the file is.
+modules() {
+	for module in snp_host ccp kvm_amd; do
+		[ -d /sys/module/$module ] || continue
+		say module $module "$(modinfo_file $module)"
+	done
+}
+modinfo_file() { modprobe --show-depends "$1" 2>/dev/null | sed -n "s#^insmod .*/lib/modules/[^/]*/\(.*/$(echo "$1" | tr _ '?')\.ko[^ ]*\).*#\1#p"; }
+
+# Kernel messages since the last call.
+kmsg_new() {
+	dmesg >/tmp/kmsg.now
+	tail -n +$(($(cat /tmp/kmsg.seen 2>/dev/null || echo 0) + 1)) /tmp/kmsg.now
+	wc -l </tmp/kmsg.now >/tmp/kmsg.seen
+}
+
+# Whether the kernel lets a CPU go offline and come back: yes, or the error that it gives.
+hotplug() {
+	if message=$( { echo 0 >/sys/devices/system/cpu/cpu1/online; } 2>&1); then
+		echo 1 >/sys/devices/system/cpu/cpu1/online && echo allowed
+	else
+		echo "refused${message##*:}"
+	fi
+}
+
+# launch NAME VCPUS FIRMWARE [more arguments for QEMU]: launch an SNP guest and wait until the guest
+# has been entered, which is after SNP_LAUNCH_FINISH. Prints "@launched NAME STATE".
+launch() {
+	name=$1 vcpus=$2 firmware=$3
+	shift 3
+	hashes=off
+	case " $* " in *" -kernel "*) hashes=on ;; esac
+	rm -f /tmp/qmp.in /tmp/qmp.out
+	mkfifo /tmp/qmp.in
+	qemu-system-x86_64 -accel kvm -cpu EPYC-v4 -smp "$vcpus" -m 256M \
+		-machine q35,confidential-guest-support=sev0,memory-backend=ram \
+		-object memory-backend-memfd,id=ram,size=256M,share=true,prealloc=false \
+		-object sev-snp-guest,id=sev0,cbitpos=48,reduced-phys-bits=1,policy=0x30000,kernel-hashes=$hashes \
+		-bios "$firmware" -nodefaults -display none -S -qmp stdio "$@" \
+		</tmp/qmp.in >/tmp/qmp.out 2>/tmp/qemu.err &
+	qemu=$!
+	exec 5>/tmp/qmp.in
+	echo '{"execute":"qmp_capabilities"} {"execute":"cont"}' >&5
+	state=gone
+	for _ in $(seq 600); do
+		kill -0 $qemu 2>/dev/null || break
+		echo '{"execute":"query-status"}' >&5
+		state=$(sed -n 's/.*"return".*"status": "\([a-z-]*\)".*/\1/p' /tmp/qmp.out | tail -n 1)
+		# The guest cannot run yet, so QEMU stops it with an error once it has been entered.
+		case $state in internal-error | guest-panicked | shutdown) break ;; esac
+		sleep 0.1
+	done
+	kill -0 $qemu 2>/dev/null && echo '{"execute":"quit"}' >&5
+	exec 5>&-
+	wait $qemu
+	status=$?
+	[ "$state" = internal-error ] || sed "s/^/qemu: /" /tmp/qemu.err
+	say launched "$name" "${state:-unknown}" "$status"
+}
