@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Prints what the kernel's psp-sev.h says, one fact per line:
+ *
+ *   cmd NAME ID LENGTH           a command, its number, the size of its buffer
+ *   field NAME ADDRESS LENGTH    offsets of an address/length pair of that command's buffer
+ *   bytes NAME HEX               a structure with a distinct value in every field
+ *   value NAME HEX               a constant
+ */
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include PSP_SEV_H
+
+#define CMD(name, type) printf("cmd %s %#x %zu\n", #name, SEV_CMD_##name, sizeof(struct type))
+#define CMD_NODATA(name) printf("cmd %s %#x 0\n", #name, SEV_CMD_##name)
+#define FIELD(name, type, addr, len) \
+	printf("field %s %zu %zu\n", #name, offsetof(struct type, addr), offsetof(struct type, len))
+#define VALUE(name, value) printf("value %s %#llx\n", #name, (unsigned long long)(value))
+
+static void bytes(const char *name, const void *data, size_t len)
+{
+	printf("bytes %s ", name);
+	for (size_t i = 0; i < len; i++)
+		printf("%02x", ((const unsigned char *)data)[i]);
+	printf("\n");
+}
+#define BYTES(name, type, ...) \
+	do { struct type s = { __VA_ARGS__ }; bytes(#name, &s, sizeof(s)); } while (0)
+
+static void commands(void)
+{
+	CMD(INIT, sev_data_init);
+	CMD_NODATA(SHUTDOWN);
+	CMD_NODATA(FACTORY_RESET);
+	CMD(PLATFORM_STATUS, sev_user_data_status);
+	CMD_NODATA(PEK_GEN);
+	CMD(PEK_CSR, sev_data_pek_csr);
+	CMD(PEK_CERT_IMPORT, sev_data_pek_cert_import);
+	CMD(PDH_CERT_EXPORT, sev_data_pdh_cert_export);
+	CMD_NODATA(PDH_GEN);
+	CMD_NODATA(DF_FLUSH);
+	CMD(DOWNLOAD_FIRMWARE, sev_data_download_firmware);
+	CMD(GET_ID, sev_data_get_id);
+	CMD(INIT_EX, sev_data_init_ex);
+	CMD(DECOMMISSION, sev_data_decommission);
+	CMD(ACTIVATE, sev_data_activate);
+	CMD(DEACTIVATE, sev_data_deactivate);
+	CMD(GUEST_STATUS, sev_data_guest_status);
+	CMD(LAUNCH_START, sev_data_launch_start);
+	CMD(LAUNCH_UPDATE_DATA, sev_data_launch_update_data);
+	CMD(LAUNCH_UPDATE_VMSA, sev_data_launch_update_vmsa);
+	CMD(LAUNCH_MEASURE, sev_data_launch_measure);
+	CMD(LAUNCH_UPDATE_SECRET, sev_data_launch_secret);
+	CMD(LAUNCH_FINISH, sev_data_launch_finish);
+	CMD(ATTESTATION_REPORT, sev_data_attestation_report);
+	CMD(SEND_START, sev_data_send_start);
+	CMD(SEND_UPDATE_DATA, sev_data_send_update_data);
+	CMD(SEND_UPDATE_VMSA, sev_data_send_update_vmsa);
+	CMD(SEND_FINISH, sev_data_send_finish);
+	CMD(SEND_CANCEL, sev_data_send_cancel);
+	CMD(RECEIVE_START, sev_data_receive_start);
+	CMD(RECEIVE_UPDATE_DATA, sev_data_receive_update_data);
+	CMD(RECEIVE_UPDATE_VMSA, sev_data_receive_update_vmsa);
+	CMD(RECEIVE_FINISH, sev_data_receive_finish);
+	CMD(DBG_DECRYPT, sev_data_dbg);
+	CMD(DBG_ENCRYPT, sev_data_dbg);
+	CMD_NODATA(SNP_INIT);
+	CMD(SNP_PLATFORM_STATUS, sev_data_snp_addr);
+	CMD_NODATA(SNP_DF_FLUSH);
+	CMD(SNP_INIT_EX, sev_data_snp_init_ex);
+	CMD(SNP_SHUTDOWN_EX, sev_data_snp_shutdown_ex);
+	CMD(SNP_DECOMMISSION, sev_data_snp_addr);
+	CMD(SNP_ACTIVATE, sev_data_snp_activate);
+	CMD(SNP_GUEST_STATUS, sev_data_snp_guest_status);
+	CMD(SNP_GCTX_CREATE, sev_data_snp_addr);
+	CMD(SNP_GUEST_REQUEST, sev_data_snp_guest_request);
+	CMD(SNP_LAUNCH_START, sev_data_snp_launch_start);
+	CMD(SNP_LAUNCH_UPDATE, sev_data_snp_launch_update);
+	CMD(SNP_LAUNCH_FINISH, sev_data_snp_launch_finish);
+	CMD(SNP_DBG_DECRYPT, sev_data_snp_dbg);
+	CMD(SNP_DBG_ENCRYPT, sev_data_snp_dbg);
+	CMD(SNP_VERIFY_MITIGATION, sev_data_snp_verify_mitigation);
+	CMD(SNP_PAGE_RECLAIM, sev_data_snp_page_reclaim);
+	CMD(SNP_PAGE_UNSMASH, sev_data_snp_page_unsmash);
+	CMD(SNP_CONFIG, sev_user_data_snp_config);
+	CMD(SNP_COMMIT, sev_data_snp_commit);
+	CMD(SNP_VLEK_LOAD, sev_user_data_snp_vlek_load);
+	CMD(SNP_FEATURE_INFO, sev_data_snp_feature_info);
+}
+
+/* The pairs behind which firmware writes. */
+static void fields(void)
+{
+	FIELD(PEK_CSR, sev_data_pek_csr, address, len);
+	FIELD(PDH_CERT_EXPORT, sev_data_pdh_cert_export, pdh_cert_address, pdh_cert_len);
+	FIELD(PDH_CERT_EXPORT, sev_data_pdh_cert_export, cert_chain_address, cert_chain_len);
+	FIELD(GET_ID, sev_data_get_id, address, len);
+	FIELD(LAUNCH_UPDATE_DATA, sev_data_launch_update_data, address, len);
+	FIELD(LAUNCH_UPDATE_VMSA, sev_data_launch_update_vmsa, address, len);
+	FIELD(LAUNCH_MEASURE, sev_data_launch_measure, address, len);
+	FIELD(LAUNCH_UPDATE_SECRET, sev_data_launch_secret, guest_address, guest_len);
+	FIELD(ATTESTATION_REPORT, sev_data_attestation_report, address, len);
+	FIELD(SEND_START, sev_data_send_start, session_address, session_len);
+	FIELD(SEND_UPDATE_DATA, sev_data_send_update_data, hdr_address, hdr_len);
+	FIELD(SEND_UPDATE_DATA, sev_data_send_update_data, trans_address, trans_len);
+	FIELD(SEND_UPDATE_VMSA, sev_data_send_update_vmsa, hdr_address, hdr_len);
+	FIELD(SEND_UPDATE_VMSA, sev_data_send_update_vmsa, trans_address, trans_len);
+	FIELD(RECEIVE_UPDATE_DATA, sev_data_receive_update_data, guest_address, guest_len);
+	FIELD(RECEIVE_UPDATE_VMSA, sev_data_receive_update_vmsa, guest_address, guest_len);
+	FIELD(DBG_DECRYPT, sev_data_dbg, dst_addr, len);
+	FIELD(DBG_ENCRYPT, sev_data_dbg, dst_addr, len);
+}
+
+static void structures(void)
+{
+	BYTES(Init, sev_data_init, .flags = SEV_INIT_FLAGS_SEV_ES, .tmr_address = 0x1122334455667788,
+	      .tmr_len = 0x99aabbcc);
+	BYTES(InitEx, sev_data_init_ex, .length = sizeof(struct sev_data_init_ex),
+	      .flags = SEV_INIT_FLAGS_SEV_ES, .tmr_address = 0x1122334455667788,
+	      .tmr_len = 0x99aabbcc, .nv_address = 0x0102030405060708, .nv_len = 0x8000);
+	BYTES(PlatformStatus, sev_user_data_status, .api_major = 0x12, .api_minor = 0x34,
+	      .state = SEV_STATE_WORKING, .flags = 0x55667788, .build = 0x9a, .guest_count = 0xbcdef012);
+	BYTES(OutBuffer, sev_data_get_id, .address = 0x1122334455667788, .len = 0x99aabbcc);
+	BYTES(PekCertImport, sev_data_pek_cert_import, .pek_cert_address = 0x1122334455667788,
+	      .pek_cert_len = 0x99aabbcc, .oca_cert_address = 0x0102030405060708, .oca_cert_len = 0x0d0e0f10);
+	BYTES(PdhCertExport, sev_data_pdh_cert_export, .pdh_cert_address = 0x1122334455667788,
+	      .pdh_cert_len = 0x99aabbcc, .cert_chain_address = 0x0102030405060708,
+	      .cert_chain_len = 0x0d0e0f10);
+	BYTES(DownloadFirmware, sev_data_download_firmware, .address = 0x1122334455667788, .len = 0x99aabbcc);
+	BYTES(Addr, sev_data_snp_addr, .address = 0x1122334455667788);
+	BYTES(SnpStatus, sev_user_data_snp_status, .api_major = 0x12, .api_minor = 0x34, .state = 1,
+	      .is_rmp_initialized = 1, .build_id = 0x55667788, .feature_info = 1,
+	      .ciphertext_hiding_cap = 1, .guest_count = 0xbcdef012,
+	      .current_tcb_version = 0x1122334455667788, .reported_tcb_version = 0x0102030405060708);
+	BYTES(FeatureInfoRequest, sev_data_snp_feature_info,
+	      .length = sizeof(struct sev_data_snp_feature_info), .ecx_in = 0x11223344,
+	      .feature_info_paddr = 0x0102030405060708);
+	BYTES(FeatureInfo, snp_feature_info, .eax = 0x11223344, .ebx = 0x55667788, .ecx = 0x99aabbcc,
+	      .edx = 0xddeeff00);
+	BYTES(SnpInitEx, sev_data_snp_init_ex, .init_rmp = 1, .list_paddr_en = 1,
+	      .ciphertext_hiding_en = 1, .list_paddr = 0x0102030405060708, .max_snp_asid = 0x1122);
+	BYTES(Range, sev_data_range, .base = 0x0102030405060708, .page_count = 0x11223344);
+	BYTES(RangeListHeader, sev_data_range_list, .num_elements = 0x11223344);
+	BYTES(SnpShutdownEx, sev_data_snp_shutdown_ex, .len = sizeof(struct sev_data_snp_shutdown_ex),
+	      .iommu_snp_shutdown = 1, .x86_snp_shutdown = 1);
+	BYTES(PageReclaim, sev_data_snp_page_reclaim, .paddr = 0x1122334455667000);
+	BYTES(SnpConfig, sev_user_data_snp_config, .reported_tcb = 0x1122334455667788, .mask_chip_id = 1,
+	      .mask_chip_key = 1);
+	BYTES(SnpCommit, sev_data_snp_commit, .len = sizeof(struct sev_data_snp_commit));
+	BYTES(VlekLoad, sev_user_data_snp_vlek_load, .len = sizeof(struct sev_user_data_snp_vlek_load),
+	      .vlek_wrapped_version = 0x12, .vlek_wrapped_address = 0x0102030405060708);
+	BYTES(TcbMilanGenoa, sev_snp_tcb_version_genoa_milan, .snp = 0x5a);
+	BYTES(TcbTurin, sev_snp_tcb_version_turin, .snp = 0x5a);
+}
+
+static void constants(void)
+{
+	VALUE(X86Shutdown, SNP_X86_SHUTDOWN_SUPPORTED);
+	VALUE(RaplDisable, SNP_RAPL_DISABLE_SUPPORTED);
+	VALUE(CiphertextHiding, SNP_CIPHER_TEXT_HIDING_SUPPORTED);
+	VALUE(Aes256XtsPolicy, SNP_AES_256_XTS_POLICY_SUPPORTED);
+	VALUE(CxlAllowPolicy, SNP_CXL_ALLOW_POLICY_SUPPORTED);
+	VALUE(POLICY_BASE, SNP_POLICY_MASK_BASE);
+	VALUE(POLICY_CXL_ALLOW, SNP_POLICY_MASK_CXL_ALLOW);
+	VALUE(POLICY_AES_256_XTS, SNP_POLICY_MASK_MEM_AES_256_XTS);
+	VALUE(POLICY_RAPL_DIS, SNP_POLICY_MASK_RAPL_DIS);
+	VALUE(POLICY_CIPHERTEXT_HIDING, SNP_POLICY_MASK_CIPHERTEXT_HIDING_DRAM);
+	VALUE(POLICY_PAGE_SWAP_DISABLE, SNP_POLICY_MASK_PAGE_SWAP_DISABLE);
+	VALUE(VLEK_HASHSTICK_LEN, sizeof(struct sev_user_data_snp_wrapped_vlek_hashstick));
+}
+
+int main(void)
+{
+	commands();
+	fields();
+	structures();
+	constants();
+	return 0;
+}
