@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * snp_host.ko: what must outlive ccp.ko while SEV-SNP is enabled on this host.
+ *
+ * SYSCFG.SNP_EN, once written, stays until reset or until the firmware clears it. For that time no
+ * CPU may come or go: a CPU that runs without SNP_EN bypasses the RMP checks of all others. The
+ * hotplug window is that time. While it is open this module holds exactly one
+ * cpu_hotplug_disable(), refuses on- and offlining on the paths that do not look at it, refuses
+ * suspend and hibernation, and cannot be unloaded.
+ *
+ * All functions sleep. The caller serialises them with its command lock, which comes before every
+ * lock taken here (cpu_hotplug_disable(), then cpus_read_lock()).
+ */
+#ifndef _LINUX_SNP_HOST_H
+#define _LINUX_SNP_HOST_H
+
+#include <linux/types.h>
+
+/* Why a window may be closed, for snp_host_window_close(). Both are checked, not believed. */
+enum snp_host_close {
+	/* SNP_EN was never written, or the firmware cleared it (X86_SNP_SHUTDOWN). */
+	SNP_HOST_CLOSE_SNP_OFF = 1,
+	/* SNP_EN is set, but the firmware refused SNP_INIT definitely and its mailbox is alive. */
+	SNP_HOST_CLOSE_INIT_REFUSED = 2,
+};
+
+/* Why a window stays open although the firmware is not in use, for snp_host_window_keep(). */
+enum snp_host_keep {
+	SNP_HOST_KEEP_LEGACY_SHUTDOWN = 1,	/* SNP_SHUTDOWN_EX without X86_SNP_SHUTDOWN */
+	SNP_HOST_KEEP_SHUTDOWN_FAILED = 2,	/* SNP_SHUTDOWN_EX was refused */
+	SNP_HOST_KEEP_TIMEOUT = 3,		/* a command timed out */
+	SNP_HOST_KEEP_MAILBOX_DEAD = 4,		/* the mailbox does not answer any more */
+	SNP_HOST_KEEP_HARDWARE_ERROR = 5,	/* HWERROR_PLATFORM or HWERROR_UNSAFE */
+	SNP_HOST_KEEP_RMP_INIT_FAILED = 6,	/* RMP_INITIALIZATION_FAILED */
+	SNP_HOST_KEEP_UNDECIDED = 7,		/* an error path ended without a verdict */
+};
+
+/*
+ * Open the window: disable CPU hotplug (unless the window is open already) and only then check
+ * that every present CPU is online. Nothing is left behind on failure.
+ *
+ * Returns 0, -ENODEV if this kernel is no SNP host (or a kdump kernel), -EOPNOTSUPP if a present
+ * CPU is offline, -ENOMEM.
+ */
+int snp_host_window_open(void);
+
+/*
+ * Check on every CPU that SNP_EN is set. To be called in an open window after the MSRs were
+ * written and before SNP_INIT.
+ *
+ * Returns 0, -EIO if SNP_EN is missing somewhere (the log names the CPUs), -ENOMEM, -EPERM if no
+ * window is open. The window is left open in any case.
+ */
+int snp_host_window_verify(void);
+
+/*
+ * Close the window if the reason holds: SNP_EN is read on every CPU, and for
+ * SNP_HOST_CLOSE_INIT_REFUSED the whole RMP is read and must be zero. A window that is closed
+ * already stays closed.
+ *
+ * Returns 0 if the window is closed, -EBUSY if it stays open (the reason is logged and shown in
+ * /sys/kernel/snp_host/), -ENOMEM, -EINVAL.
+ */
+int snp_host_window_close(enum snp_host_close why);
+
+/* Leave the window open, with the reason on record. */
+void snp_host_window_keep(enum snp_host_keep why);
+
+/*
+ * Count the CPUs that have SNP_EN set. Works on any AMD machine, SNP host or not.
+ *
+ * Returns the count, or -ENOMEM.
+ */
+int snp_host_snp_en_cpus(void);
+
+#endif /* _LINUX_SNP_HOST_H */

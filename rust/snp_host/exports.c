@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The exports of snp_host.ko; the functions are in exports.rs. */
+#include <linux/export.h>
+#include <linux/snp_host.h>
+
+EXPORT_SYMBOL_FOR_MODULES(snp_host_window_open, "ccp");
+EXPORT_SYMBOL_FOR_MODULES(snp_host_window_verify, "ccp");
+EXPORT_SYMBOL_FOR_MODULES(snp_host_window_close, "ccp");
+EXPORT_SYMBOL_FOR_MODULES(snp_host_window_keep, "ccp");
+EXPORT_SYMBOL_FOR_MODULES(snp_host_snp_en_cpus, "ccp");
