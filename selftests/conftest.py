@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the tests share: booting machines, and the demo's run for each driver, which is done once."""
+
+import functools
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from vmlib import launch, paths  # noqa: E402
+from vmlib.machine import Config, Machine  # noqa: E402
+
+SPLATS = ("WARNING:", "BUG:", "Oops", "unregister_netdevice", "blocked for more than", "Call Trace", "leaked")
+
+
+def boot(scenario: str, *arguments: str, limit: float = 120, **config):
+    """Run a scenario of selftests/vm in a machine of its own; see vmlib.machine.Config."""
+    programs = {f"usr/bin/{p.name}": p for p in build_programs()}
+    config["files"] = programs | config.get("files", {})
+    with Machine(Config(**config), Path(scenario).stem) as machine:
+        return machine.run(paths.VM_SCRIPTS / scenario, arguments, limit)
+
+
+@functools.cache
+def build_programs() -> list[Path]:
+    """The small C programs that scenarios use, linked statically."""
+    out = paths.CACHE / "programs"
+    out.mkdir(exist_ok=True)
+    built = []
+    for source in sorted((paths.TOP / "selftests/programs").glob("*.c")):
+        program = out / source.stem
+        subprocess.run(["gcc", "-static", "-O1", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
+        built.append(program)
+    return built
+
+
+def splats(console: str) -> list[str]:
+    """Kernel messages that a healthy run does not have."""
+    return [line for line in console.splitlines() if any(word in line for word in SPLATS)]
+
+
+def values(result, key: str) -> list[str]:
+    """What the scenario said of `key`, a line each."""
+    return [line.split(" ", 1)[1] for line in result.lines if line.startswith(f"@{key} ")]
+
+
+@functools.cache
+def first_launch(driver: str):
+    """The scenario of the demo: (result, launches)."""
+    with tempfile.TemporaryDirectory() as scratch:
+        files = launch.guest_files(Path(scratch))
+        config = Config(driver=driver, files={f"guest/{name}": file for name, file in files.items()})
+        with Machine(config, f"first-launch-{driver}") as machine:
+            result = machine.run(paths.VM_SCRIPTS / "first-launch.sh", limit=300)
+        return result, launch.launches(result, files)
+
+
+@pytest.fixture(params=["intree", "ours"])
+def driver(request):
+    return request.param

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""First launch: the stock kernel, kvm-amd and QEMU launch SNP guests with the right digests."""
+
+import os
+import subprocess
+
+import pytest
+from conftest import boot, first_launch, paths, splats
+
+
+def demo(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([paths.TOP / "scripts/demo", *arguments], capture_output=True, text=True, env=os.environ)
+
+
+def test_digests_equal_sev_snp_measure(driver):
+    result, launches = first_launch(driver)
+    assert result.status == 0
+    assert [item.name for item in launches] == ["1-vcpu", "4-vcpus", "kernel-hashes"]
+    for item in launches:
+        assert item.equal, str(item)
+
+
+def test_snphost_is_content(driver):
+    assert "@snphost ok" in first_launch(driver)[0].lines
+
+
+def test_nothing_is_left(driver):
+    result, _ = first_launch(driver)
+    assert result.rmp["assigned"] == 0
+    assert not splats(result.console)
+    assert not [entry for entry in result.trace if entry.get("event") == "violation"]
+
+
+def test_window_is_held_while_snp_is_active():
+    lines = first_launch("ours")[0].lines
+    assert "@hotplug loaded refused Device or resource busy" in lines
+    assert "@hotplug unloaded allowed" in lines
+
+
+def test_changed_firmware_changes_both_digests(tmp_path):
+    """One flipped byte in OVMF: the model and sev-snp-measure both see it, and still agree."""
+    image = bytearray(paths.OVMF.read_bytes())
+    image[0x1000] ^= 1
+    changed = tmp_path / "OVMF.fd"
+    changed.write_bytes(image)
+    out = demo("--driver", "ours", "--ovmf", str(changed)).stdout
+    lines = [line for line in out.splitlines() if line.startswith("launch ")]
+    assert len(lines) == 3 and all(line.endswith(" EQUAL") for line in lines), out
+    good = {item.name: item.model for item in first_launch("ours")[1]}
+    digests = {line.split()[1].rstrip(":"): line.split()[3] for line in lines}
+    assert digests["1-vcpu"] != good["1-vcpu"] and digests["4-vcpus"] != good["4-vcpus"]
+    # That guest has another firmware.
+    assert digests["kernel-hashes"] == good["kernel-hashes"]
+
+
+@pytest.mark.parametrize(
+    "fault, said",
+    [
+        ("SNP_LAUNCH_FINISH:flip-digest", "launch 1-vcpu has the wrong digest"),
+        ("SNP_INIT_EX:status=0x3", "SNP_INIT_EX"),
+    ],
+)
+def test_demo_fails_with_a_clear_line(fault, said):
+    run = demo("--driver", "ours", f"--psp=--fault={fault}")
+    assert run.returncode == 1
+    assert said in run.stdout + run.stderr, run.stdout + run.stderr

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The runner does not lie: machines that hang, panic or never boot end within their limit and fail."""
+
+import time
+
+import pytest
+from conftest import boot, paths
+from vmlib.machine import VmError
+
+
+def test_status_is_the_scenarios():
+    assert boot("runner.sh", "status", "7", driver="intree").status == 7
+
+
+def test_hang_ends_within_the_limit():
+    start = time.monotonic()
+    with pytest.raises(VmError) as error:
+        boot("runner.sh", "hang", driver="intree", limit=25)
+    assert time.monotonic() - start < 40
+    for part in ("no end within 25 s", "end of the console", "Linux version", "about to hang"):
+        assert part in str(error.value)
+
+
+def test_panic_is_named():
+    with pytest.raises(VmError, match="Kernel panic - not syncing: sysrq triggered crash"):
+        boot("runner.sh", "panic", driver="intree")
+
+
+def test_machine_that_never_boots(monkeypatch, tmp_path):
+    broken = tmp_path / "vmlinuz"
+    kernel = bytearray(paths.KERNEL.read_bytes())
+    kernel[0x8000:0x100000] = bytes(0x100000 - 0x8000)
+    broken.write_bytes(kernel)
+    monkeypatch.setattr(paths, "KERNEL", broken)
+    with pytest.raises(VmError, match="no end within|went away|QEMU ended"):
+        boot("runner.sh", "status", "0", driver="intree", limit=20)
