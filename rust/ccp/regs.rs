@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The PSP's registers in BAR 2, as types.
+//!
+//! Their place differs between generations ([`RegisterMap`], filled in `hal/*.rs`), their layout
+//! does not. [`Registers`] is generic over the kernel's [`Io`], so everything above it also runs
+//! against a scripted device.
+//!
+//! Source: drivers/crypto/ccp/{sp-pci.c, psp-dev.h, sev-dev.h} of Linux 7.3.
+
+use kernel::{
+    bitfield,
+    io::{
+        Io,
+        IoCapable,
+        Region, //
+    },
+    prelude::*, //
+};
+
+/// How much of BAR 2 is used: up to and including the highest register of any generation
+/// (C2PMSG_63, the capabilities, at 0x109fc).
+pub(crate) const BAR_SIZE: usize = 0x10a00;
+
+bitfield! {
+    /// What the driver writes to C2PMSG_32 to start a command.
+    pub(crate) struct Doorbell(u32) {
+        /// The command's number.
+        26:16 command;
+        /// Interrupt on completion.
+        0:0 interrupt => bool;
+    }
+}
+
+bitfield! {
+    /// What the PSP writes to C2PMSG_32 when a command is done.
+    pub(crate) struct Response(u32) {
+        /// The response is there.
+        31:31 ready => bool;
+        /// The firmware's status code.
+        15:0 status;
+    }
+}
+
+bitfield! {
+    /// C2PMSG_63: what this PSP offers.
+    pub(crate) struct Capability(u32) {
+        /// SEV commands.
+        0:0 sev => bool;
+        /// The TEE ring buffer.
+        1:1 tee => bool;
+    }
+}
+
+bitfield! {
+    /// P2CMSG_INTSTS: which interrupts are pending; writing a one clears it.
+    pub(crate) struct InterruptStatus(u32) {
+        /// The SEV mailbox has completed a command.
+        1:1 sev_command_complete => bool;
+    }
+}
+
+/// Where the registers of one PSP generation are, as byte offsets into BAR 2.
+pub(crate) struct RegisterMap {
+    /// C2PMSG_32 of the SEV mailbox: [`Doorbell`] to write, [`Response`] to read.
+    pub(crate) cmdresp: usize,
+    /// C2PMSG_56: bits 31:0 of the command buffer's system physical address.
+    pub(crate) cmdbuf_lo: usize,
+    /// C2PMSG_57: bits 63:32 of it.
+    pub(crate) cmdbuf_hi: usize,
+    /// C2PMSG_63: [`Capability`].
+    pub(crate) feature: usize,
+    /// P2CMSG_INTEN: a set bit enables the interrupt of that number.
+    pub(crate) inten: usize,
+    /// P2CMSG_INTSTS: [`InterruptStatus`].
+    pub(crate) intsts: usize,
+}
+
+impl RegisterMap {
+    /// Checks the map while compiling: every register lies in the mapped part of the BAR and is
+    /// aligned. [`Registers`] relies on it.
+    pub(crate) const fn checked(self) -> Self {
+        let offsets = [
+            self.cmdresp,
+            self.cmdbuf_lo,
+            self.cmdbuf_hi,
+            self.feature,
+            self.inten,
+            self.intsts,
+        ];
+        let mut i = 0;
+        while i < offsets.len() {
+            assert!(offsets[i] % 4 == 0 && offsets[i] <= BAR_SIZE - 4);
+            i += 1;
+        }
+        self
+    }
+}
+
+/// The registers of one PSP.
+#[derive(Clone, Copy)]
+pub(crate) struct Registers<I> {
+    io: I,
+    map: &'static RegisterMap,
+}
+
+impl<'a, I> Registers<I>
+where
+    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I::Backend: IoCapable<u32>,
+{
+    /// The registers behind `io`, which lie where `map` says.
+    pub(crate) fn new(io: I, map: &'static RegisterMap) -> Self {
+        Self { io, map }
+    }
+
+    /// What this PSP offers, or [`None`] if it does not answer: a read of all ones means that the
+    /// firmware (BIOS) denies access or that the device is gone.
+    pub(crate) fn capability(&self) -> Option<Capability> {
+        match self.read(self.map.feature) {
+            u32::MAX => None,
+            raw => Some(Capability::from(raw)),
+        }
+    }
+
+    /// The mailbox's last response.
+    ///
+    /// A device that is gone reads as all ones, which looks like a response that is ready.
+    pub(crate) fn response(&self) -> Response {
+        Response::from(self.read(self.map.cmdresp))
+    }
+
+    /// Tells the mailbox where the command buffer is (system physical address; 0 for none).
+    pub(crate) fn set_command_buffer(&self, spa: u64) {
+        // CAST: The two halves are what the registers take.
+        self.write(self.map.cmdbuf_lo, spa as u32);
+        self.write(self.map.cmdbuf_hi, (spa >> 32) as u32);
+    }
+
+    /// Starts a command. The write also publishes the command buffer: MMIO writes are ordered after
+    /// earlier writes to memory.
+    pub(crate) fn ring(&self, doorbell: Doorbell) {
+        self.write(self.map.cmdresp, doorbell.into());
+    }
+
+    /// Disables all interrupts and forgets the pending ones.
+    pub(crate) fn mask_interrupts(&self) {
+        self.write(self.map.inten, 0);
+        self.write(self.map.intsts, u32::MAX);
+    }
+
+    /// Enables all interrupts.
+    pub(crate) fn unmask_interrupts(&self) {
+        self.write(self.map.inten, u32::MAX);
+    }
+
+    /// Reads which interrupts are pending and acknowledges exactly those.
+    pub(crate) fn acknowledge_interrupts(&self) -> InterruptStatus {
+        let pending = self.read(self.map.intsts);
+        self.write(self.map.intsts, pending);
+        InterruptStatus::from(pending)
+    }
+
+    /// `RegisterMap::checked` has shown that the offset is valid, so the access cannot fail; if it
+    /// did, it would look like a device that is gone.
+    fn read(&self, offset: usize) -> u32 {
+        self.io.try_read32(offset).unwrap_or(u32::MAX)
+    }
+
+    fn write(&self, offset: usize, value: u32) {
+        let written = self.io.try_write32(value, offset);
+        debug_assert!(written.is_ok());
+    }
+}
