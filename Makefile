@@ -9,7 +9,7 @@ IN_ROOT := scripts/in-root
 CARGO := $(IN_ROOT) cargo
 PLATFORM := --manifest-path selftests/platform/Cargo.toml --locked
 
-.PHONY: help setup platform modules demo shell test test-list check clean
+.PHONY: help setup platform modules demo shell test test-list check install uninstall clean
 help:
 	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch SNP guests"
 	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko"
@@ -19,6 +19,7 @@ help:
 	@echo "make modules           build snp_host.ko and ccp.ko (to CCP_CACHE/modules)"
 	@echo "make platform          build the PSP model and the CPU model"
 	@echo "make check             formatting and lints of everything"
+	@echo "make install | uninstall   put the modules in the place of the in-tree driver on this machine, or go back"
 	@echo "make setup             what all of the above need; run by them"
 	@echo "make clean             remove what was built, keep the set-up"
 
@@ -45,7 +46,13 @@ test-list: setup
 	@$(IN_ROOT) scripts/test --list
 
 check: setup
-	@$(IN_ROOT) scripts/check
+	@$(IN_ROOT) python3 -B -m pytest -p no:cacheprovider -q selftests/test_sources.py
+
+install: # on the machine itself, for its running kernel
+	@scripts/install
+
+uninstall:
+	@scripts/install --remove
 
 clean:
 	@. scripts/lib.sh && rm -rf "$$CCP_CACHE/modules" "$$CCP_CACHE/target" "$$CCP_CACHE/initramfs" "$$CCP_CACHE/runs"

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034
 # What every shell script of the project needs. Source it, do not run it.
 
 CCP_SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)

@@ -4,6 +4,7 @@
 import dataclasses
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -99,46 +100,69 @@ class Machine:
         if line != "ready":
             raise VmError(f"the PSP model did not start: {(self.run_dir / 'pspd.log').read_text().strip() or line}")
 
-    def qemu_command(self, initrd: Path | None, serial: list[str]) -> list[str]:
-        c = self.config
-        size = rmp_size(c.memory)
+    def _platform(self) -> list[str]:
+        """QEMU's arguments for the SNP platform: CPU and its model, IOMMU, PSP."""
+        c, size = self.config, rmp_size(self.config.memory)
         device = {"driver": "vfio-user-pci", "socket": {"path": str(self.fast / "psp.sock"), "type": "unix"}, "bus": "rp", "rombar": 0}
         plugin = [
             f"file={paths.CPU_MODEL}", f"ram={self.ram}", f"low={c.memory * MIB}", f"link={self.link}",
             f"rmp_base={RMP_BASE:#x}", f"rmp_end={RMP_BASE + size - 1:#x}", f"log={self.run_dir / 'cpu.log'}", *c.cpu,
-        ]
-        append = f"console=ttyS0 panic=-1 memmap={size // MIB}M${RMP_BASE:#x} {c.append}"
+        ]  # fmt: skip
         return [
-            "qemu-system-x86_64", "-accel", "tcg,thread=multi",
-            "-machine", "q35,memory-backend=ram", "-smp", str(c.cpus), "-m", f"{c.memory}M",
-            "-cpu", "EPYC-Milan,xlevel=0x80000022,hypervisor=off,phys-bits=49",
-            "-object", f"memory-backend-file,id=ram,size={c.memory}M,mem-path={self.ram},share=on",
+            "-accel", "tcg,thread=multi", "-cpu", "EPYC-Milan,xlevel=0x80000022,hypervisor=off,phys-bits=49",
             "-device", "amd-iommu,xtsup=on,dma-remap=on",
+            # The PSP is given physical addresses, so no IOMMU may stand between.
             "-device", "pxb-pcie,id=pxb,bus_nr=64,bus=pcie.0,bypass_iommu=on",
             "-device", "pcie-root-port,id=rp,bus=pxb,chassis=1",
             "-device", json.dumps(device), "-plugin", ",".join(plugin),
-            "-nodefaults", "-display", "none", "-no-reboot", "-monitor", "none", *serial,
-            "-kernel", str(paths.KERNEL), *(["-initrd", str(initrd)] if initrd else []), "-append", append.strip(),
-        ]
+        ]  # fmt: skip
 
-    def _initrd(self, scenario: Path | None, arguments: list[str]) -> Path:
+    def _memory(self, name: str) -> str:
+        return f"memory-backend-file,id={name},size={self.config.memory}M,mem-path={self.ram},share=on"
+
+    def _append(self) -> str:
+        size = rmp_size(self.config.memory)
+        return f"memmap={size // MIB}M${RMP_BASE:#x} {self.config.append}".strip()
+
+    def _qemu(self, initrd: Path, console: Path, result: Path) -> list[str]:
+        return [
+            "qemu-system-x86_64", *self._platform(), "-machine", "q35,memory-backend=ram",
+            "-object", self._memory("ram"), "-m", f"{self.config.memory}M", "-smp", str(self.config.cpus),
+            "-nodefaults", "-display", "none", "-no-reboot",
+            "-serial", f"file:{console}", "-serial", f"file:{result}",
+            "-kernel", str(paths.KERNEL), "-initrd", str(initrd), "-append", f"console=ttyS0 panic=-1 {self._append()}",
+        ]  # fmt: skip
+
+    def _initrd(self, scenario: Path, arguments: list[str]) -> Path:
         stage = self.fast / "layer"
-        files = dict(self.config.files)
-        if scenario:
-            files["vm/scenario"] = scenario
         stage.mkdir()
         (self.fast / "arguments").write_text(" ".join(arguments) + "\n")
-        files["vm/interactive" if scenario is None else "vm/arguments"] = self.fast / "arguments"
-        layer = initramfs.layer(stage, self.config.driver, files)
+        files = self.config.files | {"vm/scenario": scenario, "vm/arguments": self.fast / "arguments"}
         initrd = self.fast / "initrd"
-        initramfs.concatenate([initramfs.base(), layer], initrd)
+        initramfs.concatenate([initramfs.base(), initramfs.layer(stage, self.config.driver, files)], initrd)
         return initrd
 
     def shell(self) -> int:
-        """A root shell on the terminal, until the machine is rebooted."""
+        """A root shell on the terminal, in the root directory by way of virtme-ng, until it is left."""
         self._start_psp()
-        command = self.qemu_command(self._initrd(None, []), ["-serial", "mon:stdio"])
-        self._vm = subprocess.Popen(command)
+        # virtme-ng knows how to boot a directory; its QEMU gets our memory, CPU and PSP besides.
+        wrapper = self.fast / "qemu"
+        wrapper.write_text(
+            "#!/bin/bash\n"
+            'case $1 in --version) exec qemu-system-x86_64 "$@" ;; esac\n'
+            "for arg; do\n"
+            f'\tcase $arg in memory-backend-memfd,id=mem,*) arg={shlex.quote(self._memory("mem"))} ;; esac\n'
+            '\targs+=("$arg")\n'
+            "done\n"
+            f'exec qemu-system-x86_64 {shlex.join(self._platform())} "${{args[@]}}" 2>{shlex.quote(str(self.run_dir / "qemu.log"))}\n'
+        )
+        wrapper.chmod(0o755)
+        command = [
+            "vng", "--run", str(paths.KERNEL), "--disable-kvm", "--disable-microvm", "--user", "root", "--qemu", str(wrapper),
+            "--cpus", str(self.config.cpus), "--memory", f"{self.config.memory}M",
+            "--append", f"{self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE}", "--exec", f"bash --rcfile {paths.VM_SCRIPTS / 'shell.rc'} -i",
+        ]  # fmt: skip
+        self._vm = subprocess.Popen(command, cwd="/tmp")
         return self._vm.wait()
 
     def run(self, scenario: Path, arguments: list[str] = (), limit: float = 120, on_line: Callable[[str], None] | None = None) -> Result:
@@ -147,7 +171,7 @@ class Machine:
         console, result = self.run_dir / "console.log", self.run_dir / "result.log"
         initrd = self._initrd(scenario, list(arguments))
         self._start_psp()
-        command = self.qemu_command(initrd, ["-serial", f"file:{console}", "-serial", f"file:{result}"])
+        command = self._qemu(initrd, console, result)
         (self.run_dir / "command").write_text("\n".join(command) + "\n")
         start = time.monotonic()
         with (self.run_dir / "qemu.log").open("w") as log:

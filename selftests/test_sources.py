@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Formatting and lints: warnings are errors."""
+
+import subprocess
+
+import pytest
+from conftest import paths
+
+TOP = paths.TOP
+WORKSPACES = [path.parent for path in sorted(TOP.glob("selftests/*/Cargo.toml"))]
+SHELL = [p for p in sorted(TOP.glob("scripts/*")) if p.is_file() and p.read_text().startswith("#!/bin/bash")] + [TOP / ".ci/run"]
+
+
+def check(*command) -> None:
+    run = subprocess.run([str(c) for c in command], cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize("workspace", WORKSPACES, ids=lambda path: path.name)
+def test_workspace_is_formatted(workspace):
+    check("cargo", "fmt", "--check", "--all", "--manifest-path", workspace / "Cargo.toml")
+
+
+@pytest.mark.parametrize("workspace", WORKSPACES, ids=lambda path: path.name)
+def test_workspace_clippy(workspace):
+    check("cargo", "clippy", "--quiet", "--locked", "--release", "--all-targets", "--manifest-path", workspace / "Cargo.toml", "--", "-D", "warnings")
+
+
+def test_modules_are_formatted():
+    check("scripts/build-modules", "rustfmt")
+
+
+def test_modules_clippy():
+    check("scripts/build-modules", "clippy")
+
+
+def test_shell_scripts():
+    check("shellcheck", "--external-sources", "--severity=warning", *SHELL, TOP / "scripts/lib.sh")
+    check("shellcheck", "--shell=sh", "--severity=warning", "--exclude=SC1091", TOP / "selftests/vm/init", *sorted(TOP.glob("selftests/vm/*.sh")))
+
+
+def test_every_file_names_its_licence():
+    files = subprocess.run(["git", "ls-files"], cwd=TOP, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    plain = (".lock", ".md", ".toml", ".txt", ".gitignore", "COPYING", "scripts/packages", "scripts/apt-preferences", "scripts/in-root.d")
+    missing = [f for f in files if not f.endswith(plain) and "SPDX-License-Identifier: GPL-2.0" not in (TOP / f).read_text()[:300]]
+    assert not missing
