@@ -1,2 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The SNP CPU model.
+//! The SNP CPU model: a TCG plugin that gives an unmodified kernel a CPU with SEV-SNP.
+//!
+//! QEMU translates guest code; the plugin has itself called before the few instructions that an
+//! SNP host needs and TCG does not know (or answers differently), executes them by the rules of
+//! this crate and continues after them. README.md says what is modelled, and from which source.
+//!
+//! From the outside in:
+//!
+//! * [`plugin`]: what QEMU calls. [`qemu`]: what the plugin calls in QEMU, all `unsafe` to do with
+//!   it. Only these two know that QEMU exists.
+//! * [`model`]: one instruction in, its outcome out; tested without QEMU. It uses [`insn`] (which
+//!   instructions), [`cpuid`], [`msr`], [`rmp_insn`] and [`svm`] (their rules).
+//! * [`ivrs`]: the firmware table that announces the IOMMU. [`ram`]: guest memory.
+//! * [`args`] and [`stats`], [`log`]: what comes in at load and goes out at exit.
+
+mod args;
+mod cpuid;
+mod insn;
+mod ivrs;
+mod log;
+mod model;
+mod msr;
+mod plugin;
+mod qemu;
+mod ram;
+mod rmp_insn;
+mod stats;
+mod svm;

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+//! CPUID leaves that differ from what TCG answers for `-cpu EPYC-Milan`.
+//!
+//! Source of the bits: AMD64 Architecture Programmer's Manual volume 3, appendix E. What Linux makes
+//! of them: arch/x86/kernel/cpu/amd.c (early_detect_mem_encrypt, bsp_determine_snp) and
+//! arch/x86/kvm/svm/sev.c (sev_hardware_setup). The values are a Milan's as far as the model
+//! stands behind them; a feature without a model is not announced.
+
+/// Width of a physical address, which QEMU must be told with `phys-bits=`: the C-bit is the top
+/// one, so that TCG's page walks take it for an address bit instead of a reserved one.
+pub const PHYS_BITS: u32 = 49;
+
+/// What a leaf returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// EAX.
+    pub eax: u32,
+    /// EBX.
+    pub ebx: u32,
+    /// ECX.
+    pub ecx: u32,
+    /// EDX.
+    pub edx: u32,
+}
+
+/// "Encrypted memory capabilities".
+pub const ENCRYPTED_MEMORY: u32 = 0x8000_001f;
+/// "SVM features".
+pub const SVM: u32 = 0x8000_000a;
+
+// 8000001F EAX
+const SME: u32 = 1 << 0;
+const SEV: u32 = 1 << 1;
+const SEV_ES: u32 = 1 << 3;
+const SEV_SNP: u32 = 1 << 4;
+const VMPL: u32 = 1 << 5;
+/// Hardware keeps caches coherent over encryption, so software need not flush.
+const COHERENT: u32 = 1 << 10;
+const RMPREAD: u32 = 1 << 21;
+
+// 8000001F EBX
+const C_BIT: u32 = PHYS_BITS - 1;
+/// With encryption on, physical addresses lose the C-bit and nothing else.
+const PHYS_REDUCTION: u32 = 1 << 6;
+/// The number of VMPLs, 4 as on every part so far.
+const VMPLS: u32 = 4 << 12;
+
+/// ASIDs for encrypted guests: 1 to this one. Few, so that tests can use them all up.
+const ASIDS: u32 = 100;
+/// The first ASID for guests without SEV-ES; SEV-ES and SNP guests have those below.
+const MIN_SEV_ASID: u32 = 50;
+
+// 8000000A EDX
+const NESTED_PAGING: u32 = 1 << 0;
+const LBR_VIRTUALISATION: u32 = 1 << 1;
+const NRIP_SAVE: u32 = 1 << 3;
+const FLUSH_BY_ASID: u32 = 1 << 6;
+const DECODE_ASSISTS: u32 = 1 << 7;
+const VIRTUAL_GIF: u32 = 1 << 16;
+/// VMRUN and friends check their address operand.
+const SVME_ADDRESS_CHECK: u32 = 1 << 28;
+
+/// The answer for `leaf`, if it is not TCG's own. Both leaves have no sub-leaves.
+pub fn leaf(leaf: u32, rmpread: bool) -> Option<Leaf> {
+    match leaf {
+        ENCRYPTED_MEMORY => Some(Leaf {
+            eax: SME | SEV | SEV_ES | SEV_SNP | VMPL | COHERENT | if rmpread { RMPREAD } else { 0 },
+            ebx: C_BIT | PHYS_REDUCTION | VMPLS,
+            ecx: ASIDS,
+            edx: MIN_SEV_ASID,
+        }),
+        // TCG has NPT, VGIF and the address check with 16 ASIDs. kvm-amd refuses SEV without
+        // decode assists, LBR virtualisation and NRIP save, and warns without flush by ASID.
+        SVM => Some(Leaf {
+            eax: 1,
+            ebx: 0x8000,
+            ecx: 0,
+            edx: NESTED_PAGING
+                | LBR_VIRTUALISATION
+                | NRIP_SAVE
+                | FLUSH_BY_ASID
+                | DECODE_ASSISTS
+                | VIRTUAL_GIF
+                | SVME_ADDRESS_CHECK,
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words as tools print them, so that a slip in a constant shows.
+    #[test]
+    fn leaves_are_the_ones_of_the_proved_machine() {
+        let rows = [
+            (0x8000_001f, false, Some([0x0000_043b, 0x0000_4070, 100, 50])),
+            (0x8000_001f, true, Some([0x0020_043b, 0x0000_4070, 100, 50])),
+            (0x8000_000a, false, Some([1, 0x8000, 0, 0x1001_00cb])),
+            (0x8000_001e, false, None),
+            (0x8000_0020, true, None),
+            (0, false, None),
+        ];
+        for (number, rmpread, expected) in rows {
+            let found = leaf(number, rmpread).map(|l| [l.eax, l.ebx, l.ecx, l.edx]);
+            assert_eq!(found, expected, "leaf {number:#x}, rmpread {rmpread}");
+        }
+    }
+}

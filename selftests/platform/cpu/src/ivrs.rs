@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The IOMMU's announcement of SNP.
+//!
+//! QEMU's `amd-iommu` has no SNP bit among its properties. Linux believes what the ACPI table IVRS
+//! says about the IOMMU (drivers/iommu/amd/init.c, `early_iommu_features_init`), so the bit is
+//! added there: part of what the platform's firmware does. The kernel then remarks that IVRS and
+//! the register differ, which is harmless.
+//!
+//! Sources: ACPI specification 5.2.5 to 5.2.8 (RSDP, RSDT, XSDT), AMD I/O Virtualization Technology
+//! specification (48882), section 5.2.2 (IVHD blocks).
+
+use std::fmt;
+
+/// Physical memory as the processor sees it.
+pub trait Memory {
+    /// Reads; false outside memory.
+    fn read(&self, pa: u64, bytes: &mut [u8]) -> bool;
+    /// Writes; false outside memory.
+    fn write(&self, pa: u64, bytes: &[u8]) -> bool;
+}
+
+/// Why there is nothing to patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotPatched {
+    /// No RSDP in the BIOS area: firmware has not built its tables yet, or it is UEFI.
+    NoRsdp,
+    /// The machine has no AMD IOMMU.
+    NoIvrs,
+    /// A table is longer or shorter than anything plausible, or lies outside memory.
+    Malformed,
+    /// IVRS has no block with an image of the feature register.
+    NoFeatures,
+}
+
+impl fmt::Display for NotPatched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotPatched::NoRsdp => "found no RSDP between 0xe0000 and 0xfffff",
+            NotPatched::NoIvrs => "found no ACPI table IVRS; is there an amd-iommu?",
+            NotPatched::Malformed => "an ACPI table has an impossible length or address",
+            NotPatched::NoFeatures => "IVRS has no IVHD block of type 11h or 40h",
+        })
+    }
+}
+
+/// Bit 63 of the extended feature register, SNPSup.
+const EFR_SNP: u8 = 0x80;
+
+const HEADER: usize = 36;
+const CHECKSUM: usize = 9;
+/// IVRS: IVinfo and 8 reserved bytes follow the header.
+const IVRS_BLOCKS: usize = 48;
+/// IVHD types 11h and 40h: where the image of the feature register is.
+const IVHD_EFR: usize = 24;
+/// A table beyond this is rubbish, not a table.
+const LONGEST: usize = 1 << 20;
+
+/// Sets the SNP bit in every feature image. Doing it again changes nothing.
+pub fn patch(memory: &impl Memory) -> Result<(), NotPatched> {
+    let (address, mut table) = find_ivrs(memory)?;
+    let mut images = 0;
+    let mut at = IVRS_BLOCKS;
+    while let Some(block) = table.get_mut(at..).filter(|rest| rest.len() >= 4) {
+        let length = usize::from(u16::from_le_bytes([block[2], block[3]]));
+        if length < 4 || length > block.len() {
+            return Err(NotPatched::Malformed);
+        }
+        if matches!(block[0], 0x11 | 0x40) && length >= IVHD_EFR + 8 {
+            block[IVHD_EFR + 7] |= EFR_SNP;
+            images += 1;
+        }
+        at += length;
+    }
+    if images == 0 {
+        return Err(NotPatched::NoFeatures);
+    }
+    table[CHECKSUM] = 0;
+    table[CHECKSUM] = sum(&table).wrapping_neg();
+    if memory.write(address, &table) {
+        Ok(())
+    } else {
+        Err(NotPatched::Malformed)
+    }
+}
+
+fn find_ivrs(memory: &impl Memory) -> Result<(u64, Vec<u8>), NotPatched> {
+    let (root, entry_bytes) = find_root(memory)?;
+    let root = read_table(memory, root)?;
+    for entry in root[HEADER..].chunks_exact(entry_bytes) {
+        let mut address = [0; 8];
+        address[..entry_bytes].copy_from_slice(entry);
+        let address = u64::from_le_bytes(address);
+        let mut signature = [0; 4];
+        if memory.read(address, &mut signature) && &signature == b"IVRS" {
+            return Ok((address, read_table(memory, address)?));
+        }
+    }
+    Err(NotPatched::NoIvrs)
+}
+
+/// The XSDT if there is one, else the RSDT, with the size of its entries.
+fn find_root(memory: &impl Memory) -> Result<(u64, usize), NotPatched> {
+    let mut area = vec![0; 0x2_0000];
+    if !memory.read(0xe_0000, &mut area) {
+        return Err(NotPatched::Malformed);
+    }
+    let rsdp = (0..area.len() - HEADER)
+        .step_by(16)
+        .map(|at| &area[at..at + HEADER])
+        .find(|rsdp| rsdp.starts_with(b"RSD PTR ") && sum(&rsdp[..20]) == 0)
+        .ok_or(NotPatched::NoRsdp)?;
+    let mut xsdt = [0; 8];
+    xsdt.copy_from_slice(&rsdp[24..32]);
+    match u64::from_le_bytes(xsdt) {
+        xsdt if rsdp[15] >= 2 && xsdt != 0 => Ok((xsdt, 8)),
+        _ => Ok((u32::from_le_bytes([rsdp[16], rsdp[17], rsdp[18], rsdp[19]]).into(), 4)),
+    }
+}
+
+fn read_table(memory: &impl Memory, address: u64) -> Result<Vec<u8>, NotPatched> {
+    let mut header = [0; HEADER];
+    if !memory.read(address, &mut header) {
+        return Err(NotPatched::Malformed);
+    }
+    let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+    if !(HEADER..=LONGEST).contains(&length) {
+        return Err(NotPatched::Malformed);
+    }
+    let mut table = vec![0; length];
+    if memory.read(address, &mut table) {
+        Ok(table)
+    } else {
+        Err(NotPatched::Malformed)
+    }
+}
+
+fn sum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    struct Fake(RefCell<Vec<u8>>);
+
+    impl Memory for Fake {
+        fn read(&self, pa: u64, bytes: &mut [u8]) -> bool {
+            let memory = self.0.borrow();
+            let Some(found) = memory.get(pa as usize..pa as usize + bytes.len()) else {
+                return false;
+            };
+            bytes.copy_from_slice(found);
+            true
+        }
+
+        fn write(&self, pa: u64, bytes: &[u8]) -> bool {
+            self.0.borrow_mut()[pa as usize..pa as usize + bytes.len()].copy_from_slice(bytes);
+            true
+        }
+    }
+
+    fn table(signature: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        let mut table = vec![0; HEADER];
+        table[..4].copy_from_slice(signature);
+        table.extend_from_slice(body);
+        let length = table.len() as u32;
+        table[4..8].copy_from_slice(&length.to_le_bytes());
+        table[CHECKSUM] = sum(&table).wrapping_neg();
+        table
+    }
+
+    fn ivhd(kind: u8, length: usize, efr: u64) -> Vec<u8> {
+        let mut block = vec![0; length];
+        block[0] = kind;
+        block[2..4].copy_from_slice(&(length as u16).to_le_bytes());
+        if length >= 32 {
+            block[24..32].copy_from_slice(&efr.to_le_bytes());
+        }
+        block
+    }
+
+    const EFR: u64 = 0x29d7;
+    /// Not aligned to 4 bytes, as in QEMU.
+    const IVRS: u64 = 0x1f_0a05;
+
+    fn ivrs(blocks: &[Vec<u8>]) -> Vec<u8> {
+        table(b"IVRS", &[vec![0; 12], blocks.concat()].concat())
+    }
+
+    /// A machine with an RSDP of the given revision, pointing at a root with `entries`.
+    fn machine(revision: u8, entries: &[u64], tables: &[(u64, Vec<u8>)]) -> Fake {
+        let mut memory = vec![0; 0x20_0000];
+        let mut put =
+            |at: u64, bytes: &[u8]| memory[at as usize..][..bytes.len()].copy_from_slice(bytes);
+        let mut rsdp = [0; 36];
+        rsdp[..8].copy_from_slice(b"RSD PTR ");
+        rsdp[15] = revision;
+        let root: Vec<u8> = if revision >= 2 {
+            rsdp[24..32].copy_from_slice(&0x1e_0000u64.to_le_bytes());
+            table(b"XSDT", &entries.iter().flat_map(|e| e.to_le_bytes()).collect::<Vec<_>>())
+        } else {
+            rsdp[16..20].copy_from_slice(&0x1e_0000u32.to_le_bytes());
+            table(
+                b"RSDT",
+                &entries.iter().flat_map(|e| (*e as u32).to_le_bytes()).collect::<Vec<_>>(),
+            )
+        };
+        rsdp[8] = sum(&rsdp[..20]).wrapping_neg();
+        // A text that only looks like an RSDP comes first, as it may in a BIOS.
+        put(0xe_0040, b"RSD PTR not");
+        put(0xf_5a90, &rsdp);
+        put(0x1e_0000, &root);
+        for (at, bytes) in tables {
+            put(*at, bytes);
+        }
+        Fake(RefCell::new(memory))
+    }
+
+    fn efr_at(memory: &Fake, block: usize) -> u64 {
+        let at = IVRS as usize + IVRS_BLOCKS + block + IVHD_EFR;
+        u64::from_le_bytes(memory.0.borrow()[at..at + 8].try_into().unwrap())
+    }
+
+    #[test]
+    fn every_feature_image_gets_the_bit_and_the_sum_is_right() {
+        let blocks = [ivhd(0x10, 24, 0), ivhd(0x11, 48, EFR), ivhd(0x40, 44, EFR)];
+        let length = ivrs(&blocks).len();
+        for revision in [0, 2] {
+            let fadt = (0x1d_0000, table(b"FACP", &[0; 8]));
+            let memory = machine(revision, &[0x1d_0000, IVRS], &[fadt, (IVRS, ivrs(&blocks))]);
+            for _ in 0..2 {
+                patch(&memory).unwrap();
+                assert_eq!(efr_at(&memory, 24), EFR | (1 << 63), "type 11h, revision {revision}");
+                assert_eq!(efr_at(&memory, 72), EFR | (1 << 63), "type 40h, revision {revision}");
+                assert_eq!(sum(&memory.0.borrow()[IVRS as usize..][..length]), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_patched_is_said_and_left_alone() {
+        let short = ivhd(0x11, 48, EFR)[..40].to_vec();
+        let mut endless = table(b"IVRS", &[0; 12]);
+        endless[4..8].fill(0xff);
+        let rows: Vec<(NotPatched, Fake)> = vec![
+            (NotPatched::NoRsdp, Fake(RefCell::new(vec![0; 0x20_0000]))),
+            (NotPatched::NoIvrs, machine(2, &[0x1d_0000], &[(0x1d_0000, table(b"FACP", &[]))])),
+            (NotPatched::NoIvrs, machine(0, &[], &[])),
+            (NotPatched::NoFeatures, machine(0, &[IVRS], &[(IVRS, ivrs(&[ivhd(0x10, 24, 0)]))])),
+            (NotPatched::Malformed, machine(0, &[IVRS], &[(IVRS, ivrs(&[short]))])),
+            (NotPatched::Malformed, machine(0, &[IVRS], &[(IVRS, endless)])),
+            (NotPatched::Malformed, machine(0, &[IVRS], &[(IVRS, ivrs(&[vec![0x11, 0, 0, 0]]))])),
+        ];
+        for (n, (expected, memory)) in rows.into_iter().enumerate() {
+            let before = memory.0.borrow().clone();
+            assert_eq!(patch(&memory), Err(expected), "row {n}");
+            assert!(before == *memory.0.borrow(), "row {n} changed memory");
+        }
+    }
+}

@@ -1,0 +1,535 @@
+// SPDX-License-Identifier: GPL-2.0
+//! One instruction in, its outcome out.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use link::Link;
+use rmp::{MemoryTable, Rmp};
+
+use crate::cpuid::{self, ENCRYPTED_MEMORY};
+use crate::insn::Kind;
+use crate::ivrs::{self, NotPatched};
+use crate::log::Log;
+use crate::msr::{self, Msr, Written};
+use crate::ram::Ram;
+use crate::rmp_insn;
+use crate::stats::Stats;
+use crate::svm::{self, Vmrun};
+
+/// A register that the model reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Reg {
+    /// RAX.
+    Rax,
+    /// RBX.
+    Rbx,
+    /// RCX.
+    Rcx,
+    /// RDX.
+    Rdx,
+    /// CS, the selector.
+    Cs,
+    /// CR0.
+    Cr0,
+    /// EFER.
+    Efer,
+}
+
+impl Reg {
+    /// Every register with QEMU's name for it, in the order of the enum.
+    pub const ALL: [(Reg, &'static str); 7] = [
+        (Reg::Rax, "rax"),
+        (Reg::Rbx, "rbx"),
+        (Reg::Rcx, "rcx"),
+        (Reg::Rdx, "rdx"),
+        (Reg::Cs, "cs"),
+        (Reg::Cr0, "cr0"),
+        (Reg::Efer, "efer"),
+    ];
+}
+
+/// The CPU that is about to execute an instruction. It is not inside a guest of its own: those
+/// instructions are for TCG's intercepts.
+pub trait Cpu: ivrs::Memory {
+    /// QEMU's number of the CPU, below [`link::MAX_CPUS`].
+    fn index(&self) -> usize;
+    /// A register.
+    fn get(&self, reg: Reg) -> u64;
+    /// Reads 16 bytes at a virtual address; false if it is not mapped.
+    fn read_virtual(&self, address: u64, bytes: &mut [u8; 16]) -> bool;
+    /// Writes 16 bytes at a virtual address; false if it is not mapped.
+    fn write_virtual(&self, address: u64, bytes: &[u8; 16]) -> bool;
+
+    /// Current privilege level. In real mode CS holds no level, and the level is 0.
+    fn cpl(&self) -> u64 {
+        const PE: u64 = 1;
+        if self.get(Reg::Cr0) & PE == 0 {
+            0
+        } else {
+            self.get(Reg::Cs) & 3
+        }
+    }
+}
+
+/// Why an instruction raises #GP(0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Fault {
+    /// CPL is not 0.
+    Privilege,
+    /// Its operand in memory is not mapped. A processor raises #PF; no host does this on purpose.
+    Operand,
+    /// An MSR does not take the value, or not now.
+    Msr,
+}
+
+impl Fault {
+    /// Every reason, in the order of its number.
+    pub const ALL: [Fault; 3] = [Fault::Privilege, Fault::Operand, Fault::Msr];
+
+    /// For the summary.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Fault::Privilege => "privilege",
+            Fault::Operand => "operand",
+            Fault::Msr => "msr",
+        }
+    }
+}
+
+/// What becomes of the instruction. Plain data: what carries it out leaves by `longjmp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// TCG executes it.
+    Native,
+    /// Executed: write these registers and go on after it.
+    Retire([Option<(Reg, u64)>; 4]),
+    /// #GP(0).
+    GeneralProtection,
+}
+
+impl Outcome {
+    /// Executed, with these registers changed.
+    pub fn retire<const N: usize>(registers: [(Reg, u64); N]) -> Outcome {
+        const { assert!(N <= 4) };
+        let mut all = [None; 4];
+        for (slot, register) in all.iter_mut().zip(registers) {
+            *slot = Some(register);
+        }
+        Outcome::Retire(all)
+    }
+}
+
+/// The processors of one machine, apart from what TCG models.
+pub struct Model<'a> {
+    /// The page shared with the PSP model.
+    pub link: &'a Link,
+    /// Guest memory.
+    pub ram: Ram,
+    /// The RMP in it.
+    pub rmp: Rmp<MemoryTable<'a>>,
+    /// RMPREAD exists.
+    pub rmpread: bool,
+    /// CPUs power on with SNP_EN set.
+    pub snp_en: bool,
+    /// The IVRS has its SNP bit, or somebody is at it.
+    pub ivrs_patched: AtomicBool,
+    /// What happened.
+    pub stats: Stats,
+    /// Where to say so.
+    pub log: Log,
+}
+
+impl Model<'_> {
+    /// The registers of `cpu` that the PSP can see.
+    pub fn link_cpu(&self, cpu: &impl Cpu) -> &link::Cpu {
+        &self.link.cpu[cpu.index()]
+    }
+
+    /// A CPU comes into being.
+    pub fn add_cpu(&self, index: usize) {
+        msr::reset(&self.link.cpu[index], self.rmp.geometry(), self.snp_en);
+    }
+
+    /// A CPU is at the reset vector: the machine has been powered on, or reset as a whole.
+    pub fn reset(&self) {
+        if self.stats.reset() {
+            return;
+        }
+        for cpu in self.link.present() {
+            msr::reset(cpu, self.rmp.geometry(), false);
+        }
+        self.link.iommu_snp.store(0, Relaxed);
+        self.ivrs_patched.store(false, Release);
+        self.log.note(format_args!("reset: SNP_EN is clear on all CPUs"));
+    }
+
+    /// Executes `kind` on `cpu`.
+    pub fn execute(&self, kind: Kind, cpu: &impl Cpu) -> Outcome {
+        match kind {
+            Kind::Cpuid => self.cpuid(cpu),
+            Kind::Rdmsr => self.rdmsr(cpu),
+            Kind::Wrmsr => self.wrmsr(cpu),
+            Kind::Wbinvd => self.wbinvd(cpu),
+            Kind::Vmrun => self.vmrun(cpu),
+            Kind::Rmpupdate => rmp_insn::rmpupdate(self, cpu),
+            Kind::Psmash => rmp_insn::psmash(self, cpu),
+            Kind::Rmpread => rmp_insn::rmpread(self, cpu),
+        }
+    }
+
+    /// Raises #GP(0), and says why the first time.
+    pub fn fault(&self, fault: Fault) -> Outcome {
+        if self.stats.fault(fault) {
+            self.log.note(format_args!("first #GP(0), reason: {}", fault.name()));
+        }
+        Outcome::GeneralProtection
+    }
+
+    fn cpuid(&self, cpu: &impl Cpu) -> Outcome {
+        let number = cpu.get(Reg::Rax) as u32;
+        let Some(leaf) = cpuid::leaf(number, self.rmpread) else {
+            return Outcome::Native;
+        };
+        // A kernel asks for this leaf before it looks at ACPI; a BIOS has no use for it.
+        if number == ENCRYPTED_MEMORY && cpu.cpl() == 0 {
+            self.patch_ivrs(cpu);
+        }
+        self.stats.cpuid();
+        Outcome::retire([
+            (Reg::Rax, leaf.eax.into()),
+            (Reg::Rbx, leaf.ebx.into()),
+            (Reg::Rcx, leaf.ecx.into()),
+            (Reg::Rdx, leaf.edx.into()),
+        ])
+    }
+
+    fn patch_ivrs(&self, memory: &impl ivrs::Memory) {
+        if self.ivrs_patched.swap(true, Acquire) {
+            return;
+        }
+        match ivrs::patch(memory) {
+            Ok(()) => {
+                self.link.iommu_snp.store(1, Release);
+                self.log.note(format_args!("IVRS: the IOMMU announces SNP"));
+            }
+            Err(error) => {
+                self.log.note(format_args!("IVRS: the IOMMU will not announce SNP: {error}"));
+                // The tables may not be there yet.
+                self.ivrs_patched.store(error != NotPatched::NoRsdp, Release);
+            }
+        }
+    }
+
+    fn rdmsr(&self, cpu: &impl Cpu) -> Outcome {
+        let Some(msr) = self.privileged_msr(cpu) else {
+            return Outcome::Native;
+        };
+        let Some(value) = msr::read(msr, self.link_cpu(cpu)) else {
+            return Outcome::Native;
+        };
+        self.stats.rdmsr(msr);
+        Outcome::retire([(Reg::Rax, value & 0xffff_ffff), (Reg::Rdx, value >> 32)])
+    }
+
+    fn wrmsr(&self, cpu: &impl Cpu) -> Outcome {
+        let Some(msr) = self.privileged_msr(cpu) else {
+            return Outcome::Native;
+        };
+        let value = (cpu.get(Reg::Rdx) << 32) | (cpu.get(Reg::Rax) & 0xffff_ffff);
+        let assigned = |pa| self.rmp.entry(pa).is_some_and(|entry| entry.assigned());
+        let written = msr::write(msr, value, self.link_cpu(cpu), assigned);
+        self.stats.wrmsr(msr, written);
+        match written {
+            Written::Native => Outcome::Native,
+            Written::Done | Written::Ignored => Outcome::retire([]),
+            Written::Fault => self.fault(Fault::Msr),
+        }
+    }
+
+    /// The MSR in ECX if it is one of ours. TCG raises the #GP of unprivileged accesses.
+    fn privileged_msr(&self, cpu: &impl Cpu) -> Option<Msr> {
+        Msr::from_number(cpu.get(Reg::Rcx) as u32).filter(|_| cpu.cpl() == 0)
+    }
+
+    /// TCG has no caches to write back; the PSP wants to see that software did it.
+    fn wbinvd(&self, cpu: &impl Cpu) -> Outcome {
+        if cpu.cpl() == 0 {
+            self.link_cpu(cpu).wbinvd.fetch_add(1, Release);
+            self.stats.wbinvd();
+        }
+        Outcome::Native
+    }
+
+    fn vmrun(&self, cpu: &impl Cpu) -> Outcome {
+        const SVME: u64 = 1 << 12;
+        // TCG raises the exceptions.
+        if cpu.cpl() != 0 || cpu.get(Reg::Efer) & SVME == 0 {
+            return Outcome::Native;
+        }
+        match svm::vmrun(&self.ram, cpu.get(Reg::Rax)) {
+            Vmrun::Native => {
+                self.stats.vmrun();
+                Outcome::Native
+            }
+            Vmrun::NotModelled => {
+                if self.stats.vmrun_not_modelled() {
+                    self.log.note(format_args!(
+                        "guest execution: not modelled; VMRUN of an SEV-ES or SNP guest ends with \
+                         VMEXIT_INVALID"
+                    ));
+                }
+                Outcome::retire([])
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::collections::HashMap;
+
+    use rmp::{Entry, Geometry, State};
+
+    use super::*;
+
+    const BASE: u64 = 0x20_0000;
+    const BYTES: u64 = 16 * 1024 + 2 * 512 * 16;
+    const RAM: u64 = 0x40_0000;
+
+    struct Fake {
+        registers: RefCell<HashMap<usize, u64>>,
+        operand: Cell<Option<[u8; 16]>>,
+        bios_reads: Cell<u32>,
+    }
+
+    impl Fake {
+        fn new(registers: &[(Reg, u64)]) -> Fake {
+            let kernel = [(Reg::Cr0, 0x8005_0033), (Reg::Cs, 0x10), (Reg::Efer, 0x1d01)];
+            let all = kernel.iter().chain(registers).map(|(reg, value)| (*reg as usize, *value));
+            Fake {
+                registers: RefCell::new(all.collect()),
+                operand: Cell::new(None),
+                bios_reads: Cell::new(0),
+            }
+        }
+
+        fn with_operand(self, operand: [u8; 16]) -> Fake {
+            self.operand.set(Some(operand));
+            self
+        }
+    }
+
+    impl ivrs::Memory for Fake {
+        fn read(&self, _: u64, _: &mut [u8]) -> bool {
+            self.bios_reads.set(self.bios_reads.get() + 1);
+            true // zeroes: no RSDP
+        }
+
+        fn write(&self, _: u64, _: &[u8]) -> bool {
+            false
+        }
+    }
+
+    impl Cpu for Fake {
+        fn index(&self) -> usize {
+            1
+        }
+
+        fn get(&self, reg: Reg) -> u64 {
+            *self.registers.borrow().get(&(reg as usize)).unwrap_or(&0)
+        }
+
+        fn read_virtual(&self, _: u64, bytes: &mut [u8; 16]) -> bool {
+            self.operand.get().map(|operand| *bytes = operand).is_some()
+        }
+
+        fn write_virtual(&self, _: u64, bytes: &[u8; 16]) -> bool {
+            self.operand.replace(Some(*bytes)).is_some()
+        }
+    }
+
+    fn machine(snp_en: bool) -> Model<'static> {
+        // SAFETY: a Link consists of atomics; all-zero bytes are a value of each.
+        let link: &'static Link = Box::leak(Box::new(unsafe { std::mem::zeroed() }));
+        let ram = Ram::for_test(RAM, RAM);
+        let geometry = Geometry::new(BASE, BASE + BYTES - 1).unwrap();
+        let words = ram.slice(geometry.entry_address(0), geometry.entries() * 16).unwrap();
+        let rmp = Rmp::new(geometry, MemoryTable { words, locks: &link.rmp_locks });
+        let model = Model {
+            link,
+            ram,
+            rmp,
+            rmpread: true,
+            snp_en,
+            ivrs_patched: AtomicBool::new(false),
+            stats: Stats::default(),
+            log: Log::new(None),
+        };
+        model.add_cpu(0);
+        model.add_cpu(1);
+        model
+    }
+
+    /// RMPUPDATE's operand: guest 5's page at GPA 7000h, immutable.
+    const PRE_GUEST: [u8; 16] = [0, 0x70, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 5, 0, 0, 0];
+    const PAGE: u64 = 0x4000;
+
+    fn eax(value: u64) -> Outcome {
+        Outcome::retire([(Reg::Rax, value)])
+    }
+
+    #[test]
+    fn registers_are_numbered_in_order() {
+        for (number, (reg, name)) in Reg::ALL.iter().enumerate() {
+            assert_eq!(*reg as usize, number, "{name}");
+        }
+    }
+
+    #[test]
+    fn rmp_instructions_are_undefined_without_snp() {
+        let model = machine(false);
+        for kind in [Kind::Rmpupdate, Kind::Psmash, Kind::Rmpread] {
+            let cpu = Fake::new(&[(Reg::Rax, PAGE)]).with_operand(PRE_GUEST);
+            assert_eq!(model.execute(kind, &cpu), Outcome::Native, "{kind:?}");
+        }
+        assert_eq!(model.rmp.state(PAGE), Some(State::Hypervisor));
+    }
+
+    #[test]
+    fn rmp_instructions_are_the_kernels() {
+        let model = machine(true);
+        for kind in [Kind::Rmpupdate, Kind::Psmash, Kind::Rmpread] {
+            let cpu = Fake::new(&[(Reg::Rax, PAGE), (Reg::Cs, 0x33)]).with_operand(PRE_GUEST);
+            assert_eq!(model.execute(kind, &cpu), Outcome::GeneralProtection, "{kind:?}");
+        }
+        assert_eq!(model.rmp.state(PAGE), Some(State::Hypervisor));
+    }
+
+    #[test]
+    fn rmpupdate_changes_the_table_in_ram() {
+        let model = machine(true);
+        let cpu = Fake::new(&[(Reg::Rax, PAGE)]).with_operand(PRE_GUEST);
+        assert_eq!(model.execute(Kind::Rmpupdate, &cpu), eax(0));
+        assert_eq!(model.rmp.state(PAGE), Some(State::PreGuest));
+        let raw = model.ram.word(BASE + 0x4000 + (PAGE >> 12) * 16).unwrap();
+        assert_eq!(raw.load(Relaxed), Entry::pre_guest(5, 0x7000).lo);
+        // Now immutable: FAIL_PERMISSION. A reserved byte: FAIL_INPUT. Not mapped: #GP.
+        assert_eq!(model.execute(Kind::Rmpupdate, &cpu), eax(2));
+        let mut reserved = PRE_GUEST;
+        reserved[11] = 1;
+        let cpu = Fake::new(&[(Reg::Rax, PAGE)]).with_operand(reserved);
+        assert_eq!(model.execute(Kind::Rmpupdate, &cpu), eax(1));
+        let unmapped = Fake::new(&[(Reg::Rax, PAGE)]);
+        assert_eq!(model.execute(Kind::Rmpupdate, &unmapped), Outcome::GeneralProtection);
+    }
+
+    #[test]
+    fn a_region_that_another_processor_works_on_is_busy() {
+        let model = machine(true);
+        model.link.rmp_locks[0].store(1, Relaxed);
+        let cpu = Fake::new(&[(Reg::Rax, PAGE)]).with_operand(PRE_GUEST);
+        assert_eq!(model.execute(Kind::Rmpupdate, &cpu), eax(4));
+        assert_eq!(model.execute(Kind::Psmash, &Fake::new(&[(Reg::Rax, 0)])), eax(3));
+    }
+
+    #[test]
+    fn rmpread_gives_the_architectural_view() {
+        let mut model = machine(true);
+        let update = Fake::new(&[(Reg::Rax, PAGE)]).with_operand(PRE_GUEST);
+        assert_eq!(model.execute(Kind::Rmpupdate, &update), eax(0));
+        let cpu = Fake::new(&[(Reg::Rax, PAGE)]).with_operand([0xff; 16]);
+        assert_eq!(model.execute(Kind::Rmpread, &cpu), eax(0));
+        let expected = [0, 0x70, 0, 0, 0, 0, 0, 0, 1, 2, 1, 0, 5, 0, 0, 0];
+        assert_eq!(cpu.operand.get(), Some(expected));
+        model.rmpread = false;
+        assert_eq!(model.execute(Kind::Rmpread, &cpu), Outcome::Native);
+    }
+
+    #[test]
+    fn syscfg_reads_what_was_written_on_this_cpu() {
+        let model = machine(false);
+        let syscfg = [(Reg::Rcx, 0xffff_ffff_c001_0010)];
+        let written = [(Reg::Rcx, 0xc001_0010), (Reg::Rax, 0xffff_ffff_0388_0000)];
+        assert_eq!(model.execute(Kind::Wrmsr, &Fake::new(&written)), Outcome::retire([]));
+        let value = Outcome::retire([(Reg::Rax, 0x0388_0000), (Reg::Rdx, 0)]);
+        assert_eq!(model.execute(Kind::Rdmsr, &Fake::new(&syscfg)), value);
+        assert_eq!(model.link.cpu[0].syscfg.load(Relaxed), 0x0080_0000, "CPU 0 has its own");
+    }
+
+    #[test]
+    fn msrs_at_the_wrong_place_are_tcgs() {
+        let model = machine(false);
+        for registers in [
+            &[(Reg::Rcx, 0xc001_0010), (Reg::Cs, 0x33)][..], // user mode
+            &[(Reg::Rcx, 0xc001_0131)],                      // SEV_STATUS: 0 on a host
+            &[(Reg::Rcx, 0xc000_0080)],                      // EFER
+        ] {
+            assert_eq!(model.execute(Kind::Rdmsr, &Fake::new(registers)), Outcome::Native);
+            assert_eq!(model.execute(Kind::Wrmsr, &Fake::new(registers)), Outcome::Native);
+        }
+    }
+
+    #[test]
+    fn real_mode_has_no_privilege_level() {
+        // CS holds a segment number whose low bits say nothing.
+        let bios = Fake::new(&[(Reg::Cr0, 0x10), (Reg::Cs, 0xf003), (Reg::Rcx, 0xc001_0010)]);
+        assert_ne!(machine(false).execute(Kind::Rdmsr, &bios), Outcome::Native);
+    }
+
+    #[test]
+    fn cpuid_answers_everybody_and_looks_for_the_iommu_once_per_kernel_call() {
+        let model = machine(false);
+        let leaf = (Reg::Rax, 0x8000_001f);
+        let user = Fake::new(&[leaf, (Reg::Cs, 0x33)]);
+        let expected = Outcome::retire([
+            (Reg::Rax, 0x20_043b),
+            (Reg::Rbx, 0x4070),
+            (Reg::Rcx, 100),
+            (Reg::Rdx, 50),
+        ]);
+        assert_eq!(model.execute(Kind::Cpuid, &user), expected);
+        assert_eq!(user.bios_reads.get(), 0);
+        let kernel = Fake::new(&[leaf]);
+        assert_eq!(model.execute(Kind::Cpuid, &kernel), expected);
+        assert_eq!(kernel.bios_reads.get(), 1, "no RSDP: nothing else to read");
+        assert!(!model.ivrs_patched.load(Relaxed), "to be tried again");
+        assert_eq!(model.link.iommu_snp.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn cache_writebacks_are_counted_per_cpu() {
+        let model = machine(false);
+        assert_eq!(model.execute(Kind::Wbinvd, &Fake::new(&[])), Outcome::Native);
+        let user = Fake::new(&[(Reg::Cs, 0x33)]);
+        assert_eq!(model.execute(Kind::Wbinvd, &user), Outcome::Native);
+        let counts = [0, 1].map(|n| model.link.cpu[n].wbinvd.load(Relaxed));
+        assert_eq!(counts, [0, 1]);
+    }
+
+    #[test]
+    fn vmrun_of_an_es_guest_is_skipped_only_where_vmrun_is_legal() {
+        let model = machine(true);
+        model.ram.word(0x3090).unwrap().store(6, Relaxed);
+        let rax = (Reg::Rax, 0x3000);
+        for registers in [&[rax, (Reg::Cs, 0x33)], &[rax, (Reg::Efer, 0xd01)]] {
+            assert_eq!(model.execute(Kind::Vmrun, &Fake::new(registers)), Outcome::Native);
+        }
+        assert_eq!(model.execute(Kind::Vmrun, &Fake::new(&[rax])), Outcome::retire([]));
+        assert_eq!(model.ram.word(0x3070).unwrap().load(Relaxed), u64::MAX);
+        let plain = Fake::new(&[(Reg::Rax, 0x8000)]);
+        assert_eq!(model.execute(Kind::Vmrun, &plain), Outcome::Native);
+    }
+
+    #[test]
+    fn reset_clears_snp_but_power_on_keeps_the_preset() {
+        let model = machine(true);
+        model.reset();
+        assert_eq!(model.link.cpu[1].syscfg.load(Relaxed), 0x0388_0000);
+        model.reset();
+        assert_eq!(model.link.cpu[1].syscfg.load(Relaxed), 0x0080_0000);
+    }
+}

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0
+//! QEMU as the plugin uses it. Everything `unsafe` to do with QEMU is below here and in
+//! [`crate::plugin`].
+
+pub mod ffi;
+pub mod vcpu;
+pub mod version;

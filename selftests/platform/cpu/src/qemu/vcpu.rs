@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A CPU of QEMU's, during a callback on its own thread.
+
+use std::ffi::{c_int, CStr};
+use std::mem::size_of;
+use std::{ptr, slice};
+
+use super::ffi::{Array, ByteArray, CpuState, Env, Functions, RegDescriptor, Register};
+use crate::ivrs::Memory;
+use crate::model::{Cpu, Reg};
+
+/// Where `CPUX86State` lies behind the start of `CPUState` in QEMU 11.1.3 (the assembly of
+/// `helper_vmrun` in Debian's build subtracts it to get from one to the other).
+const ENV_OFFSET: usize = 0x4070;
+/// SVM exit code of an intercepted VMRUN. VMRUN refuses a VMCB that does not intercept it, and an
+/// exit clears all intercepts, so it is intercepted exactly while a guest runs.
+const INTERCEPT_VMRUN: u32 = 0x80;
+const VECTOR_GP: c_int = 13;
+
+/// What is known about one CPU from its first moment on.
+pub struct Slot {
+    state: *mut CpuState,
+    registers: [*const Register; Reg::ALL.len()],
+    rip: *const Register,
+    buffer: *mut ByteArray,
+}
+
+// SAFETY: handles are numbers in disguise, CpuState lives as long as the CPU, and the buffer is
+// used in callbacks of this CPU alone, which QEMU runs on the CPU's thread one at a time.
+unsafe impl Send for Slot {}
+// SAFETY: as above.
+unsafe impl Sync for Slot {}
+
+/// Why a CPU cannot be used.
+#[derive(Debug)]
+pub enum Strange {
+    /// QEMU does not know the number.
+    NoCpu,
+    /// The list of registers has another format.
+    Descriptors(usize),
+    /// A register has gone.
+    NoRegister(&'static str),
+}
+
+impl std::fmt::Display for Strange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Strange::NoCpu => f.write_str("qemu_get_cpu() does not know it"),
+            Strange::Descriptors(size) => write!(f, "register descriptors have {size} bytes"),
+            Strange::NoRegister(name) => write!(f, "it has no register {name}"),
+        }
+    }
+}
+
+impl Slot {
+    /// Looks up what is needed.
+    ///
+    /// # Safety
+    ///
+    /// In the init callback of CPU `index`.
+    pub unsafe fn new(f: &Functions, index: usize) -> Result<Slot, Strange> {
+        // SAFETY: a look-up; the number fits (there are at most 64).
+        let state = unsafe { (f.qemu_get_cpu)(index as c_int) };
+        if state.is_null() {
+            return Err(Strange::NoCpu);
+        }
+        // SAFETY: allowed in an init callback; the caller frees the array.
+        let array = unsafe { (f.qemu_plugin_get_registers)() };
+        // SAFETY: the array that was just made, not freed yet.
+        let found = unsafe { Slot::from_registers(f, state, array) };
+        // SAFETY: as above; handles and names are not the array's.
+        unsafe { (f.g_array_free)(array, 1) };
+        found
+    }
+
+    unsafe fn from_registers(
+        f: &Functions,
+        state: *mut CpuState,
+        array: *mut Array,
+    ) -> Result<Slot, Strange> {
+        // SAFETY: a valid array (caller).
+        let size = unsafe { (f.g_array_get_element_size)(array) } as usize;
+        if size != size_of::<RegDescriptor>() {
+            return Err(Strange::Descriptors(size));
+        }
+        // SAFETY: the elements have this size, GLib aligns them for anything.
+        let all = unsafe {
+            slice::from_raw_parts((*array).data.cast::<RegDescriptor>(), (*array).len as usize)
+        };
+        let find = |name: &'static str| {
+            all.iter()
+                // SAFETY: names are terminated strings that QEMU keeps for ever.
+                .find(|reg| unsafe { CStr::from_ptr(reg.name) }.to_bytes() == name.as_bytes())
+                .map(|reg| reg.handle)
+                .ok_or(Strange::NoRegister(name))
+        };
+        let mut registers = [ptr::null(); Reg::ALL.len()];
+        for (reg, name) in Reg::ALL {
+            registers[reg as usize] = find(name)?;
+        }
+        // SAFETY: an allocation, never freed: CPUs stay.
+        let buffer = unsafe { (f.g_byte_array_new)() };
+        Ok(Slot { state, registers, rip: find("rip")?, buffer })
+    }
+}
+
+/// A CPU before an instruction. Plain data, so that [`Vcpu::retire`] and [`Vcpu::raise_gp`], which
+/// leave by `longjmp`, skip no destructor.
+#[derive(Clone, Copy)]
+pub struct Vcpu<'a> {
+    f: &'a Functions,
+    slot: &'a Slot,
+    index: usize,
+    env: *mut Env,
+    return_address: usize,
+}
+
+impl<'a> Vcpu<'a> {
+    /// The CPU that called back; none if `env` is not where the CPU's state should be.
+    ///
+    /// # Safety
+    ///
+    /// In an instruction callback with flags [`super::ffi::CB_RW_REGS_PC`] of the CPU of `slot`,
+    /// number `index`, with the address that the callback returns to. The value must not outlive
+    /// the callback.
+    pub unsafe fn new(
+        f: &'a Functions,
+        slot: &'a Slot,
+        index: usize,
+        env: *mut Env,
+        return_address: usize,
+    ) -> Option<Vcpu<'a>> {
+        (env as usize == slot.state as usize + ENV_OFFSET).then_some(Vcpu {
+            f,
+            slot,
+            index,
+            env,
+            return_address,
+        })
+    }
+
+    /// Whether the CPU runs a guest of its own (VMRUN).
+    pub fn in_guest(&self) -> bool {
+        // SAFETY: env is this CPU's state (checked in new); the function only looks.
+        unsafe { (self.f.cpu_svm_has_intercept)(self.env, INTERCEPT_VMRUN) }
+    }
+
+    /// Writes registers and goes on behind the instruction, which has `length` bytes.
+    pub fn retire(self, registers: [Option<(Reg, u64)>; 4], length: u64) -> ! {
+        // SAFETY: the return address lies in the block being executed. This brings RIP and the
+        // lazy flags up to date; the block is left below, which it requires.
+        unsafe { (self.f.cpu_restore_state)(self.slot.state, self.return_address) };
+        // Not an address: RIP counts from CS.base, which is not 0 in a BIOS.
+        let next = self.read(self.slot.rip) + length;
+        for (reg, value) in registers.into_iter().flatten() {
+            self.write(self.slot.registers[reg as usize], value);
+        }
+        // SAFETY: the callback has the flags for it. The frames that are skipped are this one, the
+        // callback's, and the assembly stub: none holds a lock or a value with a destructor.
+        unsafe { (self.f.qemu_plugin_set_pc)(next) }
+    }
+
+    /// #GP(0) at the instruction.
+    pub fn raise_gp(self) -> ! {
+        // SAFETY: env is this CPU's state, the return address lies in the block being executed,
+        // from which QEMU restores RIP; skipped frames as in retire().
+        unsafe { (self.f.raise_exception_err_ra)(self.env, VECTOR_GP, 0, self.return_address) }
+    }
+
+    fn read(&self, register: *const Register) -> u64 {
+        self.resize(0);
+        // SAFETY: a handle of this CPU, and the buffer is free (see Slot).
+        unsafe { (self.f.qemu_plugin_read_register)(register, self.slot.buffer) };
+        let mut bytes = [0; 8];
+        for (to, from) in bytes.iter_mut().zip(self.bytes()) {
+            *to = *from;
+        }
+        u64::from_le_bytes(bytes)
+    }
+
+    fn write(&self, register: *const Register, value: u64) {
+        self.fill(&value.to_le_bytes());
+        // SAFETY: a handle of a writable register of 8 bytes (RAX to RDX), which the buffer holds.
+        unsafe { (self.f.qemu_plugin_write_register)(register, self.slot.buffer) };
+    }
+
+    fn fill(&self, bytes: &[u8]) {
+        self.resize(bytes.len());
+        // SAFETY: the buffer has just been made this long, and nobody else uses it.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), (*self.slot.buffer).data, bytes.len()) };
+    }
+
+    fn resize(&self, length: usize) {
+        // SAFETY: a valid array; lengths here are at most an ACPI table's.
+        unsafe { (self.f.g_byte_array_set_size)(self.slot.buffer, length as u32) };
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: a valid array; nothing resizes it while the slice is in use (private callers).
+        let array = unsafe { &*self.slot.buffer };
+        if array.data.is_null() {
+            return &[];
+        }
+        // SAFETY: GLib keeps `len` initialised bytes at `data`.
+        unsafe { slice::from_raw_parts(array.data, array.len as usize) }
+    }
+
+    fn take(&self, into: &mut [u8], done: bool) -> bool {
+        let found = self.bytes();
+        if !done || found.len() != into.len() {
+            return false;
+        }
+        into.copy_from_slice(found);
+        true
+    }
+}
+
+impl Cpu for Vcpu<'_> {
+    fn index(&self) -> usize {
+        self.index
+    }
+
+    fn get(&self, reg: Reg) -> u64 {
+        self.read(self.slot.registers[reg as usize])
+    }
+
+    fn read_virtual(&self, address: u64, bytes: &mut [u8; 16]) -> bool {
+        self.resize(0);
+        // SAFETY: QEMU walks the page tables and copies, or says that it cannot.
+        let done = unsafe {
+            (self.f.qemu_plugin_read_memory_vaddr)(address, self.slot.buffer, bytes.len())
+        };
+        self.take(bytes, done)
+    }
+
+    fn write_virtual(&self, address: u64, bytes: &[u8; 16]) -> bool {
+        self.fill(bytes);
+        // SAFETY: as in read_virtual().
+        unsafe { (self.f.qemu_plugin_write_memory_vaddr)(address, self.slot.buffer) }
+    }
+}
+
+impl Memory for Vcpu<'_> {
+    fn read(&self, pa: u64, bytes: &mut [u8]) -> bool {
+        self.resize(0);
+        // SAFETY: QEMU copies from the address space of this CPU, or says that it cannot.
+        let result =
+            unsafe { (self.f.qemu_plugin_read_memory_hwaddr)(pa, self.slot.buffer, bytes.len()) };
+        self.take(bytes, result == 0)
+    }
+
+    fn write(&self, pa: u64, bytes: &[u8]) -> bool {
+        self.fill(bytes);
+        // SAFETY: as in read().
+        unsafe { (self.f.qemu_plugin_write_memory_hwaddr)(pa, self.slot.buffer) == 0 }
+    }
+}

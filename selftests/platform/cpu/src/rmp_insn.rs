@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+//! RMPUPDATE, PSMASH and RMPREAD as instructions: who may execute them, where operands lie. What
+//! they do to the table is the `rmp` crate's.
+
+use std::sync::atomic::Ordering::Acquire;
+
+use link::SNP_EN;
+use rmp::{Code, RmpUpdate};
+
+use crate::model::{Cpu, Fault, Model, Outcome, Reg};
+
+/// EFER bit 10: long mode is active.
+const EFER_LMA: u64 = 1 << 10;
+
+/// "This instruction is only valid in 64-bit mode with SNP enabled; in all other modes a #UD
+/// exception will be generated", and #GP(0) unless CPL is 0 (manual volume 3, on each of them).
+/// TCG does not know the opcode and raises #UD by itself.
+fn gate(model: &Model, cpu: &impl Cpu) -> Option<Outcome> {
+    let snp = model.link_cpu(cpu).syscfg.load(Acquire) & SNP_EN != 0;
+    if !snp || cpu.get(Reg::Efer) & EFER_LMA == 0 {
+        return Some(Outcome::Native);
+    }
+    (cpu.cpl() != 0).then(|| model.fault(Fault::Privilege))
+}
+
+fn done(code: u32) -> Outcome {
+    Outcome::retire([(Reg::Rax, code.into())])
+}
+
+/// RAX: address of the page. RCX: address of the new entry.
+pub fn rmpupdate(model: &Model, cpu: &impl Cpu) -> Outcome {
+    if let Some(outcome) = gate(model, cpu) {
+        return outcome;
+    }
+    let mut bytes = [0; 16];
+    if !cpu.read_virtual(cpu.get(Reg::Rcx), &mut bytes) {
+        return model.fault(Fault::Operand);
+    }
+    let code = match RmpUpdate::from_bytes(&bytes) {
+        Some(new) => model.rmp.rmpupdate(cpu.get(Reg::Rax), &new),
+        None => Code::FailInput,
+    };
+    model.stats.rmpupdate(code);
+    done(code as u32)
+}
+
+/// RAX: address of the 2 MiB page.
+pub fn psmash(model: &Model, cpu: &impl Cpu) -> Outcome {
+    if let Some(outcome) = gate(model, cpu) {
+        return outcome;
+    }
+    let code = model.rmp.psmash(cpu.get(Reg::Rax));
+    model.stats.psmash(code);
+    done(code as u32)
+}
+
+/// RAX: address of the page. RCX: where the entry goes.
+pub fn rmpread(model: &Model, cpu: &impl Cpu) -> Outcome {
+    if !model.rmpread {
+        return Outcome::Native;
+    }
+    if let Some(outcome) = gate(model, cpu) {
+        return outcome;
+    }
+    let code = match model.rmp.rmpread(cpu.get(Reg::Rax)) {
+        Ok(entry) if !cpu.write_virtual(cpu.get(Reg::Rcx), &entry.to_bytes()) => {
+            return model.fault(Fault::Operand);
+        }
+        Ok(_) => Code::Success,
+        Err(code) => code,
+    };
+    model.stats.rmpread(code);
+    done(code as u32)
+}

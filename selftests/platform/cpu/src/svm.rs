@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+//! VMRUN. Running SEV-ES and SNP guests (VMSA, GHCB, #VC) is not modelled; this file is its place.
+//!
+//! TCG implements SVM, so a guest without SEV-ES runs as it does without this plugin. TCG would
+//! also run an SEV-ES guest, with a register state that KVM never wrote: such a VMRUN is refused
+//! in the way that processors refuse a VMCB they cannot run.
+//!
+//! VMCB layout: AMD64 manual volume 2, appendix B, table B-1.
+
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use crate::ram::Ram;
+
+const EXIT_CODE: u64 = 0x70;
+const EXIT_INFO_1: u64 = 0x78;
+const EXIT_INFO_2: u64 = 0x80;
+const EXIT_INT_INFO: u64 = 0x88;
+const NESTED_CTL: u64 = 0x90;
+/// Bit 2 of the quadword at 90h: SEV-ES.
+const SEV_ES: u64 = 1 << 2;
+/// VMEXIT_INVALID, "invalid guest state in VMCB".
+const VMEXIT_INVALID: u64 = u64::MAX;
+
+/// What VMRUN comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vmrun {
+    /// TCG runs the guest, or raises the fault.
+    Native,
+    /// The VMCB holds a VMEXIT_INVALID; go on after VMRUN.
+    NotModelled,
+}
+
+/// VMRUN with RAX = `vmcb`.
+pub fn vmrun(ram: &Ram, vmcb: u64) -> Vmrun {
+    if vmcb % 4096 != 0 {
+        return Vmrun::Native;
+    }
+    let Some(control) = ram.word(vmcb + NESTED_CTL) else {
+        return Vmrun::Native;
+    };
+    if control.load(Relaxed) & SEV_ES == 0 {
+        return Vmrun::Native;
+    }
+    // KVM looks at the interrupt information on every exit: none was being delivered.
+    for (field, value) in
+        [(EXIT_INFO_1, 0), (EXIT_INFO_2, 0), (EXIT_INT_INFO, 0), (EXIT_CODE, VMEXIT_INVALID)]
+    {
+        if let Some(word) = ram.word(vmcb + field) {
+            word.store(value, Release);
+        }
+    }
+    Vmrun::NotModelled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VMCB: u64 = 0x3000;
+
+    fn prepared(nested_ctl: u64) -> Ram {
+        let ram = Ram::for_test(0x10_0000, 0x10_0000);
+        ram.word(VMCB + NESTED_CTL).unwrap().store(nested_ctl, Relaxed);
+        ram.word(VMCB + EXIT_INT_INFO).unwrap().store(0x8000_0b0e, Relaxed);
+        ram
+    }
+
+    fn field(ram: &Ram, offset: u64) -> u64 {
+        ram.word(VMCB + offset).unwrap().load(Relaxed)
+    }
+
+    #[test]
+    fn guests_without_encrypted_state_are_tcgs() {
+        for control in [0, 1, 3] {
+            let ram = prepared(control);
+            assert_eq!(vmrun(&ram, VMCB), Vmrun::Native, "nested_ctl {control}");
+            assert_eq!(field(&ram, EXIT_CODE), 0, "nested_ctl {control}");
+        }
+    }
+
+    #[test]
+    fn guests_with_encrypted_state_are_refused_cleanly() {
+        let ram = prepared(7);
+        assert_eq!(vmrun(&ram, VMCB), Vmrun::NotModelled);
+        assert_eq!(field(&ram, EXIT_CODE), u64::MAX);
+        assert_eq!(field(&ram, EXIT_INT_INFO), 0);
+    }
+
+    #[test]
+    fn bad_addresses_are_left_to_tcgs_checks() {
+        let ram = prepared(7);
+        for address in [VMCB + 8, 0x10_0000, u64::MAX - 4095] {
+            assert_eq!(vmrun(&ram, address), Vmrun::Native, "{address:#x}");
+        }
+    }
+}
