@@ -1,33 +1,109 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! skeleton
+//! What must outlive `ccp.ko` while SEV-SNP is enabled on this host: the CPU hotplug window.
+//!
+//! `SYSCFG.SNP_EN`, once written, stays until reset or until the firmware clears it. A CPU that runs
+//! without it bypasses the RMP checks of all others, so no CPU may come or go meanwhile. Neither the
+//! kernel's disable counter nor `SNP_EN` itself can tell a reload of `ccp` from a kexec; this module
+//! can, because it cannot be unloaded while `SNP_EN` is set.
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `exports.rs`, `exports.c` | the C functions for `ccp` (`include/linux/snp_host.h`) |
+//! | `host.rs` | measures, acts, tells |
+//! | `window.rs` | the state machine; pure |
+//! | `rmp.rs` | is the RMP all zero? |
+//! | `rmp_table.rs` | where the RMP is; pure |
+
+#![deny(unsafe_code)]
+
+use kernel::prelude::*;
+use sys::{
+    cc,
+    crash,
+    hotplug::CpuVetoRegistration,
+    sleep::SleepVetoRegistration,
+    sysfs, //
+};
+
+mod exports;
+mod host;
+mod rmp;
+mod rmp_table;
 #[allow(unsafe_code)]
 pub mod sys;
-use kernel::prelude::*;
+mod window;
 
-struct SnpHost;
+/// `/sys/kernel/snp_host`: what holds the window open, since when, and where `SNP_EN` is set.
+static FILES: [sysfs::File; 4] = [
+    sysfs::File::new::<State>(),
+    sysfs::File::new::<Reason>(),
+    sysfs::File::new::<OpenSeconds>(),
+    sysfs::File::new::<SnpEnCpus>(),
+];
 
-impl kernel::Module for SnpHost {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        Ok(SnpHost)
+macro_rules! file {
+    ($type:ident, $name:literal, $show:path) => {
+        struct $type;
+
+        impl sysfs::Show for $type {
+            const NAME: &'static CStr = $name;
+
+            fn show() -> Result<kernel::str::CString> {
+                $show()
+            }
+        }
+    };
+}
+
+file!(State, c"state", host::show_state);
+file!(Reason, c"reason", host::show_reason);
+file!(OpenSeconds, c"open_seconds", host::show_open_seconds);
+file!(SnpEnCpus, c"snp_en_cpus", host::show_snp_en_cpus);
+
+/// The module. Fields are dropped in this order.
+#[pin_data]
+struct SnpHost {
+    directory: sysfs::Directory,
+    #[pin]
+    sleep: SleepVetoRegistration,
+    cpus: CpuVetoRegistration,
+    host: host::Registration,
+}
+
+impl kernel::InPlaceModule for SnpHost {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _: {
+                // SAFETY: A module is initialised once, and this comes before all else.
+                #[allow(unsafe_code)]
+                unsafe { host::init_lock() };
+            },
+            // Whatever may fail comes first: once the window is open, there is no way back from
+            // here. Until then the vetoes let everything pass and the files say ENODEV.
+            cpus: CpuVetoRegistration::new::<host::Vetoes>(c"snp_host")?,
+            sleep <- SleepVetoRegistration::new::<host::Vetoes>(),
+            directory: sysfs::Directory::in_kernel(c"snp_host", &FILES)?,
+            host: host::Registration::new(module, unfit())?,
+        })
     }
 }
 
-#[no_mangle]
-extern "C" fn snp_host_window_open() -> c_int { ENODEV.to_errno() }
-#[no_mangle]
-extern "C" fn snp_host_window_verify() -> c_int { ENODEV.to_errno() }
-#[no_mangle]
-extern "C" fn snp_host_window_close(_why: u32) -> c_int { ENODEV.to_errno() }
-#[no_mangle]
-extern "C" fn snp_host_window_keep(_why: u32) { }
-#[no_mangle]
-extern "C" fn snp_host_snp_en_cpus() -> c_int { ENODEV.to_errno() }
+/// Why SNP cannot be enabled by this kernel, if it cannot.
+fn unfit() -> Option<&'static str> {
+    if !cc::is_snp_host() {
+        Some("this kernel is no SNP host (CPU, RMP or IOMMU unfit at boot, or a guest)")
+    } else if crash::is_kdump_kernel() {
+        Some("this is a kdump kernel, which leaves SNP as the crashed one set it")
+    } else {
+        None
+    }
+}
 
 module! {
     type: SnpHost,
     name: "snp_host",
     authors: ["The ccp-rs developers"],
-    description: "AMD SEV-SNP host state that outlives ccp: the CPU hotplug window",
+    description: "CPU hotplug window of an AMD SEV-SNP host",
     license: "GPL",
 }

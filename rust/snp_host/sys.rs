@@ -4,3 +4,27 @@
 
 #[path = "../sys/bindings.rs"]
 pub(crate) mod bindings;
+#[path = "../sys/cc.rs"]
+pub mod cc;
+#[path = "../sys/cpuid.rs"]
+pub mod cpuid;
+// The panic notifier in it is for ccp.
+#[expect(dead_code)]
+#[path = "../sys/crash.rs"]
+pub(crate) mod crash;
+#[path = "../sys/hotplug.rs"]
+pub mod hotplug;
+#[path = "../sys/memremap.rs"]
+pub mod memremap;
+#[path = "../sys/module_pin.rs"]
+pub mod module_pin;
+#[path = "../sys/msr.rs"]
+pub mod msr;
+#[path = "../sys/percpu.rs"]
+pub mod percpu;
+#[path = "../sys/sched.rs"]
+pub mod sched;
+#[path = "../sys/sleep.rs"]
+pub mod sleep;
+#[path = "../sys/sysfs.rs"]
+pub mod sysfs;

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C functions of `include/linux/snp_host.h`, exported by `exports.c`.
+
+#![allow(unsafe_code)] // ABI seam: `no_mangle` counts as unsafe.
+
+use crate::{
+    host,
+    sys::bindings,
+    window::Hold, //
+};
+use kernel::prelude::*;
+
+/// Fails to compile where a function here has another signature than in the header.
+macro_rules! same_as_header {
+    ($($name:ident($($argument:tt),*)),* $(,)?) => {
+        const _: () = {
+            $(
+                let declared: unsafe extern "C" fn($($argument),*) -> _ = bindings::$name;
+                let _ = [declared, $name];
+            )*
+        };
+    };
+}
+
+same_as_header!(
+    snp_host_window_open(),
+    snp_host_window_verify(),
+    snp_host_window_close(_),
+    snp_host_window_keep(_),
+    snp_host_snp_en_cpus(),
+);
+
+fn errno(result: Result) -> c_int {
+    result.map_or_else(|err| err.to_errno(), |()| 0)
+}
+
+#[no_mangle]
+extern "C" fn snp_host_window_open() -> c_int {
+    errno(host::open())
+}
+
+#[no_mangle]
+extern "C" fn snp_host_window_verify() -> c_int {
+    errno(host::verify())
+}
+
+#[no_mangle]
+extern "C" fn snp_host_window_close(why: bindings::snp_host_close) -> c_int {
+    errno(match why {
+        bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF => host::close_snp_off(),
+        bindings::snp_host_close_SNP_HOST_CLOSE_INIT_REFUSED => host::close_init_refused(),
+        _ => Err(EINVAL),
+    })
+}
+
+#[no_mangle]
+extern "C" fn snp_host_window_keep(why: bindings::snp_host_keep) {
+    let hold = match why {
+        bindings::snp_host_keep_SNP_HOST_KEEP_LEGACY_SHUTDOWN => Hold::LegacyShutdown,
+        bindings::snp_host_keep_SNP_HOST_KEEP_SHUTDOWN_FAILED => Hold::ShutdownFailed,
+        bindings::snp_host_keep_SNP_HOST_KEEP_TIMEOUT => Hold::Timeout,
+        bindings::snp_host_keep_SNP_HOST_KEEP_MAILBOX_DEAD => Hold::MailboxDead,
+        bindings::snp_host_keep_SNP_HOST_KEEP_HARDWARE_ERROR => Hold::HardwareError,
+        bindings::snp_host_keep_SNP_HOST_KEEP_RMP_INIT_FAILED => Hold::RmpInitFailed,
+        // A reason that this module does not know yet is no reason to close.
+        _ => Hold::Undecided,
+    };
+    // The only error is that the module is being set up or torn down, when nobody can call this.
+    let _ = host::keep(hold);
+}
+
+#[no_mangle]
+extern "C" fn snp_host_snp_en_cpus() -> c_int {
+    match host::snp_en_cpus() {
+        // CAST: There are fewer CPUs than that.
+        Ok(count) => count as c_int,
+        Err(err) => err.to_errno(),
+    }
+}

@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hotplug window: measures, takes the steps of [`Window`], and tells people.
+//!
+//! # Locking
+//!
+//! The lock of [`HOST`] comes after the caller's command lock and before `cpu_hotplug_disable()` and
+//! `cpus_read_lock()`. The vetoes run with the hotplug lock held for writing, so they must not take
+//! it: they look at [`WINDOW_OPEN`] alone.
+
+use crate::{
+    rmp,
+    sys::{
+        hotplug::{
+            CpuVeto,
+            CpusRead,
+            HotplugDisabled, //
+        },
+        module_pin::ModulePin,
+        msr::Msr,
+        percpu::{
+            cpus_where,
+            difference,
+            CpuList, //
+        },
+        sleep::SleepVeto,
+    },
+    window::{
+        Answer,
+        Count,
+        Event,
+        Hold,
+        SnpEn,
+        Step,
+        Window, //
+    },
+};
+use kernel::{
+    bindings,
+    cpu::CpuId,
+    cpumask::CpumaskVar,
+    prelude::*,
+    str::CString,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        }, //
+    },
+    time::{
+        Instant,
+        Monotonic, //
+    },
+};
+
+#[allow(unsafe_code)]
+mod lock {
+    use kernel::prelude::*;
+
+    kernel::sync::global_lock! {
+        /// What is known about this host; [`None`] while the module is being loaded or unloaded.
+        // SAFETY: `init_lock()` initialises it before anything that uses it is registered.
+        pub(super) unsafe(uninit) static HOST: Mutex<Option<super::Host>> = None;
+    }
+}
+use lock::HOST;
+
+/// Makes the lock usable.
+///
+/// # Safety
+///
+/// To be called once, before anything else in this file.
+#[allow(unsafe_code)]
+pub(crate) unsafe fn init_lock() {
+    // SAFETY: Called once, and first.
+    unsafe { HOST.init() };
+}
+
+/// [`Window::is_open`] for those who cannot take the lock. Set before hotplug is disabled, cleared
+/// before it is enabled: `cpu_hotplug_disable()` waits for a CPU that is just coming or going, so
+/// nobody slips through between the two.
+static WINDOW_OPEN: Atomic<bool> = Atomic::new(false);
+
+/// What is known about this host.
+pub(crate) struct Host {
+    /// Why SNP cannot be enabled here, if it cannot.
+    unfit: Option<&'static str>,
+    window: Window,
+    /// When the window was opened.
+    opened: Option<Instant<Monotonic>>,
+    /// Exactly as many as [`Window`] demands: one while open.
+    disabled: Option<HotplugDisabled>,
+    /// Keeps this module loaded while the window is open or a CPU has `SNP_EN`.
+    pin: Option<ModulePin>,
+    module: &'static ThisModule,
+}
+
+/// Where `SNP_EN` is set.
+struct Measurement {
+    with: CpumaskVar,
+    present: CpumaskVar,
+    online: CpumaskVar,
+}
+
+impl Measurement {
+    /// Reads SYSCFG on every online CPU. A CPU without that register has no `SNP_EN`.
+    fn take() -> Result<Self> {
+        let cpus = CpusRead::lock();
+        Ok(Self {
+            with: cpus_where(&cpus, || {
+                Msr::AMD64_SYSCFG
+                    .read()
+                    .is_ok_and(|syscfg| syscfg & 1 << bindings::MSR_AMD64_SYSCFG_SNP_EN_BIT != 0)
+            })?,
+            present: CpumaskVar::try_clone(cpus.present())?,
+            online: CpumaskVar::try_clone(cpus.online())?,
+        })
+    }
+
+    /// The present CPUs that were not seen to have `SNP_EN`; those that are offline are among them.
+    fn without(&self) -> CpuList<impl Fn(CpuId) -> bool + '_> {
+        difference(&self.present, &self.with)
+    }
+
+    fn offline(&self) -> CpuList<impl Fn(CpuId) -> bool + '_> {
+        difference(&self.present, &self.online)
+    }
+
+    fn snp_en(&self) -> SnpEn {
+        if self.with.empty() {
+            SnpEn::Nowhere
+        } else if self.without().is_empty() {
+            SnpEn::Everywhere
+        } else {
+            SnpEn::Somewhere
+        }
+    }
+}
+
+/// The host, from load to unload.
+pub(crate) struct Registration(());
+
+impl Registration {
+    /// Sets the host up. An `SNP_EN` that is set already opens the window at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]; the window is closed then.
+    pub(crate) fn new(module: &'static ThisModule, unfit: Option<&'static str>) -> Result<Self> {
+        let mut host = Host {
+            unfit,
+            window: Window::Closed,
+            opened: None,
+            disabled: None,
+            pin: None,
+            module,
+        };
+        match unfit {
+            Some(why) => pr_info!("{why}: CPU hotplug is never restricted\n"),
+            None => host.look_around()?,
+        }
+        *HOST.lock() = Some(host);
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Registration {
+    /// The module could be unloaded, so the window is closed and nothing is lost.
+    fn drop(&mut self) {
+        *HOST.lock() = None;
+    }
+}
+
+/// `snp_host_window_open()`.
+pub(crate) fn open() -> Result {
+    with_host(Host::open)
+}
+
+/// `snp_host_window_verify()`.
+pub(crate) fn verify() -> Result {
+    with_host(Host::verify)
+}
+
+/// `snp_host_window_close()` with the word that SNP is off.
+pub(crate) fn close_snp_off() -> Result {
+    with_host(|host| {
+        let measured = Measurement::take()?;
+        host.close(&measured, Event::CloseSnpOff(measured.snp_en()))
+    })
+}
+
+/// `snp_host_window_close()` with the word that the firmware refused `SNP_INIT`.
+pub(crate) fn close_init_refused() -> Result {
+    with_host(|host| {
+        let measured = Measurement::take()?;
+        host.close(
+            &measured,
+            Event::CloseInitRefused(measured.snp_en(), rmp::scan()),
+        )
+    })
+}
+
+/// `snp_host_window_keep()`.
+pub(crate) fn keep(why: Hold) -> Result {
+    with_host(|host| {
+        host.apply(Event::Keep(why));
+        Ok(())
+    })
+}
+
+/// `snp_host_snp_en_cpus()`.
+pub(crate) fn snp_en_cpus() -> Result<u32> {
+    Ok(Measurement::take()?.with.weight())
+}
+
+fn with_host<T>(f: impl FnOnce(&mut Host) -> Result<T>) -> Result<T> {
+    f(HOST.lock().as_mut().ok_or(ENODEV)?)
+}
+
+impl Host {
+    /// What was here before this module was loaded?
+    fn look_around(&mut self) -> Result {
+        // No CPU may come between the look and what follows from it.
+        let disabled = HotplugDisabled::new();
+        let measured = Measurement::take()?;
+        if measured.snp_en() == SnpEn::Somewhere {
+            pr_err!(
+                "SNP_EN is set on CPUs {}, but not on CPUs {}: those bypass the RMP checks; reboot\n",
+                CpuList::new(|cpu| measured.with.test(cpu)),
+                measured.without(),
+            );
+        }
+        self.apply(Event::Found(measured.snp_en()));
+        // The window, if it is open, has one of its own now.
+        drop(disabled);
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result {
+        if let Some(why) = self.unfit {
+            pr_err!("the hotplug window is not opened: {why}\n");
+            return Err(ENODEV);
+        }
+        let was_open = self.window.is_open();
+        self.apply(Event::Open);
+        let checked = Self::check_all_online();
+        if checked.is_err() && !was_open {
+            self.apply(Event::CloseSnpOff(SnpEn::Nowhere));
+        }
+        checked
+    }
+
+    fn check_all_online() -> Result {
+        let measured = Measurement::take()?;
+        let offline = measured.offline();
+        if offline.is_empty() {
+            return Ok(());
+        }
+        pr_err!(
+            "SNP is not enabled: CPUs {offline} are present but offline. A CPU that came online later \
+             would run without SNP_EN and bypass the RMP checks of all others. Bring them online \
+             (chcpu -e; check for nosmt and maxcpus= on the command line) and try again\n"
+        );
+        Err(EOPNOTSUPP)
+    }
+
+    fn verify(&mut self) -> Result {
+        let measured = Measurement::take()?;
+        let step = self.apply(Event::Verify(measured.snp_en()));
+        self.update_pin(&measured);
+        match step.answer {
+            Answer::Done => Ok(()),
+            Answer::NotOpen => {
+                pr_err!("SNP_EN was to be verified, but no hotplug window is open\n");
+                Err(EPERM)
+            }
+            Answer::Missing | Answer::StaysOpen => {
+                pr_err!(
+                    "SNP is not initialised: SNP_EN is missing on CPUs {} after it was written. They \
+                     would bypass the RMP checks of all others. Reboot; if it happens again, look \
+                     for SNP settings in the BIOS\n",
+                    measured.without(),
+                );
+                Err(EIO)
+            }
+        }
+    }
+
+    fn close(&mut self, measured: &Measurement, event: Event) -> Result {
+        let step = self.apply(event);
+        self.update_pin(measured);
+        match step.answer {
+            Answer::Done => Ok(()),
+            _ => Err(EBUSY),
+        }
+    }
+
+    /// Takes one step and says so.
+    fn apply(&mut self, event: Event) -> Step {
+        let step = self.window.step(event);
+        match step.count {
+            Count::Leave => (),
+            Count::Disable => {
+                WINDOW_OPEN.store(true, Relaxed);
+                self.disabled = Some(HotplugDisabled::new());
+                self.opened = Some(Instant::now());
+                self.pin = Some(ModulePin::new(self.module));
+                pr_notice!(
+                    "hotplug window opened: no CPU may come or go, and no suspend or hibernation, \
+                     while SNP is enabled\n"
+                );
+            }
+            Count::Enable => {
+                WINDOW_OPEN.store(false, Relaxed);
+                self.disabled = None;
+                self.opened = None;
+                pr_notice!("hotplug window closed: CPUs may come and go again\n");
+            }
+        }
+        match step.next {
+            Window::Held(why) if step.next != self.window => pr_notice!(
+                "hotplug window stays open: {}. CPU hotplug, suspend and hibernation stay disabled \
+                 until SNP is shut down completely or the machine is reset\n",
+                why.text(),
+            ),
+            _ => (),
+        }
+        self.window = step.next;
+        step
+    }
+
+    /// Once the window is closed this module may go, unless a CPU still has `SNP_EN`: the next load
+    /// would take that for what another kernel left behind.
+    fn update_pin(&mut self, measured: &Measurement) {
+        if self.window.is_open() || measured.snp_en() != SnpEn::Nowhere {
+            self.pin.get_or_insert_with(|| ModulePin::new(self.module));
+        } else {
+            self.pin = None;
+        }
+    }
+}
+
+/// Refuses what `cpu_hotplug_disable()` does not see: enabling SMT at run time, and whatever else
+/// brings CPUs up or down behind it.
+pub(crate) struct Vetoes;
+
+impl CpuVeto for Vetoes {
+    fn may_come(cpu: CpuId) -> Result {
+        if !WINDOW_OPEN.load(Relaxed) {
+            return Ok(());
+        }
+        pr_warn!(
+            "CPU {} stays offline: without SNP_EN it would bypass the RMP checks of all others\n",
+            cpu.as_u32(),
+        );
+        Err(EBUSY)
+    }
+
+    fn may_go(cpu: CpuId) -> Result {
+        if !WINDOW_OPEN.load(Relaxed) {
+            return Ok(());
+        }
+        pr_warn!(
+            "CPU {} stays online: SNP is enabled, and it might come back without SNP_EN\n",
+            cpu.as_u32(),
+        );
+        Err(EBUSY)
+    }
+}
+
+impl SleepVeto for Vetoes {
+    fn may_sleep(what: &str) -> Result {
+        if !WINDOW_OPEN.load(Relaxed) {
+            return Ok(());
+        }
+        pr_warn!(
+            "{what} refused: it would take CPUs offline while SNP is enabled; see /sys/kernel/snp_host\n"
+        );
+        Err(EBUSY)
+    }
+}
+
+/// The contents of `/sys/kernel/snp_host/state`.
+pub(crate) fn show_state() -> Result<CString> {
+    with_host(|host| {
+        let state = match host.window {
+            Window::Closed => "closed",
+            Window::Preparing => "preparing",
+            Window::Enabled => "enabled",
+            Window::Held(_) => "held",
+        };
+        CString::try_from_fmt(fmt!("{state}"))
+    })
+}
+
+/// The contents of `/sys/kernel/snp_host/reason`.
+pub(crate) fn show_reason() -> Result<CString> {
+    with_host(|host| {
+        let reason = match (host.unfit, host.window) {
+            (Some(why), _) => why,
+            (None, Window::Closed) => "SNP is not in use",
+            (None, Window::Preparing) => "SNP is being enabled",
+            (None, Window::Enabled) => "SNP is enabled on all CPUs",
+            (None, Window::Held(why)) => why.text(),
+        };
+        CString::try_from_fmt(fmt!("{reason}"))
+    })
+}
+
+/// The contents of `/sys/kernel/snp_host/open_seconds`: for how long the window has been open.
+pub(crate) fn show_open_seconds() -> Result<CString> {
+    with_host(|host| {
+        let seconds = host.opened.map_or(0, |at| at.elapsed().as_millis() / 1000);
+        CString::try_from_fmt(fmt!("{seconds}"))
+    })
+}
+
+/// The contents of `/sys/kernel/snp_host/snp_en_cpus`, measured now.
+pub(crate) fn show_snp_en_cpus() -> Result<CString> {
+    let measured = Measurement::take()?;
+    CString::try_from_fmt(fmt!("{}", CpuList::new(|cpu| measured.with.test(cpu))))
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Model-specific registers of the CPU this runs on.
+//!
+//! C header: `arch/x86/include/asm/msr.h`
+
+use kernel::{
+    bindings,
+    error::to_result,
+    prelude::*, //
+};
+
+/// A model-specific register.
+#[derive(Clone, Copy)]
+pub struct Msr(u32);
+
+impl Msr {
+    /// SYSCFG.
+    pub const AMD64_SYSCFG: Self = Self(bindings::MSR_AMD64_SYSCFG);
+    /// RMP_BASE.
+    pub const AMD64_RMP_BASE: Self = Self(bindings::MSR_AMD64_RMP_BASE);
+    /// RMP_END.
+    pub const AMD64_RMP_END: Self = Self(bindings::MSR_AMD64_RMP_END);
+    /// RMP_CFG.
+    pub const AMD64_RMP_CFG: Self = Self(bindings::MSR_AMD64_RMP_CFG);
+
+    /// Reads the register on this CPU. May be called in any context; unless the caller is pinned to
+    /// a CPU, "this" is one that it may have left already.
+    ///
+    /// # Errors
+    ///
+    /// [`EIO`] if this CPU has no such register (the access faulted).
+    pub fn read(self) -> Result<u64> {
+        // eax, ecx, edx, ebx, esp, ebp, esi, edi (arch/x86/lib/msr-reg.S).
+        let mut regs = [0, self.0, 0, 0, 0, 0, 0, 0];
+        // SAFETY: `regs` has the eight words that the function reads and writes. A fault of RDMSR is
+        // caught by its exception table. RDMSR changes nothing but EDX:EAX.
+        to_result(unsafe { bindings::rdmsr_safe_regs(regs.as_mut_ptr()) })?;
+        Ok(u64::from(regs[2]) << 32 | u64::from(regs[0]))
+    }
+}

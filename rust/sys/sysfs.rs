@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A directory of read-only files in `/sys/kernel`.
+//!
+//! C headers: `include/linux/kobject.h`, `include/linux/sysfs.h`
+
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    error::to_result,
+    prelude::*,
+    str::CString,
+    types::Opaque, //
+};
+
+/// The contents of a file.
+pub trait Show {
+    /// The file's name.
+    const NAME: &'static CStr;
+
+    /// What it contains, without the final newline. May sleep.
+    fn show() -> Result<CString>;
+}
+
+/// A file, to be put into a static.
+#[repr(transparent)]
+pub struct File(Opaque<bindings::kobj_attribute>);
+
+// SAFETY: The kernel only reads the attribute, apart from the lockdep key that it initialises under
+// its own locks when the file is created.
+unsafe impl Sync for File {}
+
+impl File {
+    /// A file that everybody may read.
+    pub const fn new<T: Show>() -> Self {
+        let mut raw: bindings::kobj_attribute = pin_init::zeroed();
+        raw.attr.name = kernel::str::as_char_ptr_in_const_context(T::NAME);
+        raw.attr.mode = 0o444;
+        raw.__bindgen_anon_1.show = Some(show::<T>);
+        Self(Opaque::new(raw))
+    }
+}
+
+/// # Safety
+///
+/// `buf` points to a page to write to, as sysfs passes it.
+unsafe extern "C" fn show<T: Show>(
+    _kobj: *mut bindings::kobject,
+    _attr: *mut bindings::kobj_attribute,
+    buf: *mut c_char,
+) -> isize {
+    match T::show() {
+        // SAFETY: sysfs passes a page to write to, and the format takes one string.
+        Ok(text) => unsafe {
+            bindings::sysfs_emit(buf, c"%s\n".as_char_ptr(), text.as_char_ptr()) as isize
+        },
+        Err(err) => err.to_errno() as isize,
+    }
+}
+
+/// A directory. Dropping it removes it with its files and waits for readers.
+pub struct Directory(NonNull<bindings::kobject>);
+
+// SAFETY: A kobject is not tied to a task.
+unsafe impl Send for Directory {}
+
+// SAFETY: As above; there are no methods.
+unsafe impl Sync for Directory {}
+
+impl Directory {
+    /// Creates `/sys/kernel/<name>` with `files`.
+    pub fn in_kernel(name: &'static CStr, files: &'static [File]) -> Result<Self> {
+        // SAFETY: `kernel_kobj` is set during boot and stays.
+        let dir =
+            unsafe { bindings::kobject_create_and_add(name.as_char_ptr(), bindings::kernel_kobj) };
+        let dir = Self(NonNull::new(dir).ok_or(ENOMEM)?);
+        for file in files {
+            // SAFETY: The directory exists, and the attribute is static. The `attr` of a
+            // `kobj_attribute` comes first, and the kobject's type takes it for one.
+            to_result(unsafe {
+                bindings::sysfs_create_file_ns(
+                    dir.0.as_ptr(),
+                    file.0.get().cast_const().cast(),
+                    core::ptr::null(),
+                )
+            })?;
+        }
+        Ok(dir)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // SAFETY: This is the reference from `in_kernel()`. The last one to go removes the directory;
+        // removing its files waits for those who read them.
+        unsafe { bindings::kobject_put(self.0.as_ptr()) };
+    }
+}
