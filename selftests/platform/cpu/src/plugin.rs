@@ -90,7 +90,7 @@ unsafe fn load(
         .collect();
     let args = Args::parse(args.iter().map(String::as_str)).map_err(|e| e.to_string())?;
     let model = build(&args)?;
-    model.log.note(format_args!("{}, {} CPUs at most", qemu.name, info.max_vcpus));
+    model.log.note(format_args!("QEMU: {}, at most {} CPUs", qemu.package, info.max_vcpus));
     let machine =
         Machine { functions: qemu.functions, model, slots: [const { OnceLock::new() }; MAX_CPUS] };
     MACHINE.set(machine).map_err(|_| "the plugin is loaded twice".to_owned())?;

@@ -55,12 +55,41 @@ impl fmt::Display for Unsuitable {
     }
 }
 
+/// What a QEMU says about itself.
+struct Identity {
+    release: [i64; 3],
+    package: String,
+    api: (i32, i32),
+    target: String,
+    system: bool,
+    max_cpus: i32,
+}
+
+impl Identity {
+    fn check(&self) -> Result<(), Unsuitable> {
+        let (min, cur) = self.api;
+        if self.release != SUPPORTED {
+            return Err(Unsuitable::Release(self.release, self.package.clone()));
+        }
+        if min > API_VERSION || cur != API_VERSION {
+            return Err(Unsuitable::Api(min, cur));
+        }
+        if self.target != "x86_64" || !self.system {
+            return Err(Unsuitable::Target(self.target.clone()));
+        }
+        if !usize::try_from(self.max_cpus).is_ok_and(|n| n <= link::MAX_CPUS) {
+            return Err(Unsuitable::Cpus(self.max_cpus));
+        }
+        Ok(())
+    }
+}
+
 /// A QEMU that passed the checks.
 pub struct Checked {
     /// Its functions.
     pub functions: Functions,
-    /// What it calls itself, for the log.
-    pub name: String,
+    /// What the distributor calls this build, for the log.
+    pub package: String,
 }
 
 /// Checks release, API and target, and finds every function that is used.
@@ -75,26 +104,20 @@ pub unsafe fn check(info: &Info) -> Result<Checked, Unsuitable> {
     let version = unsafe { &*query(ptr::null_mut()) };
     // SAFETY: not null by QAPI's rules, filled in by the same call.
     let triple = unsafe { &*version.qemu };
-    let release = [triple.major, triple.minor, triple.micro];
-    // SAFETY: a string by QAPI's rules.
-    let package = unsafe { text(version.package) };
-    if release != SUPPORTED {
-        return Err(Unsuitable::Release(release, package));
-    }
-    if info.version_min > API_VERSION || info.version_cur != API_VERSION {
-        return Err(Unsuitable::Api(info.version_min, info.version_cur));
-    }
-    // SAFETY: a string constant of QEMU.
-    let target = unsafe { text(info.target_name) };
-    if target != "x86_64" || !info.system_emulation {
-        return Err(Unsuitable::Target(target));
-    }
-    if !usize::try_from(info.max_vcpus).is_ok_and(|n| n <= link::MAX_CPUS) {
-        return Err(Unsuitable::Cpus(info.max_vcpus));
-    }
+    let identity = Identity {
+        release: [triple.major, triple.minor, triple.micro],
+        // SAFETY: a string by QAPI's rules.
+        package: unsafe { text(version.package) },
+        api: (info.version_min, info.version_cur),
+        // SAFETY: a string constant of QEMU.
+        target: unsafe { text(info.target_name) },
+        system: info.system_emulation,
+        max_cpus: info.max_vcpus,
+    };
+    identity.check()?;
     // SAFETY: the release is the one that the declarations were made for.
     let functions = unsafe { Functions::load() }.map_err(Unsuitable::Missing)?;
-    Ok(Checked { functions, name: format!("QEMU 11.1.3 {package}") })
+    Ok(Checked { functions, package: identity.package })
 }
 
 /// # Safety
@@ -106,4 +129,47 @@ unsafe fn text(string: *const c_char) -> String {
     }
     // SAFETY: the caller's promise.
     unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn debian() -> Identity {
+        Identity {
+            release: [11, 1, 3],
+            package: "Debian 1:11.1.3+ds-1~bpo13+1".to_owned(),
+            api: (7, 7),
+            target: "x86_64".to_owned(),
+            system: true,
+            max_cpus: 4,
+        }
+    }
+
+    #[test]
+    fn the_supported_one_is_taken_and_others_are_refused_in_a_sentence() {
+        assert!(debian().check().is_ok());
+        let rows = [
+            (Identity { release: [11, 1, 4], ..debian() }, "this is QEMU 11.1.4 Debian"),
+            (Identity { release: [12, 1, 3], ..debian() }, "only QEMU 11.1.3 has been checked"),
+            (Identity { api: (8, 9), ..debian() }, "API version 8 to 9"),
+            (Identity { api: (7, 8), ..debian() }, "API version 7 to 8"),
+            (Identity { target: "aarch64".to_owned(), ..debian() }, "emulator for aarch64"),
+            (Identity { system: false, ..debian() }, "qemu-system-x86_64 is needed"),
+            (Identity { max_cpus: 65, ..debian() }, "65 CPUs, the model has room for 64"),
+        ];
+        for (identity, expected) in rows {
+            let sentence = identity.check().unwrap_err().to_string();
+            assert!(sentence.contains(expected), "{sentence}\nlacks: {expected}");
+        }
+    }
+
+    /// This process is not a QEMU.
+    #[test]
+    fn another_program_is_refused() {
+        assert!(ffi::query_version().is_none());
+        // SAFETY: none of the functions that are found is called.
+        let missing = unsafe { Functions::load() }.err();
+        assert_eq!(missing, Some("qemu_plugin_register_vcpu_init_cb"));
+    }
 }
