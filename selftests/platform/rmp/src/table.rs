@@ -18,6 +18,24 @@ pub trait Table {
     fn unlock(&self, region: u64);
 }
 
+impl<T: Table + ?Sized> Table for &T {
+    fn load(&self, index: u64) -> Entry {
+        (**self).load(index)
+    }
+
+    fn store(&self, index: u64, entry: Entry) {
+        (**self).store(index, entry);
+    }
+
+    fn try_lock(&self, region: u64) -> bool {
+        (**self).try_lock(region)
+    }
+
+    fn unlock(&self, region: u64) {
+        (**self).unlock(region);
+    }
+}
+
 /// A table with its geometry: what instructions and firmware work on.
 #[derive(Debug)]
 pub struct Rmp<T> {

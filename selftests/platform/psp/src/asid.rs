@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Address space identifiers and the flushes between two owners.
+//!
+//! Lines of a guest's memory stay in the caches under its ASID. So after an ASID has lost its
+//! owner, every CPU must WBINVD and then a DF_FLUSH must come before it can be bound again. The
+//! exact statuses are those whose names fit (model choice, as Linux' comments use them).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{Platform, Status};
+
+/// Who an ASID belongs to: an SNP guest, by the address of its context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner(pub(crate) u64);
+
+/// All ASIDs.
+#[derive(Debug, Default)]
+pub(crate) struct Asids {
+    owners: BTreeMap<u32, Owner>,
+    /// Lost their owner since the last flush.
+    dirty: BTreeSet<u32>,
+    /// INIT has happened and no flush since.
+    all_dirty: bool,
+    /// Each CPU's count of WBINVDs when one was last needed.
+    wbinvd_needed: Option<Vec<u64>>,
+}
+
+impl Asids {
+    /// The platform was initialised: nothing may be bound before a flush.
+    pub(crate) fn initialised(&mut self, platform: &dyn Platform) {
+        self.all_dirty = true;
+        self.need_wbinvd(platform);
+    }
+
+    /// Binds `asid`, which the caller has found in range.
+    pub(crate) fn bind(&mut self, asid: u32, owner: Owner) -> Result<(), Status> {
+        if self.owners.values().any(|other| *other == owner) {
+            return Err(Status::Active);
+        }
+        if self.owners.contains_key(&asid) {
+            return Err(Status::AsidOwned);
+        }
+        if self.all_dirty || self.dirty.contains(&asid) {
+            return Err(Status::DfFlushRequired);
+        }
+        self.owners.insert(asid, owner);
+        Ok(())
+    }
+
+    /// Takes the ASID from `owner`, if it has one.
+    pub(crate) fn release(&mut self, owner: Owner, platform: &dyn Platform) {
+        let held = self.owners.iter().find(|(_, other)| **other == owner).map(|(asid, _)| *asid);
+        if let Some(asid) = held {
+            self.owners.remove(&asid);
+            self.dirty.insert(asid);
+            self.need_wbinvd(platform);
+        }
+    }
+
+    /// Drops every owner (SNP shutdown).
+    pub(crate) fn release_all(&mut self, platform: &dyn Platform) {
+        let owners: Vec<_> = self.owners.values().copied().collect();
+        for owner in owners {
+            self.release(owner, platform);
+        }
+    }
+
+    /// DF_FLUSH: needs a WBINVD on every CPU since the last loss of an owner.
+    pub(crate) fn flush(&mut self, platform: &dyn Platform) -> Result<(), Status> {
+        if let Some(before) = &self.wbinvd_needed {
+            let now = platform.cpus();
+            let flushed = |(before, now): (&u64, &crate::CpuRegisters)| now.wbinvd > *before;
+            if now.len() != before.len() || !before.iter().zip(&now).all(flushed) {
+                return Err(Status::WbinvdRequired);
+            }
+        }
+        self.wbinvd_needed = None;
+        self.dirty.clear();
+        self.all_dirty = false;
+        Ok(())
+    }
+
+    /// Whether a flush is outstanding.
+    pub(crate) fn needs_flush(&self) -> bool {
+        self.all_dirty || !self.dirty.is_empty()
+    }
+
+    fn need_wbinvd(&mut self, platform: &dyn Platform) {
+        self.wbinvd_needed = Some(platform.cpus().iter().map(|cpu| cpu.wbinvd).collect());
+    }
+}

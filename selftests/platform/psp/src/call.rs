@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+//! One command in execution: its buffer, and checked access to pages.
+
+use rmp::{Refusal, Rmp, State};
+
+use crate::{Platform, Status};
+
+/// Something worth telling about a command, for traces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A physical or guest physical address.
+    Address(u64),
+    /// A number.
+    Number(u64),
+    /// Bytes, e.g. a digest.
+    Bytes(Vec<u8>),
+    /// A word.
+    Word(&'static str),
+}
+
+/// Memory that the command may write: it was RAM, and Firmware if SNP is up, when it was checked.
+#[must_use]
+pub(crate) struct Output {
+    pa: u64,
+    len: u64,
+}
+
+/// A command in execution.
+pub(crate) struct Call<'a> {
+    pub(crate) platform: &'a dyn Platform,
+    /// The RMP, if SNP is initialised: pages are checked against it.
+    pub(crate) rmp: Option<Rmp<&'a dyn Platform>>,
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) facts: Vec<(&'static str, Fact)>,
+    address_mask: u64,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(
+        platform: &'a dyn Platform,
+        rmp: Option<Rmp<&'a dyn Platform>>,
+        c_bit: u32,
+    ) -> Call<'a> {
+        let address_mask = !(1 << c_bit);
+        Call { platform, rmp, buffer: Vec::new(), facts: Vec::new(), address_mask }
+    }
+
+    pub(crate) fn fact(&mut self, name: &'static str, fact: Fact) {
+        self.facts.push((name, fact));
+    }
+
+    // The command table gives every buffer's length and the handlers' offsets lie within it (the
+    // tests run each handler), so indexing does not fail.
+
+    pub(crate) fn u8(&self, at: usize) -> u8 {
+        self.buffer[at]
+    }
+
+    pub(crate) fn u32(&self, at: usize) -> u32 {
+        u32::from_le_bytes(self.array(at))
+    }
+
+    pub(crate) fn u64(&self, at: usize) -> u64 {
+        u64::from_le_bytes(self.array(at))
+    }
+
+    pub(crate) fn array<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&self.buffer[at..at + N]);
+        bytes
+    }
+
+    /// A physical address. Drivers put the C-bit into most of them, not into all.
+    pub(crate) fn pa(&self, at: usize) -> u64 {
+        self.u64(at) & self.address_mask
+    }
+
+    pub(crate) fn set_u32(&mut self, at: usize, value: u32) {
+        self.buffer[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// Reserved bytes must be zero. INVALID_PARAM is a model choice.
+    pub(crate) fn reserved(&self, range: std::ops::Range<usize>) -> Result<(), Status> {
+        if self.buffer[range].iter().any(|byte| *byte != 0) {
+            return Err(Status::InvalidParam);
+        }
+        Ok(())
+    }
+
+    /// The RMP, or the status for commands that need SNP to be initialised.
+    pub(crate) fn rmp(&self) -> Result<&Rmp<&'a dyn Platform>, Status> {
+        self.rmp.as_ref().ok_or(Status::InvalidPlatformState)
+    }
+
+    /// Reads memory of any state: firmware's reads are not restricted.
+    pub(crate) fn read(&mut self, pa: u64, len: u64) -> Result<Vec<u8>, Status> {
+        if !self.platform.is_ram(pa, len) {
+            self.fact("bad_address", Fact::Address(pa));
+            return Err(Status::InvalidAddress);
+        }
+        let mut bytes = vec![0; len as usize];
+        self.platform.read(pa, &mut bytes);
+        Ok(bytes)
+    }
+
+    /// Checks memory that the command is to write. While SNP is initialised all its pages must be
+    /// Firmware; before, ordinary memory will do.
+    pub(crate) fn output(&mut self, pa: u64, len: u64) -> Result<Output, Status> {
+        if len == 0 || !self.platform.is_ram(pa, len) {
+            self.fact("bad_address", Fact::Address(pa));
+            return Err(Status::InvalidAddress);
+        }
+        let mut wrong = None;
+        if let Some(rmp) = &self.rmp {
+            wrong = ((pa >> 12)..=((pa + len - 1) >> 12))
+                .map(|page| (page << 12, rmp.state(page << 12)))
+                .find(|(_, state)| *state != Some(State::Firmware));
+        }
+        match wrong {
+            None => Ok(Output { pa, len }),
+            Some((page, state)) => {
+                self.note_page(page, state);
+                Err(Status::InvalidPageState)
+            }
+        }
+    }
+
+    /// As [`Call::output`], for a structure that must not cross a page.
+    pub(crate) fn output_in_page(&mut self, pa: u64, len: u64) -> Result<Output, Status> {
+        if (pa & 0xfff) + len > 0x1000 {
+            self.fact("bad_address", Fact::Address(pa));
+            return Err(Status::InvalidAddress);
+        }
+        self.output(pa, len)
+    }
+
+    /// Writes the start of what was checked.
+    pub(crate) fn write(&self, output: Output, bytes: &[u8]) {
+        assert!(bytes.len() as u64 <= output.len, "write beyond the checked range");
+        self.platform.write(output.pa, bytes);
+    }
+
+    /// The status for a page that the RMP's rules refuse, with a note for the trace.
+    pub(crate) fn refused(&mut self, page: u64, refusal: Refusal) -> Status {
+        match refusal {
+            Refusal::Address => {
+                self.fact("bad_address", Fact::Address(page));
+                Status::InvalidAddress
+            }
+            Refusal::Size => Status::InvalidPageSize,
+            Refusal::State(state) => {
+                self.note_page(page, Some(state));
+                Status::InvalidPageState
+            }
+            Refusal::Owner(asid) => {
+                self.fact("page_owner", Fact::Number(asid.into()));
+                Status::InvalidPageOwner
+            }
+        }
+    }
+
+    fn note_page(&mut self, page: u64, state: Option<State>) {
+        self.fact("page", Fact::Address(page));
+        self.fact("page_state", Fact::Word(state.map_or("default", State::name)));
+    }
+}

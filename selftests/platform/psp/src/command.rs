@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The commands: ids, names, buffer lengths, handlers. The only place that has them.
+
+use crate::call::Call;
+use crate::{sev, snp, Psp, Status};
+
+pub(crate) type Handler = fn(&mut Psp, &mut Call<'_>) -> Result<(), Status>;
+
+pub(crate) struct Command {
+    id: u32,
+    pub(crate) name: &'static str,
+    /// Bytes of the command buffer (the packed structures of psp-sev.h); 0 for none.
+    pub(crate) len: u32,
+    /// Whether firmware writes into the command buffer.
+    pub(crate) answers: bool,
+    pub(crate) run: Handler,
+}
+
+const fn reads(id: u32, name: &'static str, len: u32, run: Handler) -> Command {
+    Command { id, name, len, answers: false, run }
+}
+
+const fn answers(id: u32, name: &'static str, len: u32, run: Handler) -> Command {
+    Command { id, name, len, answers: true, run }
+}
+
+/// Every command that is modelled, by id.
+pub(crate) const COMMANDS: &[Command] = &[
+    reads(0x01, "INIT", 20, sev::platform::init),
+    reads(0x02, "SHUTDOWN", 0, sev::platform::shutdown),
+    reads(0x03, "FACTORY_RESET", 0, sev::platform::factory_reset),
+    answers(0x04, "PLATFORM_STATUS", 12, sev::platform::status),
+    reads(0x05, "PEK_GEN", 0, sev::keys::pek_gen),
+    answers(0x06, "PEK_CSR", 12, sev::keys::pek_csr),
+    reads(0x07, "PEK_CERT_IMPORT", 28, sev::keys::pek_cert_import),
+    answers(0x08, "PDH_CERT_EXPORT", 28, sev::keys::pdh_cert_export),
+    reads(0x09, "PDH_GEN", 0, sev::keys::pdh_gen),
+    reads(0x0a, "DF_FLUSH", 0, sev::platform::df_flush),
+    reads(0x0b, "DOWNLOAD_FIRMWARE", 12, sev::platform::download_firmware),
+    answers(0x0c, "GET_ID", 12, sev::keys::get_id),
+    reads(0x0d, "INIT_EX", 36, sev::platform::init_ex),
+    reads(0x81, "SNP_INIT", 0, snp::platform::init),
+    reads(0x82, "SNP_SHUTDOWN", 0, snp::platform::shutdown),
+    reads(0x83, "SNP_PLATFORM_STATUS", 8, snp::info::platform_status),
+    reads(0x84, "SNP_DF_FLUSH", 0, snp::platform::df_flush),
+    reads(0x85, "SNP_INIT_EX", 64, snp::platform::init_ex),
+    reads(0x86, "SNP_SHUTDOWN_EX", 8, snp::platform::shutdown_ex),
+    reads(0x90, "SNP_DECOMMISSION", 8, snp::guest::decommission),
+    reads(0x91, "SNP_ACTIVATE", 12, snp::guest::activate),
+    reads(0x92, "SNP_GUEST_STATUS", 16, snp::guest::status),
+    reads(0x93, "SNP_GCTX_CREATE", 8, snp::guest::gctx_create),
+    reads(0xa0, "SNP_LAUNCH_START", 48, snp::launch::start),
+    reads(0xa1, "SNP_LAUNCH_UPDATE", 32, snp::launch::update),
+    reads(0xa2, "SNP_LAUNCH_FINISH", 64, snp::launch::finish),
+    reads(0xb0, "SNP_DBG_DECRYPT", 24, snp::guest::dbg_decrypt),
+    reads(0xb2, "SNP_VERIFY_MITIGATION", 64, snp::info::verify_mitigation),
+    reads(0xc7, "SNP_PAGE_RECLAIM", 8, snp::page::reclaim),
+    reads(0xc9, "SNP_CONFIG", 64, snp::config::config),
+    reads(0xcb, "SNP_COMMIT", 4, snp::config::commit),
+    reads(0xcd, "SNP_VLEK_LOAD", 16, snp::config::vlek_load),
+    reads(0xce, "SNP_FEATURE_INFO", 16, snp::info::feature_info),
+];
+
+/// Commands of the ABI that the model does not have. They end in INVALID_COMMAND, as an id that
+/// nobody assigned does; the names are here so that a trace says what a driver asked for.
+const NOT_MODELLED: &[(u32, &str)] = &[
+    (0x20, "DECOMMISSION"),
+    (0x21, "ACTIVATE"),
+    (0x22, "DEACTIVATE"),
+    (0x23, "GUEST_STATUS"),
+    (0x30, "LAUNCH_START"),
+    (0x31, "LAUNCH_UPDATE_DATA"),
+    (0x32, "LAUNCH_UPDATE_VMSA"),
+    (0x33, "LAUNCH_MEASURE"),
+    (0x34, "LAUNCH_UPDATE_SECRET"),
+    (0x35, "LAUNCH_FINISH"),
+    (0x36, "ATTESTATION_REPORT"),
+    (0x40, "SEND_START"),
+    (0x41, "SEND_UPDATE_DATA"),
+    (0x42, "SEND_UPDATE_VMSA"),
+    (0x43, "SEND_FINISH"),
+    (0x44, "SEND_CANCEL"),
+    (0x50, "RECEIVE_START"),
+    (0x51, "RECEIVE_UPDATE_DATA"),
+    (0x52, "RECEIVE_UPDATE_VMSA"),
+    (0x53, "RECEIVE_FINISH"),
+    (0x60, "DBG_DECRYPT"),
+    (0x61, "DBG_ENCRYPT"),
+    (0x94, "SNP_GUEST_REQUEST"),
+    (0x95, "SNP_ACTIVATE_EX"),
+    (0xb1, "SNP_DBG_ENCRYPT"),
+    (0xc0, "SNP_PAGE_SWAP_OUT"),
+    (0xc1, "SNP_PAGE_SWAP_IN"),
+    (0xc2, "SNP_PAGE_MOVE"),
+    (0xc3, "SNP_PAGE_MD_INIT"),
+    (0xc6, "SNP_PAGE_SET_STATE"),
+    (0xc8, "SNP_PAGE_UNSMASH"),
+    (0xca, "SNP_DOWNLOAD_FIRMWARE_EX"),
+    (0xd0, "TIO_STATUS"),
+    (0xd1, "TIO_INIT"),
+    (0xd2, "TIO_DEV_CREATE"),
+    (0xd3, "TIO_DEV_RECLAIM"),
+    (0xd4, "TIO_DEV_CONNECT"),
+    (0xd5, "TIO_DEV_DISCONNECT"),
+];
+
+pub(crate) fn find(id: u32) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.id == id)
+}
+
+/// The name of a command, if the ABI assigns the id.
+pub fn name(id: u32) -> Option<&'static str> {
+    let other = || NOT_MODELLED.iter().find(|row| row.0 == id).map(|row| row.1);
+    find(id).map(|command| command.name).or_else(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_names_are_unique() {
+        let mut ids: Vec<_> = COMMANDS.iter().map(|c| (c.id, c.name)).collect();
+        ids.extend(NOT_MODELLED);
+        let count = ids.len();
+        for (at, key) in ids.iter().enumerate() {
+            assert_eq!(ids.iter().position(|row| row.0 == key.0), Some(at), "id of {}", key.1);
+            assert_eq!(ids.iter().position(|row| row.1 == key.1), Some(at), "name {}", key.1);
+        }
+        assert_eq!(ids.len(), count);
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What differs from one modelled part to another.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A firmware version. Legacy PLATFORM_STATUS and SNP_PLATFORM_STATUS report the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Api {
+    /// API major.
+    pub major: u8,
+    /// API minor.
+    pub minor: u8,
+    /// Build id.
+    pub build: u8,
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.build)
+    }
+}
+
+impl FromStr for Api {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Api, String> {
+        let parts: Result<Vec<u8>, _> = text.split('.').map(str::parse).collect();
+        match parts.as_deref() {
+            Ok([major, minor, build]) => Ok(Api { major: *major, minor: *minor, build: *build }),
+            _ => Err(format!("'{text}' is no version; write MAJOR.MINOR.BUILD, e.g. 1.55.21")),
+        }
+    }
+}
+
+/// A modelled part with its firmware.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Firmware version.
+    pub api: Api,
+    /// Whether SNP_SHUTDOWN_EX can clear SNP_EN (FEATURE_INFO.ECX bit 1).
+    pub x86_shutdown: bool,
+    /// Number of the C-bit (CPUID 8000001F EBX 5:0). Drivers set it in addresses, or not.
+    pub c_bit: u32,
+    /// Largest ASID (CPUID 8000001F ECX).
+    pub max_asid: u32,
+    /// Smallest ASID of SEV guests without ES (CPUID 8000001F EDX); ES and SNP use those below.
+    pub min_sev_asid: u32,
+    /// Security version numbers in the layout of the part, as TCB_VERSION.
+    pub tcb: u64,
+    /// Whether SMT is on: then a guest whose policy forbids it cannot be launched.
+    pub smt: bool,
+    /// Where the chip's identity and keys come from. The same seed gives the same chip.
+    pub seed: u64,
+}
+
+impl Config {
+    /// A Milan with firmware that Linux 7.3 uses fully. The SNP SVN (byte 6) stays below 0x1b,
+    /// from where on Linux offers no plain SEV-ES next to SNP (AMD-SB-3023).
+    pub const MILAN: Config = Config {
+        api: Api { major: 1, minor: 55, build: 21 },
+        x86_shutdown: true,
+        c_bit: 48,
+        max_asid: 100,
+        min_sev_asid: 50,
+        tcb: 0xdb14_0000_0000_0004,
+        smt: false,
+        seed: 0,
+    };
+
+    /// Whether SNP_FEATURE_INFO exists. The first version that has it is not public; 1.55 has
+    /// (model choice).
+    pub(crate) fn has_feature_info(&self) -> bool {
+        (self.api.major, self.api.minor) >= (1, 55)
+    }
+
+    /// Whether SNP_INIT_EX exists (sev-dev.c: from 1.52 on).
+    pub(crate) fn has_init_ex(&self) -> bool {
+        (self.api.major, self.api.minor) >= (1, 52)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_parse_or_say_why_not() {
+        assert_eq!("1.55.21".parse(), Ok(Config::MILAN.api));
+        for bad in ["", "1.55", "1.55.256", "1.55.21.0", "a.b.c"] {
+            assert!(bad.parse::<Api>().unwrap_err().contains("MAJOR.MINOR.BUILD"), "{bad}");
+        }
+    }
+}

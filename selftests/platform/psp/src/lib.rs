@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A model of the firmware that runs on the AMD Secure Processor: SEV, and SEV-SNP on the host.
+//!
+//! A pure library: [`Psp::step`] executes one mailbox command against a [`Platform`] (memory, RMP
+//! and CPU registers of somebody else's making) and says what came of it. No I/O, no threads, no
+//! clock, so every rule can be tested in a table.
+//!
+//! The model is strict where firmware is: it checks its state, the states of the pages it is
+//! given, lengths, alignment and reserved fields, because a model that takes everything hides
+//! bugs of drivers. Where the public sources leave the exact status open, the comment says
+//! "model choice"; a driver must treat every status but SUCCESS as failure anyway.
+//!
+//! Sources: include/linux/psp-sev.h (ids, layouts), include/uapi/linux/psp-sev.h (status codes),
+//! AMD's Apache-2.0 `sev-tool` (state machines, certificates), the Linux driver's own expectations.
+//! Reading order: [`Psp`], `command` (the table), `call` (checked access), then `sev` and `snp`.
+
+mod asid;
+mod call;
+mod command;
+mod config;
+mod crypto;
+mod platform;
+mod psp;
+mod sev;
+mod snp;
+mod status;
+
+pub use call::Fact;
+pub use command::name;
+pub use config::{Api, Config};
+pub use platform::{CpuRegisters, Platform};
+pub use psp::{Outcome, Psp};
+pub use snp::digest::{LaunchDigest, PageInfo, PageType};
+pub use status::Status;

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Guests and their contexts.
+
+use rmp::State as PageState;
+
+use super::digest::LaunchDigest;
+use super::{Running, POLICY_DEBUG};
+use crate::asid::Owner;
+use crate::call::{Call, Fact};
+use crate::{Psp, Status};
+
+/// GCTX.STATE, by the numbers that GUEST_STATUS reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Init = 0,
+    Launch = 1,
+    Running = 2,
+}
+
+/// A guest. Silicon keeps this encrypted in the context page; nobody but firmware can tell, so
+/// the model keeps it here, and the page's RMP state alone is real.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) state: State,
+    pub(crate) policy: u64,
+    /// 0 while not activated.
+    pub(crate) asid: u32,
+    pub(crate) digest: LaunchDigest,
+    /// Distinguishes the guests of one platform run, for keys.
+    pub(crate) serial: u64,
+    /// OS visible workarounds, passed on in the secrets page.
+    pub(crate) gosvw: [u8; 16],
+}
+
+impl Guest {
+    fn new(serial: u64) -> Guest {
+        Guest {
+            state: State::Init,
+            policy: 0,
+            asid: 0,
+            digest: LaunchDigest::START,
+            serial,
+            gosvw: [0; 16],
+        }
+    }
+}
+
+impl Psp {
+    /// The guest whose context is at `gctx`. INVALID_GUEST if that is no Context page.
+    pub(super) fn guest(&mut self, call: &mut Call<'_>, gctx: u64) -> Result<&mut Guest, Status> {
+        call.fact("gctx", Fact::Address(gctx));
+        let context = call.rmp()?.state(gctx) == Some(PageState::Context);
+        let running = self.snp.running.as_mut().ok_or(Status::InvalidPlatformState)?;
+        match running.guests.get_mut(&gctx) {
+            Some(guest) if context => Ok(guest),
+            _ => Err(Status::InvalidGuest),
+        }
+    }
+
+    pub(super) fn running(&mut self) -> Result<&mut Running, Status> {
+        self.snp.running.as_mut().ok_or(Status::InvalidPlatformState)
+    }
+}
+
+/// `{gctx}`: a Firmware page becomes a context.
+pub(crate) fn gctx_create(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    let gctx = call.pa(0);
+    call.fact("gctx", Fact::Address(gctx));
+    let held = psp.sev.holds(gctx);
+    let running = psp.running()?;
+    if held {
+        return Err(call.refused(gctx, rmp::Refusal::State(PageState::Firmware)));
+    }
+    let result = call.rmp()?.make_context(gctx);
+    result.map_err(|refusal| call.refused(gctx, refusal))?;
+    let serial = running.next_serial();
+    running.guests.insert(gctx, Guest::new(serial));
+    Ok(())
+}
+
+/// `{gctx}`: in every state, also after a launch that failed. The page becomes Firmware again.
+pub(crate) fn decommission(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    let gctx = call.pa(0);
+    psp.guest(call, gctx)?;
+    let result = call.rmp()?.drop_context(gctx);
+    result.map_err(|refusal| call.refused(gctx, refusal))?;
+    psp.running()?.guests.remove(&gctx);
+    psp.asids.release(Owner(gctx), call.platform);
+    Ok(())
+}
+
+/// `{gctx, asid}`
+pub(crate) fn activate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    let (gctx, asid) = (call.pa(0), call.u32(8));
+    let max_asid = psp.running()?.max_asid;
+    call.fact("asid", Fact::Number(asid.into()));
+    let guest = psp.guest(call, gctx)?;
+    if guest.state == State::Init {
+        return Err(Status::InvalidGuestState);
+    }
+    if !(1..=max_asid).contains(&asid) {
+        return Err(Status::InvalidAsid);
+    }
+    psp.asids.bind(asid, Owner(gctx))?;
+    psp.guest(call, gctx)?.asid = asid;
+    Ok(())
+}
+
+/// `{gctx, address}`; answer `{policy u64, asid u32, state u8, zero}`, 32 bytes.
+pub(crate) fn status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    let gctx = call.pa(0);
+    let guest = psp.guest(call, gctx)?;
+    let mut out = [0; 32];
+    out[..8].copy_from_slice(&guest.policy.to_le_bytes());
+    out[8..12].copy_from_slice(&guest.asid.to_le_bytes());
+    out[12] = guest.state as u8;
+    let place = call.output_in_page(call.pa(8), 32)?;
+    call.write(place, &out);
+    Ok(())
+}
+
+/// `{gctx, src, dst}`: the plain text of a page of a debuggable guest. The model does not encrypt,
+/// so what remains of the command are its checks: the policy, the owner, the destination.
+pub(crate) fn dbg_decrypt(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    let (gctx, src, dst) = (call.pa(0), call.pa(8), call.pa(16));
+    let guest = psp.guest(call, gctx)?;
+    let (policy, asid) = (guest.policy, guest.asid);
+    if guest.state == State::Init {
+        return Err(Status::InvalidGuestState);
+    }
+    if policy & POLICY_DEBUG == 0 {
+        return Err(Status::PolicyFailure);
+    }
+    if src % 0x1000 != 0 || dst % 0x1000 != 0 {
+        return Err(Status::InvalidAddress);
+    }
+    let place = call.output(dst, 0x1000)?;
+    let page = call.read(src, 0x1000)?;
+    if call.rmp()?.entry(src).map_or(0, |entry| entry.asid()) != asid || asid == 0 {
+        return Err(Status::InvalidPageOwner);
+    }
+    call.write(place, &page);
+    Ok(())
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+//! ID block and ID authentication: the owner's statement of what is to be launched
+//! (layouts: AMD's sev-tool, virtee/sev).
+
+use sha2::{Digest, Sha384};
+
+use crate::crypto::{self, FIELD, PUBLIC_KEY};
+use crate::Status;
+
+/// Bytes of the ID block: `{ld 48, family 16, image 16, version u32, guest_svn u32, policy u64}`.
+pub(super) const BLOCK_LEN: u64 = 0x60;
+/// Bytes of the ID authentication page.
+pub(super) const AUTH_LEN: u64 = 0x1000;
+
+const VERSION: usize = 0x50;
+const POLICY: usize = 0x58;
+
+const ID_KEY_ALGORITHM: usize = 0;
+const AUTHOR_KEY_ALGORITHM: usize = 4;
+const BLOCK_SIGNATURE: usize = 0x40;
+const ID_KEY: usize = 0x240;
+const ID_KEY_SIGNATURE: usize = 0x680;
+const AUTHOR_KEY: usize = 0x880;
+/// ECDSA P-384 with SHA-384.
+const ECDSA_P384: u32 = 1;
+
+/// Checks a guest's digest and policy against the block, and the block's signatures.
+pub(super) fn check(
+    block: &[u8],
+    auth: &[u8],
+    author_key: bool,
+    digest: &[u8; 48],
+    policy: u64,
+) -> Result<(), Status> {
+    let word = |bytes: &[u8], at: usize| {
+        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    };
+    let algorithm = |at: usize| word(auth, at) == ECDSA_P384;
+    if word(block, VERSION) != 1
+        || !algorithm(ID_KEY_ALGORITHM)
+        || (author_key && !algorithm(AUTHOR_KEY_ALGORITHM))
+    {
+        return Err(Status::InvalidParam);
+    }
+    let signed = |key: usize, message: &[u8], signature: usize| {
+        crypto::verify(
+            &auth[key..key + PUBLIC_KEY],
+            &Sha384::digest(message),
+            &auth[signature..signature + 2 * FIELD],
+        )
+    };
+    let id_key = &auth[ID_KEY..ID_KEY + PUBLIC_KEY];
+    if !signed(ID_KEY, block, BLOCK_SIGNATURE)
+        || (author_key && !signed(AUTHOR_KEY, id_key, ID_KEY_SIGNATURE))
+    {
+        return Err(Status::BadSignature);
+    }
+    if block[..48] != digest[..] {
+        return Err(Status::BadMeasurement);
+    }
+    if block[POLICY..POLICY + 8] != policy.to_le_bytes() {
+        return Err(Status::PolicyFailure);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A block and its authentication, signed with test keys.
+    pub(crate) fn signed(digest: &[u8; 48], policy: u64) -> (Vec<u8>, Vec<u8>) {
+        let (id, author) = (crypto::derive(1, "id", 0), crypto::derive(1, "author", 0));
+        let mut block = vec![0; BLOCK_LEN as usize];
+        block[..48].copy_from_slice(digest);
+        block[VERSION] = 1;
+        block[POLICY..].copy_from_slice(&policy.to_le_bytes());
+        let mut auth = vec![0; AUTH_LEN as usize];
+        auth[ID_KEY_ALGORITHM] = 1;
+        auth[AUTHOR_KEY_ALGORITHM] = 1;
+        let mut put = |at: usize, bytes: &[u8]| auth[at..at + bytes.len()].copy_from_slice(bytes);
+        let id_key = crypto::public_key(&id);
+        put(BLOCK_SIGNATURE, &crypto::sign(&id, &Sha384::digest(&block)));
+        put(ID_KEY, &id_key);
+        put(ID_KEY_SIGNATURE, &crypto::sign(&author, &Sha384::digest(id_key)));
+        put(AUTHOR_KEY, &crypto::public_key(&author));
+        (block, auth)
+    }
+
+    #[test]
+    fn everything_is_checked() {
+        type Spoil = fn(&mut Vec<u8>, &mut Vec<u8>);
+        let rows: &[(&str, Spoil, Result<(), Status>)] = &[
+            ("good", |_, _| (), Ok(())),
+            ("version", |block, _| block[VERSION] = 2, Err(Status::InvalidParam)),
+            ("algorithm", |_, auth| auth[0] = 2, Err(Status::InvalidParam)),
+            ("author algorithm", |_, auth| auth[4] = 2, Err(Status::InvalidParam)),
+            ("block changed", |block, _| block[0] ^= 1, Err(Status::BadSignature)),
+            ("signature", |_, auth| auth[BLOCK_SIGNATURE] ^= 1, Err(Status::BadSignature)),
+            ("id key", |_, auth| auth[ID_KEY + 5] ^= 1, Err(Status::BadSignature)),
+            ("author signature", |_, auth| auth[ID_KEY_SIGNATURE] ^= 1, Err(Status::BadSignature)),
+        ];
+        for (name, spoil, expected) in rows {
+            let (mut block, mut auth) = signed(&[5; 48], 0x30000);
+            spoil(&mut block, &mut auth);
+            assert_eq!(check(&block, &auth, true, &[5; 48], 0x30000), *expected, "{name}");
+        }
+        let (block, auth) = signed(&[5; 48], 0x30000);
+        assert_eq!(check(&block, &auth, true, &[6; 48], 0x30000), Err(Status::BadMeasurement));
+        assert_eq!(check(&block, &auth, true, &[5; 48], 0x30001), Err(Status::PolicyFailure));
+        let mut no_author = auth;
+        no_author[4] = 0;
+        no_author[ID_KEY_SIGNATURE] ^= 1;
+        assert_eq!(check(&block, &no_author, false, &[5; 48], 0x30000), Ok(()));
+    }
+}

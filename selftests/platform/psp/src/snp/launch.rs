@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+//! SNP_LAUNCH_START, SNP_LAUNCH_UPDATE, SNP_LAUNCH_FINISH.
+
+use rmp::PageSize;
+
+use super::digest::{LaunchDigest, PageInfo, PageType};
+use super::guest::State;
+use super::{id_block, secrets, POLICY_DEBUG};
+use crate::call::{Call, Fact};
+use crate::{Psp, Status};
+
+const POLICY_SMT: u64 = 1 << 16;
+const POLICY_MUST_BE_ONE: u64 = 1 << 17;
+const POLICY_MIGRATE_MA: u64 = 1 << 18;
+const POLICY_SINGLE_SOCKET: u64 = 1 << 20;
+const POLICY_RAPL_DIS: u64 = 1 << 23;
+const POLICY_CIPHERTEXT_HIDING: u64 = 1 << 24;
+/// CXL_ALLOW (21) and MEM_AES_256_XTS (22) are not among the features that the model advertises.
+const POLICY_KNOWN: u64 = 0xffff
+    | POLICY_SMT
+    | POLICY_MUST_BE_ONE
+    | POLICY_MIGRATE_MA
+    | POLICY_DEBUG
+    | POLICY_SINGLE_SOCKET
+    | POLICY_RAPL_DIS
+    | POLICY_CIPHERTEXT_HIDING;
+
+/// `{gctx, policy, ma_gctx, flags {0 ma_en, 1 imi_en}, desired_tsc_khz, gosvw 16}`. Migration
+/// agents and migration images are not modelled: asking for one is INVALID_PARAM.
+pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    let (gctx, policy) = (call.pa(0), call.u64(8));
+    call.fact("policy", Fact::Number(policy));
+    let may = policy_allows(psp, policy)?;
+    let guest = psp.guest(call, gctx)?;
+    if guest.state != State::Init {
+        return Err(Status::InvalidGuestState);
+    }
+    if call.u32(24) != 0 || policy & !POLICY_KNOWN != 0 || policy & POLICY_MUST_BE_ONE == 0 {
+        return Err(Status::InvalidParam);
+    }
+    if !may {
+        return Err(Status::PolicyFailure);
+    }
+    guest.state = State::Launch;
+    guest.policy = policy;
+    guest.digest = LaunchDigest::START;
+    guest.gosvw = call.array(32);
+    Ok(())
+}
+
+/// Whether the platform is what the guest's owner asks for.
+fn policy_allows(psp: &mut Psp, policy: u64) -> Result<bool, Status> {
+    let (api, smt) = (psp.config.api, psp.config.smt);
+    let running = psp.running()?;
+    let wanted = ((policy >> 8) as u8, policy as u8);
+    Ok(wanted <= (api.major, api.minor)
+        && (policy & POLICY_SMT != 0 || !smt)
+        && (policy & POLICY_RAPL_DIS == 0 || running.rapl_disabled)
+        && (policy & POLICY_CIPHERTEXT_HIDING == 0 || running.ciphertext_hiding))
+}
+
+/// `{gctx, flags {0 page_size, 3:1 type, 4 imi}, reserved, page, {reserved u8, vmpl1, vmpl2, vmpl3},
+/// reserved}`. On any failure the page stays Pre-Guest.
+pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    let (gctx, flags, pa) = (call.pa(0), call.u32(8), call.pa(16));
+    let perms: [u8; 4] = call.array(24);
+    call.fact("page", Fact::Address(pa));
+    let seed = psp.config.seed;
+    let guest = psp.guest(call, gctx)?;
+    if guest.state != State::Launch {
+        return Err(Status::InvalidGuestState);
+    }
+    if guest.asid == 0 {
+        return Err(Status::Inactive);
+    }
+    call.reserved(12..16)?;
+    call.reserved(24..25)?;
+    call.reserved(28..32)?;
+    let imi = flags & 1 << 4 != 0;
+    let page_type = PageType::from_number(flags >> 1 & 7).filter(|_| flags >> 5 == 0 && !imi);
+    let page_type = page_type.ok_or(Status::InvalidParam)?;
+    let size = if flags & 1 == 0 { PageSize::Size4K } else { PageSize::Size2M };
+    call.fact("page_type", Fact::Word(page_type.name()));
+
+    let checked = call.rmp()?.pre_guest(pa, guest.asid, size);
+    let gpa = checked.map_err(|refusal| call.refused(pa, refusal))?.gpa();
+    call.fact("gpa", Fact::Address(gpa));
+    let given = call.read(pa, size.bytes())?;
+    let content = match (page_type, size) {
+        (PageType::Normal | PageType::Unmeasured, _) => given,
+        (PageType::Zero, _) => vec![0; given.len()],
+        (_, PageSize::Size2M) => return Err(Status::InvalidPageSize),
+        (PageType::Vmsa, _) => given,
+        (PageType::Secrets, _) => secrets::page(seed, guest.serial, false, &guest.gosvw),
+        (PageType::Cpuid, _) => checked_cpuid(given)?,
+    };
+    let vmpl_perms = [perms[1], perms[2], perms[3]];
+    let upper = u64::from(u32::from_le_bytes([0, perms[1], perms[2], perms[3]]));
+    let vmsa = page_type == PageType::Vmsa;
+    let launched = call.rmp()?.launch(pa, guest.asid, size, vmsa, upper);
+    launched.map_err(|refusal| call.refused(pa, refusal))?;
+    // Not encrypted: the model keeps plain text. The page is the command's own, it was Pre-Guest.
+    call.platform.write(pa, &content);
+    // A 2 MiB page counts as 512 pages in sequence (model choice; KVM launches none).
+    for (n, part) in content.chunks(0x1000).enumerate() {
+        let gpa = gpa + ((n as u64) << 12);
+        guest.digest.extend(&PageInfo { page_type, imi, vmpl_perms, gpa, content: part });
+    }
+    let digest = guest.digest.bytes().to_vec();
+    call.fact("digest", Fact::Bytes(digest));
+    Ok(())
+}
+
+/// Checks the shape of a CPUID page: `{count, reserved 12, 64 x 48}`. Which values firmware
+/// accepts is not public and depends on the CPU, so contents are taken as they are; a table that
+/// is malformed is INVALID_PARAM.
+fn checked_cpuid(page: Vec<u8>) -> Result<Vec<u8>, Status> {
+    const ENTRIES: usize = 64;
+    const ENTRY: usize = 48;
+    let count = u32::from_le_bytes([page[0], page[1], page[2], page[3]]) as usize;
+    let is_zero = |range: std::ops::Range<usize>| page[range].iter().all(|byte| *byte == 0);
+    let reserved = |n: usize| is_zero(16 + ENTRY * n + 40..16 + ENTRY * (n + 1));
+    if count > ENTRIES || !is_zero(4..16) || !(0..count).all(reserved) {
+        return Err(Status::InvalidParam);
+    }
+    Ok(page)
+}
+
+/// `{gctx, id_block, id_auth, flags {0 id_block_en, 1 auth_key_en, 2 vcek_disabled}, host_data 32}`
+pub(crate) fn finish(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    const ID_BLOCK_EN: u64 = 1;
+    const AUTH_KEY_EN: u64 = 2;
+    const VCEK_DISABLED: u64 = 4;
+    let (gctx, block, auth, flags) = (call.pa(0), call.pa(8), call.pa(16), call.u64(24));
+    let guest = psp.guest(call, gctx)?;
+    if guest.state != State::Launch {
+        return Err(Status::InvalidGuestState);
+    }
+    let digest = *guest.digest.bytes();
+    call.fact("digest", Fact::Bytes(digest.to_vec()));
+    let known = flags & !(ID_BLOCK_EN | AUTH_KEY_EN | VCEK_DISABLED) == 0;
+    if !known || (flags & AUTH_KEY_EN != 0 && flags & ID_BLOCK_EN == 0) {
+        return Err(Status::InvalidParam);
+    }
+    if flags & ID_BLOCK_EN != 0 {
+        let block = call.read(block, id_block::BLOCK_LEN)?;
+        let auth = call.read(auth, id_block::AUTH_LEN)?;
+        let author = flags & AUTH_KEY_EN != 0;
+        id_block::check(&block, &auth, author, &digest, guest.policy)?;
+    }
+    guest.state = State::Running;
+    Ok(())
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+//! SNP_PAGE_RECLAIM.
+
+use rmp::{PageSize, Refusal, State};
+
+use crate::call::{Call, Fact};
+use crate::{Psp, Status};
+
+/// `{address | bit 0: 2 MiB}`
+pub(crate) fn reclaim(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    call.rmp()?;
+    let pa = call.pa(0) & !0xfff;
+    let size = if call.u64(0) & 1 == 0 { PageSize::Size4K } else { PageSize::Size2M };
+    if call.u64(0) & 0xffe != 0 {
+        return Err(Status::InvalidParam);
+    }
+    call.fact("page", Fact::Address(pa));
+    // Firmware does not give back what SEV still uses (model choice: Linux reclaims TMR and NV
+    // area after SHUTDOWN).
+    let held =
+        (pa..pa.saturating_add(size.bytes())).step_by(0x1000).any(|page| psp.sev.holds(page));
+    if held {
+        return Err(call.refused(pa, Refusal::State(State::Firmware)));
+    }
+    let result = call.rmp()?.reclaim(pa, size);
+    result.map_err(|refusal| call.refused(pa, refusal))
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+//! SNP_INIT, SNP_INIT_EX, SNP_SHUTDOWN, SNP_SHUTDOWN_EX, SNP_DF_FLUSH.
+
+use std::collections::BTreeMap;
+
+use rmp::{Geometry, Rmp, State};
+
+use super::Running;
+use crate::call::{Call, Fact};
+use crate::{Psp, Status};
+
+const INIT_RMP: u32 = 1 << 0;
+const LIST_PADDR_EN: u32 = 1 << 1;
+const RAPL_DIS: u32 = 1 << 2;
+const CIPHERTEXT_HIDING_EN: u32 = 1 << 3;
+
+const IOMMU_SNP_SHUTDOWN: u32 = 1 << 0;
+const X86_SNP_SHUTDOWN: u32 = 1 << 1;
+
+/// A run of pages that is to become HV-Fixed.
+struct Range {
+    base: u64,
+    pages: u64,
+}
+
+/// SNP_INIT: as INIT_EX with INIT_RMP and nothing else.
+pub(crate) fn init(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    start(psp, call, INIT_RMP, &[], 0)
+}
+
+/// `{flags, reserved, list, max_snp_asid u16, reserved}`
+pub(crate) fn init_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    if !psp.config.has_init_ex() {
+        return Err(Status::InvalidCommand);
+    }
+    call.reserved(4..8)?;
+    call.reserved(18..64)?;
+    let flags = call.u32(0);
+    let ranges = if flags & LIST_PADDR_EN != 0 { ranges(call)? } else { Vec::new() };
+    let max_asid = u16::from_le_bytes(call.array(16)).into();
+    start(psp, call, flags, &ranges, max_asid)
+}
+
+/// The list page: `{count, reserved}`, then `{base u64, page_count u32, reserved}` each.
+fn ranges(call: &mut Call<'_>) -> Result<Vec<Range>, Status> {
+    let pa = call.pa(8);
+    if pa % 0x1000 != 0 {
+        return Err(Status::InvalidAddress);
+    }
+    let list = call.read(pa, 0x1000)?;
+    let word = |at: usize| u32::from_le_bytes([list[at], list[at + 1], list[at + 2], list[at + 3]]);
+    let count = word(0) as usize;
+    if 8 + 16 * count > list.len() || word(4) != 0 {
+        return Err(Status::InvalidParam);
+    }
+    let range = |n: usize| {
+        let at = 8 + 16 * n;
+        let base = u64::from(word(at)) | (u64::from(word(at + 4)) << 32);
+        if base % 0x1000 != 0 || word(at + 12) != 0 {
+            return Err(Status::InvalidParam);
+        }
+        Ok(Range { base, pages: word(at + 8).into() })
+    };
+    (0..count).map(range).collect()
+}
+
+fn start(
+    psp: &mut Psp,
+    call: &mut Call<'_>,
+    flags: u32,
+    ranges: &[Range],
+    max_snp_asid: u32,
+) -> Result<(), Status> {
+    if psp.snp.running.is_some() || psp.sev.initialised() {
+        return Err(Status::InvalidPlatformState);
+    }
+    // SEV-TIO (bit 4) is not modelled and not advertised, so asking for it is an error.
+    if flags & !(INIT_RMP | LIST_PADDR_EN | RAPL_DIS | CIPHERTEXT_HIDING_EN) != 0 {
+        return Err(Status::InvalidParam);
+    }
+    let hiding = flags & CIPHERTEXT_HIDING_EN != 0;
+    let limit = psp.config.min_sev_asid - 1;
+    let max_asid = match (hiding, max_snp_asid) {
+        (true, 1..) if max_snp_asid <= limit => max_snp_asid,
+        (false, 0) => limit,
+        _ => return Err(Status::InvalidParam),
+    };
+    let geometry = check_machine(call)?;
+    if flags & INIT_RMP == 0 && !psp.snp.rmp_initialised {
+        return Err(Status::RmpInitRequired);
+    }
+    let rmp = Rmp::new(geometry, call.platform);
+    fix_pages(call, &rmp, ranges, flags & INIT_RMP != 0)?;
+
+    psp.snp.rmp_initialised = true;
+    psp.snp.running = Some(Running {
+        geometry,
+        max_asid,
+        ciphertext_hiding: hiding,
+        rapl_disabled: flags & RAPL_DIS != 0,
+        guests: BTreeMap::new(),
+        serial: 0,
+    });
+    psp.asids.initialised(call.platform);
+    Ok(())
+}
+
+/// The settings that firmware verifies on every CPU and in the IOMMU (arch/x86/virt/svm/sev.c:
+/// `snp_prepare` makes them). The trace says which one was wrong.
+fn check_machine(call: &mut Call<'_>) -> Result<Geometry, Status> {
+    let cpus = call.platform.cpus();
+    let complaint = match cpus.first() {
+        None => Some("no CPU known"),
+        _ if cpus.iter().any(|cpu| !cpu.snp_en()) => Some("SYSCFG.SNP_EN clear"),
+        _ if cpus.iter().any(|cpu| !cpu.mfdm()) => Some("SYSCFG.MFDM clear"),
+        _ if cpus.iter().any(|cpu| cpu.hsave_pa != 0) => Some("VM_HSAVE_PA not 0"),
+        _ if cpus.iter().any(|cpu| !cpu.smm_lock()) => Some("HWCR.SmmLock clear"),
+        _ if !call.platform.iommu_snp() => Some("IOMMU without SNP"),
+        Some(first)
+            if cpus
+                .iter()
+                .any(|cpu| (cpu.rmp_base, cpu.rmp_end) != (first.rmp_base, first.rmp_end)) =>
+        {
+            Some("RMP_BASE/RMP_END differ")
+        }
+        Some(_) => None,
+    };
+    let geometry = match (complaint, cpus.first()) {
+        (None, Some(cpu)) => Geometry::new(cpu.rmp_base, cpu.rmp_end).ok().filter(|geometry| {
+            let len = geometry.end() - geometry.base() + 1;
+            call.platform.is_ram(geometry.base(), len)
+        }),
+        _ => None,
+    };
+    geometry.ok_or_else(|| {
+        call.fact("wrong", Fact::Word(complaint.unwrap_or("RMP_BASE/RMP_END describe no RAM")));
+        Status::InvalidConfig
+    })
+}
+
+/// Initialises the RMP and makes the listed pages HV-Fixed. They must be Default or Firmware
+/// before (INVALID_PAGE_STATE is a model choice), unless INIT_RMP makes all states new. Ranges
+/// without entries and the RMP's own pages are tolerated: Linux lists both.
+fn fix_pages(
+    call: &mut Call<'_>,
+    rmp: &Rmp<&dyn crate::Platform>,
+    ranges: &[Range],
+    init_rmp: bool,
+) -> Result<(), Status> {
+    let covered = rmp.geometry().covered_bytes();
+    let pages = || {
+        let within = |range: &Range| {
+            let end = (range.base + (range.pages << 12)).min(covered);
+            (range.base..end.max(range.base)).step_by(0x1000)
+        };
+        ranges.iter().flat_map(within)
+    };
+    if !init_rmp {
+        let usable = |page: &u64| {
+            let state = rmp.state(*page);
+            rmp.geometry().holds(*page)
+                || matches!(state, Some(State::Hypervisor | State::Firmware | State::HvFixed))
+        };
+        if let Some(page) = pages().find(|page| !usable(page)) {
+            let state = rmp.state(page).unwrap_or(State::Hypervisor);
+            return Err(call.refused(page, rmp::Refusal::State(state)));
+        }
+    } else {
+        rmp.initialise();
+    }
+    for page in pages() {
+        rmp.make_hv_fixed(page).map_err(|refusal| call.refused(page, refusal))?;
+    }
+    Ok(())
+}
+
+/// SNP_SHUTDOWN: as SHUTDOWN_EX without flags.
+pub(crate) fn shutdown(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    stop(psp, call, 0)
+}
+
+/// `{len, flags}`
+pub(crate) fn shutdown_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    if call.u32(0) != call.buffer.len() as u32 {
+        return Err(Status::InvalidLen);
+    }
+    stop(psp, call, call.u32(4))
+}
+
+/// Legacy SEV must have been shut down (Linux' order; INVALID_PLATFORM_STATE is a model choice).
+/// Guests end with it. The RMP stays as it is: with SNP_EN set it stays enforced, and pages left
+/// Firmware stay so until the next SNP_INIT. With X86_SNP_SHUTDOWN firmware clears SNP_EN and
+/// lets host software write the table again.
+fn stop(psp: &mut Psp, call: &mut Call<'_>, flags: u32) -> Result<(), Status> {
+    let rmp = call.rmp()?;
+    if psp.sev.initialised() {
+        return Err(Status::InvalidPlatformState);
+    }
+    let x86 = flags & X86_SNP_SHUTDOWN != 0;
+    if flags & !(IOMMU_SNP_SHUTDOWN | X86_SNP_SHUTDOWN) != 0 || (x86 && !psp.config.x86_shutdown) {
+        return Err(Status::InvalidParam);
+    }
+    if psp.asids.needs_flush() {
+        return Err(Status::DfFlushRequired);
+    }
+    if x86 {
+        rmp.release_table();
+        call.platform.clear_snp_en();
+    }
+    psp.asids.release_all(call.platform);
+    psp.snp.running = None;
+    Ok(())
+}
+
+pub(crate) fn df_flush(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    call.rmp()?;
+    psp.asids.flush(call.platform)
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use psp::{Api, Config};
+
+use crate::fault::{self, Fault};
+use crate::generation::Generation;
+
+#[derive(Parser)]
+#[command(about = "The AMD Secure Processor, as a model, for QEMU's vfio-user-pci", long_about = None)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub action: Option<Action>,
+    #[command(flatten)]
+    pub serve: Option<Serve>,
+}
+
+#[derive(Subcommand)]
+pub enum Action {
+    /// Count the RMP entries of a running or stopped machine by page state (JSON on stdout)
+    Scan(Scan),
+}
+
+#[derive(Args)]
+pub struct Scan {
+    /// The machine's RAM file
+    #[arg(long)]
+    pub ram: PathBuf,
+    /// The page shared with the CPU model
+    #[arg(long)]
+    pub link: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Serve {
+    /// Where to listen for QEMU
+    #[arg(long)]
+    pub socket: PathBuf,
+    /// The page shared with the CPU model (64 KiB, created zeroed)
+    #[arg(long)]
+    pub link: PathBuf,
+    /// Where to write one JSON line per command
+    #[arg(long)]
+    pub trace: PathBuf,
+    /// PCI device id, which also says where the registers are
+    #[arg(long, value_enum, default_value_t = Generation::Id1486)]
+    pub device: Generation,
+    /// Firmware version
+    #[arg(long, default_value_t = Config::MILAN.api)]
+    pub api: Api,
+    /// Whether SNP_SHUTDOWN_EX can clear SNP_EN (x86) or not (legacy)
+    #[arg(long, value_enum, default_value_t = Shutdown::X86)]
+    pub shutdown: Shutdown,
+    /// Interrupt capability of the device
+    #[arg(long, value_enum, default_value_t = Irq::Msix)]
+    pub irq: Irq,
+    /// Number of the C-bit, which is masked out of addresses
+    #[arg(long, default_value_t = Config::MILAN.c_bit, value_parser = clap::value_parser!(u32).range(32..=63))]
+    pub c_bit: u32,
+    /// Seed of the chip's identity and keys
+    #[arg(long, default_value_t = Config::MILAN.seed)]
+    pub seed: u64,
+    /// Make a command misbehave (may be repeated; see below)
+    #[arg(long, value_name = "SPEC", long_help = fault::HELP)]
+    pub fault: Vec<Fault>,
+    /// Write the content of every measured launch page into this directory
+    #[arg(long, value_name = "DIR")]
+    pub dump_pages: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shutdown {
+    Legacy,
+    X86,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Irq {
+    Msix,
+    Msi,
+    None,
+}
+
+impl Serve {
+    pub fn psp_config(&self) -> Config {
+        Config {
+            api: self.api,
+            x86_shutdown: self.shutdown == Shutdown::X86,
+            c_bit: self.c_bit,
+            seed: self.seed,
+            ..Config::MILAN
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_needs_its_files_and_scanning_does_not() {
+        let serve = "pspd --socket s --link l --trace t";
+        assert!(Cli::try_parse_from(serve.split(' ')).is_ok());
+        assert!(Cli::try_parse_from(["pspd", "--socket", "s"]).is_err());
+        let scan = Cli::try_parse_from(["pspd", "scan", "--ram", "r", "--link", "l"]);
+        let scan = scan.unwrap_or_else(|error| panic!("{error}"));
+        assert!(matches!(scan.action, Some(Action::Scan(_))));
+    }
+}

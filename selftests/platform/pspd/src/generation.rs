@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The PCI functions that have SEV, and where each has its registers
+//! (drivers/crypto/ccp/sp-pci.c: `pspv1`, `pspv2`, `pspv4`, `pspv6`).
+
+use clap::ValueEnum;
+
+/// A PCI device id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Generation {
+    /// Naples
+    #[value(name = "1456")]
+    Id1456,
+    /// Rome, Milan
+    #[value(name = "1486")]
+    Id1486,
+    /// Genoa, Bergamo
+    #[value(name = "14CA", alias = "14ca")]
+    Id14ca,
+    /// Turin
+    #[value(name = "156E", alias = "156e")]
+    Id156e,
+    /// Turin's successor
+    #[value(name = "17D8", alias = "17d8")]
+    Id17d8,
+}
+
+/// Offsets in BAR 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offsets {
+    pub cmdresp: u64,
+    pub cmdbuff_lo: u64,
+    pub cmdbuff_hi: u64,
+    pub feature: u64,
+    pub bootloader: u64,
+    pub inten: u64,
+    pub intsts: u64,
+}
+
+impl Generation {
+    pub const fn device_id(self) -> u16 {
+        match self {
+            Generation::Id1456 => 0x1456,
+            Generation::Id1486 => 0x1486,
+            Generation::Id14ca => 0x14ca,
+            Generation::Id156e => 0x156e,
+            Generation::Id17d8 => 0x17d8,
+        }
+    }
+
+    pub const fn offsets(self) -> Offsets {
+        match self {
+            Generation::Id1456 => Offsets {
+                cmdresp: 0x10580,
+                cmdbuff_lo: 0x105e0,
+                cmdbuff_hi: 0x105e4,
+                feature: 0x105fc,
+                bootloader: 0x105ec,
+                inten: 0x10610,
+                intsts: 0x10614,
+            },
+            Generation::Id1486 | Generation::Id14ca => Offsets {
+                cmdresp: 0x10980,
+                cmdbuff_lo: 0x109e0,
+                cmdbuff_hi: 0x109e4,
+                feature: 0x109fc,
+                bootloader: 0x109ec,
+                inten: 0x10690,
+                intsts: 0x10694,
+            },
+            Generation::Id156e | Generation::Id17d8 => {
+                Offsets { inten: 0x10510, intsts: 0x10514, ..Generation::Id1486.offsets() }
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The machine as the model sees it: QEMU's memory, and the CPU model's shared page.
+
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use psp::{CpuRegisters, Platform};
+use rmp::{Entry, BOOKKEEPING_BYTES, ENTRY_BYTES};
+
+use crate::memory::Memory;
+
+pub struct Machine {
+    pub memory: Arc<Memory>,
+    pub link: link::Mapping,
+}
+
+impl Machine {
+    fn entry_address(&self, index: u64) -> u64 {
+        self.link.rmp_base.load(Ordering::Acquire) + BOOKKEEPING_BYTES + index * ENTRY_BYTES
+    }
+}
+
+impl rmp::Table for Machine {
+    fn load(&self, index: u64) -> Entry {
+        let at = self.entry_address(index);
+        let lo = self.memory.load(at);
+        Entry { lo, hi: self.memory.load(at + 8) }
+    }
+
+    fn store(&self, index: u64, entry: Entry) {
+        let at = self.entry_address(index);
+        self.memory.store(at + 8, entry.hi);
+        self.memory.store(at, entry.lo);
+    }
+
+    fn try_lock(&self, region: u64) -> bool {
+        let lock = &self.link.rmp_locks[region as usize % link::RMP_LOCKS];
+        lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn unlock(&self, region: u64) {
+        self.link.rmp_locks[region as usize % link::RMP_LOCKS].store(0, Ordering::Release);
+    }
+}
+
+impl Platform for Machine {
+    fn is_ram(&self, pa: u64, len: u64) -> bool {
+        self.memory.is_ram(pa, len)
+    }
+
+    fn read(&self, pa: u64, bytes: &mut [u8]) {
+        self.memory.read(pa, bytes);
+    }
+
+    fn write(&self, pa: u64, bytes: &[u8]) {
+        self.memory.write(pa, bytes);
+    }
+
+    fn cpus(&self) -> Vec<CpuRegisters> {
+        let registers = |cpu: &link::Cpu| CpuRegisters {
+            syscfg: cpu.syscfg.load(Ordering::Acquire),
+            hsave_pa: cpu.hsave_pa.load(Ordering::Acquire),
+            hwcr: cpu.hwcr.load(Ordering::Acquire),
+            rmp_base: cpu.rmp_base.load(Ordering::Acquire),
+            rmp_end: cpu.rmp_end.load(Ordering::Acquire),
+            wbinvd: cpu.wbinvd.load(Ordering::Acquire),
+        };
+        self.link.present().map(registers).collect()
+    }
+
+    fn clear_snp_en(&self) {
+        for cpu in self.link.present() {
+            cpu.syscfg.fetch_and(!link::SNP_EN, Ordering::AcqRel);
+        }
+    }
+
+    fn iommu_snp(&self) -> bool {
+        self.link.iommu_snp.load(Ordering::Acquire) != 0
+    }
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The worker that executes commands.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+use std::sync::Arc;
+use std::{fs, thread};
+
+use psp::{CpuRegisters, Fact, Outcome, Platform, Psp};
+use rmp::Entry;
+
+use crate::fault::{self, Action, Faults};
+use crate::interrupt::Interrupts;
+use crate::machine::Machine;
+use crate::registers::{Doorbell, Registers};
+use crate::trace::{command_name, Trace};
+
+/// What the server passes on.
+pub enum Request {
+    Command(Doorbell),
+    Reset,
+}
+
+pub struct Worker {
+    pub psp: Psp,
+    pub machine: Machine,
+    pub registers: Arc<Registers>,
+    pub interrupts: Arc<Interrupts>,
+    pub faults: Faults,
+    pub trace: Arc<Trace>,
+    pub dump_pages: Option<PathBuf>,
+}
+
+impl Worker {
+    /// Runs until the server ends.
+    pub fn run(mut self, requests: &Receiver<Request>) {
+        let mut n = 0;
+        for request in requests {
+            match request {
+                Request::Reset => {
+                    self.psp.reset();
+                    self.trace.event("reset", &[]);
+                }
+                Request::Command(bell) => {
+                    n += 1;
+                    self.command(n, &bell);
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, n: u64, bell: &Doorbell) {
+        let t_us = self.trace.now();
+        if bell.overrun {
+            self.trace.event("doorbell while busy", &[("id", bell.command.into())]);
+        }
+        let struck = self.faults.strike(bell.command);
+        let (actions, texts): (Vec<Action>, Vec<String>) = struck.into_iter().unzip();
+        for action in &actions {
+            match action {
+                Action::Delay(time) => thread::sleep(*time),
+                Action::FlipDigest => self.psp.corrupt_launch_digest(&self.machine, bell.buffer),
+                _ => {}
+            }
+        }
+        if let Some(end) = actions.iter().find_map(no_answer) {
+            let facts = [("cmd", command_name(bell.command).into()), ("fault", texts.into())];
+            self.trace.event(end, &facts);
+            match end {
+                "device gone" => std::process::exit(0),
+                "all ones" => self.registers.vanish(),
+                _ => {}
+            }
+            return;
+        }
+        let outcome = self.execute(bell, &actions);
+        for action in &actions {
+            if let Action::Late(time) = action {
+                thread::sleep(*time);
+            }
+        }
+        if let Some(dir) = &self.dump_pages {
+            dump_page(dir, n, &outcome, &self.machine);
+        }
+        // The trace comes first: whoever sees the answer finds the line.
+        self.trace.command(t_us, n, bell, &outcome, &texts);
+        if self.registers.complete(outcome.status.code(), bell.interrupt)
+            && !self.interrupts.raise()
+        {
+            self.trace.event("interrupt not set up", &[]);
+        }
+    }
+
+    fn execute(&mut self, bell: &Doorbell, actions: &[Action]) -> Outcome {
+        let forced = actions.iter().find_map(|action| match action {
+            Action::Status(status) => Some(*status),
+            _ => None,
+        });
+        if let Some(status) = forced {
+            return Outcome::without_effect(status);
+        }
+        let outcome = if actions.contains(&Action::Partial) {
+            self.psp.step(&HalfWritten(&self.machine), bell.command, bell.buffer)
+        } else {
+            self.psp.step(&self.machine, bell.command, bell.buffer)
+        };
+        if actions.contains(&Action::Garbage) && !outcome.input.is_empty() {
+            for at in fault::length_fields(bell.command) {
+                self.machine.write(outcome.buffer + *at as u64, &[0xff; 4]);
+            }
+        }
+        outcome
+    }
+}
+
+/// The event that stands for a command which gets no answer.
+fn no_answer(action: &Action) -> Option<&'static str> {
+    match action {
+        Action::Silent => Some("no answer"),
+        Action::AllOnes => Some("all ones"),
+        Action::Gone => Some("device gone"),
+        _ => None,
+    }
+}
+
+/// Writes the page that a successful SNP_LAUNCH_UPDATE measured (the model does not encrypt).
+fn dump_page(dir: &Path, n: u64, outcome: &Outcome, machine: &Machine) {
+    let fact = |name| outcome.facts.iter().find(|fact| fact.0 == name).map(|fact| &fact.1);
+    let facts = (fact("page"), fact("page_type"), fact("gpa"), fact("digest"));
+    if let (Some(Fact::Address(page)), Some(Fact::Word(kind)), Some(Fact::Address(gpa)), Some(_)) =
+        facts
+    {
+        let mut bytes = [0; 4096];
+        machine.read(*page, &mut bytes);
+        let path = dir.join(format!("{n:06}-{kind}-{gpa:x}"));
+        if let Err(error) = fs::write(&path, bytes) {
+            eprintln!("pspd: cannot write {}: {error}", path.display());
+        }
+    }
+}
+
+/// The machine, if only half of what firmware writes arrives.
+struct HalfWritten<'a>(&'a Machine);
+
+impl rmp::Table for HalfWritten<'_> {
+    fn load(&self, index: u64) -> Entry {
+        self.0.load(index)
+    }
+
+    fn store(&self, index: u64, entry: Entry) {
+        self.0.store(index, entry);
+    }
+
+    fn try_lock(&self, region: u64) -> bool {
+        self.0.try_lock(region)
+    }
+
+    fn unlock(&self, region: u64) {
+        self.0.unlock(region);
+    }
+}
+
+impl Platform for HalfWritten<'_> {
+    fn is_ram(&self, pa: u64, len: u64) -> bool {
+        self.0.is_ram(pa, len)
+    }
+
+    fn read(&self, pa: u64, bytes: &mut [u8]) {
+        self.0.read(pa, bytes);
+    }
+
+    fn write(&self, pa: u64, bytes: &[u8]) {
+        self.0.write(pa, &bytes[..bytes.len() / 2]);
+    }
+
+    fn cpus(&self) -> Vec<CpuRegisters> {
+        self.0.cpus()
+    }
+
+    fn clear_snp_en(&self) {
+        self.0.clear_snp_en();
+    }
+
+    fn iommu_snp(&self) -> bool {
+        self.0.iommu_snp()
+    }
+}

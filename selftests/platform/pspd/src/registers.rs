@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The registers in BAR 2.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::generation::{Generation, Offsets};
+
+/// CMDRESP bit 31: set by firmware when the command has ended.
+pub const RESPONSE: u32 = 1 << 31;
+/// CMDRESP bit 0 of a command: interrupt on completion.
+const IOC: u32 = 1;
+/// INTSTS and INTEN bit 1: a SEV command has completed.
+const SEV_CMD_COMPLETE: u32 = 1 << 1;
+
+/// Feature register: SEV (0), security reporting (7; without it the C driver asks for the same
+/// facts through a mailbox that is not modelled), fused part (8), boot integrity (9), debug lock
+/// (10), anti-rollback (15), ROM armor (19).
+const FEATURES: u32 = 1 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 15 | 1 << 19;
+/// Bootloader version 00.29.00.75, in the notation of the driver's sysfs file.
+const BOOTLOADER: u32 = 0x0029_0075;
+
+/// A command that was written to CMDRESP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doorbell {
+    pub command: u32,
+    pub buffer: u64,
+    pub interrupt: bool,
+    /// The command before had not ended yet.
+    pub overrun: bool,
+    /// Register reads since the doorbell before.
+    pub reads: u64,
+    /// Register writes since the doorbell before, this one included.
+    pub writes: u64,
+}
+
+/// The register file, shared by the server (reads, writes) and the worker (completion).
+pub struct Registers {
+    offsets: Offsets,
+    cmdresp: AtomicU32,
+    lo: AtomicU32,
+    hi: AtomicU32,
+    inten: AtomicU32,
+    intsts: AtomicU32,
+    reads: AtomicU64,
+    writes: AtomicU64,
+    all_ones: AtomicBool,
+}
+
+impl Registers {
+    pub fn new(generation: Generation) -> Registers {
+        Registers {
+            offsets: generation.offsets(),
+            cmdresp: AtomicU32::new(RESPONSE),
+            lo: AtomicU32::new(0),
+            hi: AtomicU32::new(0),
+            inten: AtomicU32::new(0),
+            intsts: AtomicU32::new(0),
+            reads: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            all_ones: AtomicBool::new(false),
+        }
+    }
+
+    /// Register values after reset.
+    pub fn reset(&self) {
+        self.cmdresp.store(RESPONSE, Ordering::Release);
+        for register in [&self.lo, &self.hi, &self.inten, &self.intsts] {
+            register.store(0, Ordering::Release);
+        }
+    }
+
+    /// A register access of the driver.
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let value = self.value(offset & !3).to_le_bytes();
+        for (n, byte) in data.iter_mut().enumerate() {
+            // Accesses are 32 bits wide; what lies beyond one register reads as zero.
+            *byte = value.get((offset & 3) as usize + n).copied().unwrap_or(0);
+        }
+    }
+
+    fn value(&self, offset: u64) -> u32 {
+        let o = &self.offsets;
+        if self.all_ones.load(Ordering::Acquire) {
+            return u32::MAX;
+        }
+        match offset {
+            at if at == o.cmdresp => self.cmdresp.load(Ordering::Acquire),
+            at if at == o.cmdbuff_lo => self.lo.load(Ordering::Acquire),
+            at if at == o.cmdbuff_hi => self.hi.load(Ordering::Acquire),
+            at if at == o.inten => self.inten.load(Ordering::Acquire),
+            at if at == o.intsts => self.intsts.load(Ordering::Acquire),
+            at if at == o.feature => FEATURES,
+            at if at == o.bootloader => BOOTLOADER,
+            _ => 0,
+        }
+    }
+
+    /// A register write of the driver. A command in CMDRESP is the doorbell.
+    pub fn write(&self, offset: u64, data: &[u8]) -> Option<Doorbell> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        let value = u32::from_le_bytes(data.try_into().ok()?);
+        if self.all_ones.load(Ordering::Acquire) {
+            return None;
+        }
+        let o = &self.offsets;
+        match offset {
+            at if at == o.cmdbuff_lo => self.lo.store(value, Ordering::Release),
+            at if at == o.cmdbuff_hi => self.hi.store(value, Ordering::Release),
+            at if at == o.inten => self.inten.store(value, Ordering::Release),
+            at if at == o.intsts => {
+                // Write one to clear.
+                self.intsts.fetch_and(!value, Ordering::AcqRel);
+            }
+            at if at == o.cmdresp => return Some(self.ring(value)),
+            _ => {}
+        }
+        None
+    }
+
+    fn ring(&self, value: u32) -> Doorbell {
+        let before = self.cmdresp.swap(value & !RESPONSE, Ordering::AcqRel);
+        let lo = u64::from(self.lo.load(Ordering::Acquire));
+        let hi = u64::from(self.hi.load(Ordering::Acquire));
+        Doorbell {
+            command: value >> 16 & 0x7ff,
+            buffer: lo | hi << 32,
+            interrupt: value & IOC != 0,
+            overrun: before & RESPONSE == 0,
+            reads: self.reads.swap(0, Ordering::Relaxed),
+            writes: self.writes.swap(0, Ordering::Relaxed),
+        }
+    }
+
+    /// Firmware answers. Says whether an interrupt is due.
+    pub fn complete(&self, status: u16, interrupt: bool) -> bool {
+        self.cmdresp.store(RESPONSE | u32::from(status), Ordering::Release);
+        self.intsts.fetch_or(SEV_CMD_COMPLETE, Ordering::AcqRel);
+        interrupt && self.inten.load(Ordering::Acquire) & SEV_CMD_COMPLETE != 0
+    }
+
+    /// From now on every register reads as all ones and writes are lost: the device does not
+    /// answer on the bus any more.
+    pub fn vanish(&self) {
+        self.all_ones.store(true, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(registers: &Registers, offset: u64) -> u32 {
+        let mut data = [0; 4];
+        registers.read(offset, &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    #[test]
+    fn the_doorbell_carries_command_buffer_and_counts() {
+        for generation in
+            [Generation::Id1456, Generation::Id1486, Generation::Id14ca, Generation::Id156e]
+        {
+            let registers = Registers::new(generation);
+            let o = generation.offsets();
+            assert_eq!(read(&registers, o.feature) & 1, 1, "{generation:?}");
+            assert_eq!(registers.write(o.inten, &u32::MAX.to_le_bytes()), None);
+            assert_eq!(registers.write(o.cmdbuff_lo, &0x1000u32.to_le_bytes()), None);
+            assert_eq!(registers.write(o.cmdbuff_hi, &1u32.to_le_bytes()), None);
+            let bell = registers.write(o.cmdresp, &(0x85 << 16 | 1u32).to_le_bytes()).unwrap();
+            let expected = Doorbell {
+                command: 0x85,
+                buffer: 0x1_0000_1000,
+                interrupt: true,
+                overrun: false,
+                reads: 1,
+                writes: 4,
+            };
+            assert_eq!(bell, expected, "{generation:?}");
+            assert_eq!(read(&registers, o.cmdresp), 0x85 << 16 | 1, "busy");
+            let second = registers.write(o.cmdresp, &(4u32 << 16).to_le_bytes()).unwrap();
+            assert!(second.overrun && !second.interrupt);
+            assert!(registers.complete(0x1a, bell.interrupt));
+            assert_eq!(read(&registers, o.cmdresp), RESPONSE | 0x1a);
+            assert_eq!(read(&registers, o.intsts), 2);
+            registers.write(o.intsts, &2u32.to_le_bytes());
+            assert_eq!(read(&registers, o.intsts), 0);
+        }
+    }
+
+    #[test]
+    fn interrupts_need_both_the_command_and_the_enable_register() {
+        let registers = Registers::new(Generation::Id1486);
+        let o = Generation::Id1486.offsets();
+        assert!(!registers.complete(0, true), "disabled");
+        registers.write(o.inten, &2u32.to_le_bytes());
+        assert!(!registers.complete(0, false), "not asked for");
+        assert!(registers.complete(0, true));
+    }
+
+    #[test]
+    fn a_vanished_device_reads_all_ones() {
+        let registers = Registers::new(Generation::Id1486);
+        let o = Generation::Id1486.offsets();
+        registers.vanish();
+        assert_eq!(read(&registers, o.feature), u32::MAX);
+        assert_eq!(read(&registers, 0), u32::MAX);
+        assert_eq!(registers.write(o.cmdresp, &0x40001u32.to_le_bytes()), None);
+    }
+
+    #[test]
+    fn odd_accesses_are_harmless() {
+        let registers = Registers::new(Generation::Id1486);
+        let o = Generation::Id1486.offsets();
+        let mut wide = [0xaa; 8];
+        registers.read(o.cmdresp, &mut wide);
+        assert_eq!(wide, [0, 0, 0, 0x80, 0, 0, 0, 0]);
+        assert_eq!(registers.write(o.cmdresp, &[1]), None);
+        assert_eq!(registers.write(o.cmdresp, &[0; 8]), None);
+    }
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `pspd scan`: what is in the RMP.
+
+use std::fs::File;
+use std::sync::atomic::Ordering;
+
+use rmp::{Entry, Geometry, Rmp, State, BOOKKEEPING_BYTES, ENTRY_BYTES};
+use serde_json::{json, Map, Value};
+
+use crate::cli::Scan;
+use crate::memory::Mapping;
+
+/// The table in the RAM file, mapped with its book-keeping (mappings start at a page). Reading
+/// needs no locks.
+struct RamTable(Mapping);
+
+impl rmp::Table for RamTable {
+    fn load(&self, index: u64) -> Entry {
+        let at = (BOOKKEEPING_BYTES + index * ENTRY_BYTES) as usize;
+        let lo = self.0.word(at).load(Ordering::Acquire);
+        Entry { lo, hi: self.0.word(at + 8).load(Ordering::Relaxed) }
+    }
+
+    fn store(&self, _index: u64, _entry: Entry) {
+        unreachable!("a scan changes nothing");
+    }
+
+    fn try_lock(&self, _region: u64) -> bool {
+        unreachable!("a scan locks nothing");
+    }
+
+    fn unlock(&self, _region: u64) {
+        unreachable!("a scan locks nothing");
+    }
+}
+
+pub fn run(options: &Scan) -> Result<(), String> {
+    let link = link::Mapping::open(&options.link).map_err(|error| error.to_string())?;
+    let ram = File::options().read(true).write(true).open(&options.ram);
+    let ram = ram.map_err(|error| format!("cannot open {}: {error}", options.ram.display()))?;
+    let (base, end) = (link.rmp_base.load(Ordering::Acquire), link.rmp_end.load(Ordering::Acquire));
+    let geometry = Geometry::new(base, end).map_err(|error| {
+        format!("the link page names no RMP ({error}): has the machine been started?")
+    })?;
+    if end >= link.low.load(Ordering::Acquire) {
+        return Err(format!("the RMP ends at {end:#x}, above RAM below 4 GiB: not supported"));
+    }
+    let map = Mapping::new(&ram, base, end + 1 - base);
+    let map = map.map_err(|error| format!("cannot map {}: {error}", options.ram.display()))?;
+    println!("{}", report(&link, &Rmp::new(geometry, RamTable(map))));
+    Ok(())
+}
+
+/// `assigned` leaves out the table's own pages: they are assigned while SNP is enabled, and
+/// nobody forgot them. `nonzero` counts every entry that is not all zero.
+fn report(link: &link::Link, rmp: &Rmp<RamTable>) -> Value {
+    let mut states = Map::new();
+    let mut assigned = 0;
+    for (state, count) in rmp.census() {
+        states.insert(state.name().into(), count.into());
+        if !matches!(state, State::Hypervisor | State::HvFixed | State::RmpTable) {
+            assigned += count;
+        }
+    }
+    let nonzero = (0..rmp.geometry().entries())
+        .filter(|index| rmp::Table::load(rmp.table(), *index) != Entry::ZERO)
+        .count();
+    let snp_en = |cpu: &&link::Cpu| cpu.syscfg.load(Ordering::Acquire) & link::SNP_EN != 0;
+    json!({
+        "rmp_base": format!("{:#x}", rmp.geometry().base()),
+        "rmp_end": format!("{:#x}", rmp.geometry().end()),
+        "entries": rmp.geometry().entries(),
+        "assigned": assigned,
+        "nonzero": nonzero,
+        "states": states,
+        "cpus": link.present().count(),
+        "cpus_with_snp_en": link.present().filter(snp_en).count(),
+    })
+}

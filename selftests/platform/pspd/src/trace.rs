@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The trace: one JSON object per line, each written at once.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use psp::{Fact, Outcome};
+use serde_json::{json, Map, Value};
+
+use crate::registers::Doorbell;
+
+pub struct Trace {
+    file: Mutex<File>,
+    start: Instant,
+}
+
+impl Trace {
+    pub fn create(path: &Path) -> io::Result<Trace> {
+        Ok(Trace { file: Mutex::new(File::create(path)?), start: Instant::now() })
+    }
+
+    /// Microseconds since the trace began.
+    pub fn now(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+
+    /// One executed command, begun at `t_us`.
+    pub fn command(&self, t_us: u64, n: u64, bell: &Doorbell, outcome: &Outcome, fault: &[String]) {
+        let mut line = Map::new();
+        let name = command_name(bell.command);
+        line.insert("t_us".into(), t_us.into());
+        line.insert("took_us".into(), (self.now() - t_us).into());
+        line.insert("n".into(), n.into());
+        line.insert("cmd".into(), name.into());
+        line.insert("id".into(), bell.command.into());
+        line.insert("buf".into(), hex(&outcome.input).into());
+        if let Some(output) = &outcome.output {
+            line.insert("out".into(), hex(output).into());
+        }
+        line.insert("status".into(), outcome.status.code().into());
+        line.insert("status_name".into(), outcome.status.name().into());
+        line.insert("ioc".into(), bell.interrupt.into());
+        line.insert("mmio_reads".into(), bell.reads.into());
+        line.insert("mmio_writes".into(), bell.writes.into());
+        for (name, fact) in &outcome.facts {
+            line.insert((*name).into(), value(fact));
+        }
+        if !fault.is_empty() {
+            line.insert("fault".into(), json!(fault));
+        }
+        self.line(&Value::Object(line));
+    }
+
+    /// Something that is not a command.
+    pub fn event(&self, event: &str, facts: &[(&str, Value)]) {
+        let mut line = Map::new();
+        line.insert("t_us".into(), self.now().into());
+        line.insert("event".into(), event.into());
+        for (name, fact) in facts {
+            line.insert((*name).into(), fact.clone());
+        }
+        self.line(&Value::Object(line));
+    }
+
+    fn line(&self, value: &Value) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = file.write_all(format!("{value}\n").as_bytes()) {
+            eprintln!("pspd: cannot write the trace: {error}");
+        }
+    }
+}
+
+/// The name of a command, or its number if the ABI assigns none.
+pub fn command_name(id: u32) -> String {
+    psp::name(id).map_or_else(|| format!("{id:#x}"), str::to_owned)
+}
+
+fn value(fact: &Fact) -> Value {
+    match fact {
+        Fact::Address(address) => format!("{address:#x}").into(),
+        Fact::Number(number) => (*number).into(),
+        Fact::Bytes(bytes) => hex(bytes).into(),
+        Fact::Word(word) => (*word).into(),
+    }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
