@@ -17,18 +17,26 @@ impl CommandId {
         self.0
     }
 
-    /// The row of this command.
-    pub(crate) fn info(self) -> Option<&'static CommandInfo> {
-        // The table is sorted by id (checked by selftests/wire).
-        let row = TABLE.partition_point(|row| row.id < self);
-        TABLE.get(row).filter(|row| row.id == self)
+    /// The row of a command that is named in the source: a missing row does not compile.
+    pub(crate) const fn row(self) -> &'static CommandInfo {
+        let mut n = 0;
+        while n < TABLE.len() {
+            if TABLE[n].id.0 == self.0 {
+                return &TABLE[n];
+            }
+            n += 1;
+        }
+        panic!("the command is not in the table");
     }
 
     /// The row of the command with this number, if the table has one.
     ///
     /// `None` also for numbers that do not fit the CMDRESP field.
     pub(crate) fn lookup(number: u32) -> Option<&'static CommandInfo> {
-        CommandId(u16::try_from(number).ok()?).info()
+        let id = CommandId(u16::try_from(number).ok()?);
+        // The table is sorted by id (checked by selftests/wire).
+        let n = TABLE.partition_point(|row| row.id < id);
+        TABLE.get(n).filter(|row| row.id == id)
     }
 
     /// Whether the command belongs to the legacy SEV set.
@@ -100,7 +108,7 @@ macro_rules! commands {
         }
 
         /// All commands, ascending by id.
-        pub(crate) static TABLE: &[CommandInfo] = &[
+        pub(crate) const TABLE: &[CommandInfo] = &[
             $(CommandInfo {
                 id: CommandId($id),
                 name: stringify!($name),

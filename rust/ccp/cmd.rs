@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Commands, and the one place that knows how to get one to firmware.
+//!
+//! A command is a type: its number and its command buffer ([`Command`]). The families are in
+//! `cmd/sev.rs` and `cmd/snp.rs`; commands that KVM passes through come as bytes and go through
+//! `cmd/relay.rs`. All of them end in [`Channel::run`].
+
+use core::fmt;
+
+use kernel::{
+    device::Device,
+    prelude::*,
+    sync::aref::ARef, //
+};
+use zerocopy::Immutable;
+
+use crate::{
+    mailbox::{
+        Dead,
+        Transport,
+        Unanswered,
+        Wait, //
+    },
+    pages::{
+        FwPages,
+        HvPages,
+        Reclaimer,
+        Spa, //
+    },
+    sys::pages::Gfp,
+    wire::{
+        snp::PageReclaim,
+        CommandId,
+        CommandInfo,
+        Status, //
+    },
+};
+
+pub(crate) mod relay;
+pub(crate) mod sev;
+pub(crate) mod snp;
+
+/// Why a command did not do what it was asked to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CmdError {
+    /// It did not get as far as firmware.
+    Transport(Error),
+    /// Firmware refused it.
+    Firmware(Status),
+    /// Firmware answered with this status, but a buffer of the command could not be taken back.
+    Lost(Status),
+    /// Firmware did not answer; this killed the mailbox.
+    Died(Dead),
+    /// The mailbox was dead before.
+    Dead(Dead),
+}
+
+impl CmdError {
+    /// What the in-tree driver returns in this case.
+    pub(crate) fn errno(self) -> Error {
+        match self {
+            CmdError::Transport(err) => err,
+            CmdError::Firmware(_) => EIO,
+            CmdError::Lost(_) => EFAULT,
+            CmdError::Died(_) => ETIMEDOUT,
+            CmdError::Dead(_) => EBUSY,
+        }
+    }
+
+    /// What the in-tree driver stores into `*psp_ret` in this case, if anything.
+    pub(crate) fn psp_ret(self) -> Option<i32> {
+        match self {
+            CmdError::Firmware(status) | CmdError::Lost(status) => Some(status.raw().into()),
+            CmdError::Died(_) => Some(0),
+            CmdError::Transport(_) | CmdError::Dead(_) => None,
+        }
+    }
+
+    /// Whether firmware answered with `status`.
+    pub(crate) fn is(self, status: Status) -> bool {
+        matches!(self, CmdError::Firmware(answer) if answer == status)
+    }
+}
+
+impl fmt::Display for CmdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CmdError::Transport(err) if *err == ENOMEM => write!(f, "out of memory"),
+            CmdError::Transport(err) => write!(f, "not issued (errno {})", err.to_errno()),
+            CmdError::Firmware(status) => write!(f, "{status}: {}", status.cause()),
+            CmdError::Lost(status) => {
+                write!(f, "firmware answered {status}, but kept a buffer of the command")
+            }
+            CmdError::Died(why) => write!(f, "{why}"),
+            CmdError::Dead(why) => {
+                write!(f, "not issued, the mailbox is dead since {why}; restart the machine")
+            }
+        }
+    }
+}
+
+/// A command that the driver issues itself.
+pub(crate) trait Command {
+    /// Number.
+    const ID: CommandId;
+    /// Command buffer; `()` if the command has none.
+    type Request: FromBytes + IntoBytes + Immutable;
+
+    /// The row of the command table, checked against the type of the buffer.
+    const INFO: &'static CommandInfo = {
+        let info = Self::ID.row();
+        assert!(info.len as usize == size_of::<Self::Request>());
+        info
+    };
+}
+
+/// The way to firmware: the mailbox, the pages that hold command buffers, and what is known about
+/// which pages firmware may write.
+pub(crate) struct Channel<T> {
+    transport: T,
+    dev: ARef<Device>,
+    /// Holds the command buffer of the command in flight. Absent after it was lost to firmware;
+    /// then the next command gets a new one.
+    buffer: Option<HvPages>,
+    /// The same for SNP_PAGE_RECLAIM, which is issued while another command is being finished.
+    reclaim_buffer: Option<HvPages>,
+    /// SNP firmware is in the INIT state: it writes only to pages in the Firmware state.
+    snp_init: bool,
+}
+
+impl<T: Transport> Channel<T> {
+    /// A channel through `transport`, with its buffers allocated. SNP firmware is taken to be in the
+    /// UNINIT state.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn new(dev: ARef<Device>, transport: T) -> Result<Self> {
+        Ok(Self {
+            transport,
+            dev,
+            buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
+            reclaim_buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
+            snp_init: false,
+        })
+    }
+
+    /// The device, for messages.
+    pub(crate) fn dev(&self) -> &Device {
+        &self.dev
+    }
+
+    /// Why no command can be issued any more, if so.
+    pub(crate) fn dead(&self) -> Option<Dead> {
+        self.transport.dead()
+    }
+
+    /// Whether SNP firmware is in the INIT state.
+    pub(crate) fn snp_init(&self) -> bool {
+        self.snp_init
+    }
+
+    /// SNP firmware has entered or left the INIT state.
+    pub(crate) fn set_snp_init(&mut self, init: bool) {
+        self.snp_init = init;
+    }
+
+    /// Gives pages to firmware that it shall write to, in the way its state demands.
+    ///
+    /// # Errors
+    ///
+    /// As [`HvPages::into_firmware`].
+    pub(crate) fn give(&mut self, pages: HvPages) -> Result<FwPages, CmdError> {
+        if self.snp_init {
+            pages.into_firmware(self).map_err(CmdError::Transport)
+        } else {
+            Ok(pages.lend())
+        }
+    }
+
+    /// Issues a command of the driver's own. `request` is what firmware left in the command buffer
+    /// afterwards, also if it refused the command (lengths are asked for in that way).
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`]. Nothing has been logged, except for the death of the mailbox.
+    pub(crate) fn issue<C: Command>(&mut self, request: &mut C::Request) -> Result<(), CmdError> {
+        self.issue_waiting::<C>(request, Wait::Interrupt)
+    }
+
+    /// The same with a choice how to wait.
+    pub(crate) fn issue_waiting<C: Command>(
+        &mut self,
+        request: &mut C::Request,
+        wait: Wait,
+    ) -> Result<(), CmdError> {
+        // The buffer is used as bytes so that one function serves all commands.
+        let mut bytes = [0; MAX_REQUEST];
+        let len = size_of::<C::Request>();
+        let bytes = bytes.get_mut(..len).ok_or(CmdError::Transport(EINVAL))?;
+        bytes.copy_from_slice(request.as_bytes());
+        let result = self.run(C::INFO, bytes, wait);
+        if let Ok(answer) = C::Request::read_from_bytes(bytes) {
+            *request = answer;
+        }
+        result
+    }
+
+    /// Issues a command whose failure nobody expects: it is put into words in the log.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`].
+    pub(crate) fn require<C: Command>(&mut self, request: &mut C::Request) -> Result<(), CmdError> {
+        let result = self.issue::<C>(request);
+        if let Err(err) = result {
+            self.report(C::INFO, err);
+        }
+        result
+    }
+
+    /// Puts a failure into words.
+    pub(crate) fn report(&self, command: &CommandInfo, err: CmdError) {
+        match err {
+            // The mailbox has said so.
+            CmdError::Died(_) => {}
+            err => dev_err!(self.dev, "{} failed: {}\n", command.name, err),
+        }
+    }
+
+    /// Issues a command with `data` as its command buffer and copies the buffer back, also if
+    /// firmware refused the command.
+    fn run(
+        &mut self,
+        command: &'static CommandInfo,
+        data: &mut [u8],
+        wait: Wait,
+    ) -> Result<(), CmdError> {
+        if let Some(why) = self.transport.dead() {
+            return Err(CmdError::Dead(why));
+        }
+        if data.len() != usize::from(command.len) {
+            return Err(CmdError::Transport(EINVAL));
+        }
+        if data.is_empty() {
+            return status_to_result(self.transport.execute(command, 0, wait)?);
+        }
+
+        let assign = command.writes_buffer && self.snp_init && command.id.is_legacy();
+        let buffer = filled(self.buffer.take(), data, wait)?;
+        let buffer = if assign {
+            buffer.into_firmware(self).map_err(CmdError::Transport)?
+        } else {
+            buffer.lend()
+        };
+        let status = self
+            .transport
+            .execute(command, buffer.spa().encrypted(), wait);
+        let buffer = buffer.take_back(self);
+        let status = status?;
+        let buffer = buffer.map_err(|_| CmdError::Lost(status))?;
+        if let Some(answer) = buffer.bytes().get(..data.len()) {
+            data.copy_from_slice(answer);
+        }
+        self.buffer = Some(buffer);
+        status_to_result(status)
+    }
+}
+
+/// The largest command buffer of a command in `cmd/sev.rs` or `cmd/snp.rs`.
+const MAX_REQUEST: usize = 64;
+
+/// A page that starts with `data`: `page` if it is still ours, else a new one.
+fn filled(page: Option<HvPages>, data: &[u8], wait: Wait) -> Result<HvPages, CmdError> {
+    let mut page = match page {
+        Some(page) => page,
+        // The panic path allocates nothing.
+        None if wait == Wait::Poll => return Err(CmdError::Transport(ENOMEM)),
+        None => HvPages::zeroed(Gfp::KERNEL, 0).map_err(CmdError::Transport)?,
+    };
+    page.put(data).map_err(CmdError::Transport)?;
+    Ok(page)
+}
+
+fn status_to_result(status: Status) -> Result<(), CmdError> {
+    if status.is_success() {
+        Ok(())
+    } else {
+        Err(CmdError::Firmware(status))
+    }
+}
+
+impl From<Unanswered> for CmdError {
+    fn from(err: Unanswered) -> Self {
+        match err {
+            Unanswered::Died(why) => CmdError::Died(why),
+            Unanswered::WasDead(why) => CmdError::Dead(why),
+            Unanswered::Busy => CmdError::Transport(EBUSY),
+        }
+    }
+}
+
+impl<T: Transport> Reclaimer for Channel<T> {
+    fn is_dead(&self) -> bool {
+        self.transport.dead().is_some()
+    }
+
+    fn page_reclaim(&mut self, page: Spa) -> Result<(), CmdError> {
+        let request = PageReclaim {
+            paddr: page.plain(),
+        };
+        let info = snp::SnpPageReclaim::INFO;
+        let buffer = filled(
+            self.reclaim_buffer.take(),
+            request.as_bytes(),
+            Wait::Interrupt,
+        )?
+        .lend();
+        let status = self
+            .transport
+            .execute(info, buffer.spa().encrypted(), Wait::Interrupt);
+        // Fails only if the mailbox has just died.
+        self.reclaim_buffer = buffer.take_back(self).ok();
+        status_to_result(status?)
+    }
+}

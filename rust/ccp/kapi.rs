@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The functions that other kernel modules import from a module named `ccp`.
+//!
+//! Names and prototypes are those of `include/linux/psp-sev.h`, `psp-tee.h`,
+//! `psp-platform-access.h` and `ccp.h`, and checked against them at the end of this file. The exports
+//! themselves are in `rust/shim/exports.c`: what modpost knows about C it cannot know about Rust.
+//!
+//! All of them may be called from any module at any time after this one was loaded; with no PSP
+//! attached they answer -ENODEV. They sleep, and take the command lock.
+//!
+//! What the driver does not serve (crypto engine, TEE, platform access) answers as the in-tree driver
+//! does on a machine without that hardware, so that `ccp-crypto.ko` and `amdtee.ko` find their symbols
+//! and decline to load.
+
+#![allow(unsafe_code, reason = "the seam to C: pointers come in as they are")]
+
+use core::{
+    ptr,
+    slice, //
+};
+
+use kernel::{
+    bindings,
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+use crate::{
+    platform::{
+        slot,
+        Failure, //
+    },
+    sys::{
+        bindings as c,
+        caller_memory::CallerMemory,
+        pages::Gfp, //
+    },
+    uapi,
+    wire::CommandId, //
+};
+
+/// Largest blob that user space may pass for a command.
+const BLOB_MAX: u32 = 0x4000;
+
+/// `enum` in `arch/x86/include/uapi/asm/kvm.h`.
+const KVM_X86_SEV_VM: u32 = 2;
+const KVM_X86_SEV_ES_VM: u32 = 3;
+const KVM_X86_SNP_VM: u32 = 4;
+
+/// Converts to what C returns, and stores firmware's status where C wants it.
+///
+/// # Safety
+///
+/// `fw_error` is NULL or valid for writing.
+unsafe fn finish(result: Result<(), Failure>, fw_error: *mut c_int) -> c_int {
+    let (errno, status) = match result {
+        Ok(()) => (0, Some(0)),
+        Err(failure) => (failure.errno.to_errno(), failure.fw_error),
+    };
+    if let (Some(status), false) = (status, fw_error.is_null()) {
+        // SAFETY: Not NULL, so valid for writing.
+        unsafe { fw_error.write(status) };
+    }
+    errno
+}
+
+/// Starts SNP and SEV.
+///
+/// # Safety
+///
+/// `args` is NULL or valid for reading and writing.
+#[no_mangle]
+unsafe extern "C" fn sev_platform_init(args: *mut c::sev_platform_init_args) -> c_int {
+    // SAFETY: NULL or valid, by the caller's promise.
+    let Some(args) = (unsafe { args.as_mut() }) else {
+        return EINVAL.to_errno();
+    };
+    let result = slot::with(|platform| platform.init(args.probe, args.max_snp_asid));
+    // SAFETY: A field of a valid structure.
+    unsafe { finish(result, &raw mut args.error) }
+}
+
+/// Stops SEV and SNP.
+#[no_mangle]
+extern "C" fn sev_platform_shutdown() {
+    // Without a platform there is nothing to stop.
+    let _ = slot::with(|platform| -> Result { Ok(platform.shutdown()) });
+}
+
+/// Issues a command. `data` is its command buffer, of the length that the command has, or NULL.
+///
+/// # Safety
+///
+/// `data` is NULL or valid for reading and writing that length; addresses in it name memory of the
+/// caller. `psp_ret` is NULL or valid for writing.
+#[no_mangle]
+unsafe extern "C" fn sev_do_cmd(cmd: c_int, data: *mut c_void, psp_ret: *mut c_int) -> c_int {
+    let Some(command) = u32::try_from(cmd).ok().and_then(CommandId::lookup) else {
+        pr_warn!("sev_do_cmd: the driver does not know command {cmd:#x}, it is not issued\n");
+        return EINVAL.to_errno();
+    };
+    if data.is_null() != (command.len == 0) {
+        pr_warn!(
+            "sev_do_cmd: {} has a command buffer of {} bytes, the caller passed {}\n",
+            command.name,
+            command.len,
+            if data.is_null() { "none" } else { "one" }
+        );
+        return EINVAL.to_errno();
+    }
+    let buffer = if data.is_null() {
+        &mut []
+    } else {
+        // SAFETY: Valid for the length of this command, by the caller's promise, and the caller's
+        // alone during the call.
+        unsafe { slice::from_raw_parts_mut(data.cast::<u8>(), command.len.into()) }
+    };
+    // SAFETY: The addresses in the buffer name the caller's memory, by its promise.
+    let memory = unsafe { CallerMemory::trust() };
+    let result = slot::with(|platform| platform.relay(command, buffer, &memory));
+    // SAFETY: By the caller's promise.
+    unsafe { finish(result, psp_ret) }
+}
+
+/// Issues a command for a file that user space opened: having opened `/dev/sev` is the permission.
+///
+/// # Safety
+///
+/// `filep` is NULL or a valid file; otherwise as [`sev_do_cmd`].
+#[no_mangle]
+unsafe extern "C" fn sev_issue_cmd_external_user(
+    filep: *mut bindings::file,
+    id: c_uint,
+    data: *mut c_void,
+    error: *mut c_int,
+) -> c_int {
+    // SAFETY: Not NULL, hence valid.
+    if filep.is_null() || !uapi::is_sev_file(unsafe { (*filep).f_op }) {
+        return EBADF.to_errno();
+    }
+    match c_int::try_from(id) {
+        // SAFETY: By the caller's promise.
+        Ok(cmd) => unsafe { sev_do_cmd(cmd, data, error) },
+        Err(_) => EINVAL.to_errno(),
+    }
+}
+
+/// `sev_do_cmd()` of a command whose buffer is the structure behind `data`.
+///
+/// # Safety
+///
+/// As [`sev_do_cmd`].
+unsafe fn typed_cmd<T>(command: CommandId, data: *mut T, error: *mut c_int) -> c_int {
+    // SAFETY: By the caller's promise.
+    unsafe { sev_do_cmd(command.raw().into(), data.cast(), error) }
+}
+
+/// PLATFORM_STATUS.
+///
+/// # Safety
+///
+/// As [`sev_do_cmd`].
+#[no_mangle]
+unsafe extern "C" fn sev_platform_status(
+    status: *mut c::sev_user_data_status,
+    error: *mut c_int,
+) -> c_int {
+    // SAFETY: By the caller's promise.
+    unsafe { typed_cmd(CommandId::PLATFORM_STATUS, status, error) }
+}
+
+/// ACTIVATE: binds a guest to an ASID.
+///
+/// # Safety
+///
+/// As [`sev_do_cmd`].
+#[no_mangle]
+unsafe extern "C" fn sev_guest_activate(data: *mut c::sev_data_activate, error: *mut c_int) -> c_int {
+    // SAFETY: By the caller's promise.
+    unsafe { typed_cmd(CommandId::ACTIVATE, data, error) }
+}
+
+/// DEACTIVATE.
+///
+/// # Safety
+///
+/// As [`sev_do_cmd`].
+#[no_mangle]
+unsafe extern "C" fn sev_guest_deactivate(
+    data: *mut c::sev_data_deactivate,
+    error: *mut c_int,
+) -> c_int {
+    // SAFETY: By the caller's promise.
+    unsafe { typed_cmd(CommandId::DEACTIVATE, data, error) }
+}
+
+/// DECOMMISSION: deletes a guest.
+///
+/// # Safety
+///
+/// As [`sev_do_cmd`].
+#[no_mangle]
+unsafe extern "C" fn sev_guest_decommission(
+    data: *mut c::sev_data_decommission,
+    error: *mut c_int,
+) -> c_int {
+    // SAFETY: By the caller's promise.
+    unsafe { typed_cmd(CommandId::DECOMMISSION, data, error) }
+}
+
+/// DF_FLUSH.
+///
+/// # Safety
+///
+/// `error` is NULL or valid for writing.
+#[no_mangle]
+unsafe extern "C" fn sev_guest_df_flush(error: *mut c_int) -> c_int {
+    // SAFETY: The command has no buffer; otherwise by the caller's promise.
+    unsafe { typed_cmd::<c_void>(CommandId::DF_FLUSH, ptr::null_mut(), error) }
+}
+
+/// Copies a blob from user space to memory that is physically contiguous. To be freed with `kfree()`.
+#[no_mangle]
+extern "C" fn psp_copy_user_blob(uaddr: u64, len: u32) -> *mut c_void {
+    if uaddr == 0 || len == 0 || len > BLOB_MAX {
+        return EINVAL.to_errno() as isize as *mut c_void;
+    }
+    // SAFETY: Takes any user address; the length is small.
+    unsafe { bindings::memdup_user(uaddr as *const c_void, len as usize) }
+}
+
+/// A page for firmware to write to: NULL if there is none.
+#[no_mangle]
+extern "C" fn snp_alloc_firmware_page(mask: bindings::gfp_t) -> *mut c_void {
+    slot::with(|platform| platform.alloc_firmware_page(Gfp::from_raw(mask)))
+        .unwrap_or(ptr::null_mut())
+}
+
+/// Frees such a page. NULL is allowed.
+#[no_mangle]
+extern "C" fn snp_free_firmware_page(addr: *mut c_void) {
+    if addr.is_null() {
+        return;
+    }
+    let freed = slot::with(|platform| -> Result {
+        platform.free_firmware_page(addr as usize);
+        Ok(())
+    });
+    if freed.is_err() {
+        // Its owner went away with the platform, and kept it from the allocator.
+        pr_warn!("snp_free_firmware_page: no PSP is attached, the page stays with firmware\n");
+    }
+}
+
+/// Takes pages back from firmware.
+///
+/// `locked` says that the caller holds the command lock. Nobody outside of the driver can.
+///
+/// # Safety
+///
+/// The pages are the caller's, who does not touch them during the call.
+#[no_mangle]
+unsafe extern "C" fn snp_reclaim_pages(paddr: c_ulong, npages: c_uint, _locked: bool) -> c_int {
+    // SAFETY: By the caller's promise.
+    let memory = unsafe { CallerMemory::trust() };
+    let page = PAGE_SIZE as u64;
+    let start = paddr as u64 & !(page - 1);
+    let result = memory
+        .frames(start, u64::from(npages) * page)
+        .and_then(|frames| {
+            slot::with(|platform| platform.reclaim(frames).map_err(|_| EIO))
+        });
+    match result {
+        Ok(()) => 0,
+        Err(err) => err.to_errno(),
+    }
+}
+
+/// Whether ciphertext hiding can be asked for.
+#[no_mangle]
+extern "C" fn sev_is_snp_ciphertext_hiding_supported() -> bool {
+    slot::with(|platform| -> Result<bool> { Ok(platform.has_ciphertext_hiding()) })
+        .unwrap_or(false)
+}
+
+/// Guest-policy bits that firmware knows.
+#[no_mangle]
+extern "C" fn sev_get_snp_policy_bits() -> u64 {
+    slot::with(|platform| -> Result<u64> { Ok(platform.snp_policy_bits()) }).unwrap_or(0)
+}
+
+/// Bit mask of the VM types that firmware supports.
+#[no_mangle]
+extern "C" fn sev_firmware_supported_vm_types() -> c_int {
+    let types = slot::with(|platform| -> Result<u32> {
+        let mut types = 1 << KVM_X86_SEV_VM | 1 << KVM_X86_SEV_ES_VM;
+        if platform.is_snp_up() {
+            types |= 1 << KVM_X86_SNP_VM;
+            if !platform.allows_es() {
+                types &= !(1 << KVM_X86_SEV_ES_VM);
+            }
+        }
+        Ok(types)
+    });
+    // CAST: Three low bits.
+    types.unwrap_or(0) as c_int
+}
+
+/// The TEE ring of this PSP is not served.
+#[no_mangle]
+extern "C" fn psp_tee_process_cmd(
+    _cmd_id: c::tee_cmd_id,
+    _buf: *mut c_void,
+    _len: usize,
+    _status: *mut u32,
+) -> c_int {
+    ENODEV.to_errno()
+}
+
+/// The TEE ring of this PSP is not served.
+#[no_mangle]
+extern "C" fn psp_check_tee_status() -> c_int {
+    ENODEV.to_errno()
+}
+
+/// The platform-access mailbox is not served.
+#[no_mangle]
+extern "C" fn psp_send_platform_access_msg(
+    _msg: c::psp_platform_access_msg,
+    _req: *mut c::psp_request,
+) -> c_int {
+    ENODEV.to_errno()
+}
+
+/// The platform-access doorbell is not served.
+#[no_mangle]
+extern "C" fn psp_ring_platform_doorbell(_msg: c_int, _result: *mut u32) -> c_int {
+    ENODEV.to_errno()
+}
+
+/// The platform-access mailbox is not served.
+#[no_mangle]
+extern "C" fn psp_check_platform_access_status() -> c_int {
+    ENODEV.to_errno()
+}
+
+/// The crypto engine is not served.
+#[no_mangle]
+extern "C" fn ccp_present() -> c_int {
+    ENODEV.to_errno()
+}
+
+/// The crypto engine is not served.
+#[no_mangle]
+extern "C" fn ccp_version() -> c_uint {
+    0
+}
+
+/// The crypto engine is not served.
+#[no_mangle]
+extern "C" fn ccp_enqueue_cmd(_cmd: *mut c::ccp_cmd) -> c_int {
+    ENODEV.to_errno()
+}
+
+/// Compares each function with its C prototype: does not compile if a type differs.
+macro_rules! same_prototypes {
+    ($($name:ident($($arg:ty),*) $(-> $ret:ty)?;)*) => { $(
+        const _: unsafe extern "C" fn($($arg),*) $(-> $ret)? = $name;
+        const _: unsafe extern "C" fn($($arg),*) $(-> $ret)? = c::$name;
+    )* };
+}
+
+same_prototypes! {
+    sev_platform_init(*mut c::sev_platform_init_args) -> c_int;
+    sev_platform_shutdown();
+    sev_platform_status(*mut c::sev_user_data_status, *mut c_int) -> c_int;
+    sev_do_cmd(c_int, *mut c_void, *mut c_int) -> c_int;
+    sev_issue_cmd_external_user(*mut bindings::file, c_uint, *mut c_void, *mut c_int) -> c_int;
+    sev_guest_activate(*mut c::sev_data_activate, *mut c_int) -> c_int;
+    sev_guest_deactivate(*mut c::sev_data_deactivate, *mut c_int) -> c_int;
+    sev_guest_decommission(*mut c::sev_data_decommission, *mut c_int) -> c_int;
+    sev_guest_df_flush(*mut c_int) -> c_int;
+    psp_copy_user_blob(u64, u32) -> *mut c_void;
+    snp_alloc_firmware_page(bindings::gfp_t) -> *mut c_void;
+    snp_free_firmware_page(*mut c_void);
+    snp_reclaim_pages(c_ulong, c_uint, bool) -> c_int;
+    sev_is_snp_ciphertext_hiding_supported() -> bool;
+    sev_get_snp_policy_bits() -> u64;
+    sev_firmware_supported_vm_types() -> c_int;
+    psp_tee_process_cmd(c::tee_cmd_id, *mut c_void, usize, *mut u32) -> c_int;
+    psp_check_tee_status() -> c_int;
+    psp_send_platform_access_msg(c::psp_platform_access_msg, *mut c::psp_request) -> c_int;
+    psp_ring_platform_doorbell(c_int, *mut u32) -> c_int;
+    psp_check_platform_access_status() -> c_int;
+    ccp_present() -> c_int;
+    ccp_version() -> c_uint;
+    ccp_enqueue_cmd(*mut c::ccp_cmd) -> c_int;
+}

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The SEV mailbox: one command at a time, from doorbell to status.
+//!
+//! ```text
+//!            start()                     answer
+//!   Idle ───────────────► Busy ──────────────────────► Idle
+//!                          │
+//!                          │ no answer in time, or the registers read all ones
+//!                          ▼
+//!                        Dead ──── new Mailbox (the device is bound again) ───► Idle
+//! ```
+//!
+//! Dead is final for the object: firmware may still be working on the command and may write to its
+//! buffers at any time, so nothing else may be started, and whoever owns the buffers keeps them (see
+//! `pages.rs`). The one way back is to bind the device again, which makes a new mailbox.
+//!
+//! Accesses per command: two writes for the buffer's address, one for the doorbell, one read of the
+//! response, plus three in the interrupt handler. That is what the in-tree driver needs, too.
+
+use core::fmt;
+
+use kernel::{
+    device::Device,
+    io::{
+        Io,
+        IoCapable,
+        Region, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
+    time::{
+        delay::udelay,
+        msecs_to_jiffies,
+        Delta,
+        Instant,
+        Monotonic, //
+    },
+};
+
+use crate::{
+    regs::{
+        Doorbell,
+        Registers,
+        BAR_SIZE, //
+    },
+    sys::completion::Completion,
+    wire::{
+        CommandInfo,
+        Status, //
+    },
+};
+
+/// How often the wait for a slow command is interrupted for a message. The kernel's hung-task
+/// detector complains after 120 s without a schedule.
+const SLICE_SECS: u32 = 60;
+
+/// Bounds for timeouts that come from module parameters: 0 or a negative number would declare a
+/// healthy PSP dead, a huge one would never end.
+const TIMEOUT_SECS: core::ops::RangeInclusive<i32> = 1..=3600;
+
+/// How long to wait for an answer.
+pub(crate) trait Timeouts {
+    /// For the first command after probe, in seconds (`psp_probe_timeout`): a PSP that is not there
+    /// shall not hold up the boot.
+    fn first_secs(&self) -> i32;
+    /// For all others, in seconds (`psp_cmd_timeout`): SNP_INIT takes 14 s on a machine with 768 GiB.
+    fn command_secs(&self) -> i32;
+}
+
+/// How a caller waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wait {
+    /// Sleeps until the completion interrupt.
+    Interrupt,
+    /// Reads the response register until it is there; for the panic path, where nothing sleeps and
+    /// no interrupt arrives.
+    Poll,
+}
+
+/// Why a mailbox does not work any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Dead {
+    /// A command was not answered.
+    Silent {
+        /// Its name.
+        command: &'static str,
+        /// How long it had.
+        secs: u32,
+    },
+    /// The registers read all ones.
+    Gone {
+        /// The command that was in flight.
+        command: &'static str,
+    },
+}
+
+impl fmt::Display for Dead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dead::Silent { command, secs } => {
+                write!(f, "{command} was not answered within {secs} s")
+            }
+            Dead::Gone { command } => {
+                write!(f, "the registers read all ones during {command}")
+            }
+        }
+    }
+}
+
+/// Why a command has no status.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unanswered {
+    /// This command killed the mailbox.
+    Died(Dead),
+    /// The mailbox was dead before; the command was not started.
+    WasDead(Dead),
+    /// A command is in flight that nobody waits for. Not started.
+    Busy,
+}
+
+/// Whatever carries a command to firmware and brings its status back.
+pub(crate) trait Transport {
+    /// Issues `command` with its buffer at `spa` (with encryption bit; 0 for commands without
+    /// buffer) and waits for the answer.
+    fn execute(
+        &mut self,
+        command: &'static CommandInfo,
+        spa: u64,
+        wait: Wait,
+    ) -> Result<Status, Unanswered>;
+
+    /// Why nothing can be executed any more, if so. Firmware may then still write to the buffers of
+    /// the last command.
+    fn dead(&self) -> Option<Dead>;
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Idle,
+    Busy,
+    Dead(Dead),
+}
+
+/// The mailbox of one PSP. The caller serialises access (it takes `&mut self`).
+pub(crate) struct Mailbox<I, T> {
+    registers: Registers<I>,
+    /// Completed by the interrupt handler.
+    done: Arc<Completion>,
+    timeouts: T,
+    dev: ARef<Device>,
+    state: State,
+    /// A command has been answered: the PSP is there.
+    answered: bool,
+}
+
+impl<'a, I, T: Timeouts> Mailbox<I, T>
+where
+    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I::Backend: IoCapable<u32>,
+{
+    /// A mailbox that has not been used yet. `done` is what the interrupt handler completes.
+    pub(crate) fn new(
+        dev: ARef<Device>,
+        registers: Registers<I>,
+        done: Arc<Completion>,
+        timeouts: T,
+    ) -> Self {
+        Self {
+            registers,
+            done,
+            timeouts,
+            dev,
+            state: State::Idle,
+            answered: false,
+        }
+    }
+
+    /// Rings the doorbell. The result must be waited for; until then no other command can start.
+    fn start(
+        &mut self,
+        command: &'static CommandInfo,
+        spa: u64,
+        wait: Wait,
+    ) -> Result<InFlight<'_, I, T>, Unanswered> {
+        match self.state {
+            State::Idle => {}
+            State::Busy => return Err(Unanswered::Busy),
+            State::Dead(why) => return Err(Unanswered::WasDead(why)),
+        }
+
+        self.registers.set_command_buffer(spa);
+        // An interrupt of an earlier command may have come late. One that comes between here and the
+        // doorbell is recognised by a response that is not ready.
+        self.done.reinit();
+        self.state = State::Busy;
+        let doorbell = Doorbell::zeroed()
+            .with_command(command.id.raw())
+            .with_interrupt(wait == Wait::Interrupt);
+        self.registers.ring(doorbell);
+        Ok(InFlight {
+            mailbox: self,
+            command,
+        })
+    }
+
+    fn timeout_secs(&self) -> u32 {
+        let secs = if self.answered {
+            self.timeouts.command_secs()
+        } else {
+            self.timeouts.first_secs()
+        };
+        secs.clamp(*TIMEOUT_SECS.start(), *TIMEOUT_SECS.end()) as u32
+    }
+}
+
+impl<'a, I, T: Timeouts> Transport for Mailbox<I, T>
+where
+    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I::Backend: IoCapable<u32>,
+{
+    fn execute(
+        &mut self,
+        command: &'static CommandInfo,
+        spa: u64,
+        wait: Wait,
+    ) -> Result<Status, Unanswered> {
+        let flight = self.start(command, spa, wait)?;
+        let answer = match wait {
+            Wait::Interrupt => flight.sleep(),
+            Wait::Poll => flight.poll(),
+        };
+        answer.map_err(Unanswered::Died)
+    }
+
+    fn dead(&self) -> Option<Dead> {
+        match self.state {
+            State::Dead(why) => Some(why),
+            State::Idle | State::Busy => None,
+        }
+    }
+}
+
+/// A command that firmware is working on.
+#[must_use = "the mailbox stays busy for ever"]
+struct InFlight<'m, I, T> {
+    mailbox: &'m mut Mailbox<I, T>,
+    command: &'static CommandInfo,
+}
+
+/// What the response register says.
+enum Response {
+    Pending,
+    Ready(Status),
+    AllOnes,
+}
+
+impl<'a, I, T: Timeouts> InFlight<'_, I, T>
+where
+    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I::Backend: IoCapable<u32>,
+{
+    fn response(&self) -> Response {
+        let response = self.mailbox.registers.response();
+        if u32::from(response) == u32::MAX {
+            // Would otherwise pass for "ready, status 0xffff".
+            Response::AllOnes
+        } else if response.ready() {
+            Response::Ready(Status::new(response.status().get() as u16))
+        } else {
+            Response::Pending
+        }
+    }
+
+    /// Sleeps until the answer is there.
+    fn sleep(self) -> Result<Status, Dead> {
+        let secs = self.mailbox.timeout_secs();
+        let begin = Instant::<Monotonic>::now();
+        let mut noticed = 0;
+        loop {
+            let elapsed = begin.elapsed().as_millis().max(0) as u64;
+            let left = (u64::from(secs) * 1000).saturating_sub(elapsed);
+            let slice = left.min(u64::from(SLICE_SECS) * 1000);
+            // CAST: At most 60000.
+            let woken = slice > 0
+                && self
+                    .mailbox
+                    .done
+                    .wait_timeout(msecs_to_jiffies(slice as u32).max(1));
+            match self.response() {
+                Response::AllOnes => return Err(self.gone()),
+                Response::Ready(status) => {
+                    if !woken {
+                        dev_warn!(
+                            self.mailbox.dev,
+                            "{}: the answer is there but its interrupt never came; check that MSIs of this device are delivered\n",
+                            self.command.name
+                        );
+                    }
+                    return Ok(self.answered(status));
+                }
+                // Woken without an answer: an interrupt of an earlier command. Go on waiting.
+                Response::Pending if woken => {}
+                Response::Pending if slice < left => {
+                    noticed += SLICE_SECS;
+                    dev_notice!(
+                        self.mailbox.dev,
+                        "{}: firmware has been working for {} s, waiting up to {} s\n",
+                        self.command.name,
+                        noticed,
+                        secs
+                    );
+                }
+                Response::Pending => return Err(self.silent(secs)),
+            }
+        }
+    }
+
+    /// Reads the response register until the answer is there.
+    fn poll(self) -> Result<Status, Dead> {
+        /// Between two reads. The in-tree driver's value.
+        const STEP_USECS: u32 = 10;
+        let secs = self.mailbox.timeout_secs();
+        for _ in 0..secs.saturating_mul(1_000_000 / STEP_USECS) {
+            match self.response() {
+                Response::AllOnes => return Err(self.gone()),
+                Response::Ready(status) => return Ok(self.answered(status)),
+                Response::Pending => udelay(Delta::from_micros(STEP_USECS.into())),
+            }
+        }
+        Err(self.silent(secs))
+    }
+
+    fn answered(self, status: Status) -> Status {
+        self.mailbox.answered = true;
+        self.mailbox.state = State::Idle;
+        status
+    }
+
+    fn silent(self, secs: u32) -> Dead {
+        let remedy = if self.mailbox.answered {
+            "restart the machine; if the command is only slow, raise ccp.psp_cmd_timeout"
+        } else {
+            "the PSP may be disabled in the BIOS set-up"
+        };
+        let command = self.command.name;
+        self.die(Dead::Silent { command, secs }, remedy)
+    }
+
+    fn gone(self) -> Dead {
+        let command = self.command.name;
+        self.die(Dead::Gone { command }, "the device was removed or lost power")
+    }
+
+    fn die(self, why: Dead, remedy: &str) -> Dead {
+        dev_err!(
+            self.mailbox.dev,
+            "{why}: the mailbox is dead, SEV and SNP commands fail from now on; {remedy}\n"
+        );
+        self.mailbox.state = State::Dead(why);
+        why
+    }
+}

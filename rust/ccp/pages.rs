@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who owns a page: this driver or firmware.
+//!
+//! ```text
+//!                 into_firmware()  (RMP: Firmware state)
+//!              ┌───────────────────────────────────────► FwPages
+//!   HvPages ───┤ lend()           (RMP untouched)            │
+//!      ▲       └───────────────────────────────────────►     │ take_back()
+//!      │                                                      │
+//!      ├──────────────── firmware has released it ────────────┤
+//!      │                                                      │
+//!   (freed)               mailbox dead, reclaim refused ──────┴──► Leaked (kept for ever)
+//! ```
+//!
+//! [`HvPages`] can be read and written and freed; [`FwPages`] has nothing but an address. A physical
+//! address ([`Spa`]) for a command comes only from [`FwPages`], so a buffer cannot be freed while
+//! firmware may write to it: after a timeout, [`FwPages::take_back`] does not give it back.
+//!
+//! How a page was handed over is a property of the object. Whether SNP happens to be initialised when
+//! it comes back plays no role.
+
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+};
+
+use crate::{
+    cmd::CmdError,
+    sys::{
+        mem_encrypt::sme_mask,
+        pages::{
+            Gfp,
+            Pages, //
+        },
+        rmp::Frames,
+        snp_host::NoSnpEn, //
+    },
+};
+
+/// Pages that this driver has lost to firmware since it was loaded.
+static LEAKED: Atomic<usize> = Atomic::new(0);
+
+/// How many pages have been lost to firmware since the module was loaded.
+pub(crate) fn leaked() -> usize {
+    LEAKED.load(Relaxed)
+}
+
+/// A system physical address that firmware may be given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Spa(u64);
+
+impl Spa {
+    /// With the encryption bit, as firmware expects addresses of memory that the host reads and
+    /// writes encrypted (SME). Without SME the same as [`Self::plain`].
+    pub(crate) fn encrypted(self) -> u64 {
+        self.0 | sme_mask()
+    }
+
+    /// Without the encryption bit: for the TMR and for SNP_PAGE_RECLAIM.
+    pub(crate) fn plain(self) -> u64 {
+        self.0
+    }
+}
+
+/// Proof that pages were lost: they are never freed, and [`leaked`] counts them.
+#[derive(Debug)]
+pub(crate) struct Leaked(());
+
+impl Leaked {
+    fn record(frames: Frames, why: impl core::fmt::Display) -> Self {
+        LEAKED.fetch_add(frames.count(), Relaxed);
+        pr_err!(
+            "{} page(s) from {:#x} on are lost until the machine restarts: {}; {} lost so far\n",
+            frames.count(),
+            frames.phys(),
+            why,
+            leaked()
+        );
+        Self(())
+    }
+}
+
+/// Takes single pages back from firmware.
+pub(crate) trait Reclaimer {
+    /// Whether the mailbox is dead, so that firmware may still be using what it was given.
+    fn is_dead(&self) -> bool;
+
+    /// SNP_PAGE_RECLAIM of one 4 KiB page.
+    fn page_reclaim(&mut self, page: Spa) -> Result<(), CmdError>;
+}
+
+/// Puts frames into the Firmware state, all or none.
+///
+/// On failure the frames already changed are taken back.
+fn assign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Unassigned> {
+    for n in 0..frames.count() {
+        let Some(frame) = frames.get(n) else { break };
+        if let Err(err) = frame.make_firmware() {
+            return Err(match unassign(frames.first(n), reclaimer) {
+                Ok(()) => Unassigned::RolledBack(err),
+                Err(lost) => Unassigned::Lost(lost),
+            });
+        }
+    }
+    Ok(())
+}
+
+enum Unassigned {
+    RolledBack(Error),
+    Lost(Leaked),
+}
+
+/// Takes frames in the Firmware (or Reclaim) state back. What cannot be taken back is recorded as
+/// leaked, together with all that follow: the caller must not free any of them.
+fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Leaked> {
+    for n in 0..frames.count() {
+        let Some(frame) = frames.get(n) else { break };
+        if let Err(err) = reclaimer.page_reclaim(Spa(frame.phys())) {
+            let rest = frames.skip(n);
+            rest.report_leaked();
+            return Err(Leaked::record(rest, format_args!("SNP_PAGE_RECLAIM: {err}")));
+        }
+        if frame.make_shared().is_err() {
+            let rest = frames.skip(n);
+            rest.report_leaked();
+            return Err(Leaked::record(
+                rest,
+                "firmware released the page, but its RMP entry could not be changed",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Pages of ours: readable, writable, freed when dropped.
+pub(crate) struct HvPages(Pages);
+
+impl HvPages {
+    /// Allocates `1 << order` zeroed pages; sleeps as `gfp` allows.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn zeroed(gfp: Gfp, order: u32) -> Result<Self> {
+        Ok(Self(Pages::zeroed(gfp, order)?))
+    }
+
+    /// Allocates zeroed pages for `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn for_len(gfp: Gfp, len: usize) -> Result<Self> {
+        Self::zeroed(gfp, Pages::order_for(len))
+    }
+
+    /// Allocates pages that start with `data`.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn with_data(data: &[u8]) -> Result<Self> {
+        let mut pages = Self::for_len(Gfp::KERNEL, data.len())?;
+        pages.put(data)?;
+        Ok(pages)
+    }
+
+    /// The contents.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
+    /// The contents.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.0.bytes_mut()
+    }
+
+    /// Copies `data` to the start.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if it does not fit.
+    pub(crate) fn put(&mut self, data: &[u8]) -> Result {
+        let target = self.0.bytes_mut().get_mut(..data.len()).ok_or(EINVAL)?;
+        target.copy_from_slice(data);
+        Ok(())
+    }
+
+    /// Gives the pages to firmware for reading, or for writing while SNP is not initialised: the RMP
+    /// is not involved.
+    pub(crate) fn lend(self) -> FwPages {
+        FwPages::new(self.0, false)
+    }
+
+    /// Gives the pages to firmware for writing while SNP is initialised.
+    ///
+    /// # Errors
+    ///
+    /// If the RMP refuses: the pages are freed if all of them could be taken back, and kept
+    /// otherwise.
+    pub(crate) fn into_firmware<R: Reclaimer>(self, reclaimer: &mut R) -> Result<FwPages> {
+        match assign(Frames::of(&self.0), reclaimer) {
+            Ok(()) => Ok(FwPages::new(self.0, true)),
+            Err(Unassigned::RolledBack(err)) => Err(err),
+            Err(Unassigned::Lost(Leaked(()))) => {
+                core::mem::forget(self.0);
+                Err(EFAULT)
+            }
+        }
+    }
+
+    /// Writes the pages back to memory, for firmware that does not look into the caches.
+    pub(crate) fn clflush(&self) {
+        self.0.clflush();
+    }
+}
+
+/// Pages that firmware may read and write. Has to be taken back; dropping it leaks the pages.
+#[must_use = "dropping it leaks the pages"]
+pub(crate) struct FwPages {
+    /// Only absent while the object is being taken apart.
+    pages: Option<Pages>,
+    frames: Frames,
+    /// In the Firmware state of the RMP, so that a reclaim is needed.
+    assigned: bool,
+}
+
+impl FwPages {
+    fn new(pages: Pages, assigned: bool) -> Self {
+        Self {
+            frames: Frames::of(&pages),
+            pages: Some(pages),
+            assigned,
+        }
+    }
+
+    /// The address for a command.
+    pub(crate) fn spa(&self) -> Spa {
+        Spa(self.frames.phys())
+    }
+
+    /// Size in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.frames.count() * PAGE_SIZE
+    }
+
+    /// Kernel virtual address, for a C caller that owns the contents.
+    pub(crate) fn virt(&self) -> *mut c_void {
+        self.pages.as_ref().map_or(core::ptr::null_mut(), Pages::virt)
+    }
+
+    /// The RMP has been cleared and no CPU enforces it any more: nothing is left to reclaim.
+    pub(crate) fn forget_assignment(&mut self, _proof: &NoSnpEn) {
+        self.assigned = false;
+    }
+
+    /// Takes the pages back after firmware has finished with them.
+    ///
+    /// # Errors
+    ///
+    /// If the mailbox is dead or a page cannot be reclaimed: then the pages stay firmware's.
+    pub(crate) fn take_back<R: Reclaimer>(mut self, reclaimer: &mut R) -> Result<HvPages, Leaked> {
+        if self.assigned && !reclaimer.is_dead() {
+            if let Err(lost) = unassign(self.frames, reclaimer) {
+                self.keep();
+                return Err(lost);
+            }
+        }
+        if reclaimer.is_dead() {
+            self.keep();
+            return Err(Leaked::record(
+                self.frames,
+                "firmware did not answer and may still be using them",
+            ));
+        }
+        match self.pages.take() {
+            Some(pages) => Ok(HvPages(pages)),
+            None => Err(Leaked(())),
+        }
+    }
+
+    /// Withholds the pages from the allocator for good.
+    fn keep(&mut self) {
+        core::mem::forget(self.pages.take());
+    }
+}
+
+impl Drop for FwPages {
+    fn drop(&mut self) {
+        if self.pages.is_some() {
+            self.keep();
+            Leaked::record(self.frames, "they were firmware's when their owner went away");
+        }
+    }
+}
+
+/// Pages of a guest, given to firmware in place for one command.
+///
+/// The pages belong to the caller of `sev_do_cmd()`. If they cannot be taken back they are entered
+/// into the kernel's list of lost pages, but the caller will unpin and free them: that limit is the
+/// interface's.
+#[must_use = "the pages stay firmware's"]
+pub(crate) struct GuestPages(Frames);
+
+impl GuestPages {
+    /// Puts the frames into the Firmware state.
+    ///
+    /// # Errors
+    ///
+    /// If the RMP refuses.
+    pub(crate) fn into_firmware<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<Self> {
+        match assign(frames, reclaimer) {
+            Ok(()) => Ok(Self(frames)),
+            Err(Unassigned::RolledBack(err)) => Err(err),
+            Err(Unassigned::Lost(Leaked(()))) => Err(EFAULT),
+        }
+    }
+
+    /// Takes the frames back.
+    ///
+    /// # Errors
+    ///
+    /// If the mailbox is dead or a page cannot be reclaimed.
+    pub(crate) fn take_back<R: Reclaimer>(self, reclaimer: &mut R) -> Result<(), Leaked> {
+        if reclaimer.is_dead() {
+            return Err(Leaked::record(
+                self.0,
+                "firmware did not answer and may still be using them",
+            ));
+        }
+        unassign(self.0, reclaimer)
+    }
+}
+
+/// Takes back pages that a caller names by address (`snp_reclaim_pages()`).
+///
+/// # Errors
+///
+/// If a page cannot be reclaimed; it and all that follow are then entered into the kernel's list of
+/// lost pages.
+pub(crate) fn reclaim_foreign<R: Reclaimer>(
+    frames: Frames,
+    reclaimer: &mut R,
+) -> Result<(), Leaked> {
+    unassign(frames, reclaimer)
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The platform: one PSP, the master, with the state of its firmware.
+//!
+//! ```text
+//!                 start_snp()                        start_sev()
+//!   SNP: Down ────────────────► Up        SEV: Uninit ───────────► Init
+//!          ▲    stop_snp()      │                ▲    stop_sev()    │
+//!          └────────────────────┘                └──────────────────┘
+//! ```
+//!
+//! SNP comes before SEV: [`Platform::start_sev`] needs SNP up, or the proof that no CPU has SNP_EN set
+//! (firmware refuses legacy INIT otherwise). Going down, SEV comes first.
+//!
+//! # Lock order
+//!
+//! The command lock in `platform/slot.rs`, then `cpu_hotplug_disable()`, then `cpus_read_lock()`. The
+//! command lock is never held across access to user memory or files. The panic path only tries it.
+
+use kernel::{
+    device::Device,
+    io::{
+        Mmio,
+        Region, //
+    },
+    prelude::*,
+    rbtree::RBTree,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
+};
+
+use crate::{
+    cmd::{
+        Channel,
+        CmdError, //
+    },
+    mailbox::{
+        Mailbox,
+        Timeouts, //
+    },
+    pages::FwPages,
+    regs::{
+        Registers,
+        BAR_SIZE, //
+    },
+    sys::{
+        completion::Completion,
+        crash::is_kdump_kernel,
+        params,
+        snp_host::SnpEnabled, //
+    },
+    wire::{
+        snp::{
+            FeatureInfo,
+            SnpStatus, //
+        },
+        ApiVersion,
+    },
+};
+
+mod firmware_pages;
+mod identify;
+mod init;
+mod panic;
+mod ranges;
+mod requests;
+mod sev;
+pub(crate) mod slot;
+mod snp;
+
+pub(crate) use requests::Exported;
+
+/// The registers of the master. The lifetime is not that of the device: whoever attaches a device
+/// detaches it before its registers go away.
+pub(crate) type MasterIo = Mmio<'static, Region<BAR_SIZE>>;
+
+/// Why a request failed, for callers that want an errno and what firmware said.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure {
+    /// What the in-tree driver returns in this case.
+    pub(crate) errno: Error,
+    /// The firmware's status, if there is one: the `error` field of the ioctl.
+    pub(crate) fw_error: Option<i32>,
+}
+
+impl From<CmdError> for Failure {
+    fn from(err: CmdError) -> Self {
+        Self {
+            errno: err.errno(),
+            fw_error: err.psp_ret(),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(errno: Error) -> Self {
+        Self {
+            errno,
+            fw_error: None,
+        }
+    }
+}
+
+/// Timeouts as the module parameters have them.
+struct ParamTimeouts;
+
+impl Timeouts for ParamTimeouts {
+    fn first_secs(&self) -> i32 {
+        params::psp_probe_timeout()
+    }
+
+    fn command_secs(&self) -> i32 {
+        params::psp_cmd_timeout()
+    }
+}
+
+/// State of SNP firmware.
+enum Snp {
+    /// UNINIT.
+    Down,
+    /// INIT, with the proof that all CPUs were ready for it.
+    Up(SnpEnabled),
+}
+
+/// State of legacy SEV firmware.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sev {
+    /// UNINIT.
+    Uninit,
+    /// INIT or WORKING, by our own command.
+    Init,
+    /// INIT or WORKING when this driver first asked: an earlier kernel left it so.
+    Inherited,
+}
+
+/// One PSP and everything known about its firmware.
+pub(crate) struct Platform {
+    channel: Channel<Mailbox<MasterIo, ParamTimeouts>>,
+    api: ApiVersion,
+    /// As of probe.
+    snp_status: SnpStatus,
+    /// As of probe; all zero if firmware has no SNP_FEATURE_INFO.
+    features: FeatureInfo,
+    snp: Snp,
+    sev: Sev,
+    /// The trusted memory region, from the first INIT until the next shutdown.
+    tmr: Option<FwPages>,
+    /// What kvm-amd asked for when it was loaded. Later calls do not say it again, but a platform
+    /// that is started anew must split the ASIDs in the same way.
+    max_snp_asid: u16,
+    /// Pages that `snp_alloc_firmware_page()` gave to callers, by virtual address.
+    firmware_pages: RBTree<usize, FwPages>,
+}
+
+impl Platform {
+    /// Takes over a PSP: asks firmware who it is, and updates it if there is a newer image.
+    ///
+    /// `done` is what the interrupt handler of this device completes when the mailbox has an answer.
+    ///
+    /// In a kdump kernel no command is issued: the firmware may be in any state.
+    ///
+    /// # Errors
+    ///
+    /// If firmware does not answer or cannot say who it is. The log has the reason.
+    pub(crate) fn new(
+        dev: ARef<Device>,
+        registers: Registers<MasterIo>,
+        done: Arc<Completion>,
+    ) -> Result<Self> {
+        let mailbox = Mailbox::new(dev.clone(), registers, done, ParamTimeouts);
+        let mut platform = Self {
+            channel: Channel::new(dev, mailbox)?,
+            api: ApiVersion::default(),
+            snp_status: SnpStatus::default(),
+            features: FeatureInfo::default(),
+            snp: Snp::Down,
+            sev: Sev::Uninit,
+            tmr: None,
+            max_snp_asid: 0,
+            firmware_pages: RBTree::new(),
+        };
+        if !is_kdump_kernel() {
+            platform.identify().map_err(CmdError::errno)?;
+            platform.update_firmware();
+        }
+        Ok(platform)
+    }
+
+    fn dev(&self) -> &Device {
+        self.channel.dev()
+    }
+
+    /// Version of the firmware API.
+    pub(crate) fn api(&self) -> ApiVersion {
+        self.api
+    }
+
+    /// Stops SEV, then SNP, in the order of the in-tree driver; to be called before the device goes
+    /// away, and when kvm-amd is unloaded. What fails has been logged and stays as it is.
+    pub(crate) fn shutdown(&mut self) {
+        self.stop_sev();
+        self.stop_snp();
+    }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Asking firmware who it is, and giving it a newer image.
+
+use core::fmt::Write as _;
+
+use kernel::{
+    firmware::Firmware,
+    prelude::*,
+    str::{
+        CStr,
+        NullTerminatedFormatter, //
+    },
+};
+use zerocopy::FromBytes as _;
+
+use super::{
+    Platform,
+    Sev, //
+};
+use crate::{
+    cmd::{
+        sev::{
+            DownloadFirmware,
+            PlatformStatus, //
+        },
+        snp::{
+            SnpFeatureInfo,
+            SnpPlatformStatus, //
+        },
+        Channel,
+        CmdError, //
+    },
+    mailbox::Transport,
+    pages::HvPages,
+    sys::{
+        cc::is_snp_host,
+        cpu,
+        pages::Gfp, //
+    },
+    wire::{
+        sev,
+        snp::{
+            Addr,
+            FeatureInfo,
+            FeatureInfoRequest,
+            SnpStatus, //
+        },
+        ApiVersion,
+    },
+};
+
+/// Firmware before this cannot be updated.
+const DOWNLOAD_SINCE: (u8, u8) = (0, 15);
+/// Firmware before this commits an update only when it is loaded a second time.
+const COMMITS_SINCE: (u8, u8) = (1, 50);
+
+/// Runs a command that stores its answer in a page of its own, and returns a copy of the answer.
+pub(super) fn answer_in_page<T: Transport, A: zerocopy::FromBytes>(
+    channel: &mut Channel<T>,
+    command: impl FnOnce(&mut Channel<T>, u64) -> Result<(), CmdError>,
+) -> Result<A, CmdError> {
+    let page = HvPages::zeroed(Gfp::KERNEL_ACCOUNT, 0).map_err(CmdError::Transport)?;
+    let page = channel.give(page)?;
+    let result = command(channel, page.spa().encrypted());
+    let page = page.take_back(channel);
+    result?;
+    let page = page.map_err(|_| CmdError::Transport(EFAULT))?;
+    match A::read_from_prefix(page.bytes()) {
+        Ok((answer, _)) => Ok(answer),
+        Err(_) => Err(CmdError::Transport(EINVAL)),
+    }
+}
+
+impl Platform {
+    /// Asks for versions, features and states. In this order: SNP_PLATFORM_STATUS and, if firmware
+    /// has it, SNP_FEATURE_INFO (on SNP hosts); then PLATFORM_STATUS, whose version counts.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`]; they have been logged.
+    pub(super) fn identify(&mut self) -> Result<(), CmdError> {
+        if is_snp_host() {
+            self.snp_status = self.query_snp_status(true)?;
+            if self.snp_status.has(SnpStatus::FLAG_FEATURE_INFO) {
+                self.features = self.query_features()?;
+            }
+        }
+
+        let mut status = sev::PlatformStatus::default();
+        self.channel.require::<PlatformStatus>(&mut status)?;
+        self.api = ApiVersion {
+            major: status.api_major,
+            minor: status.api_minor,
+            build: status.build.into(),
+        };
+        self.sev = match status.state() {
+            Ok(sev::PlatformState::Uninit) => Sev::Uninit,
+            Ok(sev::PlatformState::Init | sev::PlatformState::Working) => Sev::Inherited,
+            Err(state) => {
+                dev_err!(
+                    self.dev(),
+                    "PLATFORM_STATUS: firmware is in state {state}, which the SEV API does not have; the driver keeps off\n"
+                );
+                return Err(CmdError::Transport(EIO));
+            }
+        };
+        Ok(())
+    }
+
+    /// SNP_PLATFORM_STATUS. Works in every state of SNP firmware.
+    pub(super) fn query_snp_status(&mut self, required: bool) -> Result<SnpStatus, CmdError> {
+        answer_in_page(&mut self.channel, |channel, address| {
+            let mut request = Addr { address };
+            if required {
+                channel.require::<SnpPlatformStatus>(&mut request)
+            } else {
+                channel.issue::<SnpPlatformStatus>(&mut request)
+            }
+        })
+    }
+
+    fn query_features(&mut self) -> Result<FeatureInfo, CmdError> {
+        answer_in_page(&mut self.channel, |channel, address| {
+            channel.require::<SnpFeatureInfo>(&mut FeatureInfoRequest {
+                // CAST: 16.
+                length: size_of::<FeatureInfoRequest>() as u32,
+                ecx_in: 0,
+                address,
+            })
+        })
+    }
+
+    /// Loads the newest firmware image that the system has for this CPU, if firmware wants it. A
+    /// failure changes nothing: the old firmware goes on.
+    pub(super) fn update_firmware(&mut self) {
+        if !self.api.at_least(DOWNLOAD_SINCE.0, DOWNLOAD_SINCE.1) {
+            return;
+        }
+        let Some(image) = self.find_firmware() else {
+            return;
+        };
+        let before = self.api;
+        if let Err(err) = self.download(&image) {
+            if !matches!(err, CmdError::Died(_)) {
+                dev_warn!(
+                    self.dev(),
+                    "DOWNLOAD_FIRMWARE failed: {err}; firmware {before} goes on\n"
+                );
+            }
+            return;
+        }
+        if self.identify().is_ok() && self.api != before {
+            dev_info!(
+                self.dev(),
+                "SEV firmware updated from {before} to {}\n",
+                self.api
+            );
+        }
+    }
+
+    /// The image for this model, else the one for its subset of models, else the one for all.
+    fn find_firmware(&self) -> Option<Firmware> {
+        let (family, model) = cpu::family_model();
+        let names = [
+            FirmwareName::new(format_args!(
+                "amd/amd_sev_fam{family:02x}h_model{model:02x}h.sbin"
+            )),
+            FirmwareName::new(format_args!(
+                "amd/amd_sev_fam{family:02x}h_model{:x}xh.sbin",
+                model >> 4
+            )),
+            FirmwareName::new(format_args!("amd/sev.fw")),
+        ];
+        names
+            .iter()
+            .filter_map(FirmwareName::as_c_str)
+            .find_map(|name| Firmware::request_nowarn(name, self.dev()).ok())
+    }
+
+    fn download(&mut self, image: &Firmware) -> Result<(), CmdError> {
+        let len = u32::try_from(image.size()).map_err(|_| CmdError::Transport(E2BIG))?;
+        let pages = HvPages::with_data(image.data()).map_err(CmdError::Transport)?;
+        let pages = pages.lend();
+        let mut request = sev::DownloadFirmware {
+            address: pages.spa().encrypted(),
+            len,
+        };
+        let mut result = self.channel.issue::<DownloadFirmware>(&mut request);
+        if result.is_ok() && !self.api.at_least(COMMITS_SINCE.0, COMMITS_SINCE.1) {
+            result = self.channel.issue::<DownloadFirmware>(&mut request);
+        }
+        // Kept if the mailbox died: firmware may still be reading it. That has been logged.
+        let _ = pages.take_back(&mut self.channel);
+        result
+    }
+}
+
+/// A file name below the firmware directories.
+struct FirmwareName([u8; 64]);
+
+impl FirmwareName {
+    fn new(name: core::fmt::Arguments<'_>) -> Self {
+        let mut bytes = [0; 64];
+        if let Some(mut text) = NullTerminatedFormatter::new(&mut bytes) {
+            // All names are shorter than the buffer; one that is cut off is found nowhere.
+            let _ = text.write_fmt(name);
+        }
+        Self(bytes)
+    }
+
+    fn as_c_str(&self) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(&self.0).ok()
+    }
+}

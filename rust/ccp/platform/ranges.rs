@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The list of memory that SNP_INIT_EX makes HV-Fixed.
+//!
+//! BIOS and platform write to memory that they reserved at any time. A page that is HV-Fixed stays
+//! writable for the host under SNP and cannot be given to a guest.
+
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+use zerocopy::IntoBytes as _;
+
+use crate::{
+    pages::HvPages,
+    sys::{
+        iomem::{
+            self,
+            Description,
+            MemoryResource, //
+        },
+        pages::Gfp,
+    },
+    wire::snp::{
+        Range,
+        RangeListHeader, //
+    },
+};
+
+/// How many ranges fit the page.
+const CAPACITY: usize = (PAGE_SIZE - size_of::<RangeListHeader>()) / size_of::<Range>();
+
+/// A page with the list of all memory that the BIOS has reserved.
+///
+/// # Errors
+///
+/// [`E2BIG`] if there are more ranges than fit, [`ENOMEM`].
+pub(super) fn reserved_by_bios() -> Result<HvPages> {
+    let mut page = HvPages::zeroed(Gfp::KERNEL, 0)?;
+    let mut count = 0;
+    iomem::walk(|resource| {
+        let Some(range) = hv_fixed(resource) else {
+            return Ok(());
+        };
+        if count == CAPACITY {
+            return Err(E2BIG);
+        }
+        put(&mut page, entry_offset(count), range.as_bytes())?;
+        count += 1;
+        Ok(())
+    })?;
+    let header = RangeListHeader {
+        // CAST: At most CAPACITY.
+        num_elements: count as u32,
+        rsvd: 0,
+    };
+    put(&mut page, 0, header.as_bytes())?;
+    Ok(page)
+}
+
+/// The range for a resource, if it is one that others than the host write to. Both ends are rounded
+/// outwards: a page that is reserved in part is reserved.
+fn hv_fixed(resource: MemoryResource) -> Option<Range> {
+    match resource.description {
+        Description::AcpiTables | Description::AcpiNvStorage | Description::Reserved => {}
+        Description::Other => return None,
+    }
+    let page = PAGE_SIZE as u64;
+    let base = resource.start - resource.start % page;
+    let last = resource.end / page;
+    let page_count = last.checked_sub(base / page)?.checked_add(1)?;
+    Some(Range {
+        base,
+        page_count: u32::try_from(page_count).ok()?,
+        rsvd: 0,
+    })
+}
+
+fn entry_offset(n: usize) -> usize {
+    size_of::<RangeListHeader>() + n * size_of::<Range>()
+}
+
+fn put(page: &mut HvPages, offset: usize, bytes: &[u8]) -> Result {
+    let end = offset.checked_add(bytes.len()).ok_or(EINVAL)?;
+    let target = page.bytes_mut().get_mut(offset..end).ok_or(EINVAL)?;
+    target.copy_from_slice(bytes);
+    Ok(())
+}

@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What user space and kvm-amd ask of the platform.
+//!
+//! Every method runs under the command lock and touches neither user memory nor files: buffers go in
+//! and come out as [`HvPages`] and plain values.
+
+use kernel::prelude::*;
+
+use super::{
+    Failure,
+    Platform,
+    Sev,
+    Snp, //
+};
+use crate::{
+    cmd::{
+        sev::{
+            FactoryReset,
+            GetId,
+            PdhCertExport,
+            PdhGen,
+            PekCertImport,
+            PekCsr,
+            PekGen,
+            PlatformStatus,
+            Shutdown, //
+        },
+        snp::{
+            SnpCommit,
+            SnpConfig,
+            SnpVlekLoad, //
+        },
+        CmdError,
+        Command, //
+    },
+    pages::{
+        FwPages,
+        HvPages, //
+    },
+    sys::{
+        caller_memory::CallerMemory,
+        cc::is_snp_host,
+        cpu,
+        pages::Gfp, //
+    },
+    wire::{
+        self,
+        sev,
+        snp::{
+            self,
+            Feature,
+            SnpStatus, //
+        },
+        CommandId,
+        Status,
+        TcbLayout, //
+    },
+};
+
+/// GET_ID exists since this API.
+const GET_ID_SINCE: (u8, u8) = (0, 16);
+/// The guest-policy bit PAGE_SWAP_DISABLE exists since this API.
+const PAGE_SWAP_DISABLE_SINCE: (u8, u8) = (1, 58);
+
+/// The answer to a command that fills a buffer.
+///
+/// The lengths are firmware's: what it wrote or, if `result` is an error, what it needs.
+pub(crate) struct Exported<const N: usize> {
+    /// Whether the buffers hold anything.
+    pub(crate) result: Result<(), Failure>,
+    /// Length of each buffer's contents.
+    pub(crate) len: [u32; N],
+    /// The buffers; `None` if the caller asked for the lengths only.
+    pub(crate) data: [Option<HvPages>; N],
+}
+
+impl<const N: usize> Exported<N> {
+    /// The contents of buffer `n`, cut to what fits: firmware's length is not trusted.
+    pub(crate) fn bytes(&self, n: usize) -> Option<&[u8]> {
+        let len = *self.len.get(n)? as usize;
+        let bytes = self.data.get(n)?.as_ref()?.bytes();
+        Some(bytes.get(..len).unwrap_or(bytes))
+    }
+}
+
+impl Platform {
+    /// PLATFORM_STATUS.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`].
+    pub(crate) fn platform_status(&mut self) -> Result<sev::PlatformStatus, Failure> {
+        let mut status = sev::PlatformStatus::default();
+        self.channel.issue::<PlatformStatus>(&mut status)?;
+        Ok(status)
+    }
+
+    /// SNP_PLATFORM_STATUS, live.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`].
+    pub(crate) fn snp_platform_status(&mut self) -> Result<SnpStatus, Failure> {
+        Ok(self.query_snp_status(false)?)
+    }
+
+    /// Stops SEV if it has no guests, and makes the platform forget its owner and keys.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if there are SEV guests; see [`CmdError`].
+    pub(crate) fn factory_reset(&mut self) -> Result<(), Failure> {
+        let status = self.platform_status()?;
+        match status.state() {
+            Ok(sev::PlatformState::Working) => return Err(EBUSY.into()),
+            Ok(sev::PlatformState::Init) => {
+                self.channel.issue::<Shutdown>(&mut ())?;
+                // The TMR stays for the next INIT.
+                self.sev = Sev::Uninit;
+            }
+            Ok(sev::PlatformState::Uninit) | Err(_) => {}
+        }
+        Ok(self.channel.issue::<FactoryReset>(&mut ())?)
+    }
+
+    /// PEK_GEN, with SEV up for as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`].
+    pub(crate) fn pek_gen(&mut self) -> Result<(), Failure> {
+        Ok(self.with_sev(|p| p.channel.issue::<PekGen>(&mut ()))?)
+    }
+
+    /// PDH_GEN, with SEV up for as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`].
+    pub(crate) fn pdh_gen(&mut self) -> Result<(), Failure> {
+        Ok(self.with_sev(|p| p.channel.issue::<PdhGen>(&mut ()))?)
+    }
+
+    /// PEK_CSR into a buffer of `len` bytes, or only its length for `None`; with SEV up for as long
+    /// as it takes.
+    ///
+    /// # Errors
+    ///
+    /// If SEV could not be started or there is no memory. Firmware's own refusal is in the answer.
+    pub(crate) fn pek_csr(&mut self, len: Option<u32>) -> Result<Exported<1>, Failure> {
+        Ok(self.with_sev(|p| p.export::<PekCsr>(len))?)
+    }
+
+    /// GET_ID into a buffer of `len` bytes, or only its length for `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOTSUPP`] if firmware is too old; if there is no memory. Firmware's own refusal is in the
+    /// answer.
+    pub(crate) fn get_id(&mut self, len: Option<u32>) -> Result<Exported<1>, Failure> {
+        if !self.api.at_least(GET_ID_SINCE.0, GET_ID_SINCE.1) {
+            return Err(ENOTSUPP.into());
+        }
+        Ok(self.export::<GetId>(len)?)
+    }
+
+    /// PDH_CERT_EXPORT into buffers of these lengths (PDH, chain), or only the lengths for `None`.
+    /// SEV is started for as long as it takes if it is not up, which only a `writable` caller may
+    /// cause.
+    ///
+    /// # Errors
+    ///
+    /// [`EPERM`]; if SEV could not be started or there is no memory. Firmware's own refusal is in the
+    /// answer.
+    pub(crate) fn pdh_cert_export(
+        &mut self,
+        len: Option<[u32; 2]>,
+        writable: bool,
+    ) -> Result<Exported<2>, Failure> {
+        if self.sev == Sev::Uninit && !writable {
+            return Err(EPERM.into());
+        }
+        Ok(self.with_sev(|p| p.export_pdh(len))?)
+    }
+
+    /// PEK_CERT_IMPORT of these certificates, with SEV up for as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`]; [`EINVAL`] if a certificate is larger than 4 GiB.
+    pub(crate) fn cert_import(
+        &mut self,
+        pek: HvPages,
+        pek_len: u32,
+        oca: HvPages,
+        oca_len: u32,
+    ) -> Result<(), Failure> {
+        Ok(self.with_sev(|p| {
+            let (pek, oca) = (pek.lend(), oca.lend());
+            let result = p
+                .channel
+                .issue::<PekCertImport>(&mut sev::PekCertImport {
+                    pek_address: pek.spa().encrypted(),
+                    pek_len,
+                    reserved: 0,
+                    oca_address: oca.spa().encrypted(),
+                    oca_len,
+                });
+            for pages in [pek, oca] {
+                let _ = pages.take_back(&mut p.channel);
+            }
+            result
+        })?)
+    }
+
+    /// SNP_COMMIT.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`].
+    pub(crate) fn commit(&mut self) -> Result<(), Failure> {
+        Ok(self.channel.issue::<SnpCommit>(&mut snp::SnpCommit {
+            // CAST: 4.
+            len: size_of::<snp::SnpCommit>() as u32,
+        })?)
+    }
+
+    /// SNP_CONFIG.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if SNP is not up; see [`CmdError`].
+    pub(crate) fn set_config(&mut self, mut config: snp::SnpConfig) -> Result<(), Failure> {
+        self.need_snp()?;
+        Ok(self.channel.issue::<SnpConfig>(&mut config)?)
+    }
+
+    /// SNP_VLEK_LOAD of a wrapped hashstick ([`snp::VLEK_HASHSTICK_LEN`] bytes).
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if SNP is not up; see [`CmdError`].
+    pub(crate) fn vlek_load(&mut self, hashstick: HvPages) -> Result<(), Failure> {
+        self.need_snp()?;
+        let hashstick = hashstick.lend();
+        let result = self.channel.issue::<SnpVlekLoad>(&mut snp::VlekLoad {
+            // CAST: 16.
+            len: size_of::<snp::VlekLoad>() as u32,
+            version: 0,
+            rsvd: [0; 3],
+            address: hashstick.spa().encrypted(),
+        });
+        let _ = hashstick.take_back(&mut self.channel);
+        Ok(result?)
+    }
+
+    /// A command of another kernel module. `data` is its command buffer, with the length that the
+    /// command table gives.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`].
+    pub(crate) fn relay(
+        &mut self,
+        command: &'static wire::CommandInfo,
+        data: &mut [u8],
+        memory: &CallerMemory,
+    ) -> Result<(), Failure> {
+        let result = self.channel.relay(command, data, memory);
+        // kvm-amd does not send these, but nothing stops it; the state must follow firmware.
+        if result.is_ok() {
+            match command.id {
+                CommandId::INIT | CommandId::INIT_EX => self.sev = Sev::Init,
+                CommandId::SHUTDOWN => self.sev = Sev::Uninit,
+                _ => {}
+            }
+        }
+        Ok(result?)
+    }
+
+    /// Whether SNP firmware is in the INIT state, by this driver.
+    pub(crate) fn is_snp_up(&self) -> bool {
+        matches!(self.snp, Snp::Up(_))
+    }
+
+    /// Whether firmware can hide ciphertext and the BIOS is set up for it.
+    pub(crate) fn has_ciphertext_hiding(&self) -> bool {
+        self.features.has(Feature::CiphertextHiding)
+            && self.snp_status.has(SnpStatus::FLAG_CIPHERTEXT_HIDING_CAP)
+    }
+
+    /// The guest-policy bits that this firmware knows.
+    pub(crate) fn snp_policy_bits(&self) -> u64 {
+        if !is_snp_host() {
+            return 0;
+        }
+        let mut bits = snp::POLICY_BASE;
+        for (feature, bit) in [
+            (Feature::RaplDisable, snp::POLICY_RAPL_DIS),
+            (Feature::CiphertextHiding, snp::POLICY_CIPHERTEXT_HIDING),
+            (Feature::Aes256XtsPolicy, snp::POLICY_AES_256_XTS),
+            (Feature::CxlAllowPolicy, snp::POLICY_CXL_ALLOW),
+        ] {
+            if self.features.has(feature) {
+                bits |= bit;
+            }
+        }
+        let (major, minor) = PAGE_SWAP_DISABLE_SINCE;
+        if self.snp_status.has(SnpStatus::FLAG_FEATURE_INFO) && self.api.at_least(major, minor) {
+            bits |= snp::POLICY_PAGE_SWAP_DISABLE;
+        }
+        bits
+    }
+
+    /// Whether SEV-ES guests may run next to SNP. AMD-SB-3023: not with SNP firmware from this
+    /// security version on.
+    pub(crate) fn allows_es(&mut self) -> bool {
+        let (layout, fixed_in) = if cpu::has(cpu::Feature::Zen3) || cpu::has(cpu::Feature::Zen4) {
+            (TcbLayout::MilanGenoa, 0x1b)
+        } else if cpu::has(cpu::Feature::Zen5) {
+            (TcbLayout::Turin, 0x4)
+        } else {
+            return true;
+        };
+        match self.query_snp_status(true) {
+            Ok(status) => layout.snp_svn(status.current_tcb) < fixed_in,
+            // Firmware that cannot say is not trusted with SEV-ES guests. It has been logged.
+            Err(_) => false,
+        }
+    }
+
+    fn need_snp(&self) -> Result<(), Failure> {
+        if self.is_snp_up() {
+            Ok(())
+        } else {
+            Err(ENODEV.into())
+        }
+    }
+
+    /// A command with one output buffer.
+    fn export<C>(&mut self, len: Option<u32>) -> Result<Exported<1>, CmdError>
+    where
+        C: Command<Request = sev::OutBuffer>,
+    {
+        let buffer = self.output(len)?;
+        let mut request = sev::OutBuffer {
+            address: address_of(&buffer),
+            len: len.unwrap_or(0),
+        };
+        let mut result = self.channel.issue::<C>(&mut request);
+        let data = [self.taken(buffer, &mut result)];
+        Ok(Exported {
+            result: result.map_err(Failure::from),
+            len: [request.len],
+            data,
+        })
+    }
+
+    fn export_pdh(&mut self, len: Option<[u32; 2]>) -> Result<Exported<2>, CmdError> {
+        let [pdh_len, chain_len] = len.unwrap_or_default();
+        let pdh = self.output(len.map(|_| pdh_len))?;
+        let chain = match self.output(len.map(|_| chain_len)) {
+            Ok(chain) => chain,
+            Err(err) => {
+                let mut result = Err(err);
+                self.taken(pdh, &mut result);
+                return result;
+            }
+        };
+        let mut request = sev::PdhCertExport {
+            pdh_address: address_of(&pdh),
+            pdh_len,
+            reserved: 0,
+            chain_address: address_of(&chain),
+            chain_len,
+        };
+        let mut result = self.channel.issue::<PdhCertExport>(&mut request);
+        let data = [
+            self.taken(pdh, &mut result),
+            self.taken(chain, &mut result),
+        ];
+        Ok(Exported {
+            result: result.map_err(Failure::from),
+            len: [request.pdh_len, request.chain_len],
+            data,
+        })
+    }
+
+    /// Pages for `len` bytes of output, in firmware's hands.
+    fn output(&mut self, len: Option<u32>) -> Result<Option<FwPages>, CmdError> {
+        let Some(len) = len else { return Ok(None) };
+        let pages =
+            HvPages::for_len(Gfp::KERNEL_ACCOUNT, len as usize).map_err(CmdError::Transport)?;
+        self.channel.give(pages).map(Some)
+    }
+
+    /// Takes output pages back. If that fails, so has the command.
+    fn taken<R>(
+        &mut self,
+        pages: Option<FwPages>,
+        result: &mut Result<R, CmdError>,
+    ) -> Option<HvPages> {
+        let taken = pages?.take_back(&mut self.channel).ok();
+        if taken.is_none() && result.is_ok() {
+            *result = Err(CmdError::Lost(Status::SUCCESS));
+        }
+        taken
+    }
+}
+
+fn address_of(pages: &Option<FwPages>) -> u64 {
+    pages.as_ref().map_or(0, |pages| pages.spa().encrypted())
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command lock, and the one platform that it guards.
+//!
+//! Callers come from C with nothing in hand (`sev_do_cmd()` takes no device), so the master is
+//! global. It is only reachable through the lock, and [`detach`] takes it out before its registers go
+//! away: whoever comes later finds no platform.
+
+#![allow(unsafe_code, reason = "a lock in a static has to be initialised by hand")]
+
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{
+            AtomicFlag,
+            Relaxed, //
+        },
+        global_lock, //
+    },
+};
+
+use super::{
+    panic::Notifier,
+    Platform, //
+};
+
+struct Master {
+    platform: Platform,
+    // Declared last: the notifier is unregistered after the platform is gone, which it notices.
+    _notifier: Notifier,
+}
+
+global_lock! {
+    // SAFETY: Initialised by `init()`, before anything that uses the lock exists.
+    unsafe(uninit) static COMMANDS: Mutex<Option<KBox<Master>>> = None;
+}
+
+static INITIALISED: AtomicFlag = AtomicFlag::new(false);
+
+/// Initialises the lock. Called once, first thing in module init.
+///
+/// # Errors
+///
+/// [`EBUSY`] the second time.
+pub(crate) fn init() -> Result {
+    if INITIALISED.xchg(true, Relaxed) {
+        return Err(EBUSY);
+    }
+    // SAFETY: Called once, as just checked.
+    unsafe { COMMANDS.init() };
+    Ok(())
+}
+
+/// Makes `platform` the master.
+///
+/// # Errors
+///
+/// [`EBUSY`] if there is one already, [`ENOMEM`].
+pub(crate) fn attach(platform: Platform) -> Result {
+    let master = KBox::new(
+        Master {
+            platform,
+            _notifier: Notifier::register()?,
+        },
+        GFP_KERNEL,
+    )?;
+    let mut slot = COMMANDS.lock();
+    if slot.is_some() {
+        return Err(EBUSY);
+    }
+    *slot = Some(master);
+    Ok(())
+}
+
+/// Shuts the master down and forgets it. From then on [`with`] finds nothing.
+pub(crate) fn detach() {
+    let mut slot = COMMANDS.lock();
+    if let Some(master) = slot.as_mut() {
+        master.platform.shutdown();
+    }
+    let master = slot.take();
+    drop(slot);
+    // Unregistering the panic notifier sleeps, so it happens outside the lock.
+    drop(master);
+}
+
+/// Whether there is a master.
+pub(crate) fn is_attached() -> bool {
+    COMMANDS.lock().is_some()
+}
+
+/// Runs `work` on the master under the command lock.
+///
+/// # Errors
+///
+/// [`ENODEV`] if there is none; what `work` returns.
+pub(crate) fn with<R, E: From<Error>>(
+    work: impl FnOnce(&mut Platform) -> Result<R, E>,
+) -> Result<R, E> {
+    match COMMANDS.lock().as_mut() {
+        Some(master) => work(&mut master.platform),
+        None => Err(ENODEV.into()),
+    }
+}
+
+/// Runs `work` on the master if the lock is free, and never unlocks it again: for a kernel that is
+/// dying. Does nothing if the lock is taken (a command may be in flight, firmware takes no second).
+pub(super) fn seize(work: impl FnOnce(&mut Platform)) {
+    let Some(mut slot) = COMMANDS.try_lock() else {
+        return;
+    };
+    if let Some(master) = slot.as_mut() {
+        work(&mut master.platform);
+    }
+    core::mem::forget(slot);
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! SNP up and down.
+
+use kernel::prelude::*;
+
+use super::{
+    ranges,
+    Platform,
+    Sev,
+    Snp, //
+};
+use crate::{
+    cmd::{
+        snp::{
+            SnpDfFlush,
+            SnpInit,
+            SnpInitEx,
+            SnpShutdownEx, //
+        },
+        CmdError,
+        Command as _, //
+    },
+    sys::{
+        cc::is_snp_host,
+        cpu,
+        iommu,
+        snp_host::{
+            HotplugWindow,
+            Keep,
+            SnpEnabled, //
+        },
+    },
+    wire::{
+        snp::{
+            self,
+            Feature, //
+        },
+        Status, //
+    },
+};
+
+/// The first firmware with SNP that may be used in production.
+const SNP_SINCE: (u8, u8) = (1, 51);
+/// Since then SNP_INIT_EX takes a list of HV-Fixed ranges.
+const INIT_EX_SINCE: (u8, u8) = (1, 52);
+
+impl Platform {
+    /// Starts SNP firmware, if the host can do SNP and it is not up yet.
+    ///
+    /// A host that cannot do SNP (the firmware is too old, a CPU is offline) is no error: the log has
+    /// the reason, nothing has been changed, and legacy SEV may still work.
+    ///
+    /// # Errors
+    ///
+    /// If the host can do SNP, but something failed. The log has the reason. CPUs may have SNP_EN set
+    /// then; the hotplug window is closed if that is safe and kept otherwise.
+    pub(super) fn start_snp(&mut self) -> Result<(), CmdError> {
+        if !is_snp_host() {
+            return Ok(());
+        }
+        if let Snp::Up(_) = self.snp {
+            return Ok(());
+        }
+        if !self.api.at_least(SNP_SINCE.0, SNP_SINCE.1) {
+            dev_warn!(
+                self.dev(),
+                "SNP stays off: firmware has API {}, SNP needs {}.{}; install newer firmware (package amd64-microcode or linux-firmware) or a newer BIOS\n",
+                self.api,
+                SNP_SINCE.0,
+                SNP_SINCE.1
+            );
+            return Ok(());
+        }
+        let window = match HotplugWindow::open() {
+            Ok(window) => window,
+            // A CPU is offline: snp_host has said so. Not one MSR has been written.
+            Err(err) if err == EOPNOTSUPP => return Ok(()),
+            Err(err) => return Err(CmdError::Transport(err)),
+        };
+        let enabled = window.prepare().map_err(|err| {
+            dev_err!(
+                self.dev(),
+                "SNP stays off: the CPUs could not be prepared (errno {})\n",
+                err.to_errno()
+            );
+            CmdError::Transport(err)
+        })?;
+
+        if let Err(err) = self.snp_init() {
+            self.undo_prepare(enabled, err);
+            return Err(err);
+        }
+        // From here on firmware is in the INIT state, whatever else fails.
+        self.channel.set_snp_init(true);
+        self.snp = Snp::Up(enabled);
+
+        cpu::wbinvd_on_all();
+        if let Err(err) = self.channel.require::<SnpDfFlush>(&mut ()) {
+            self.stop_snp();
+            return Err(err);
+        }
+        dev_info!(
+            self.dev(),
+            "SEV-SNP API:{}.{} build:{}\n",
+            self.api.major,
+            self.api.minor,
+            self.api.build
+        );
+        Ok(())
+    }
+
+    /// Issues SNP_INIT_EX, or SNP_INIT where firmware has no list of ranges.
+    fn snp_init(&mut self) -> Result<(), CmdError> {
+        if !self.api.at_least(INIT_EX_SINCE.0, INIT_EX_SINCE.1) {
+            cpu::wbinvd_on_all();
+            return self.channel.require::<SnpInit>(&mut ());
+        }
+        let ranges = ranges::reserved_by_bios().map_err(|err| {
+            dev_err!(
+                self.dev(),
+                "SNP_INIT_EX: the list of memory that the BIOS reserved cannot be made (errno {})\n",
+                err.to_errno()
+            );
+            CmdError::Transport(err)
+        })?;
+        let ranges = ranges.lend();
+        let mut flags = snp::INIT_RMP | snp::INIT_LIST_PADDR_EN;
+        if self.max_snp_asid != 0 {
+            flags |= snp::INIT_CIPHERTEXT_HIDING_EN;
+        }
+        let mut request = snp::SnpInitEx {
+            flags,
+            rsvd: 0,
+            list_paddr: ranges.spa().encrypted(),
+            max_snp_asid: self.max_snp_asid,
+            rsvd2: [0; 46],
+        };
+        // Before and after SNP_INIT no CPU may hold dirty lines, not least of the RMP itself.
+        cpu::wbinvd_on_all();
+        let result = self.channel.require::<SnpInitEx>(&mut request);
+        // Kept if the mailbox died. That has been logged.
+        let _ = ranges.take_back(&mut self.channel);
+        result
+    }
+
+    /// SNP_INIT failed after the CPUs were prepared: closes the hotplug window if that is safe.
+    fn undo_prepare(&self, enabled: SnpEnabled, err: CmdError) {
+        let keep = match err {
+            CmdError::Died(_) => Keep::Timeout,
+            CmdError::Dead(_) => Keep::MailboxDead,
+            CmdError::Firmware(status) | CmdError::Lost(status) if status.is_hardware_error() => {
+                Keep::HardwareError
+            }
+            CmdError::Firmware(Status::RMP_INITIALIZATION_FAILED) => Keep::RmpInitFailed,
+            CmdError::Firmware(_) | CmdError::Lost(_) | CmdError::Transport(_) => {
+                // Stays open if the RMP is not all zero; snp_host says so.
+                let _ = enabled.refused();
+                return;
+            }
+        };
+        enabled.keep(keep);
+    }
+
+    /// SNP_SHUTDOWN_EX for this firmware.
+    pub(super) fn snp_shutdown_request(&self) -> snp::SnpShutdownEx {
+        let mut flags = snp::SHUTDOWN_IOMMU_SNP;
+        if self.features.has(Feature::X86Shutdown) {
+            flags |= snp::SHUTDOWN_X86_SNP;
+        }
+        snp::SnpShutdownEx {
+            // CAST: 8.
+            len: size_of::<snp::SnpShutdownEx>() as u32,
+            flags,
+        }
+    }
+
+    /// Stops SNP firmware, if it is up. On failure it stays up.
+    pub(super) fn stop_snp(&mut self) {
+        let Snp::Up(enabled) = core::mem::replace(&mut self.snp, Snp::Down) else {
+            return;
+        };
+        if self.sev == Sev::Init {
+            dev_warn!(self.dev(), "stopping SNP although SEV could not be stopped\n");
+        }
+        cpu::wbinvd_on_all();
+        let mut result = self.snp_shutdown();
+        if matches!(result, Err(err) if err.is(Status::DFFLUSH_REQUIRED)) {
+            result = self
+                .channel
+                .require::<SnpDfFlush>(&mut ())
+                .and_then(|()| self.snp_shutdown());
+        }
+        match result {
+            Ok(()) => {
+                self.channel.set_snp_init(false);
+                self.after_snp_shutdown(enabled);
+            }
+            Err(err) => {
+                self.channel.report(SnpShutdownEx::INFO, err);
+                match err {
+                    CmdError::Died(_) => enabled.keep(Keep::Timeout),
+                    CmdError::Dead(_) => enabled.keep(Keep::MailboxDead),
+                    // Firmware is still in the INIT state.
+                    _ => self.snp = Snp::Up(enabled),
+                }
+            }
+        }
+    }
+
+    fn snp_shutdown(&mut self) -> Result<(), CmdError> {
+        let mut request = self.snp_shutdown_request();
+        self.channel.issue::<SnpShutdownEx>(&mut request)
+    }
+
+    /// Firmware is in the UNINIT state again: ends SNP on the CPUs or, where firmware leaves SNP_EN
+    /// set, in the IOMMU alone.
+    fn after_snp_shutdown(&mut self, enabled: SnpEnabled) {
+        if self.features.has(Feature::X86Shutdown) {
+            match enabled.end() {
+                Ok(proof) => {
+                    for (_, pages) in self.firmware_pages.iter_mut() {
+                        pages.forget_assignment(&proof);
+                    }
+                    if let Some(tmr) = self.tmr.as_mut() {
+                        tmr.forget_assignment(&proof);
+                    }
+                }
+                Err(err) => dev_err!(
+                    self.dev(),
+                    "SNP firmware is shut down, but SNP_EN is still set on a CPU (errno {}); CPU hotplug stays disabled until the machine restarts\n",
+                    err.to_errno()
+                ),
+            }
+            return;
+        }
+        if let Err(err) = iommu::snp_disable() {
+            dev_err!(
+                self.dev(),
+                "SNP firmware is shut down, but pages of the IOMMU could not be taken back (errno {}); do not kexec from this kernel, restart the machine\n",
+                err.to_errno()
+            );
+        }
+        enabled.keep(Keep::LegacyShutdown);
+    }
+
+    /// SNP is up but firmware refused to stop, and the device goes away.
+    pub(super) fn abandon_snp(&mut self) {
+        if let Snp::Up(enabled) = core::mem::replace(&mut self.snp, Snp::Down) {
+            enabled.keep(Keep::ShutdownFailed);
+        }
+    }
+}

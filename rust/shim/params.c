@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Module parameters: names, types and modes of the in-tree driver. The module! macro of the kernel
+ * knows neither strings nor parameters that are visible in sysfs. Read by rust/sys/params.rs.
+ */
+#include <linux/moduleparam.h>
+
+int ccp_psp_cmd_timeout = 100;
+module_param_named(psp_cmd_timeout, ccp_psp_cmd_timeout, int, 0644);
+MODULE_PARM_DESC(psp_cmd_timeout, " how long a PSP command may take, in seconds (1 to 3600)");
+
+int ccp_psp_probe_timeout = 5;
+module_param_named(psp_probe_timeout, ccp_psp_probe_timeout, int, 0644);
+MODULE_PARM_DESC(psp_probe_timeout, " how long the first PSP command may take, in seconds (1 to 3600)");
+
+bool ccp_psp_init_on_probe = true;
+module_param_named(psp_init_on_probe, ccp_psp_init_on_probe, bool, 0444);
+MODULE_PARM_DESC(psp_init_on_probe, " initialise legacy SEV when kvm_amd is loaded, not with the first guest");
+
+char *ccp_init_ex_path;
+module_param_named(init_ex_path, ccp_init_ex_path, charp, 0444);
+MODULE_PARM_DESC(init_ex_path, " file for persistent SEV state (INIT_EX): not supported yet, SEV stays off if it is set");

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory of an in-kernel caller that passes physical addresses.
+
+use super::{
+    mem_encrypt,
+    rmp::Frames, //
+};
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+
+/// The licence to use physical addresses that a caller put into a command buffer.
+///
+/// It exists for the time of one call from C whose contract is that the addresses name memory of
+/// that caller.
+pub(crate) struct CallerMemory(());
+
+impl CallerMemory {
+    /// Takes the caller's word.
+    ///
+    /// # Safety
+    ///
+    /// As long as the result exists, the physical addresses that are passed to its methods come from
+    /// a caller who owns the memory behind them, with the lengths that go with them.
+    pub(crate) unsafe fn trust() -> Self {
+        Self(())
+    }
+
+    /// The frames behind `len` bytes at `address` (with or without encryption bit).
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the range wraps around.
+    pub(crate) fn frames(&self, address: u64, len: u64) -> Result<Frames> {
+        let phys = address & !mem_encrypt::sme_mask();
+        // SAFETY: The caller owns the memory (see `trust()`) and leaves it alone during the call.
+        unsafe { Frames::foreign(phys, len) }.ok_or(EINVAL)
+    }
+
+    /// Copies `data` to `address` (with or without encryption bit).
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`] if the address is not in the direct map.
+    pub(crate) fn write(&self, address: u64, data: &[u8]) -> Result {
+        let phys = address & !mem_encrypt::sme_mask();
+        // SAFETY: The variable is constant after early boot.
+        let base = unsafe { bindings::page_offset_base } as u64;
+        let last = (data.len() as u64).checked_sub(1).ok_or(EFAULT)?;
+        let end = phys.checked_add(last).ok_or(EFAULT)?;
+        for edge in [phys, end] {
+            let va = base.checked_add(edge).ok_or(EFAULT)?;
+            // SAFETY: Takes any address.
+            if !unsafe { bindings::__virt_addr_valid(va as usize) } {
+                return Err(EFAULT);
+            }
+        }
+        // SAFETY: Both ends are mapped RAM and the caller owns all of it (see `trust()`). `data` is
+        // memory of this driver, so the ranges do not overlap.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                data.as_ptr(),
+                base.wrapping_add(phys) as *mut u8,
+                data.len(),
+            )
+        };
+        Ok(())
+    }
+}

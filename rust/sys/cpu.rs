@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Caches and identity of the CPUs.
+
+use kernel::bindings;
+
+/// Writes the caches of all online CPUs back and invalidates them. Sleeps.
+pub(crate) fn wbinvd_on_all() {
+    // SAFETY: May be called in any context that allows cross calls.
+    unsafe { bindings::wbinvd_on_all_cpus() };
+}
+
+/// Writes the caches of this CPU back and invalidates them.
+pub(crate) fn wbinvd_local() {
+    // SAFETY: WBINVD changes no memory and no register. In ring 0 it does not fault on any CPU that
+    // has SEV.
+    unsafe { core::arch::asm!("wbinvd", options(nostack, preserves_flags)) };
+}
+
+/// Features of the boot CPU that decide something for the PSP (`X86_FEATURE_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Feature {
+    /// SEV, and memory encryption enabled by the BIOS.
+    Sev,
+    /// Milan.
+    Zen3,
+    /// Genoa, Bergamo, Siena.
+    Zen4,
+    /// Turin.
+    Zen5,
+}
+
+/// Whether the boot CPU has `feature`.
+pub(crate) fn has(feature: Feature) -> bool {
+    let bit = match feature {
+        Feature::Sev => bindings::X86_FEATURE_SEV,
+        Feature::Sev => bindings::X86_FEATURE_SEV,
+        Feature::Zen3 => bindings::X86_FEATURE_ZEN3,
+        Feature::Zen4 => bindings::X86_FEATURE_ZEN4,
+        Feature::Zen5 => bindings::X86_FEATURE_ZEN5,
+    };
+    // SAFETY: `boot_cpu_data` does not change after boot; the words are plain integers in every
+    // variant of the union.
+    let words =
+        unsafe { (*(&raw const bindings::boot_cpu_data)).__bindgen_anon_3.x86_capability };
+    words
+        .get((bit / 32) as usize)
+        .is_some_and(|word| word & (1 << (bit % 32)) != 0)
+}
+
+/// Family and model as CPUID gives them.
+pub(crate) fn family_model() -> (u8, u8) {
+    // SAFETY: `boot_cpu_data` does not change after boot; both fields are plain bytes.
+    unsafe {
+        let cpu = &*(&raw const bindings::boot_cpu_data);
+        let id = cpu.__bindgen_anon_1.__bindgen_anon_1;
+        (id.x86, id.x86_model)
+    }
+}

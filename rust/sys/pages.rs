@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Physically contiguous pages of the direct map.
+//!
+//! C header: `include/linux/gfp.h`
+
+use core::{
+    ptr::NonNull,
+    slice, //
+};
+
+use kernel::{
+    bindings,
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+/// Allocation flags of the C side, for callers that received them through a C interface.
+#[derive(Clone, Copy)]
+pub(crate) struct Gfp(bindings::gfp_t);
+
+impl Gfp {
+    /// `GFP_KERNEL`.
+    pub(crate) const KERNEL: Self = Self(bindings::GFP_KERNEL);
+    /// `GFP_KERNEL_ACCOUNT`: charged to the memory cgroup of the caller.
+    pub(crate) const KERNEL_ACCOUNT: Self = Self(bindings::GFP_KERNEL_ACCOUNT);
+
+    /// Flags as C gave them.
+    pub(crate) fn from_raw(raw: bindings::gfp_t) -> Self {
+        Self(raw)
+    }
+}
+
+/// `1 << order` physically contiguous, naturally aligned pages.
+///
+/// # Invariants
+///
+/// `va` is what `get_free_pages()` returned for `order`, and this object owns the pages. The address
+/// lies in the direct map.
+pub(crate) struct Pages {
+    va: NonNull<u8>,
+    order: u32,
+}
+
+// SAFETY: The pages are plain memory that belongs to this object alone.
+unsafe impl Send for Pages {}
+
+// SAFETY: Shared access is read-only.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// Allocates zeroed pages. Sleeps if `gfp` allows it; fails silently.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn zeroed(gfp: Gfp, order: u32) -> Result<Self> {
+        let gfp = gfp.0 | bindings::__GFP_ZERO | bindings::__GFP_NOWARN;
+        // SAFETY: Any flags and order are fine; an order that is too large fails.
+        let va = unsafe { bindings::get_free_pages_noprof(gfp, order) };
+        // INVARIANT: As just returned.
+        Ok(Self {
+            va: NonNull::new(va as *mut u8).ok_or(ENOMEM)?,
+            order,
+        })
+    }
+
+    /// The smallest order whose pages hold `len` bytes.
+    pub(crate) fn order_for(len: usize) -> u32 {
+        len.div_ceil(PAGE_SIZE).max(1).next_power_of_two().trailing_zeros()
+    }
+
+    /// Order of the allocation.
+    pub(crate) fn order(&self) -> u32 {
+        self.order
+    }
+
+    /// Number of pages.
+    pub(crate) fn count(&self) -> usize {
+        1 << self.order
+    }
+
+    /// Size in bytes.
+    pub(crate) fn len(&self) -> usize {
+        PAGE_SIZE << self.order
+    }
+
+    /// Kernel virtual address, for C callers.
+    pub(crate) fn virt(&self) -> *mut c_void {
+        self.va.as_ptr().cast()
+    }
+
+    /// Physical address, without the encryption bit.
+    pub(crate) fn phys(&self) -> u64 {
+        // SAFETY: The variable is constant after early boot.
+        let base = unsafe { bindings::page_offset_base };
+        // By the type invariant this is a direct-map address, hence not below the base.
+        (self.va.as_ptr() as u64).wrapping_sub(base)
+    }
+
+    /// The contents.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: By the type invariant the memory is ours and initialised (zeroed).
+        unsafe { slice::from_raw_parts(self.va.as_ptr(), self.len()) }
+    }
+
+    /// The contents.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: As above, and `self` is borrowed exclusively.
+        unsafe { slice::from_raw_parts_mut(self.va.as_ptr(), self.len()) }
+    }
+
+    /// Writes the cache lines of the pages back to memory and drops them from the caches.
+    pub(crate) fn clflush(&self) {
+        // SAFETY: The range is mapped and ours. The length is at most 4 MiB.
+        unsafe { bindings::clflush_cache_range(self.va.as_ptr().cast(), self.len() as c_uint) };
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the address and order are those of the allocation.
+        unsafe { bindings::free_pages(self.va.as_ptr() as usize, self.order) };
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! State of single page frames in the reverse map table.
+//!
+//! Only through the kernel's own functions: they split the direct map where a 4 KiB entry differs
+//! from its neighbours, which a module cannot do and which must happen before the entry changes.
+//!
+//! C header: `arch/x86/include/asm/sev.h`
+
+use super::{
+    bindings::{
+        __snp_leak_pages,
+        rmp_make_private,
+        rmp_make_shared, //
+    },
+    pages::Pages, //
+};
+use kernel::{
+    bindings,
+    error::to_result,
+    prelude::*, //
+};
+
+const PAGE_SHIFT: u32 = bindings::PAGE_SHIFT as u32;
+
+/// A run of 4 KiB page frames whose owner is behind the change of state.
+///
+/// Once a frame is in the Firmware state, every CPU write to it faults. That is why these are made
+/// only from memory that the maker controls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frames {
+    first: u64,
+    count: usize,
+}
+
+impl Frames {
+    /// The frames of an allocation.
+    pub(crate) fn of(pages: &Pages) -> Self {
+        Self {
+            first: pages.phys() >> PAGE_SHIFT,
+            count: pages.count(),
+        }
+    }
+
+    /// The frames that hold `len` bytes from physical address `phys` (without encryption bit).
+    ///
+    /// Returns `None` if the range wraps around.
+    ///
+    /// # Safety
+    ///
+    /// The range is RAM that the caller may give away: nobody writes to it before it is back in the
+    /// shared state.
+    pub(crate) unsafe fn foreign(phys: u64, len: u64) -> Option<Self> {
+        let end = phys.checked_add(len)?;
+        let first = phys >> PAGE_SHIFT;
+        let last = end.checked_add((1 << PAGE_SHIFT) - 1)? >> PAGE_SHIFT;
+        Some(Self {
+            first,
+            count: (last - first) as usize,
+        })
+    }
+
+    /// Number of frames.
+    pub(crate) fn count(self) -> usize {
+        self.count
+    }
+
+    /// The `n`-th frame as a run of one; physical address through [`Self::phys`].
+    pub(crate) fn get(self, n: usize) -> Option<Self> {
+        (n < self.count).then_some(Self {
+            first: self.first + n as u64,
+            count: 1,
+        })
+    }
+
+    /// The first `n` frames.
+    pub(crate) fn first(self, n: usize) -> Self {
+        Self {
+            first: self.first,
+            count: n.min(self.count),
+        }
+    }
+
+    /// All frames from the `n`-th on.
+    pub(crate) fn skip(self, n: usize) -> Self {
+        let n = n.min(self.count);
+        Self {
+            first: self.first + n as u64,
+            count: self.count - n,
+        }
+    }
+
+    /// Physical address of the first byte, without encryption bit.
+    pub(crate) fn phys(self) -> u64 {
+        self.first << PAGE_SHIFT
+    }
+
+    /// Puts the first frame into the Firmware state: assigned, ASID 0, immutable, 4 KiB.
+    ///
+    /// # Errors
+    ///
+    /// As `rmp_make_private()`, which has then told the log.
+    pub(crate) fn make_firmware(self) -> Result {
+        // SAFETY: The makers of `Frames` promise that the memory may be given away.
+        to_result(unsafe {
+            rmp_make_private(self.first, 0, bindings::pg_level_PG_LEVEL_4K, 0, true)
+        })
+    }
+
+    /// Puts the first frame into the shared state: ordinary memory of the host.
+    ///
+    /// # Errors
+    ///
+    /// As `rmp_make_shared()`, which has then told the log.
+    pub(crate) fn make_shared(self) -> Result {
+        // SAFETY: A shared frame is accessible to everybody; firmware has released it (else the
+        // hardware refuses the change).
+        to_result(unsafe { rmp_make_shared(self.first, bindings::pg_level_PG_LEVEL_4K) })
+    }
+
+    /// Enters the frames into the kernel's list of pages that are lost to SNP.
+    pub(crate) fn report_leaked(self) {
+        // SAFETY: The frames are RAM (promise of the makers) and will not be freed: their owner
+        // keeps its reference.
+        unsafe { __snp_leak_pages(self.first, self.count as c_uint, false) };
+    }
+}
