@@ -296,7 +296,7 @@ impl From<Unanswered> for CmdError {
         match err {
             Unanswered::Died(why) => CmdError::Died(why),
             Unanswered::WasDead(why) => CmdError::Dead(why),
-            Unanswered::Busy => CmdError::Transport(EBUSY),
+            Unanswered::NotStarted(err) => CmdError::Transport(err),
         }
     }
 }

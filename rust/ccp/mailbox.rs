@@ -118,8 +118,8 @@ pub(crate) enum Unanswered {
     Died(Dead),
     /// The mailbox was dead before; the command was not started.
     WasDead(Dead),
-    /// A command is in flight that nobody waits for. Not started.
-    Busy,
+    /// The command was not started.
+    NotStarted(Error),
 }
 
 /// Whatever carries a command to firmware and brings its status back.
@@ -188,18 +188,19 @@ where
     ) -> Result<InFlight<'_, I, T>, Unanswered> {
         match self.state {
             State::Idle => {}
-            State::Busy => return Err(Unanswered::Busy),
+            State::Busy => return Err(Unanswered::NotStarted(EBUSY)),
             State::Dead(why) => return Err(Unanswered::WasDead(why)),
         }
 
+        let doorbell = Doorbell::zeroed()
+            .try_with_command(u32::from(command.id.raw()))
+            .map_err(Unanswered::NotStarted)?
+            .with_interrupt(wait == Wait::Interrupt);
         self.registers.set_command_buffer(spa);
         // An interrupt of an earlier command may have come late. One that comes between here and the
         // doorbell is recognised by a response that is not ready.
         self.done.reinit();
         self.state = State::Busy;
-        let doorbell = Doorbell::zeroed()
-            .with_command(command.id.raw())
-            .with_interrupt(wait == Wait::Interrupt);
         self.registers.ring(doorbell);
         Ok(InFlight {
             mailbox: self,

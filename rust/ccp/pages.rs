@@ -20,6 +20,8 @@
 //! How a page was handed over is a property of the object. Whether SNP happens to be initialised when
 //! it comes back plays no role.
 
+use core::fmt;
+
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
@@ -72,7 +74,7 @@ impl Spa {
 pub(crate) struct Leaked(());
 
 impl Leaked {
-    fn record(frames: Frames, why: impl core::fmt::Display) -> Self {
+    fn record(frames: Frames, why: fmt::Arguments<'_>) -> Self {
         LEAKED.fetch_add(frames.count(), Relaxed);
         pr_err!(
             "{} page(s) from {:#x} on are lost until the machine restarts: {}; {} lost so far\n",
@@ -130,7 +132,7 @@ fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Leake
             rest.report_leaked();
             return Err(Leaked::record(
                 rest,
-                "firmware released the page, but its RMP entry could not be changed",
+                format_args!("firmware released the page, but its RMP entry could not be changed"),
             ));
         }
     }
@@ -275,7 +277,7 @@ impl FwPages {
             self.keep();
             return Err(Leaked::record(
                 self.frames,
-                "firmware did not answer and may still be using them",
+                format_args!("firmware did not answer and may still be using them"),
             ));
         }
         match self.pages.take() {
@@ -294,7 +296,10 @@ impl Drop for FwPages {
     fn drop(&mut self) {
         if self.pages.is_some() {
             self.keep();
-            Leaked::record(self.frames, "they were firmware's when their owner went away");
+            Leaked::record(
+                self.frames,
+                format_args!("they were firmware's when their owner went away"),
+            );
         }
     }
 }
@@ -330,7 +335,7 @@ impl GuestPages {
         if reclaimer.is_dead() {
             return Err(Leaked::record(
                 self.0,
-                "firmware did not answer and may still be using them",
+                format_args!("firmware did not answer and may still be using them"),
             ));
         }
         unassign(self.0, reclaimer)

@@ -34,7 +34,6 @@ pub(crate) enum Feature {
 pub(crate) fn has(feature: Feature) -> bool {
     let bit = match feature {
         Feature::Sev => bindings::X86_FEATURE_SEV,
-        Feature::Sev => bindings::X86_FEATURE_SEV,
         Feature::Zen3 => bindings::X86_FEATURE_ZEN3,
         Feature::Zen4 => bindings::X86_FEATURE_ZEN4,
         Feature::Zen5 => bindings::X86_FEATURE_ZEN5,

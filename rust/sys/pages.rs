@@ -93,7 +93,7 @@ impl Pages {
     /// Physical address, without the encryption bit.
     pub(crate) fn phys(&self) -> u64 {
         // SAFETY: The variable is constant after early boot.
-        let base = unsafe { bindings::page_offset_base };
+        let base = unsafe { bindings::page_offset_base } as u64;
         // By the type invariant this is a direct-map address, hence not below the base.
         (self.va.as_ptr() as u64).wrapping_sub(base)
     }
@@ -120,6 +120,6 @@ impl Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the address and order are those of the allocation.
-        unsafe { bindings::free_pages(self.va.as_ptr() as usize, self.order) };
+        unsafe { bindings::free_pages(self.va.as_ptr() as c_ulong, self.order) };
     }
 }

@@ -12,7 +12,6 @@ use kernel::{
         NullTerminatedFormatter, //
     },
 };
-use zerocopy::FromBytes as _;
 
 use super::{
     Platform,

@@ -9,7 +9,6 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*, //
 };
-use zerocopy::IntoBytes as _;
 
 use crate::{
     pages::HvPages,
