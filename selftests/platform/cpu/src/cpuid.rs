@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! CPUID leaves that differ from what TCG answers for `-cpu EPYC-Milan`.
 //!
-//! Source of the bits: AMD64 Architecture Programmer's Manual volume 3, appendix E. What Linux makes
-//! of them: arch/x86/kernel/cpu/amd.c (early_detect_mem_encrypt, bsp_determine_snp) and
-//! arch/x86/kvm/svm/sev.c (sev_hardware_setup). The values are a Milan's as far as the model
-//! stands behind them; a feature without a model is not announced.
+//! Source of the bits: words 15 and 19 of arch/x86/include/asm/cpufeatures.h. What Linux makes of
+//! them: arch/x86/kernel/cpu/amd.c (early_detect_mem_encrypt, bsp_determine_snp) and
+//! arch/x86/kvm/svm/sev.c (sev_hardware_setup). Beyond what kvm-amd insists on, a feature without
+//! a model is not announced.
 
 /// Width of a physical address, which QEMU must be told with `phys-bits=`: the C-bit is the top
 /// one, so that TCG's page walks take it for an address bit instead of a reserved one.

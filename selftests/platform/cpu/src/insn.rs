@@ -39,8 +39,8 @@ impl Kind {
 
 /// Decodes the bytes of one whole instruction; none if the model has nothing to do with it.
 ///
-/// Encodings: AMD64 manual volume 3; for the RMP instructions also the `.byte` sequences in
-/// arch/x86/virt/svm/sev.c, since older assemblers do not know them.
+/// Encodings of the RMP instructions: the `.byte` sequences in arch/x86/virt/svm/sev.c, which has
+/// them because older assemblers do not know the names.
 pub fn decode(bytes: &[u8]) -> Option<Kind> {
     let mut repeat = 0;
     let mut rest = bytes;

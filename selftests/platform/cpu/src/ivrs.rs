@@ -6,8 +6,8 @@
 //! added there: part of what the platform's firmware does. The kernel then remarks that IVRS and
 //! the register differ, which is harmless.
 //!
-//! Sources: ACPI specification 5.2.5 to 5.2.8 (RSDP, RSDT, XSDT), AMD I/O Virtualization Technology
-//! specification (48882), section 5.2.2 (IVHD blocks).
+//! Sources: include/acpi/actbl.h (RSDP, RSDT, XSDT), actbl2.h (IVRS), and `struct ivhd_header` and
+//! `FEATURE_SNP` of drivers/iommu/amd.
 
 use std::fmt;
 

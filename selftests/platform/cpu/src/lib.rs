@@ -7,12 +7,12 @@
 //!
 //! From the outside in:
 //!
-//! * [`plugin`]: what QEMU calls. [`qemu`]: what the plugin calls in QEMU, all `unsafe` to do with
+//! * `plugin`: what QEMU calls. `qemu`: what the plugin calls in QEMU, all `unsafe` to do with
 //!   it. Only these two know that QEMU exists.
-//! * [`model`]: one instruction in, its outcome out; tested without QEMU. It uses [`insn`] (which
-//!   instructions), [`cpuid`], [`msr`], [`rmp_insn`] and [`svm`] (their rules).
-//! * [`ivrs`]: the firmware table that announces the IOMMU. [`ram`]: guest memory.
-//! * [`args`] and [`stats`], [`log`]: what comes in at load and goes out at exit.
+//! * `model`: one instruction in, its outcome out; tested without QEMU. It uses `insn` (which
+//!   instructions), `cpuid`, `msr`, `rmp_insn` and `svm` (their rules).
+//! * `ivrs`: the firmware table that announces the IOMMU. `ram`: guest memory.
+//! * `args` and `stats`, `log`: what comes in at load and goes out at exit.
 
 mod args;
 mod cpuid;

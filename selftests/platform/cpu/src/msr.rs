@@ -3,8 +3,9 @@
 //! an unknown WRMSR, without #GP.) Their values lie in the link page, where the PSP model reads
 //! them and clears SNP_EN.
 //!
-//! Sources: AMD64 manual volume 2, sections 7.10 and 15.36, and the PPR of family 19h model 01h for
-//! the layout of SYSCFG and HWCR.
+//! Sources: arch/x86/include/asm/msr-index.h for numbers and bits, arch/x86/virt/svm/sev.c for the
+//! order in which Linux uses them, and public notes on the AMD64 manual (volume 2, section 15.36)
+//! for the rules. Where those are silent the comment says "model choice".
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -19,12 +20,13 @@ pub const MFDM: u64 = 1 << 19;
 pub const MEM_ENCRYPT: u64 = 1 << 23;
 /// SYSCFG bit 25: VMPLs in use.
 pub const VMPL_EN: u64 = 1 << 25;
-/// What SYSCFG holds: 18 to 22 are the MTRR and TOM2 switches, 23 to 26 the encryption ones.
+/// What SYSCFG holds: 18 to 22 are the MTRR and TOM2 switches, 23 to 26 the encryption ones. That
+/// other bits stay 0 is a model choice.
 const SYSCFG_BITS: u64 = 0x1ff << 18;
 
 /// HWCR bit 0: SMM is locked until reset. Linux takes SEV away if firmware left it open.
 const SMM_LOCK: u64 = 1 << 0;
-/// HWCR bit 24: the TSC counts at the P0 frequency. Always set on family 19h.
+/// HWCR bit 24: the TSC counts at the P0 frequency. Linux calls it a firmware bug if not.
 const TSC_AT_P0: u64 = 1 << 24;
 
 /// An MSR that the model has rules for.
@@ -46,7 +48,7 @@ pub enum Msr {
 }
 
 impl Msr {
-    /// Every MSR with its number and the manual's name, in the order of the enum.
+    /// Every MSR with its number and its name, in the order of the enum.
     pub const ALL: [(Msr, u32, &'static str); 6] = [
         (Msr::Syscfg, 0xc001_0010, "SYSCFG"),
         (Msr::Hwcr, 0xc001_0015, "HWCR"),
@@ -109,7 +111,7 @@ pub fn write(msr: Msr, value: u64, cpu: &Cpu, assigned: impl Fn(u64) -> bool) ->
             cpu.hwcr.store(value | lock, Relaxed);
             Written::Done
         }
-        // A page of somebody else's cannot take the host's state (manual, 15.36.12).
+        // A page of somebody else's cannot take the host's state.
         Msr::VmHsavePa if snp && assigned(value) => Written::Fault,
         Msr::VmHsavePa => {
             // Others raise #GP in TCG.
@@ -119,7 +121,7 @@ pub fn write(msr: Msr, value: u64, cpu: &Cpu, assigned: impl Fn(u64) -> bool) ->
             Written::Native
         }
         // Firmware has placed the RMP and reserved its memory: elsewhere it cannot be. That a
-        // write faults instead of being ignored is a model choice; nobody should miss it.
+        // write faults is a model choice; nobody should miss it.
         Msr::RmpBase => only(value, cpu.rmp_base.load(Relaxed)),
         Msr::RmpEnd => only(value, cpu.rmp_end.load(Relaxed)),
         Msr::RmpCfg if snp => Written::Fault,
@@ -135,8 +137,8 @@ fn only(value: u64, current: u64) -> Written {
     }
 }
 
-/// "Once SNP_EN is set, writes to SYSCFG are ignored" (manual, 15.36.2): not even MFDM can be
-/// cleared until firmware has cleared SNP_EN (X86_SNP_SHUTDOWN).
+/// Once SNP_EN is set, writes have no effect: not even MFDM can be cleared until firmware has
+/// cleared SNP_EN (X86_SNP_SHUTDOWN).
 fn write_syscfg(value: u64, cpu: &Cpu) -> Written {
     // One step, because the PSP model clears SNP_EN from its own process.
     let stored = cpu

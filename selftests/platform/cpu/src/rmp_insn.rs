@@ -12,9 +12,8 @@ use crate::model::{Cpu, Fault, Model, Outcome, Reg};
 /// EFER bit 10: long mode is active.
 const EFER_LMA: u64 = 1 << 10;
 
-/// "This instruction is only valid in 64-bit mode with SNP enabled; in all other modes a #UD
-/// exception will be generated", and #GP(0) unless CPL is 0 (manual volume 3, on each of them).
-/// TCG does not know the opcode and raises #UD by itself.
+/// Without SNP or outside long mode: #UD, which TCG, not knowing the opcode, raises by itself.
+/// Otherwise #GP(0) unless CPL is 0. That #UD has precedence is a model choice.
 fn gate(model: &Model, cpu: &impl Cpu) -> Option<Outcome> {
     let snp = model.link_cpu(cpu).syscfg.load(Acquire) & SNP_EN != 0;
     if !snp || cpu.get(Reg::Efer) & EFER_LMA == 0 {

@@ -5,7 +5,7 @@
 //! also run an SEV-ES guest, with a register state that KVM never wrote: such a VMRUN is refused
 //! in the way that processors refuse a VMCB they cannot run.
 //!
-//! VMCB layout: AMD64 manual volume 2, appendix B, table B-1.
+//! VMCB layout: `struct vmcb_control_area` in arch/x86/include/asm/svm.h.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
@@ -15,7 +15,7 @@ const EXIT_CODE: u64 = 0x70;
 const EXIT_INFO_1: u64 = 0x78;
 const EXIT_INFO_2: u64 = 0x80;
 const EXIT_INT_INFO: u64 = 0x88;
-const NESTED_CTL: u64 = 0x90;
+const MISC_CTL: u64 = 0x90;
 /// Bit 2 of the quadword at 90h: SEV-ES.
 const SEV_ES: u64 = 1 << 2;
 /// VMEXIT_INVALID, "invalid guest state in VMCB".
@@ -35,7 +35,7 @@ pub fn vmrun(ram: &Ram, vmcb: u64) -> Vmrun {
     if vmcb % 4096 != 0 {
         return Vmrun::Native;
     }
-    let Some(control) = ram.word(vmcb + NESTED_CTL) else {
+    let Some(control) = ram.word(vmcb + MISC_CTL) else {
         return Vmrun::Native;
     };
     if control.load(Relaxed) & SEV_ES == 0 {
@@ -58,9 +58,9 @@ mod tests {
 
     const VMCB: u64 = 0x3000;
 
-    fn prepared(nested_ctl: u64) -> Ram {
+    fn prepared(misc_ctl: u64) -> Ram {
         let ram = Ram::for_test(0x10_0000, 0x10_0000);
-        ram.word(VMCB + NESTED_CTL).unwrap().store(nested_ctl, Relaxed);
+        ram.word(VMCB + MISC_CTL).unwrap().store(misc_ctl, Relaxed);
         ram.word(VMCB + EXIT_INT_INFO).unwrap().store(0x8000_0b0e, Relaxed);
         ram
     }
@@ -73,8 +73,8 @@ mod tests {
     fn guests_without_encrypted_state_are_tcgs() {
         for control in [0, 1, 3] {
             let ram = prepared(control);
-            assert_eq!(vmrun(&ram, VMCB), Vmrun::Native, "nested_ctl {control}");
-            assert_eq!(field(&ram, EXIT_CODE), 0, "nested_ctl {control}");
+            assert_eq!(vmrun(&ram, VMCB), Vmrun::Native, "misc_ctl {control}");
+            assert_eq!(field(&ram, EXIT_CODE), 0, "misc_ctl {control}");
         }
     }
 
