@@ -41,7 +41,7 @@ def _copy(source: Path, stage: Path, name: str) -> None:
     shutil.copy(source, target)
 
 
-def _pack(stage: Path, archive: Path) -> None:
+def pack(stage: Path, archive: Path) -> None:
     """Pack `stage` into `archive`, which appears whole or not at all."""
     names = subprocess.run(["find", ".", "-mindepth", "1", "-print0"], cwd=stage, check=True, stdout=subprocess.PIPE).stdout
     names = b"\0".join(sorted(names.strip(b"\0").split(b"\0")))
@@ -78,7 +78,7 @@ def base() -> Path:
     for link in KMOD_LINKS:
         (stage / "usr/bin" / link).symlink_to("kmod")
     (stage / "usr/bin/sh").symlink_to("busybox")
-    _pack(stage, archive)
+    pack(stage, archive)
     shutil.rmtree(stage)
     return archive
 
@@ -112,7 +112,7 @@ def layer(stage: Path, driver: str, files: dict[str, Path]) -> Path:
     for name, file in files.items():
         _copy(file, stage, name)
     archive = stage.with_suffix(".cpio")
-    _pack(stage, archive)
+    pack(stage, archive)
     shutil.rmtree(stage)
     return archive
 

@@ -6,12 +6,12 @@ model.
 """
 
 import dataclasses
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
-from . import paths
-from .initramfs import _pack
+from . import initramfs, paths
 from .machine import Result, VmError
 
 APPEND = "console=ttyS0"  # as in selftests/vm/first-launch.sh
@@ -54,7 +54,9 @@ def guest_files(stage: Path) -> dict[str, Path]:
         root = stage / "guest-root"
         root.mkdir(parents=True)
         shutil.copy("/usr/bin/busybox", root / "init")
-        _pack(root, initrd)
+        # The same bytes in every run, so that its digest is the same as well.
+        os.utime(root / "init", (0, 0))
+        initramfs.pack(root, initrd)
         shutil.rmtree(root)
     return {"OVMF.fd": paths.OVMF, "OVMF.amdsev.fd": paths.OVMF_AMDSEV, "vmlinuz": paths.KERNEL, "initrd": initrd}
 

@@ -16,7 +16,7 @@ modules() {
 		say module $module "$(modinfo_file $module)"
 	done
 }
-modinfo_file() { modprobe --show-depends "$1" 2>/dev/null | sed -n "s#^insmod .*/lib/modules/[^/]*/\(.*/$(echo "$1" | tr _ '?')\.ko[^ ]*\).*#\1#p"; }
+modinfo_file() { modprobe --show-depends "$1" 2>/dev/null | sed -n "s#^insmod .*/lib/modules/[^/]*/\(.*/$(echo "$1" | tr _ .)\.ko[^ ]*\).*#\1#p"; }
 
 # Kernel messages since the last call.
 kmsg_new() {
