@@ -90,11 +90,17 @@ impl fmt::Display for CmdError {
             CmdError::Transport(err) => write!(f, "not issued (errno {})", err.to_errno()),
             CmdError::Firmware(status) => write!(f, "{status}: {}", status.cause()),
             CmdError::Lost(status) => {
-                write!(f, "firmware answered {status}, but kept a buffer of the command")
+                write!(
+                    f,
+                    "firmware answered {status}, but kept a buffer of the command"
+                )
             }
             CmdError::Died(why) => write!(f, "{why}"),
             CmdError::Dead(why) => {
-                write!(f, "not issued, the mailbox is dead since {why}; restart the machine")
+                write!(
+                    f,
+                    "not issued, the mailbox is dead since {why}; restart the machine"
+                )
             }
         }
     }

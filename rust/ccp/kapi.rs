@@ -85,7 +85,10 @@ unsafe extern "C" fn sev_platform_init(args: *mut c::sev_platform_init_args) -> 
 #[no_mangle]
 extern "C" fn sev_platform_shutdown() {
     // Without a platform there is nothing to stop.
-    let _ = slot::with(|platform| -> Result { Ok(platform.shutdown()) });
+    let _ = slot::with(|platform| -> Result {
+        platform.shutdown();
+        Ok(())
+    });
 }
 
 /// Issues a command. `data` is its command buffer, of the length that the command has, or NULL.
@@ -176,7 +179,10 @@ unsafe extern "C" fn sev_platform_status(
 ///
 /// As [`sev_do_cmd`].
 #[no_mangle]
-unsafe extern "C" fn sev_guest_activate(data: *mut c::sev_data_activate, error: *mut c_int) -> c_int {
+unsafe extern "C" fn sev_guest_activate(
+    data: *mut c::sev_data_activate,
+    error: *mut c_int,
+) -> c_int {
     // SAFETY: By the caller's promise.
     unsafe { typed_cmd(CommandId::ACTIVATE, data, error) }
 }
@@ -268,9 +274,7 @@ unsafe extern "C" fn snp_reclaim_pages(paddr: c_ulong, npages: c_uint, _locked: 
     let start = paddr as u64 & !(page - 1);
     let result = memory
         .frames(start, u64::from(npages) * page)
-        .and_then(|frames| {
-            slot::with(|platform| platform.reclaim(frames).map_err(|_| EIO))
-        });
+        .and_then(|frames| slot::with(|platform| platform.reclaim(frames).map_err(|_| EIO)));
     match result {
         Ok(()) => 0,
         Err(err) => err.to_errno(),
@@ -280,8 +284,7 @@ unsafe extern "C" fn snp_reclaim_pages(paddr: c_ulong, npages: c_uint, _locked: 
 /// Whether ciphertext hiding can be asked for.
 #[no_mangle]
 extern "C" fn sev_is_snp_ciphertext_hiding_supported() -> bool {
-    slot::with(|platform| -> Result<bool> { Ok(platform.has_ciphertext_hiding()) })
-        .unwrap_or(false)
+    slot::with(|platform| -> Result<bool> { Ok(platform.has_ciphertext_hiding()) }).unwrap_or(false)
 }
 
 /// Guest-policy bits that firmware knows.

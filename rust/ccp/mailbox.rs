@@ -353,7 +353,10 @@ where
 
     fn gone(self) -> Dead {
         let command = self.command.name;
-        self.die(Dead::Gone { command }, "the device was removed or lost power")
+        self.die(
+            Dead::Gone { command },
+            "the device was removed or lost power",
+        )
     }
 
     fn die(self, why: Dead, remedy: &str) -> Dead {

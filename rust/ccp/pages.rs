@@ -125,7 +125,10 @@ fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Leake
         if let Err(err) = reclaimer.page_reclaim(Spa(frame.phys())) {
             let rest = frames.skip(n);
             rest.report_leaked();
-            return Err(Leaked::record(rest, format_args!("SNP_PAGE_RECLAIM: {err}")));
+            return Err(Leaked::record(
+                rest,
+                format_args!("SNP_PAGE_RECLAIM: {err}"),
+            ));
         }
         if frame.make_shared().is_err() {
             let rest = frames.skip(n);
@@ -253,7 +256,9 @@ impl FwPages {
 
     /// Kernel virtual address, for a C caller that owns the contents.
     pub(crate) fn virt(&self) -> *mut c_void {
-        self.pages.as_ref().map_or(core::ptr::null_mut(), Pages::virt)
+        self.pages
+            .as_ref()
+            .map_or(core::ptr::null_mut(), Pages::virt)
     }
 
     /// The RMP has been cleared and no CPU enforces it any more: nothing is left to reclaim.

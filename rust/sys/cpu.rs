@@ -40,8 +40,7 @@ pub(crate) fn has(feature: Feature) -> bool {
     };
     // SAFETY: `boot_cpu_data` does not change after boot; the words are plain integers in every
     // variant of the union.
-    let words =
-        unsafe { (*(&raw const bindings::boot_cpu_data)).__bindgen_anon_3.x86_capability };
+    let words = unsafe { bindings::boot_cpu_data.__bindgen_anon_3.x86_capability };
     words
         .get((bit / 32) as usize)
         .is_some_and(|word| word & (1 << (bit % 32)) != 0)
@@ -50,9 +49,6 @@ pub(crate) fn has(feature: Feature) -> bool {
 /// Family and model as CPUID gives them.
 pub(crate) fn family_model() -> (u8, u8) {
     // SAFETY: `boot_cpu_data` does not change after boot; both fields are plain bytes.
-    unsafe {
-        let cpu = &*(&raw const bindings::boot_cpu_data);
-        let id = cpu.__bindgen_anon_1.__bindgen_anon_1;
-        (id.x86, id.x86_model)
-    }
+    let id = unsafe { bindings::boot_cpu_data.__bindgen_anon_1.__bindgen_anon_1 };
+    (id.x86, id.x86_model)
 }

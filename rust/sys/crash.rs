@@ -45,22 +45,13 @@ impl PanicNotifier {
     /// Registers `T`. Only called by the kernel if `crash_kexec_post_notifiers` is set, which SNP
     /// hosts do at boot.
     pub(crate) fn register<T: OnPanic>() -> impl PinInit<Self, Error> {
-        unsafe extern "C" fn thunk<T: OnPanic>(
-            _block: *mut bindings::notifier_block,
-            _action: c_ulong,
-            _data: *mut c_void,
-        ) -> c_int {
-            T::on_panic();
-            bindings::NOTIFY_DONE as c_int
-        }
-
         try_pin_init!(Self {
             block <- Opaque::try_ffi_init(|slot: *mut bindings::notifier_block| {
                 // SAFETY: `slot` is valid for writing; it stays where it is and registered until
                 // `drop()`.
                 unsafe {
                     slot.write(bindings::notifier_block {
-                        notifier_call: Some(thunk::<T>),
+                        notifier_call: Some(panicked::<T>),
                         ..Default::default()
                     });
                     to_result(bindings::atomic_notifier_chain_register(
@@ -71,6 +62,15 @@ impl PanicNotifier {
             }),
         })
     }
+}
+
+extern "C" fn panicked<T: OnPanic>(
+    _block: *mut bindings::notifier_block,
+    _action: c_ulong,
+    _data: *mut c_void,
+) -> c_int {
+    T::on_panic();
+    bindings::NOTIFY_DONE as c_int
 }
 
 #[pinned_drop]

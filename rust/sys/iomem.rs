@@ -56,6 +56,9 @@ pub(crate) struct MemoryResource {
 ///
 /// What `visit` returned; [`EINVAL`] if there is no resource at all.
 pub(crate) fn walk<F: FnMut(MemoryResource) -> Result>(mut visit: F) -> Result {
+    /// # Safety
+    ///
+    /// To be called by `walk_iomem_res_desc()` with the arguments below.
     unsafe extern "C" fn thunk<F: FnMut(MemoryResource) -> Result>(
         resource: *mut bindings::resource,
         arg: *mut c_void,

@@ -67,7 +67,10 @@ impl Pages {
 
     /// The smallest order whose pages hold `len` bytes.
     pub(crate) fn order_for(len: usize) -> u32 {
-        len.div_ceil(PAGE_SIZE).max(1).next_power_of_two().trailing_zeros()
+        len.div_ceil(PAGE_SIZE)
+            .max(1)
+            .next_power_of_two()
+            .trailing_zeros()
     }
 
     /// Order of the allocation.

@@ -21,7 +21,7 @@ use kernel::{
     prelude::*, //
 };
 
-const PAGE_SHIFT: u32 = bindings::PAGE_SHIFT as u32;
+const PAGE_SHIFT: u32 = bindings::PAGE_SHIFT;
 
 /// A run of 4 KiB page frames whose owner is behind the change of state.
 ///
@@ -56,7 +56,7 @@ impl Frames {
         let last = end.checked_add((1 << PAGE_SHIFT) - 1)? >> PAGE_SHIFT;
         Some(Self {
             first,
-            count: (last - first) as usize,
+            count: usize::try_from(last.checked_sub(first)?).ok()?,
         })
     }
 
@@ -68,7 +68,7 @@ impl Frames {
     /// The `n`-th frame as a run of one; physical address through [`Self::phys`].
     pub(crate) fn get(self, n: usize) -> Option<Self> {
         (n < self.count).then_some(Self {
-            first: self.first + n as u64,
+            first: self.first.wrapping_add(n as u64),
             count: 1,
         })
     }
@@ -85,8 +85,8 @@ impl Frames {
     pub(crate) fn skip(self, n: usize) -> Self {
         let n = n.min(self.count);
         Self {
-            first: self.first + n as u64,
-            count: self.count - n,
+            first: self.first.wrapping_add(n as u64),
+            count: self.count.saturating_sub(n),
         }
     }
 

@@ -38,7 +38,9 @@ impl OnPanic for LastShutdown {
 }
 
 /// The panic notifier, as long as there is a master.
-pub(super) struct Notifier(#[allow(dead_code, reason = "held for its Drop")] Pin<KBox<PanicNotifier>>);
+pub(super) struct Notifier(
+    #[allow(dead_code, reason = "held for its Drop")] Pin<KBox<PanicNotifier>>,
+);
 
 impl Notifier {
     /// # Errors
@@ -56,9 +58,7 @@ impl Platform {
     fn panic_shutdown(&mut self) {
         let Snp::Up(_) = self.snp else { return };
         if self.sev != Sev::Uninit {
-            let _ = self
-                .channel
-                .issue_waiting::<Shutdown>(&mut (), Wait::Poll);
+            let _ = self.channel.issue_waiting::<Shutdown>(&mut (), Wait::Poll);
         }
         // The other CPUs have done theirs in the NMI that stopped them (kdump_sev_callback()).
         cpu::wbinvd_local();

@@ -198,15 +198,13 @@ impl Platform {
     ) -> Result<(), Failure> {
         Ok(self.with_sev(|p| {
             let (pek, oca) = (pek.lend(), oca.lend());
-            let result = p
-                .channel
-                .issue::<PekCertImport>(&mut sev::PekCertImport {
-                    pek_address: pek.spa().encrypted(),
-                    pek_len,
-                    reserved: 0,
-                    oca_address: oca.spa().encrypted(),
-                    oca_len,
-                });
+            let result = p.channel.issue::<PekCertImport>(&mut sev::PekCertImport {
+                pek_address: pek.spa().encrypted(),
+                pek_len,
+                reserved: 0,
+                oca_address: oca.spa().encrypted(),
+                oca_len,
+            });
             for pages in [pek, oca] {
                 let _ = pages.take_back(&mut p.channel);
             }
@@ -376,10 +374,7 @@ impl Platform {
             chain_len,
         };
         let mut result = self.channel.issue::<PdhCertExport>(&mut request);
-        let data = [
-            self.taken(pdh, &mut result),
-            self.taken(chain, &mut result),
-        ];
+        let data = [self.taken(pdh, &mut result), self.taken(chain, &mut result)];
         Ok(Exported {
             result: result.map_err(Failure::from),
             len: [request.pdh_len, request.chain_len],

@@ -19,8 +19,8 @@ use crate::{
             Init,
             Shutdown, //
         },
-        Command as _,
         CmdError, //
+        Command as _,
     },
     pages::HvPages,
     sys::{

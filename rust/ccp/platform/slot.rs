@@ -6,7 +6,10 @@
 //! global. It is only reachable through the lock, and [`detach`] takes it out before its registers go
 //! away: whoever comes later finds no platform.
 
-#![allow(unsafe_code, reason = "a lock in a static has to be initialised by hand")]
+#![allow(
+    unsafe_code,
+    reason = "a lock in a static has to be initialised by hand"
+)]
 
 use kernel::{
     prelude::*,

@@ -23,8 +23,7 @@ use crate::{
     },
     sys::{
         cc::is_snp_host,
-        cpu,
-        iommu,
+        cpu, iommu,
         snp_host::{
             HotplugWindow,
             Keep,
@@ -181,7 +180,10 @@ impl Platform {
             return;
         };
         if self.sev == Sev::Init {
-            dev_warn!(self.dev(), "stopping SNP although SEV could not be stopped\n");
+            dev_warn!(
+                self.dev(),
+                "stopping SNP although SEV could not be stopped\n"
+            );
         }
         cpu::wbinvd_on_all();
         let mut result = self.snp_shutdown();
