@@ -1,20 +1,63 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Driver for the AMD Secure Processor (PSP) on hosts with SEV, SEV-ES and SEV-SNP.
+//!
+//! From the device to its users:
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `driver.rs`, `hal.rs`, `irq.rs` | PCI functions, generations, the interrupt |
+//! | `psps.rs` | all PSPs of the system, and which is the master |
+//! | `regs.rs`, `mailbox.rs` | registers; one command from doorbell to status |
+//! | `cmd.rs`, `rust/wire` | commands as types; their buffers |
+//! | `pages.rs` | who owns a page: we, or the firmware |
+//! | `platform.rs` | the state of the firmware, behind the command lock |
+//! | `uapi.rs` | `/dev/sev` |
+//! | `kapi.rs` | what kvm-amd and others import |
 
 #![deny(unsafe_code)]
 
+use kernel::{
+    driver::Registration,
+    prelude::*, //
+};
+
+mod cmd;
+mod driver;
+mod hal;
+mod irq;
+mod kapi;
+mod mailbox;
+mod pages;
+mod platform;
+mod psps;
+mod regs;
 #[allow(unsafe_code)]
 pub mod sys;
+mod uapi;
+#[path = "../wire/mod.rs"]
+mod wire;
+mod words;
 
-use kernel::prelude::*;
+#[pin_data]
+struct Ccp {
+    #[pin]
+    driver: Registration<sys::pci_adapter::Adapter<driver::PspDriver>>,
+}
 
-struct Ccp;
-
-impl kernel::Module for Ccp {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        sys::snp_host::NoSnpEn::measure()?;
-        Ok(Ccp)
+impl kernel::InPlaceModule for Ccp {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _: {
+                platform::slot::init()?;
+                // SAFETY: A module is initialised once, and no device is bound before the driver is
+                // registered.
+                #[allow(unsafe_code)]
+                unsafe { psps::init() };
+            },
+            driver <- Registration::new(c"ccp", module),
+            _: { psps::complete() },
+        })
     }
 }
 

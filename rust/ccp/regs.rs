@@ -14,8 +14,7 @@ use kernel::{
         Io,
         IoCapable,
         Region, //
-    },
-    prelude::*, //
+    }, //
 };
 
 /// How much of BAR 2 is used: up to and including the highest register of any generation

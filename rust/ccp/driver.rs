@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which PCI functions this driver takes, and what happens when they come and go.
+//!
+//! What the PSPs of a system have to do with each other is in `psps.rs`.
+
+use crate::{
+    hal::{
+        Generation,
+        V1,
+        V2,
+        V4,
+        V6, //
+    },
+    irq::Interrupt,
+    platform::MasterIo,
+    psps,
+    regs::{
+        Registers,
+        BAR_SIZE, //
+    },
+    sys::{
+        completion::Completion,
+        cpu,
+        pci_adapter,
+        pci_bar,
+        pci_msi::MsiHandler, //
+    },
+};
+use kernel::{
+    device::{
+        Bound,
+        Core, //
+    },
+    pci,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// The mailbox and interrupt registers are in this BAR on all generations.
+const BAR: u32 = 2;
+
+/// How many bits of address the PSP can reach (sp-pci.c of Linux 7.3).
+const DMA_BITS: u32 = 48;
+
+/// The driver, for the PCI core.
+pub(crate) struct PspDriver;
+
+kernel::pci_device_table!(
+    PCI_TABLE,
+    <PspDriver as pci::Driver>::IdInfo,
+    [
+        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x1456), &V1),
+        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x1486), &V2),
+        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x14ca), &V4),
+        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x156e), &V6),
+        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x17d8), &V6),
+    ]
+);
+
+/// What belongs to one bound device. Fields are dropped in this order: no interrupt, then no
+/// registers. Before that `unbind` has made sure that nobody else uses them.
+pub(crate) struct Psp<'bound> {
+    /// [`None`] if the PSP does not answer or has no SEV: then it is bound, but of no use.
+    sev: Option<Sev<'bound>>,
+    _bar: pci::Bar<'bound, BAR_SIZE>,
+}
+
+/// A PSP with SEV.
+struct Sev<'bound> {
+    address: u64,
+    registers: Registers<MasterIo>,
+    _interrupt: Pin<KBox<MsiHandler<'bound, Interrupt>>>,
+}
+
+impl pci::Driver for PspDriver {
+    type IdInfo = &'static Generation;
+    type Data<'bound> = Psp<'bound>;
+
+    const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
+
+    fn probe<'bound>(
+        dev: &'bound pci::Device<Core<'_>>,
+        info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        probe(dev, info)
+    }
+
+    fn unbind<'bound>(dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
+        let Some(sev) = &psp.sev else { return };
+        if psps::remove(sev.address) {
+            dev_notice!(
+                dev,
+                "the master PSP is unbound: SEV is not available any more\n"
+            );
+        }
+        sev.registers.mask_interrupts();
+    }
+}
+
+impl pci_adapter::Driver for PspDriver {
+    fn shutdown<'bound>(_dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
+        let Some(sev) = &psp.sev else { return };
+        // The next kernel finds a firmware that is shut down and a PSP that raises no interrupt.
+        psps::remove(sev.address);
+        sev.registers.mask_interrupts();
+    }
+}
+
+fn probe<'bound>(
+    dev: &'bound pci::Device<Core<'_>>,
+    generation: Option<&&'static Generation>,
+) -> Result<Psp<'bound>> {
+    // A device that was added through new_id without saying what it is like has none.
+    let generation: &'static Generation = generation.ok_or(ENODEV)?;
+    pci_adapter::enable_master::<DMA_BITS>(dev)
+        .inspect_err(|err| dev_err!(dev, "cannot enable the device: {err:?}\n"))?;
+    let bar = dev
+        .iomap_region_sized::<BAR_SIZE>(BAR, c"ccp")
+        .inspect_err(|err| dev_err!(dev, "cannot map BAR {BAR}: {err:?}\n"))?;
+    // SAFETY: The registers end up in `Psp`, before the BAR; in the interrupt handler, which `Psp`
+    // drops first; and in `psps` and the platform, which `psps::remove` empties in `unbind`, before
+    // `Psp` is dropped.
+    #[allow(unsafe_code)]
+    let io = unsafe { pci_bar::unbounded(&bar) };
+    let registers = Registers::new(io, &generation.registers);
+
+    Ok(Psp {
+        sev: probe_sev(dev, generation, registers)?,
+        _bar: bar,
+    })
+}
+
+/// Sets up the SEV part, if there is one. A PSP that does not answer is no error: the function stays
+/// bound, and kvm-amd loads without SEV.
+fn probe_sev<'bound>(
+    dev: &'bound pci::Device<Bound>,
+    generation: &Generation,
+    registers: Registers<MasterIo>,
+) -> Result<Option<Sev<'bound>>> {
+    let Some(capability) = registers.capability() else {
+        dev_err!(
+            dev,
+            "the PSP's registers read all ones: the BIOS denies access or the device is gone, SEV is not available; look for a BIOS update\n"
+        );
+        return Ok(None);
+    };
+    if !capability.sev() {
+        dev_info!(dev, "this PSP has no SEV\n");
+        return Ok(None);
+    }
+    if !cpu::has(cpu::Feature::Sev) {
+        dev_info!(
+            dev,
+            "SEV is not available: memory encryption is not enabled in the BIOS\n"
+        );
+        return Ok(None);
+    }
+
+    registers.mask_interrupts();
+    let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
+    let interrupt = MsiHandler::new(dev, c"psp", Ok(Interrupt::new(registers, done.clone())))
+        .inspect_err(|err| dev_err!(dev, "cannot get an MSI-X or MSI vector: {err:?}\n"))?;
+    registers.unmask_interrupts();
+
+    let address = pci_adapter::address(dev);
+    psps::add(psps::Candidate {
+        address,
+        dev: dev.as_ref().into(),
+        registers,
+        done,
+    })?;
+    dev_info!(
+        dev,
+        "SEV enabled ({}, {:?})\n",
+        generation.name,
+        interrupt.irq_type()
+    );
+    Ok(Some(Sev {
+        address,
+        registers,
+        _interrupt: interrupt,
+    }))
+}

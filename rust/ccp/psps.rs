@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The PSPs of the system, and which of them is the master.
+//!
+//! There is one PSP per socket, but commands go to one only: the one with the lowest PCI address. It
+//! is chosen when the module has been loaded and all PSPs have been seen; `platform` then drives it.
+//! A PSP that is bound later becomes the master only if there is none. When the master is unbound no
+//! other takes its place: firmware keeps its state in the PSP that it was given to.
+//!
+//! # Locking
+//!
+//! The lock here comes after device locks, which the driver core holds while devices come and go,
+//! and before the command lock.
+
+use crate::{
+    platform::{
+        slot,
+        MasterIo,
+        Platform, //
+    },
+    regs::Registers,
+    sys::completion::Completion,
+    uapi::{
+        self,
+        SevFile, //
+    },
+};
+use kernel::{
+    device::Device,
+    miscdevice::{
+        MiscDeviceOptions,
+        MiscDeviceRegistration, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
+};
+
+#[allow(
+    unsafe_code,
+    reason = "a lock in a static has to be initialised by hand"
+)]
+mod lock {
+    use kernel::prelude::*;
+
+    kernel::sync::global_lock! {
+        // SAFETY: `super::init()` initialises it before the driver is registered.
+        pub(super) unsafe(uninit) static PSPS: Mutex<super::Psps> = super::Psps {
+            all: KVec::new(),
+            master: None,
+            complete: false,
+            node: None,
+        };
+    }
+}
+use lock::PSPS;
+
+/// A PSP with SEV that is bound.
+pub(crate) struct Candidate {
+    /// The lowest is the master.
+    pub(crate) address: u64,
+    /// The device.
+    pub(crate) dev: ARef<Device>,
+    /// Its registers, valid until [`remove`].
+    pub(crate) registers: Registers<MasterIo>,
+    /// What its interrupt handler completes.
+    pub(crate) done: Arc<Completion>,
+}
+
+struct Psps {
+    all: KVec<Candidate>,
+    /// The address of the one that `platform` drives.
+    master: Option<u64>,
+    /// All PSPs that were there when the module was loaded have been seen.
+    complete: bool,
+    /// /dev/sev exists while a PSP with SEV is bound.
+    node: Option<Pin<KBox<MiscDeviceRegistration<SevFile>>>>,
+}
+
+/// Makes the list usable.
+///
+/// # Safety
+///
+/// To be called once, before the driver is registered.
+#[allow(unsafe_code)]
+pub(crate) unsafe fn init() {
+    // SAFETY: Called once, and before anything else in this file.
+    unsafe { PSPS.init() };
+}
+
+/// A PSP was bound.
+pub(crate) fn add(candidate: Candidate) -> Result {
+    let mut psps = PSPS.lock();
+    if psps.node.is_none() {
+        let options = MiscDeviceOptions { name: c"sev" };
+        let node = KBox::pin_init(MiscDeviceRegistration::register(options), GFP_KERNEL)?;
+        uapi::registered(&node);
+        psps.node = Some(node);
+    }
+    psps.all.push(candidate, GFP_KERNEL)?;
+    if psps.complete {
+        psps.choose_master();
+    }
+    Ok(())
+}
+
+/// All PSPs that are there have been bound.
+pub(crate) fn complete() {
+    let mut psps = PSPS.lock();
+    psps.complete = true;
+    psps.choose_master();
+}
+
+/// The PSP at `address` is about to go. Returns when nobody uses it any more; `true` if it was the
+/// master.
+pub(crate) fn remove(address: u64) -> bool {
+    let mut psps = PSPS.lock();
+    let was_master = psps.master == Some(address);
+    if was_master {
+        slot::detach();
+        psps.master = None;
+    }
+    let position = psps.all.iter().position(|psp| psp.address == address);
+    if let Some(Ok(_)) = position.map(|position| psps.all.remove(position)) {
+        if psps.all.is_empty() {
+            psps.node = None;
+        }
+    }
+    was_master
+}
+
+impl Psps {
+    fn choose_master(&mut self) {
+        if self.master.is_some() {
+            return;
+        }
+        let Some(psp) = self.all.iter().min_by_key(|psp| psp.address) else {
+            return;
+        };
+        let attached =
+            Platform::new(psp.dev.clone(), psp.registers, psp.done.clone()).and_then(slot::attach);
+        match attached {
+            Ok(()) => self.master = Some(psp.address),
+            Err(err) => dev_err!(
+                psp.dev,
+                "SEV is not available: the firmware could not be identified ({err:?})\n"
+            ),
+        }
+    }
+}

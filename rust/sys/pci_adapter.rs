@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! PCI drivers that are told when the system goes down.
+//!
+//! `kernel::pci::Driver` has `probe` and `unbind` only. [`Adapter`] is `kernel::pci::Adapter` with the
+//! `shutdown` of `struct pci_driver` filled in; it should go once the kernel's has it.
+//!
+//! C header: `include/linux/pci.h`
+
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Core,
+        CoreInternal, //
+    },
+    device_id::RawDeviceIdIndex,
+    dma::{
+        Device as _,
+        DmaMask, //
+    },
+    driver,
+    error::{
+        from_result,
+        to_result, //
+    },
+    pci,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// A PCI driver with a say at reboot and kexec.
+pub trait Driver: pci::Driver {
+    /// The system is about to reboot, power off or start another kernel. The device stays bound, but
+    /// is not used any more. May sleep; called with the device lock held.
+    fn shutdown<'bound>(dev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
+}
+
+/// The registration of a [`Driver`].
+pub struct Adapter<T: Driver>(T);
+
+// SAFETY: `bindings::pci_driver` is `repr(C)` and embeds a `struct device_driver` at that offset;
+// `T::Data` is what `probe()` below stores.
+unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
+    type DriverType = bindings::pci_driver;
+    type DriverData<'bound> = T::Data<'bound>;
+    const DEVICE_DRIVER_OFFSET: usize = core::mem::offset_of!(Self::DriverType, driver);
+}
+
+// SAFETY: `unregister` undoes what a successful `register` did.
+unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
+    unsafe fn register(
+        driver: &Opaque<Self::DriverType>,
+        name: &'static CStr,
+        module: &'static ThisModule,
+    ) -> Result {
+        // SAFETY: Nobody else knows the structure yet.
+        unsafe {
+            (*driver.get()).name = name.as_char_ptr();
+            (*driver.get()).id_table = T::ID_TABLE.as_ptr();
+            (*driver.get()).probe = Some(probe::<T>);
+            (*driver.get()).remove = Some(remove::<T>);
+            (*driver.get()).shutdown = Some(shutdown::<T>);
+        }
+        // SAFETY: The structure is filled in and, as the caller promises, stays valid and in place
+        // until `unregister`.
+        to_result(unsafe {
+            bindings::__pci_register_driver(driver.get(), module.as_ptr(), name.as_char_ptr())
+        })
+    }
+
+    unsafe fn unregister(driver: &Opaque<Self::DriverType>) {
+        // SAFETY: The caller promises that it was registered.
+        unsafe { bindings::pci_unregister_driver(driver.get()) };
+    }
+}
+
+/// # Safety
+///
+/// To be called by the PCI core only, with a device that is being bound and the matching entry of
+/// the driver's table.
+unsafe extern "C" fn probe<T: Driver>(
+    dev: *mut bindings::pci_dev,
+    id: *const bindings::pci_device_id,
+) -> c_int {
+    // SAFETY: The PCI core passes a valid device, in the context that the type stands for.
+    let dev = unsafe { &*dev.cast::<pci::Device<CoreInternal<'_>>>() };
+    // SAFETY: The PCI core passes a valid id, and `pci::DeviceId` is transparent.
+    let id = unsafe { &*id.cast::<pci::DeviceId>() };
+    // SAFETY: `id` is an entry of `T::ID_TABLE`, whose data are `T::IdInfo`, or has none; a dynamic id
+    // is only accepted with `driver_data` from that table.
+    let info = unsafe { id.info_unchecked_opt::<T::IdInfo>() };
+
+    from_result(|| {
+        dev.as_ref().set_drvdata(T::probe(dev, info))?;
+        Ok(0)
+    })
+}
+
+/// # Safety
+///
+/// To be called by the PCI core only, for a device that was probed.
+unsafe extern "C" fn remove<T: Driver>(dev: *mut bindings::pci_dev) {
+    // SAFETY: As in `probe()`.
+    let dev = unsafe { &*dev.cast::<pci::Device<CoreInternal<'_>>>() };
+    // SAFETY: `probe()` stored a `T::Data`; it is dropped by the driver core after this.
+    let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+    T::unbind(dev, data);
+}
+
+/// # Safety
+///
+/// To be called by the PCI core only, for a device that was probed.
+unsafe extern "C" fn shutdown<T: Driver>(dev: *mut bindings::pci_dev) {
+    // SAFETY: As in `probe()`.
+    let dev = unsafe { &*dev.cast::<pci::Device<CoreInternal<'_>>>() };
+    // SAFETY: `probe()` stored a `T::Data`, and the device is still bound: the device lock is held.
+    let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+    T::shutdown(dev, data);
+}
+
+/// Enables the device until it is unbound, as a bus master that reaches memory up to `BITS` bits.
+///
+/// `pci::Device::enable_device_mem` enables it for good.
+pub fn enable_master<const BITS: u32>(dev: &pci::Device<Core<'_>>) -> Result {
+    let raw: *mut bindings::pci_dev = core::ptr::from_ref(dev).cast_mut().cast();
+    // SAFETY: `pci::Device` is a transparent wrapper of `struct pci_dev`, and the device is being
+    // bound, so it may be given managed resources.
+    to_result(unsafe { bindings::pcim_enable_device(raw) })?;
+    // SAFETY: The driver has not allocated or mapped anything for DMA yet.
+    unsafe { dev.dma_set_mask_and_coherent(DmaMask::new::<BITS>()) }?;
+    dev.set_master();
+    Ok(())
+}
+
+/// The place of the device in the order that the PCI core gives them: domain, bus, device, function.
+///
+/// The device's name has just these in hexadecimal, each but the first at a fixed width
+/// (`pci_setup_device()`), so its digits in a row are a number that sorts in the same way.
+pub fn address(dev: &pci::Device<Bound>) -> u64 {
+    let name: &kernel::device::Device<Bound> = dev.as_ref();
+    name.name()
+        .to_bytes()
+        .iter()
+        .filter_map(|&digit| char::from(digit).to_digit(16))
+        .fold(0, |number, digit| number << 4 | u64::from(digit))
+}
