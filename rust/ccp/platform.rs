@@ -192,11 +192,6 @@ impl Platform {
         self.channel.dev()
     }
 
-    /// Version of the firmware API.
-    pub(crate) fn api(&self) -> ApiVersion {
-        self.api
-    }
-
     /// Stops SEV, then SNP, in the order of the in-tree driver; to be called before the device goes
     /// away, and when kvm-amd is unloaded. What fails has been logged and stays as it is.
     pub(crate) fn shutdown(&mut self) {

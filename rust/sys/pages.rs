@@ -73,11 +73,6 @@ impl Pages {
             .trailing_zeros()
     }
 
-    /// Order of the allocation.
-    pub(crate) fn order(&self) -> u32 {
-        self.order
-    }
-
     /// Number of pages.
     pub(crate) fn count(&self) -> usize {
         1 << self.order

@@ -9,9 +9,6 @@ use zerocopy_derive::{
     KnownLayout, //
 };
 
-/// Size of the INIT_EX storage area; firmware accepts exactly this.
-pub(crate) const NV_LEN: usize = 32 * 1024;
-
 /// `INIT`: start the legacy platform.
 #[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
@@ -24,24 +21,7 @@ pub(crate) struct Init {
     pub(crate) tmr_len: u32,
 }
 
-/// `INIT_EX`: start the legacy platform with persistent state from a buffer of the host.
-#[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, packed)]
-pub(crate) struct InitEx {
-    /// Size of this structure.
-    pub(crate) length: u32,
-    /// [`INIT_FLAG_ES`].
-    pub(crate) flags: u32,
-    /// Trusted memory region. Without the encryption bit.
-    pub(crate) tmr_address: u64,
-    pub(crate) tmr_len: u32,
-    pub(crate) reserved: u32,
-    /// The storage area, [`NV_LEN`] bytes.
-    pub(crate) nv_address: u64,
-    pub(crate) nv_len: u32,
-}
-
-/// `flags` of INIT and INIT_EX: SEV-ES guests will be run, the TMR fields are valid.
+/// `flags` of INIT: SEV-ES guests will be run, the TMR fields are valid.
 pub(crate) const INIT_FLAG_ES: u32 = 1 << 0;
 
 /// `PLATFORM_STATUS`.

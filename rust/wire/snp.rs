@@ -9,8 +9,6 @@ use zerocopy_derive::{
     KnownLayout, //
 };
 
-use super::ApiVersion;
-
 /// A command buffer that is one address: `SNP_PLATFORM_STATUS`.
 #[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
@@ -45,20 +43,6 @@ impl SnpStatus {
     /// Whether all bits of `flag` are set.
     pub(crate) fn has(&self, flag: u32) -> bool {
         self.flags & flag == flag
-    }
-
-    /// Whether SNP firmware is in the INIT state.
-    pub(crate) fn is_init(&self) -> bool {
-        self.state != 0
-    }
-
-    /// Version of the firmware API.
-    pub(crate) fn api(&self) -> ApiVersion {
-        ApiVersion {
-            major: self.api_major,
-            minor: self.api_minor,
-            build: self.build,
-        }
     }
 }
 

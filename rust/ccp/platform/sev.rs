@@ -45,6 +45,7 @@ const TMR_ORDER_SNP: u32 = 9;
 
 /// Why legacy INIT is allowed now. Firmware refuses it on CPUs with SNP_EN as long as SNP firmware is
 /// not initialised.
+#[allow(dead_code, reason = "a proof is held, not read")]
 enum Order<'a> {
     AfterSnp(&'a SnpEnabled),
     WithoutSnp(NoSnpEn),

@@ -80,6 +80,7 @@ pub(crate) fn detach() {
     let mut slot = COMMANDS.lock();
     if let Some(master) = slot.as_mut() {
         master.platform.shutdown();
+        master.platform.abandon_snp();
     }
     let master = slot.take();
     drop(slot);

@@ -246,7 +246,8 @@ impl Platform {
         enabled.keep(Keep::LegacyShutdown);
     }
 
-    /// SNP is up but firmware refused to stop, and the device goes away.
+    /// The device goes away: if firmware refused to stop, the hotplug window stays open for that
+    /// reason.
     pub(super) fn abandon_snp(&mut self) {
         if let Snp::Up(enabled) = core::mem::replace(&mut self.snp, Snp::Down) {
             enabled.keep(Keep::ShutdownFailed);

@@ -158,18 +158,6 @@ fn structures_of_legacy_commands() {
         },
     );
     same(
-        "InitEx",
-        InitEx {
-            length: size_of::<InitEx>() as u32,
-            flags: INIT_FLAG_ES,
-            tmr_address: address,
-            tmr_len: len,
-            reserved: 0,
-            nv_address: address2,
-            nv_len: NV_LEN as u32,
-        },
-    );
-    same(
         "PlatformStatus",
         PlatformStatus {
             api_major: 0x12,
