@@ -154,14 +154,18 @@ class Machine:
             f'\tcase $arg in memory-backend-memfd,id=mem,*) arg={shlex.quote(self._memory("mem"))} ;; esac\n'
             '\targs+=("$arg")\n'
             "done\n"
-            f'exec qemu-system-x86_64 {shlex.join(self._platform())} "${{args[@]}}" 2>{shlex.quote(str(self.run_dir / "qemu.log"))}\n'
+            # Ours come last: a device that names no bus must not end up below the PSP's bridge.
+            f'exec qemu-system-x86_64 "${{args[@]}}" {shlex.join(self._platform())} 2>{shlex.quote(str(self.run_dir / "qemu.log"))}\n'
         )
         wrapper.chmod(0o755)
         command = [
             "vng", "--run", str(paths.KERNEL), "--disable-kvm", "--disable-microvm", "--user", "root", "--qemu", str(wrapper),
             "--cpus", str(self.config.cpus), "--memory", f"{self.config.memory}M",
-            "--append", f"{self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE}", "--exec", f"bash --rcfile {paths.VM_SCRIPTS / 'shell.rc'} -i",
+            "--append", f"{self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE}",
         ]  # fmt: skip
+        # The machine's root is this root directory: its shell reads this file, virtme-init wants /etc/lvm.
+        Path("/etc/lvm").mkdir(exist_ok=True)
+        Path("/root/.bashrc").write_text(f". {paths.VM_SCRIPTS / 'shell.rc'}\n")
         self._vm = subprocess.Popen(command, cwd="/tmp")
         return self._vm.wait()
 
