@@ -398,6 +398,9 @@ pub(crate) fn show_reason() -> Result<CString> {
     with_host(|host| {
         let reason = match (host.unfit, host.window) {
             (Some(why), _) => why,
+            (None, Window::Closed) if host.pin.is_some() => {
+                "SNP_EN is set, but the firmware refused SNP_INIT and the RMP is all zero"
+            }
             (None, Window::Closed) => "SNP is not in use",
             (None, Window::Preparing) => "SNP is being enabled",
             (None, Window::Enabled) => "SNP is enabled on all CPUs",

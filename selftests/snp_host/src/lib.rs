@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Compiles the driver's files as they are; the tests are in them.
+
+#![cfg(test)]
+// The driver uses some items that no test does.
+#![allow(dead_code)]
+
+#[path = "../../../rust/snp_host/rmp_table.rs"]
+mod rmp_table;
+#[path = "../../../rust/snp_host/window.rs"]
+mod window;
