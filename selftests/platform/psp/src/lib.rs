@@ -24,6 +24,8 @@ mod psp;
 mod sev;
 mod snp;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use call::Fact;
 pub use command::name;

@@ -21,12 +21,12 @@ pub struct CpuRegisters {
 impl CpuRegisters {
     /// SYSCFG bit 19, MtrrFixDramModEn.
     pub const fn mfdm(&self) -> bool {
-        self.syscfg & 1 << 19 != 0
+        self.syscfg & (1 << 19) != 0
     }
 
     /// SYSCFG bit 24, SecureNestedPagingEn.
     pub const fn snp_en(&self) -> bool {
-        self.syscfg & 1 << 24 != 0
+        self.syscfg & (1 << 24) != 0
     }
 
     /// HWCR bit 0, SmmLock.

@@ -15,7 +15,7 @@ const SEV_CMD_COMPLETE: u32 = 1 << 1;
 /// Feature register: SEV (0), security reporting (7; without it the C driver asks for the same
 /// facts through a mailbox that is not modelled), fused part (8), boot integrity (9), debug lock
 /// (10), anti-rollback (15), ROM armor (19).
-const FEATURES: u32 = 1 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 15 | 1 << 19;
+const FEATURES: u32 = 0x0008_8781;
 /// Bootloader version 00.29.00.75, in the notation of the driver's sysfs file.
 const BOOTLOADER: u32 = 0x0029_0075;
 
@@ -123,8 +123,8 @@ impl Registers {
         let lo = u64::from(self.lo.load(Ordering::Acquire));
         let hi = u64::from(self.hi.load(Ordering::Acquire));
         Doorbell {
-            command: value >> 16 & 0x7ff,
-            buffer: lo | hi << 32,
+            command: (value >> 16) & 0x7ff,
+            buffer: lo | (hi << 32),
             interrupt: value & IOC != 0,
             overrun: before & RESPONSE == 0,
             reads: self.reads.swap(0, Ordering::Relaxed),
@@ -167,7 +167,7 @@ mod tests {
             assert_eq!(registers.write(o.inten, &u32::MAX.to_le_bytes()), None);
             assert_eq!(registers.write(o.cmdbuff_lo, &0x1000u32.to_le_bytes()), None);
             assert_eq!(registers.write(o.cmdbuff_hi, &1u32.to_le_bytes()), None);
-            let bell = registers.write(o.cmdresp, &(0x85 << 16 | 1u32).to_le_bytes()).unwrap();
+            let bell = registers.write(o.cmdresp, &0x0085_0001u32.to_le_bytes()).unwrap();
             let expected = Doorbell {
                 command: 0x85,
                 buffer: 0x1_0000_1000,
@@ -177,7 +177,7 @@ mod tests {
                 writes: 4,
             };
             assert_eq!(bell, expected, "{generation:?}");
-            assert_eq!(read(&registers, o.cmdresp), 0x85 << 16 | 1, "busy");
+            assert_eq!(read(&registers, o.cmdresp), 0x0085_0001, "busy");
             let second = registers.write(o.cmdresp, &(4u32 << 16).to_le_bytes()).unwrap();
             assert!(second.overrun && !second.interrupt);
             assert!(registers.complete(0x1a, bell.interrupt));

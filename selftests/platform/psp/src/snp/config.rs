@@ -63,7 +63,7 @@ pub(crate) fn vlek_load(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status
 }
 
 /// The tag of a wrapped VLEK for the chip with this seed.
-pub(super) fn vlek_tag(seed: u64, blob: &[u8]) -> [u8; 16] {
+pub(crate) fn vlek_tag(seed: u64, blob: &[u8]) -> [u8; 16] {
     let hash = Sha256::new()
         .chain_update(b"ccp-rs PSP model VLEK")
         .chain_update(seed.to_le_bytes())

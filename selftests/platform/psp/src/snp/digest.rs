@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn hex(digest: &LaunchDigest) -> String {
-        digest.bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        digest.bytes().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     }
 
     fn page(page_type: PageType, gpa: u64, content: &[u8]) -> PageInfo<'_> {

@@ -65,7 +65,7 @@ pub(super) fn check(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A block and its authentication, signed with test keys.

@@ -32,7 +32,7 @@ pub(crate) fn platform_status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
     out[2] = snp.running.is_some().into();
     // Bit 1, alias check complete: the BIOS has verified that no two addresses reach the same
     // memory, which holds for RAM that is one file.
-    out[3] = u8::from(snp.running.is_some()) | 1 << 1;
+    out[3] = u8::from(snp.running.is_some()) | (1 << 1);
     out[4..8].copy_from_slice(&u32::from(psp.config.api.build).to_le_bytes());
     out[8..12].copy_from_slice(&flags.to_le_bytes());
     out[12..16].copy_from_slice(&(guests as u32).to_le_bytes());

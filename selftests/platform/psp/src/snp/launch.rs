@@ -76,8 +76,8 @@ pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     call.reserved(12..16)?;
     call.reserved(24..25)?;
     call.reserved(28..32)?;
-    let imi = flags & 1 << 4 != 0;
-    let page_type = PageType::from_number(flags >> 1 & 7).filter(|_| flags >> 5 == 0 && !imi);
+    let imi = flags & (1 << 4) != 0;
+    let page_type = PageType::from_number((flags >> 1) & 7).filter(|_| flags >> 5 == 0 && !imi);
     let page_type = page_type.ok_or(Status::InvalidParam)?;
     let size = if flags & 1 == 0 { PageSize::Size4K } else { PageSize::Size2M };
     call.fact("page_type", Fact::Word(page_type.name()));

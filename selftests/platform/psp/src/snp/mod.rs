@@ -4,7 +4,7 @@
 pub(crate) mod config;
 pub(crate) mod digest;
 pub(crate) mod guest;
-mod id_block;
+pub(crate) mod id_block;
 pub(crate) mod info;
 pub(crate) mod launch;
 pub(crate) mod page;
@@ -48,7 +48,7 @@ impl Running {
 #[derive(Debug)]
 pub(crate) struct Snp {
     pub(crate) running: Option<Running>,
-    /// An SNP_INIT with INIT_RMP has succeeded since reset.
+    /// An SNP_INIT with INIT_RMP has succeeded, and the host could not write the table since.
     pub(crate) rmp_initialised: bool,
     pub(crate) current_tcb: u64,
     pub(crate) committed_tcb: u64,

@@ -150,7 +150,7 @@ fn fix_pages(
     let covered = rmp.geometry().covered_bytes();
     let pages = || {
         let within = |range: &Range| {
-            let end = (range.base + (range.pages << 12)).min(covered);
+            let end = range.base.saturating_add(range.pages << 12).min(covered);
             (range.base..end.max(range.base)).step_by(0x1000)
         };
         ranges.iter().flat_map(within)
@@ -181,6 +181,7 @@ pub(crate) fn shutdown(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status>
 
 /// `{len, flags}`
 pub(crate) fn shutdown_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    call.rmp()?;
     if call.u32(0) != call.buffer.len() as u32 {
         return Err(Status::InvalidLen);
     }
@@ -188,9 +189,10 @@ pub(crate) fn shutdown_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Stat
 }
 
 /// Legacy SEV must have been shut down (Linux' order; INVALID_PLATFORM_STATE is a model choice).
-/// Guests end with it. The RMP stays as it is: with SNP_EN set it stays enforced, and pages left
-/// Firmware stay so until the next SNP_INIT. With X86_SNP_SHUTDOWN firmware clears SNP_EN and
-/// lets host software write the table again.
+/// Guests end with it: no context is left that firmware knows nothing of (model choice: their
+/// pages become Firmware). All else in the RMP stays as it is: with SNP_EN set it stays enforced,
+/// and Firmware pages stay so until the next SNP_INIT. With X86_SNP_SHUTDOWN firmware clears
+/// SNP_EN and lets host software write the table again.
 fn stop(psp: &mut Psp, call: &mut Call<'_>, flags: u32) -> Result<(), Status> {
     let rmp = call.rmp()?;
     if psp.sev.initialised() {
@@ -203,9 +205,15 @@ fn stop(psp: &mut Psp, call: &mut Call<'_>, flags: u32) -> Result<(), Status> {
     if psp.asids.needs_flush() {
         return Err(Status::DfFlushRequired);
     }
+    for gctx in psp.running()?.guests.keys() {
+        // Nobody but firmware can have changed a Context page, so this does not fail.
+        let _ = rmp.drop_context(*gctx);
+    }
     if x86 {
         rmp.release_table();
         call.platform.clear_snp_en();
+        // The host may write what it likes now, so the next SNP_INIT cannot keep it.
+        psp.snp.rmp_initialised = false;
     }
     psp.asids.release_all(call.platform);
     psp.snp.running = None;

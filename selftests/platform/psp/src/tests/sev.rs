@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The legacy SEV platform.
+
+use super::lab::*;
+use crate::sev::certificate::{Certificate, Usage, LEN};
+use crate::{crypto, Config, Status};
+
+const ES: u32 = 1;
+
+fn init(tmr: u64, len: u32) -> Buf {
+    buf(20).u32(0, ES).u64(8, tmr).u32(16, len)
+}
+
+fn init_ex() -> Buf {
+    let tmr = buf(36).u32(0, 36).u32(4, ES).u64(8, TMR).u32(16, 2 << 20);
+    tmr.u64(24, NV).u32(32, 0x8000)
+}
+
+fn initialised() -> Lab {
+    let mut lab = Lab::new();
+    lab.ok("INIT", &init(TMR, 1 << 20));
+    lab
+}
+
+/// SNP and SEV initialised, as Linux leaves them.
+fn both() -> Lab {
+    let mut lab = Lab::snp();
+    lab.firmware(TMR, 512);
+    lab.ok("INIT", &init(TMR, 2 << 20));
+    lab
+}
+
+#[test]
+fn init_checks_state_and_tmr() {
+    use Status::*;
+    let row = |what, lab, buffer, status| Row { what, lab, command: "INIT", buffer, status };
+    let tmr_in_hypervisor_page: fn() -> Lab = || {
+        let lab = Lab::snp();
+        lab.firmware(TMR, 511);
+        lab
+    };
+    check(vec![
+        row("with ES", Lab::new, init(TMR, 1 << 20), Success),
+        row("without ES needs no TMR", Lab::new, buf(20), Success),
+        row("twice", initialised, init(TMR, 1 << 20), InvalidPlatformState),
+        row("SNP_EN set and SNP not up", Lab::prepared, buf(20), InvalidPlatformState),
+        row("TMR too small", Lab::new, init(TMR, 0xff000), InvalidLen),
+        row("TMR misaligned", Lab::new, init(TMR + 0x1000, 1 << 20), InvalidAddress),
+        row("TMR beyond RAM", Lab::new, init(RAM, 1 << 20), InvalidAddress),
+        row("TMR wraps", Lab::new, init(0xffff_ffff_fff0_0000, 1 << 20), InvalidAddress),
+        row("SNP: TMR of 1 MiB", Lab::snp, init(TMR, 1 << 20), InvalidLen),
+        row("SNP: TMR 1 MiB aligned", Lab::snp, init(TMR + (1 << 20), 2 << 20), InvalidAddress),
+        row("SNP: hypervisor pages", Lab::snp, init(TMR, 2 << 20), InvalidPageState),
+        row("SNP: last page wrong", tmr_in_hypervisor_page, init(TMR, 2 << 20), InvalidPageState),
+    ]);
+}
+
+#[test]
+fn platform_status_follows_the_state() {
+    let status = |lab: &mut Lab| lab.ok("PLATFORM_STATUS", &buf(12)).output.unwrap();
+    let mut lab = Lab::new();
+    assert_eq!(status(&mut lab), [1, 55, 0, 0, 0, 0, 0, 21, 0, 0, 0, 0]);
+    lab.ok("INIT", &init(TMR, 1 << 20));
+    assert_eq!(status(&mut lab), [1, 55, 1, 0, 1, 0, 0, 21, 0, 0, 0, 0], "INIT, ES");
+    lab.ok("SHUTDOWN", &buf(0));
+    assert_eq!(status(&mut lab), [1, 55, 0, 0, 0, 0, 0, 21, 0, 0, 0, 0]);
+    let mut lab = both();
+    assert_eq!(status(&mut lab)[2], 1, "into a Firmware page");
+}
+
+#[test]
+fn the_tmr_is_reclaimed_after_shutdown_only() {
+    let mut lab = both();
+    let page = buf(8).u64(0, TMR + 0x1ff000);
+    assert_eq!(lab.status("SNP_PAGE_RECLAIM", &page), Status::InvalidPageState);
+    assert_eq!(lab.status("SNP_GCTX_CREATE", &page), Status::InvalidPageState);
+    lab.ok("SHUTDOWN", &buf(0));
+    lab.ok("SNP_PAGE_RECLAIM", &page);
+}
+
+#[test]
+fn df_flush_needs_init_and_wbinvd_on_every_cpu() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.status("DF_FLUSH", &buf(0)), Status::InvalidPlatformState);
+    let mut lab = initialised();
+    assert_eq!(lab.status("DF_FLUSH", &buf(0)), Status::WbinvdRequired);
+    lab.machine.cpus.borrow_mut()[0].wbinvd += 1;
+    assert_eq!(lab.status("DF_FLUSH", &buf(0)), Status::WbinvdRequired, "one of two CPUs");
+    lab.machine.cpus.borrow_mut()[1].wbinvd += 1;
+    lab.ok("DF_FLUSH", &buf(0));
+    lab.ok("DF_FLUSH", &buf(0));
+}
+
+#[test]
+fn keys_need_init() {
+    for (command, len) in [
+        ("PEK_GEN", 0),
+        ("PDH_GEN", 0),
+        ("PEK_CSR", 12),
+        ("PEK_CERT_IMPORT", 28),
+        ("PDH_CERT_EXPORT", 28),
+    ] {
+        assert_eq!(
+            Lab::new().status(command, &buf(len)),
+            Status::InvalidPlatformState,
+            "{command}"
+        );
+    }
+    assert_eq!(initialised().status("FACTORY_RESET", &buf(0)), Status::InvalidPlatformState);
+    assert_eq!(Lab::new().status("FACTORY_RESET", &buf(0)), Status::Success);
+}
+
+/// Both spellings of the length query, and what a too small buffer gets.
+#[test]
+fn lengths_are_answered_with_invalid_len() {
+    for (command, query, len) in [
+        ("GET_ID", buf(12), 64u32),
+        ("GET_ID", buf(12).u64(0, OUT).u32(8, 63), 64),
+        ("GET_ID", buf(12).u32(8, 100), 64),
+        ("PEK_CSR", buf(12), 2084),
+        ("PEK_CSR", buf(12).u64(0, OUT).u32(8, 2083), 2084),
+    ] {
+        let mut lab = initialised();
+        let outcome = lab.run(command, &query);
+        assert_eq!(outcome.status, Status::InvalidLen, "{command}");
+        assert_eq!(outcome.output.unwrap()[8..12], len.to_le_bytes(), "{command}");
+        assert_eq!(lab.machine.peek(OUT, 4096), vec![0; 4096], "{command} wrote");
+    }
+    for query in [
+        buf(28),
+        buf(28).u64(0, OUT).u32(8, 2084).u64(16, OUT + 0x1000).u32(24, 6251),
+        buf(28).u64(0, OUT).u32(8, 2083).u64(16, OUT + 0x1000).u32(24, 6252),
+    ] {
+        let outcome = initialised().run("PDH_CERT_EXPORT", &query);
+        assert_eq!(outcome.status, Status::InvalidLen);
+        let answer = outcome.output.unwrap();
+        assert_eq!(answer[8..12], 2084u32.to_le_bytes());
+        assert_eq!(answer[24..28], 6252u32.to_le_bytes());
+    }
+}
+
+#[test]
+fn outputs_need_firmware_pages_while_snp_is_up() {
+    let export = buf(28).u64(0, OUT).u32(8, 2084).u64(16, OUT + 0x1000).u32(24, 6252);
+    let rows: &[(&str, Buf, u64)] = &[
+        ("GET_ID", buf(12).u64(0, OUT).u32(8, 64), 1),
+        ("PEK_CSR", buf(12).u64(0, OUT).u32(8, 2084), 1),
+        ("PDH_CERT_EXPORT", export, 3),
+    ];
+    for (command, buffer, pages) in rows {
+        let mut lab = both();
+        lab.firmware(OUT, pages - 1);
+        assert_eq!(lab.status(command, buffer), Status::InvalidPageState, "{command}");
+        lab.firmware(OUT + ((pages - 1) << 12), 1);
+        assert_eq!(lab.status(command, buffer), Status::Success, "{command}");
+        assert_eq!(lab.machine.state(OUT), Some(rmp::State::Firmware), "{command}");
+        let beyond = Buf(buffer.0.clone()).u64(0, RAM - 8);
+        assert_eq!(lab.status(command, &beyond), Status::InvalidAddress, "{command}");
+    }
+}
+
+/// The exported certificates, PDH first.
+fn export(lab: &mut Lab) -> [Certificate; 4] {
+    lab.ok(
+        "PDH_CERT_EXPORT",
+        &buf(28).u64(0, OUT).u32(8, 2084).u64(16, OUT + 0x1000).u32(24, 6252),
+    );
+    [OUT, OUT + 0x1000, OUT + 0x1000 + LEN as u64, OUT + 0x1000 + 2 * LEN as u64]
+        .map(|at| Certificate::from_bytes(&lab.machine.peek(at, LEN)).unwrap())
+}
+
+#[test]
+fn an_owner_takes_the_platform() {
+    let mut lab = initialised();
+    lab.ok("PEK_CSR", &buf(12).u64(0, OUT).u32(8, 2084));
+    let csr = Certificate::from_bytes(&lab.machine.peek(OUT, LEN)).unwrap();
+    let owner = crypto::derive(99, "owner", 0);
+    let oca = Certificate::new(Config::MILAN.api, Usage::Oca, &owner).signed(0, Usage::Oca, &owner);
+    let pek = csr.signed(0, Usage::Oca, &owner);
+    let import = buf(28).u64(0, PAGE).u32(8, 2084).u64(16, PAGE + 0x1000).u32(24, 2084);
+    let owned = |lab: &mut Lab| lab.ok("PLATFORM_STATUS", &buf(12)).output.unwrap()[3] & 1;
+
+    lab.machine.poke(PAGE + 0x1000, oca.bytes());
+    assert_eq!(lab.status("PEK_CERT_IMPORT", &import), Status::InvalidCertificate, "no PEK there");
+    lab.machine.poke(PAGE, pek.bytes());
+    let short = Buf(import.0.clone()).u32(24, 2083);
+    assert_eq!(lab.status("PEK_CERT_IMPORT", &short), Status::InvalidLen);
+    let mut forged = *pek.bytes();
+    forged[0x420] ^= 1;
+    lab.machine.poke(PAGE, &forged);
+    assert_eq!(lab.status("PEK_CERT_IMPORT", &import), Status::BadSignature);
+    assert_eq!(owned(&mut lab), 0);
+    lab.machine.poke(PAGE, pek.bytes());
+    lab.ok("PEK_CERT_IMPORT", &import);
+    assert_eq!(owned(&mut lab), 1);
+    assert_eq!(lab.status("PEK_CERT_IMPORT", &import), Status::AlreadyOwned);
+    let [pdh, pek, oca, cek] = export(&mut lab);
+    assert!(pdh.is_signed_by(Usage::Pek, &pek) && pek.is_signed_by(Usage::Oca, &oca));
+    assert!(pek.is_signed_by(Usage::Cek, &cek));
+    assert_eq!(oca.public_key(), crypto::public_key(&owner));
+    lab.ok("PEK_GEN", &buf(0));
+    assert_eq!(owned(&mut lab), 0);
+}
+
+#[test]
+fn keys_in_flash_survive_shutdown_and_reset() {
+    let mut lab = initialised();
+    lab.ok("PDH_GEN", &buf(0));
+    let before = export(&mut lab);
+    lab.ok("SHUTDOWN", &buf(0));
+    lab.psp.reset();
+    lab.ok("INIT", &init(TMR, 1 << 20));
+    assert!(export(&mut lab) == before);
+}
+
+#[test]
+fn init_ex_checks_lengths_and_nv() {
+    use Status::*;
+    let row = |what, lab, buffer, status| Row { what, lab, command: "INIT_EX", buffer, status };
+    let damaged: fn() -> Lab = || {
+        let lab = Lab::new();
+        lab.machine.poke(NV, &[1]);
+        lab
+    };
+    let snp_without_nv: fn() -> Lab = || {
+        let lab = Lab::snp();
+        lab.firmware(TMR, 512);
+        lab.firmware(NV, 7);
+        lab
+    };
+    let snp: fn() -> Lab = || {
+        let lab = Lab::snp();
+        lab.firmware(TMR, 512);
+        lab.firmware(NV, 8);
+        lab
+    };
+    check(vec![
+        row("blank NV", Lab::new, init_ex(), Success),
+        row("SNP", snp, init_ex(), Success),
+        row("SNP: NV not Firmware", snp_without_nv, init_ex(), InvalidPageState),
+        row("wrong length", Lab::new, init_ex().u32(0, 20), InvalidLen),
+        row("wrong NV length", Lab::new, init_ex().u32(32, 0x4000), InvalidLen),
+        row("NV beyond RAM", Lab::new, init_ex().u64(24, RAM - 0x1000), InvalidAddress),
+        row("twice", initialised, init_ex(), InvalidPlatformState),
+        row("damaged NV", damaged, init_ex(), SecureDataInvalid),
+    ]);
+}
+
+#[test]
+fn nv_keeps_keys_and_damage_is_healed_once() {
+    let mut lab = Lab::new();
+    lab.ok("INIT_EX", &init_ex());
+    lab.ok("PEK_GEN", &buf(0));
+    let before = export(&mut lab);
+    let mut nv = lab.machine.peek(NV, 0x8000);
+    lab.ok("SHUTDOWN", &buf(0));
+    let mut other = Lab::new();
+    other.machine.poke(NV, &nv);
+    other.ok("INIT_EX", &init_ex());
+    assert!(export(&mut other) == before, "the same chip finds its keys again");
+    nv[9] ^= 1;
+    let mut third = Lab::new();
+    third.machine.poke(NV, &nv);
+    assert_eq!(third.status("INIT_EX", &init_ex()), Status::SecureDataInvalid);
+    third.ok("INIT_EX", &init_ex());
+    assert!(export(&mut third) != before);
+}
+
+#[test]
+fn download_firmware_takes_nothing() {
+    use Status::*;
+    let row =
+        |what, lab, buffer, status| Row { what, lab, command: "DOWNLOAD_FIRMWARE", buffer, status };
+    check(vec![
+        row("an image", Lab::new, buf(12).u64(0, PAGE).u32(8, 0x1000), BadSignature),
+        row("nothing", Lab::new, buf(12).u64(0, PAGE), InvalidLen),
+        row("huge", Lab::new, buf(12).u64(0, PAGE).u32(8, u32::MAX), InvalidLen),
+        row("beyond RAM", Lab::new, buf(12).u64(0, RAM).u32(8, 1), InvalidAddress),
+        row("after INIT", initialised, buf(12).u64(0, PAGE).u32(8, 1), InvalidPlatformState),
+        row("after SNP_INIT", Lab::snp, buf(12).u64(0, PAGE).u32(8, 1), InvalidPlatformState),
+    ]);
+}
