@@ -87,7 +87,7 @@ impl fmt::Display for CmdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CmdError::Transport(err) if *err == ENOMEM => write!(f, "out of memory"),
-            CmdError::Transport(err) => write!(f, "not issued (errno {})", err.to_errno()),
+            CmdError::Transport(err) => write!(f, "not issued ({err:?})"),
             CmdError::Firmware(status) => write!(f, "{status}: {}", status.cause()),
             CmdError::Lost(status) => {
                 write!(

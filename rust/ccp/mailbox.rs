@@ -36,8 +36,7 @@ use kernel::{
         delay::udelay,
         msecs_to_jiffies,
         Delta,
-        Instant,
-        Monotonic, //
+        Jiffies, //
     },
 };
 
@@ -102,7 +101,7 @@ impl fmt::Display for Dead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Dead::Silent { command, secs } => {
-                write!(f, "{command} was not answered within {secs} s")
+                write!(f, "firmware did not answer {command} within {secs} s")
             }
             Dead::Gone { command } => {
                 write!(f, "the registers read all ones during {command}")
@@ -136,6 +135,10 @@ pub(crate) trait Transport {
     /// Why nothing can be executed any more, if so. Firmware may then still write to the buffers of
     /// the last command.
     fn dead(&self) -> Option<Dead>;
+}
+
+fn jiffies(secs: u32) -> Jiffies {
+    msecs_to_jiffies(secs.saturating_mul(1000))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -279,22 +282,15 @@ where
     /// Sleeps until the answer is there.
     fn sleep(self) -> Result<Status, Dead> {
         let secs = self.mailbox.timeout_secs();
-        let begin = Instant::<Monotonic>::now();
-        let mut noticed = 0;
+        let mut left = jiffies(secs);
+        let mut waited_secs: u32 = 0;
         loop {
-            let elapsed = begin.elapsed().as_millis().max(0) as u64;
-            let left = (u64::from(secs) * 1000).saturating_sub(elapsed);
-            let slice = left.min(u64::from(SLICE_SECS) * 1000);
-            // CAST: At most 60000.
-            let woken = slice > 0
-                && self
-                    .mailbox
-                    .done
-                    .wait_timeout(msecs_to_jiffies(slice as u32).max(1));
+            let slice = left.min(jiffies(SLICE_SECS));
+            let woken = self.mailbox.done.wait_timeout(slice);
             match self.response() {
                 Response::AllOnes => return Err(self.gone()),
                 Response::Ready(status) => {
-                    if !woken {
+                    if woken.is_none() {
                         dev_warn!(
                             self.mailbox.dev,
                             "{}: the answer is there but its interrupt never came; check that MSIs of this device are delivered\n",
@@ -303,19 +299,24 @@ where
                     }
                     return Ok(self.answered(status));
                 }
-                // Woken without an answer: an interrupt of an earlier command. Go on waiting.
-                Response::Pending if woken => {}
-                Response::Pending if slice < left => {
-                    noticed += SLICE_SECS;
-                    dev_notice!(
-                        self.mailbox.dev,
-                        "{}: firmware has been working for {} s, waiting up to {} s\n",
-                        self.command.name,
-                        noticed,
-                        secs
-                    );
-                }
-                Response::Pending => return Err(self.silent(secs)),
+                Response::Pending => {}
+            }
+            // Woken without an answer: by an interrupt of an earlier command. Each costs at least a
+            // tick, so that a storm of them ends, too.
+            let used = slice.saturating_sub(woken.unwrap_or(0)).max(1);
+            left = left.saturating_sub(used);
+            if left == 0 {
+                return Err(self.silent(secs));
+            }
+            if woken.is_none() {
+                waited_secs = waited_secs.saturating_add(SLICE_SECS);
+                dev_notice!(
+                    self.mailbox.dev,
+                    "{}: firmware has been working for {} s, waiting up to {} s\n",
+                    self.command.name,
+                    waited_secs,
+                    secs
+                );
             }
         }
     }

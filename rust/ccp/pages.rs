@@ -23,7 +23,6 @@
 use core::fmt;
 
 use kernel::{
-    page::PAGE_SIZE,
     prelude::*,
     sync::atomic::{
         Atomic,
@@ -251,7 +250,7 @@ impl FwPages {
 
     /// Size in bytes.
     pub(crate) fn len(&self) -> usize {
-        self.frames.count() * PAGE_SIZE
+        self.pages.as_ref().map_or(0, Pages::len)
     }
 
     /// Kernel virtual address, for a C caller that owns the contents.

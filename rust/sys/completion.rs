@@ -53,9 +53,14 @@ impl Completion {
         unsafe { (&raw mut (*self.inner.get()).done).write_volatile(0) };
     }
 
-    /// Sleeps uninterruptibly until [`Self::complete`] or for `timeout`; `true` if completed.
-    pub(crate) fn wait_timeout(&self, timeout: Jiffies) -> bool {
+    /// Sleeps uninterruptibly until [`Self::complete`] or for `timeout`.
+    ///
+    /// Returns what was left of the timeout when it was completed, or [`None`].
+    pub(crate) fn wait_timeout(&self, timeout: Jiffies) -> Option<Jiffies> {
         // SAFETY: The completion was initialised in `new()`.
-        unsafe { bindings::wait_for_completion_timeout(self.inner.get(), timeout) != 0 }
+        match unsafe { bindings::wait_for_completion_timeout(self.inner.get(), timeout) } {
+            0 => None,
+            left => Some(left),
+        }
     }
 }

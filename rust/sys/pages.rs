@@ -35,11 +35,12 @@ impl Gfp {
 ///
 /// # Invariants
 ///
-/// `va` is what `get_free_pages()` returned for `order`, and this object owns the pages. The address
-/// lies in the direct map.
+/// `va` is what `get_free_pages()` returned for `order`, and this object owns the pages; `len` is
+/// their size. The address lies in the direct map.
 pub(crate) struct Pages {
     va: NonNull<u8>,
     order: u32,
+    len: usize,
 }
 
 // SAFETY: The pages are plain memory that belongs to this object alone.
@@ -62,6 +63,8 @@ impl Pages {
         Ok(Self {
             va: NonNull::new(va as *mut u8).ok_or(ENOMEM)?,
             order,
+            // The allocator has no order for which this overflows.
+            len: PAGE_SIZE.wrapping_shl(order),
         })
     }
 
@@ -75,12 +78,12 @@ impl Pages {
 
     /// Number of pages.
     pub(crate) fn count(&self) -> usize {
-        1 << self.order
+        self.len / PAGE_SIZE
     }
 
     /// Size in bytes.
     pub(crate) fn len(&self) -> usize {
-        PAGE_SIZE << self.order
+        self.len
     }
 
     /// Kernel virtual address, for C callers.

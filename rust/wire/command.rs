@@ -18,6 +18,7 @@ impl CommandId {
     }
 
     /// The row of a command that is named in the source: a missing row does not compile.
+    #[inline]
     pub(crate) const fn row(self) -> &'static CommandInfo {
         let mut n = 0;
         while n < TABLE.len() {

@@ -26,9 +26,6 @@ use crate::{
     },
 };
 
-/// How many ranges fit the page.
-const CAPACITY: usize = (PAGE_SIZE - size_of::<RangeListHeader>()) / size_of::<Range>();
-
 /// A page with the list of all memory that the BIOS has reserved.
 ///
 /// # Errors
@@ -37,20 +34,19 @@ const CAPACITY: usize = (PAGE_SIZE - size_of::<RangeListHeader>()) / size_of::<R
 pub(super) fn reserved_by_bios() -> Result<HvPages> {
     let mut page = HvPages::zeroed(Gfp::KERNEL, 0)?;
     let mut count = 0;
+    let mut offset = size_of::<RangeListHeader>();
     iomem::walk(|resource| {
         let Some(range) = hv_fixed(resource) else {
             return Ok(());
         };
-        if count == CAPACITY {
-            return Err(E2BIG);
-        }
-        put(&mut page, entry_offset(count), range.as_bytes())?;
-        count += 1;
+        // Fails if the range does not fit the page.
+        put(&mut page, offset, range.as_bytes()).map_err(|_| E2BIG)?;
+        offset = offset.saturating_add(size_of::<Range>());
+        count = u32::saturating_add(count, 1);
         Ok(())
     })?;
     let header = RangeListHeader {
-        // CAST: At most CAPACITY.
-        num_elements: count as u32,
+        num_elements: count,
         rsvd: 0,
     };
     put(&mut page, 0, header.as_bytes())?;
@@ -73,10 +69,6 @@ fn hv_fixed(resource: MemoryResource) -> Option<Range> {
         page_count: u32::try_from(page_count).ok()?,
         rsvd: 0,
     })
-}
-
-fn entry_offset(n: usize) -> usize {
-    size_of::<RangeListHeader>() + n * size_of::<Range>()
 }
 
 fn put(page: &mut HvPages, offset: usize, bytes: &[u8]) -> Result {

@@ -2,10 +2,7 @@
 
 //! Legacy SEV up and down.
 
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 use super::{
     Platform,
@@ -38,10 +35,11 @@ use crate::{
     },
 };
 
-/// Order of the TMR without SNP: 1 MiB, aligned to its size.
-const TMR_ORDER: u32 = 8;
-/// Order of the TMR with SNP: 2 MiB, aligned to its size.
-const TMR_ORDER_SNP: u32 = 9;
+/// Size of the TMR without SNP. Like every allocation it is aligned to its size, which firmware
+/// demands.
+const TMR_LEN: usize = 1 << 20;
+/// Size of the TMR with SNP.
+const TMR_LEN_SNP: usize = 2 << 20;
 
 /// Why legacy INIT is allowed now. Firmware refuses it on CPUs with SNP_EN as long as SNP firmware is
 /// not initialised.
@@ -86,11 +84,11 @@ impl Platform {
             );
             return Err(CmdError::Transport(EOPNOTSUPP));
         }
-        let order = match self.order()? {
-            Order::AfterSnp(_) => TMR_ORDER_SNP,
-            Order::WithoutSnp(_) => TMR_ORDER,
+        let tmr_len = match self.order()? {
+            Order::AfterSnp(_) => TMR_LEN_SNP,
+            Order::WithoutSnp(_) => TMR_LEN,
         };
-        self.provide_tmr(order);
+        self.provide_tmr(tmr_len);
 
         let mut result = self.sev_init();
         if matches!(result, Err(err) if err.is(Status::SECURE_DATA_INVALID)) {
@@ -116,16 +114,16 @@ impl Platform {
         Ok(())
     }
 
-    /// Makes sure that there is a TMR of this order. Without one SEV-ES guests cannot run, but SEV
+    /// Makes sure that there is a TMR of this size. Without one SEV-ES guests cannot run, but SEV
     /// guests can.
-    fn provide_tmr(&mut self, order: u32) {
-        if matches!(&self.tmr, Some(tmr) if tmr.len() != PAGE_SIZE << order) {
+    fn provide_tmr(&mut self, len: usize) {
+        if matches!(&self.tmr, Some(tmr) if tmr.len() != len) {
             self.free_tmr();
         }
         if self.tmr.is_some() {
             return;
         }
-        let tmr = HvPages::zeroed(Gfp::KERNEL, order).map_err(CmdError::Transport);
+        let tmr = HvPages::for_len(Gfp::KERNEL, len).map_err(CmdError::Transport);
         let tmr = tmr.and_then(|tmr| {
             // Firmware does not look into the caches; under SNP the WBINVD after SNP_INIT and the
             // RMP take care of it.
@@ -139,7 +137,7 @@ impl Platform {
             Err(err) => dev_warn!(
                 self.dev(),
                 "no memory region for SEV-ES ({} KiB in one piece): {err}; SEV-ES guests cannot run until kvm_amd is loaded again\n",
-                4 << order
+                len / 1024
             ),
         }
     }

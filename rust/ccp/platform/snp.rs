@@ -80,8 +80,7 @@ impl Platform {
         let enabled = window.prepare().map_err(|err| {
             dev_err!(
                 self.dev(),
-                "SNP stays off: the CPUs could not be prepared (errno {})\n",
-                err.to_errno()
+                "SNP stays off: the CPUs could not be prepared ({err:?})\n"
             );
             CmdError::Transport(err)
         })?;
@@ -118,8 +117,7 @@ impl Platform {
         let ranges = ranges::reserved_by_bios().map_err(|err| {
             dev_err!(
                 self.dev(),
-                "SNP_INIT_EX: the list of memory that the BIOS reserved cannot be made (errno {})\n",
-                err.to_errno()
+                "SNP_INIT_EX: the list of memory that the BIOS reserved cannot be made ({err:?})\n"
             );
             CmdError::Transport(err)
         })?;
@@ -230,8 +228,7 @@ impl Platform {
                 }
                 Err(err) => dev_err!(
                     self.dev(),
-                    "SNP firmware is shut down, but SNP_EN is still set on a CPU (errno {}); CPU hotplug stays disabled until the machine restarts\n",
-                    err.to_errno()
+                    "SNP firmware is shut down, but SNP_EN is still set on a CPU ({err:?}); CPU hotplug stays disabled until the machine restarts\n"
                 ),
             }
             return;
@@ -239,8 +236,7 @@ impl Platform {
         if let Err(err) = iommu::snp_disable() {
             dev_err!(
                 self.dev(),
-                "SNP firmware is shut down, but pages of the IOMMU could not be taken back (errno {}); do not kexec from this kernel, restart the machine\n",
-                err.to_errno()
+                "SNP firmware is shut down, but pages of the IOMMU could not be taken back ({err:?}); do not kexec from this kernel, restart the machine\n"
             );
         }
         enabled.keep(Keep::LegacyShutdown);
