@@ -67,4 +67,11 @@ module! {
     authors: ["The ccp-rs developers"],
     description: "AMD Secure Processor driver (SEV, SEV-ES, SEV-SNP)",
     license: "GPL",
+    // For initramfs generators: what platform/identify.rs asks for on the first four generations.
+    firmware: [
+        "amd/amd_sev_fam17h_model0xh.sbin",
+        "amd/amd_sev_fam17h_model3xh.sbin",
+        "amd/amd_sev_fam19h_model0xh.sbin",
+        "amd/amd_sev_fam19h_model1xh.sbin",
+    ],
 }

@@ -58,19 +58,35 @@ kernel::pci_device_table!(
     ]
 );
 
-/// What belongs to one bound device. Fields are dropped in this order: no interrupt, then no
-/// registers. Before that `unbind` has made sure that nobody else uses them.
+/// What belongs to one bound device. Fields are dropped in this order: nobody uses the registers any
+/// more, then they go.
 pub(crate) struct Psp<'bound> {
     /// [`None`] if the PSP does not answer or has no SEV: then it is bound, but of no use.
     sev: Option<Sev<'bound>>,
     _bar: pci::Bar<'bound, BAR_SIZE>,
 }
 
-/// A PSP with SEV.
+/// A PSP with SEV. Dropping it takes it out of [`psps`], before its interrupt goes.
 struct Sev<'bound> {
     address: u64,
     registers: Registers<MasterIo>,
     _interrupt: Pin<KBox<MsiHandler<'bound, Interrupt>>>,
+}
+
+impl Sev<'_> {
+    /// Shuts the firmware down if this is the master, and returns when nobody uses the registers any
+    /// more, apart from the interrupt handler, which has nothing to do from then on. Again has no
+    /// effect.
+    fn retire(&self) {
+        psps::remove(self.address);
+        self.registers.mask_interrupts();
+    }
+}
+
+impl Drop for Sev<'_> {
+    fn drop(&mut self) {
+        self.retire();
+    }
 }
 
 impl pci::Driver for PspDriver {
@@ -85,25 +101,14 @@ impl pci::Driver for PspDriver {
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         probe(dev, info)
     }
-
-    fn unbind<'bound>(dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
-        let Some(sev) = &psp.sev else { return };
-        if psps::remove(sev.address) {
-            dev_notice!(
-                dev,
-                "the master PSP is unbound: SEV is not available any more\n"
-            );
-        }
-        sev.registers.mask_interrupts();
-    }
 }
 
 impl pci_adapter::Driver for PspDriver {
     fn shutdown<'bound>(_dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
-        let Some(sev) = &psp.sev else { return };
         // The next kernel finds a firmware that is shut down and a PSP that raises no interrupt.
-        psps::remove(sev.address);
-        sev.registers.mask_interrupts();
+        if let Some(sev) = &psp.sev {
+            sev.retire();
+        }
     }
 }
 
@@ -118,9 +123,9 @@ fn probe<'bound>(
     let bar = dev
         .iomap_region_sized::<BAR_SIZE>(BAR, c"ccp")
         .inspect_err(|err| dev_err!(dev, "cannot map BAR {BAR}: {err:?}\n"))?;
-    // SAFETY: The registers end up in `Psp`, before the BAR; in the interrupt handler, which `Psp`
-    // drops first; and in `psps` and the platform, which `psps::remove` empties in `unbind`, before
-    // `Psp` is dropped.
+    // SAFETY: Copies of the registers end up in `psps` and the platform, which `Sev` empties when it
+    // is dropped, and in the interrupt handler, which is a field of it; `Psp` drops it before the BAR,
+    // and so does this function on errors, because `bar` was there first.
     #[allow(unsafe_code)]
     let io = unsafe { pci_bar::unbounded(&bar) };
     let registers = Registers::new(io, &generation.registers);
@@ -160,25 +165,26 @@ fn probe_sev<'bound>(
     registers.mask_interrupts();
     let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
     let interrupt = MsiHandler::new(dev, c"psp", Ok(Interrupt::new(registers, done.clone())))
-        .inspect_err(|err| dev_err!(dev, "cannot get an MSI-X or MSI vector: {err:?}\n"))?;
+        .inspect_err(|err| dev_err!(dev, "cannot get an MSI-X or MSI vector ({err:?}), and the PSP has no other interrupt; look for pci=nomsi on the command line\n"))?;
     registers.unmask_interrupts();
 
     let address = pci_adapter::address(dev);
-    psps::add(psps::Candidate {
-        address,
-        dev: dev.as_ref().into(),
-        registers,
-        done,
-    })?;
     dev_info!(
         dev,
         "SEV enabled ({}, {:?})\n",
         generation.name,
         interrupt.irq_type()
     );
-    Ok(Some(Sev {
+    let sev = Sev {
         address,
         registers,
         _interrupt: interrupt,
-    }))
+    };
+    psps::add(psps::Candidate {
+        address,
+        dev: dev.as_ref().into(),
+        registers,
+        done,
+    })?;
+    Ok(Some(sev))
 }

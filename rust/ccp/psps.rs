@@ -91,15 +91,20 @@ pub(crate) unsafe fn init() {
 }
 
 /// A PSP was bound.
+///
+/// # Errors
+///
+/// [`ENOMEM`] and what registering `/dev/sev` returns. The list is unchanged then.
 pub(crate) fn add(candidate: Candidate) -> Result {
     let mut psps = PSPS.lock();
+    psps.all.push(candidate, GFP_KERNEL)?;
     if psps.node.is_none() {
         let options = MiscDeviceOptions { name: c"sev" };
-        let node = KBox::pin_init(MiscDeviceRegistration::register(options), GFP_KERNEL)?;
+        let node = KBox::pin_init(MiscDeviceRegistration::register(options), GFP_KERNEL)
+            .inspect_err(|_| drop(psps.all.pop()))?;
         uapi::registered(&node);
         psps.node = Some(node);
     }
-    psps.all.push(candidate, GFP_KERNEL)?;
     if psps.complete {
         psps.choose_master();
     }
@@ -113,12 +118,12 @@ pub(crate) fn complete() {
     psps.choose_master();
 }
 
-/// The PSP at `address` is about to go. Returns when nobody uses it any more; `true` if it was the
-/// master.
-pub(crate) fn remove(address: u64) -> bool {
+/// The PSP at `address` is about to go. Returns when nobody uses it any more. If it was the master, its
+/// firmware is shut down and the exports answer -ENODEV from then on. Does nothing for a PSP that is
+/// not in the list.
+pub(crate) fn remove(address: u64) {
     let mut psps = PSPS.lock();
-    let was_master = psps.master == Some(address);
-    if was_master {
+    if psps.master == Some(address) {
         slot::detach();
         psps.master = None;
     }
@@ -128,7 +133,6 @@ pub(crate) fn remove(address: u64) -> bool {
             psps.node = None;
         }
     }
-    was_master
 }
 
 impl Psps {
