@@ -15,7 +15,7 @@ launch 1-vcpu 1 /guest/OVMF.fd
 launch 4-vcpus 4 /guest/OVMF.fd
 launch kernel-hashes 1 /guest/OVMF.amdsev.fd -kernel /guest/vmlinuz -initrd /guest/initrd -append "console=ttyS0"
 
-modprobe -r kvm_amd ccp || fail "the modules do not unload"
+unload
 say unloaded
 say hotplug unloaded "$(hotplug)"
 [ ! -r /sys/kernel/snp_host/state ] || say window "$(cat /sys/kernel/snp_host/state)"

@@ -7,4 +7,4 @@ sev-ioctl || fail "sev-ioctl failed"
 modprobe kvm_amd || fail "kvm_amd does not load"
 say phase after
 sev-ioctl || fail "sev-ioctl failed"
-modprobe -r kvm_amd ccp || fail "the modules do not unload"
+unload

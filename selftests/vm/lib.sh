@@ -18,11 +18,12 @@ modules() {
 }
 modinfo_file() { modprobe --show-depends "$1" 2>/dev/null | sed -n "s#^insmod .*/lib/modules/[^/]*/\(.*/$(echo "$1" | tr _ .)\.ko[^ ]*\).*#\1#p"; }
 
-# Kernel messages since the last call.
-kmsg_new() {
-	dmesg >/tmp/kmsg.now
-	tail -n +$(($(cat /tmp/kmsg.seen 2>/dev/null || echo 0) + 1)) /tmp/kmsg.now
-	wc -l </tmp/kmsg.now >/tmp/kmsg.seen
+# Unload kvm_amd and ccp. snp_host goes too if it can: it stays while SNP_EN is set on any CPU, and
+# "modprobe -r" would call that a failure.
+unload() {
+	rmmod kvm_amd ccp || fail "${1:+$1: }the modules do not unload"
+	rmmod snp_host 2>/dev/null
+	return 0
 }
 
 # Whether the kernel lets a CPU go offline and come back: yes, or the error that it gives.

@@ -5,4 +5,4 @@ modprobe kvm_amd || fail "kvm_amd does not load"
 say sev "$(cat /sys/module/kvm_amd/parameters/sev)"
 say snp "$(cat /sys/module/kvm_amd/parameters/sev_snp)"
 [ -c /dev/kvm ] && say kvm yes
-modprobe -r kvm_amd ccp || fail "the modules do not unload"
+unload

@@ -6,7 +6,7 @@ say disabled 0 "$(kernel-counter cpu_hotplug_disabled)"
 for round in $(seq "$1"); do
 	modprobe kvm_amd || fail "round $round: kvm_amd does not load"
 	say disabled "$round" "$(kernel-counter cpu_hotplug_disabled)" "$(cat /sys/module/kvm_amd/parameters/sev_snp)"
-	modprobe -r kvm_amd ccp || fail "round $round: the modules do not unload"
+	unload "round $round"
 	echo 3 >/proc/sys/vm/drop_caches
 	say free "$round" "$(sed -n 's/^MemFree: *\([0-9]*\) kB/\1/p' /proc/meminfo)"
 done

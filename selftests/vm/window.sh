@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0
+# window.sh STEP…: take the steps one after the other and say what the hotplug window looks like after
+# each: "@after STEP" STATE, the kernel's count of outstanding cpu_hotplug_disable() calls, whether a CPU
+# may go, and the CPUs with SNP_EN.
+#   +MODULE, -MODULE  load, unload it        offline, online  CPU 1
+#   unbind, bind      the PSP                sleep            suspend to idle
+# A step that fails is not the end of the scenario: "@did STEP failed".
+. /vm/lib.sh
+
+take() {
+	case $1 in
+	+*) modprobe "${1#+}" ;;
+	-*) rmmod "${1#-}" ;;
+	offline) echo 0 >/sys/devices/system/cpu/cpu1/online ;;
+	online) echo 1 >/sys/devices/system/cpu/cpu1/online ;;
+	unbind | bind) echo 0000:41:00.0 >/sys/bus/pci/drivers/ccp/"$1" ;;
+	sleep) echo freeze >/sys/power/state ;;
+	*) fail "what is $1?" ;;
+	esac
+}
+
+window=/sys/kernel/snp_host
+for step in "$@"; do
+	if take "$step" 2>/dev/null; then say did "$step" done; else say did "$step" failed; fi
+	if [ -d $window ]; then
+		# A CPU that is offline says nothing about the window, and toggling would bring it back.
+		if [ "$(cat /sys/devices/system/cpu/cpu1/online)" = 1 ]; then cpu=$(hotplug | cut -d' ' -f1); else cpu=offline; fi
+		say after "$step $(cat $window/state) $(kernel-counter cpu_hotplug_disabled) $cpu cpus=$(cat $window/snp_en_cpus)"
+		say reason "$step: $(cat $window/reason)"
+	else
+		say after "$step gone $(kernel-counter cpu_hotplug_disabled)"
+	fi
+done
