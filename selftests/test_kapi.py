@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What ccp exports to other modules: the same results, commands and page states as with the in-tree
+driver. A module of ours makes the calls that kvm-amd makes for plain SEV guests, which need a driver
+that changes page states behind the caller's back once SNP is initialised."""
+
+import functools
+import subprocess
+
+import differences
+from conftest import boot
+from test_traces import summary
+from vmlib import paths
+
+
+@functools.cache
+def module():
+    out = paths.CACHE / "modules-test"
+    out.mkdir(exist_ok=True)
+    build = paths.CACHE / f"linux-{paths.RELEASE}" / "build"
+    compiler = "x86_64-linux-gnu-gcc-14"
+    source = paths.TOP / "selftests/modules"
+    subprocess.run(["make", "-s", "-C", build, f"CC={compiler}", f"HOSTCC={compiler}", f"M={source}", f"MO={out}", "modules"], check=True)
+    return out / "kapi_test.ko"
+
+
+@functools.cache
+def calls(driver: str, *parameters: str):
+    result = boot("kapi.sh", "/kapi_test.ko", *parameters, driver=driver, files={"kapi_test.ko": module()})
+    assert result.status == 0, result.lines
+    assert driver == "intree" or not result.splats()
+    lines = [line.removeprefix("@kapi ") for line in result.lines if line.startswith("@kapi ")]
+    assert lines[-1] == "end 0"
+    return lines, [summary(entry) for entry in result.commands()], result.rmp
+
+
+def test_same_results_as_in_tree():
+    intree, ours = calls("intree")[0], calls("ours")[0]
+    assert [line.split()[0] for line in intree] == [line.split()[0] for line in ours] and len(ours) > 25
+    different = [(a, b) for a, b in zip(intree, ours) if a != b]
+    listed = differences.listed("kapi")
+    unexplained = [pair for pair in different if differences.reason(listed, pair[1].split()[0]) is None]
+    assert not unexplained, "\n".join(f"in-tree: {a}  ours: {b}" for a, b in unexplained)
+    unused = [pattern for pattern in listed if not any(differences.matches(pattern, b.split()[0]) for _, b in different)]
+    assert not unused, f"listed but not seen: {unused}"
+
+
+def test_same_commands_as_in_tree():
+    assert calls("ours")[1] == calls("intree")[1]
+
+
+def test_pages_are_the_hosts_again():
+    lines = calls("ours")[0]
+    assert [line for line in lines if line.startswith("guest-page-after")] == [f"guest-page-after {n} 0 shared" for n in range(4)]
+    assert "get-id-neighbours unchanged" in lines
+    assert "get-id-address the caller's" in lines
+
+
+def test_buffers_that_do_not_fit():
+    """Refused before firmware sees anything. (The in-tree driver warns with a call trace.)"""
+    lines = calls("ours", "mismatches=1")[0]
+    for name in ("missing-buffer", "needless-buffer", "unknown-command", "truncated-command"):
+        assert f"{name} -22 0x5555" in lines
+    assert calls("ours", "mismatches=1")[1] == calls("ours")[1]
