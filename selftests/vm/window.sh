@@ -21,7 +21,7 @@ take() {
 
 window=/sys/kernel/snp_host
 for step in "$@"; do
-	if take "$step" 2>/dev/null; then say did "$step" done; else say did "$step" failed; fi
+	if take "$step" 2>/dev/null; then say did "$step" "done"; else say did "$step" failed; fi
 	if [ -d $window ]; then
 		# A CPU that is offline says nothing about the window, and toggling would bring it back.
 		if [ "$(cat /sys/devices/system/cpu/cpu1/online)" = 1 ]; then cpu=$(hotplug | cut -d' ' -f1); else cpu=offline; fi

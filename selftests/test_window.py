@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The hotplug window: open exactly as long as it has to be, in the kernel's own count."""
+
+import functools
+
+import pytest
+from conftest import boot, splats, values
+
+CLOSED = "closed 0 allowed cpus="
+OPEN = "1 refused cpus=0-1"
+PRESET = "snp_en=1"  # for the CPU model, all other options are for the PSP model
+TABLES = {
+    # Loading alone does nothing; SNP opens it; while it is open, suspend is refused and snp_host cannot
+    # be unloaded; X86_SNP_SHUTDOWN closes it; then everything unloads.
+    "life": (
+        [],
+        [("+snp_host", CLOSED), ("+kvm_amd", f"enabled {OPEN}"), ("sleep!", f"enabled {OPEN}"), ("-snp_host!", f"enabled {OPEN}"), ("-kvm_amd", CLOSED), ("-ccp", CLOSED), ("-snp_host", "gone 0")],
+    ),
+    # The PSP goes away under kvm-amd: SNP is shut down first.
+    "unbind": ([], [("+kvm_amd", f"enabled {OPEN}"), ("unbind", CLOSED), ("bind", CLOSED), ("-kvm_amd", CLOSED), ("+kvm_amd", f"enabled {OPEN}")]),
+    # Firmware that cannot clear SNP_EN: open over every reload of ccp, counted once, and snp_host stays.
+    "legacy": (
+        ["--shutdown=legacy"],
+        [("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}"), ("-snp_host!", f"held {OPEN}"), ("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}")],
+    ),
+    # A definite refusal, and an RMP that is all zero: closed although SNP_EN is set. snp_host stays, for
+    # the next load could not tell this from a kexec.
+    "refused": (["--fault=SNP_INIT_EX:status=3"], [("+kvm_amd", "closed 0 allowed cpus=0-1"), ("-kvm_amd", "closed 0 allowed cpus=0-1"), ("-ccp", "closed 0 allowed cpus=0-1"), ("-snp_host!", "closed 0 allowed cpus=0-1")]),
+    # Refusals that say nothing about the RMP.
+    "rmp-init-failed": (["--fault=SNP_INIT_EX:status=0x26"], [("+kvm_amd", f"held {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}")]),
+    "hardware-error": (["--fault=SNP_INIT_EX:status=0x13"], [("+kvm_amd", f"held {OPEN}")]),
+    # A CPU that is offline: not opened, nothing written.
+    "offline": ([], [("+snp_host", CLOSED), ("offline", "closed 0 offline cpus="), ("+kvm_amd", "closed 0 offline cpus="), ("online", CLOSED)]),
+    # SNP_EN is set before we come: open at once, until SNP was shut down.
+    "found": ([PRESET], [("+snp_host", f"held {OPEN}"), ("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", CLOSED)]),
+}
+
+
+@functools.cache
+def run(name: str):
+    options, rows = TABLES[name]
+    psp, cpu = [o for o in options if o != PRESET], [o for o in options if o == PRESET]
+    return boot("window.sh", *(step.rstrip("!") for step, _ in rows), psp=psp, cpu=cpu, limit=240)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_window(name):
+    """Each row is a step and what it leads to; a step with "!" must fail."""
+    result, (_, rows) = run(name), TABLES[name]
+    assert result.status == 0 and not splats(result.console), result.lines
+    assert values(result, "did") == [f"{step.rstrip('!')} {'failed' if step.endswith('!') else 'done'}" for step, _ in rows]
+    assert [line.strip() for line in values(result, "after")] == [f"{step.rstrip('!')} {state}" for step, state in rows], values(result, "reason")
+
+
+def test_reasons_are_told():
+    """A window that is held says why, in the log once per change, and in sysfs."""
+    legacy, life = run("legacy"), run("life")
+    held = [line for line in legacy.console.splitlines() if "snp_host: hotplug window stays open" in line]
+    times_held = [step for step, _ in TABLES["legacy"][1]].count("-kvm_amd")
+    assert len(held) == times_held and all("without X86_SNP_SHUTDOWN" in line for line in held)
+    assert sum("without X86_SNP_SHUTDOWN" in reason for reason in values(legacy, "reason")) >= times_held
+    for text in ("hotplug window opened", "hotplug window closed", "suspend refused"):
+        assert sum(f"snp_host: {text}" in line for line in life.console.splitlines()) == 1, text
