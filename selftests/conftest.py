@@ -12,9 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from vmlib import launch, paths  # noqa: E402
+from vmlib.console import splats  # noqa: E402, F401
 from vmlib.machine import Config, Machine  # noqa: E402
-
-SPLATS = ("WARNING:", "BUG:", "Oops", "unregister_netdevice", "blocked for more than", "Call Trace", "leaked")
 
 
 def boot(scenario: str, *arguments: str, limit: float = 120, **config):
@@ -38,23 +37,18 @@ def build_programs() -> list[Path]:
     return built
 
 
-def splats(console: str) -> list[str]:
-    """Kernel messages that a healthy run does not have."""
-    return [line for line in console.splitlines() if any(word in line for word in SPLATS)]
-
-
 def values(result, key: str) -> list[str]:
     """What the scenario said of `key`, a line each."""
     return [line.split(" ", 1)[1] for line in result.lines if line.startswith(f"@{key} ")]
 
 
 @functools.cache
-def first_launch(driver: str):
+def first_launch(driver: str, kernel: str = "stock"):
     """The scenario of the demo: (result, launches)."""
     with tempfile.TemporaryDirectory() as scratch:
         files = launch.guest_files(Path(scratch))
-        config = Config(driver=driver, files={f"guest/{name}": file for name, file in files.items()})
-        with Machine(config, f"first-launch-{driver}") as machine:
+        config = Config(driver=driver, kernel=kernel, files={f"guest/{name}": file for name, file in files.items()})
+        with Machine(config, f"first-launch-{driver}-{kernel}") as machine:
             result = machine.run(paths.VM_SCRIPTS / "first-launch.sh", limit=300)
         return result, launch.launches(result, files)
 

@@ -11,6 +11,8 @@
 
 use crate::regs::RegisterMap;
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
 mod v1;
 mod v2;
 mod v4;

@@ -14,6 +14,9 @@ pub(crate) mod completion;
 pub(crate) mod cpu;
 #[path = "../sys/crash.rs"]
 pub(crate) mod crash;
+#[cfg(CONFIG_KUNIT = "y")]
+#[path = "../sys/fake_io.rs"]
+pub(crate) mod fake_io;
 #[path = "../sys/iomem.rs"]
 pub(crate) mod iomem;
 #[path = "../sys/iommu.rs"]

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 from . import paths
+from .kernels import Kernel
 
 # What a scenario may call inside the machine, and data files that those programs read.
 PROGRAMS = [
@@ -83,30 +84,30 @@ def base() -> Path:
     return archive
 
 
-def _module_files() -> list[Path]:
+def _module_files(kernel: Kernel) -> list[Path]:
     """Files of MODULES and their dependencies, relative to the kernel's module directory."""
     depends = {}
-    for line in (paths.KERNEL_MODULES / "modules.dep").read_text().splitlines():
+    for line in (kernel.modules / "modules.dep").read_text().splitlines():
         file, _, needs = line.partition(":")
         depends[re.sub(r"\.ko.*", "", Path(file).name)] = [file, *needs.split()]
     return [Path(f) for f in sorted({f for name in MODULES for f in depends[name]})]
 
 
-def layer(stage: Path, driver: str, files: dict[str, Path]) -> Path:
-    """The archive of one run: modules of `driver` ("intree" or "ours"), scripts, and `files`
+def layer(stage: Path, kernel: Kernel, driver: str, files: dict[str, Path]) -> Path:
+    """The archive of one run: `kernel`'s modules with `driver` ("intree" or "ours"), scripts, and `files`
     (name inside the machine -> file outside)."""
-    modules = stage / "usr/lib/modules" / paths.RELEASE
-    for file in _module_files():
+    modules = stage / "usr/lib/modules" / kernel.release
+    for file in _module_files(kernel):
         (modules / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(paths.KERNEL_MODULES / file, modules / file)
+        shutil.copy(kernel.modules / file, modules / file)
     for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
-        shutil.copy(paths.KERNEL_MODULES / name, modules / name)
+        shutil.copy(kernel.modules / name, modules / name)
     if driver == "ours":
         # Where an installation puts them as well: updates/ goes before kernel/.
         (modules / "updates").mkdir()
         for name in ("snp_host.ko", "ccp.ko"):
-            shutil.copy(paths.OUR_MODULES / name, modules / "updates" / name)
-    subprocess.run(["depmod", "--basedir", str(stage / "usr"), "--moduledir", "/lib/modules", paths.RELEASE], check=True)
+            shutil.copy(kernel.ours / name, modules / "updates" / name)
+    subprocess.run(["depmod", "--basedir", str(stage / "usr"), "--moduledir", "/lib/modules", kernel.release], check=True)
     shutil.copytree(paths.VM_SCRIPTS, stage / "vm")
     (stage / "init").symlink_to("vm/init")
     for name, file in files.items():

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import initramfs, paths
+from . import console as messages
+from . import initramfs, kernels, paths
 
 # RAM up to this size lies below 4 GiB in one piece on q35, so that offset and address are the same.
 MAX_MEMORY_MIB = 2048
@@ -27,6 +28,8 @@ class VmError(Exception):
 @dataclasses.dataclass
 class Config:
     driver: str = "ours"  # or "intree"
+    kernel: str = "stock"  # or "debug"
+    platform: bool = True  # False: a machine without PSP, IOMMU and SNP
     cpus: int = 2
     memory: int = 2048  # MiB
     psp: list[str] = dataclasses.field(default_factory=list)  # more arguments of pspd
@@ -41,9 +44,12 @@ class Result:
     lines: list[str]
     console: str
     trace: list[dict]
-    rmp: dict  # what a scan of the whole RMP found after the end
+    rmp: dict  # what a scan of the whole RMP found after the end; empty without a platform
     seconds: float
     run: Path
+
+    def splats(self) -> list[str]:
+        return messages.splats(self.console)
 
     def commands(self) -> list[dict]:
         return [entry for entry in self.trace if "cmd" in entry]
@@ -69,9 +75,16 @@ class Machine:
     def __init__(self, config: Config, name: str = "vm"):
         if config.memory > MAX_MEMORY_MIB:
             raise VmError(f"at most {MAX_MEMORY_MIB} MiB of memory are supported, not {config.memory}")
-        for file in (paths.PSPD, paths.CPU_MODEL):
+        for file in (paths.PSPD, paths.CPU_MODEL) if config.platform else ():
             if not file.exists():
                 raise VmError(f"{file.name} is not built; run 'make platform'")
+        try:
+            self.kernel = kernels.get(config.kernel)
+        except kernels.NotBuilt as error:
+            raise VmError(str(error)) from None
+        missing = [] if config.driver == "intree" else [name for name in ("snp_host.ko", "ccp.ko") if not (self.kernel.ours / name).exists()]
+        if missing:
+            raise VmError(f"{self.kernel.ours} has no {' and no '.join(missing)}; run 'make modules KERNEL={config.kernel}'")
         self.config = config
         self.run_dir = _new_run(name)
         # RAM, and the archives that are loaded into it, live on a tmpfs.
@@ -102,6 +115,8 @@ class Machine:
 
     def _platform(self) -> list[str]:
         """QEMU's arguments for the SNP platform: CPU and its model, IOMMU, PSP."""
+        if not self.config.platform:
+            return ["-accel", "tcg,thread=multi", "-cpu", "EPYC-Milan"]
         c, size = self.config, rmp_size(self.config.memory)
         device = {"driver": "vfio-user-pci", "socket": {"path": str(self.fast / "psp.sock"), "type": "unix"}, "bus": "rp", "rombar": 0}
         plugin = [
@@ -121,6 +136,8 @@ class Machine:
         return f"memory-backend-file,id={name},size={self.config.memory}M,mem-path={self.ram},share=on"
 
     def _append(self) -> str:
+        if not self.config.platform:
+            return self.config.append
         size = rmp_size(self.config.memory)
         return f"memmap={size // MIB}M${RMP_BASE:#x} {self.config.append}".strip()
 
@@ -130,7 +147,7 @@ class Machine:
             "-object", self._memory("ram"), "-m", f"{self.config.memory}M", "-smp", str(self.config.cpus),
             "-nodefaults", "-display", "none", "-no-reboot",
             "-serial", f"file:{console}", "-serial", f"file:{result}",
-            "-kernel", str(paths.KERNEL), "-initrd", str(initrd), "-append", f"console=ttyS0 panic=-1 {self._append()}",
+            "-kernel", str(self.kernel.image), "-initrd", str(initrd), "-append", f"console=ttyS0 panic=-1 {self._append()}".strip(),
         ]  # fmt: skip
 
     def _initrd(self, scenario: Path, arguments: list[str]) -> Path:
@@ -139,7 +156,7 @@ class Machine:
         (self.fast / "arguments").write_text(" ".join(arguments) + "\n")
         files = self.config.files | {"vm/scenario": scenario, "vm/arguments": self.fast / "arguments"}
         initrd = self.fast / "initrd"
-        initramfs.concatenate([initramfs.base(), initramfs.layer(stage, self.config.driver, files)], initrd)
+        initramfs.concatenate([initramfs.base(), initramfs.layer(stage, self.kernel, self.config.driver, files)], initrd)
         return initrd
 
     def shell(self) -> int:
@@ -159,7 +176,7 @@ class Machine:
         )
         wrapper.chmod(0o755)
         command = [
-            "vng", "--run", str(paths.KERNEL), "--disable-kvm", "--disable-microvm", "--user", "root", "--qemu", str(wrapper),
+            "vng", "--run", str(self.kernel.image), "--disable-kvm", "--disable-microvm", "--user", "root", "--qemu", str(wrapper),
             "--cpus", str(self.config.cpus), "--memory", f"{self.config.memory}M",
             "--append", f"{self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE}",
         ]  # fmt: skip
@@ -171,10 +188,12 @@ class Machine:
 
     def run(self, scenario: Path, arguments: list[str] = (), limit: float = 120, on_line: Callable[[str], None] | None = None) -> Result:
         """Boot, run `scenario` (a shell script of selftests/vm) and wait for the end, at most `limit`
-        seconds. `on_line` gets each line of its output as it comes."""
+        seconds (those of the stock kernel). `on_line` gets each line of its output as it comes."""
+        limit *= self.kernel.patience
         console, result = self.run_dir / "console.log", self.run_dir / "result.log"
         initrd = self._initrd(scenario, list(arguments))
-        self._start_psp()
+        if self.config.platform:
+            self._start_psp()
         command = self._qemu(initrd, console, result)
         (self.run_dir / "command").write_text("\n".join(command) + "\n")
         start = time.monotonic()
@@ -195,8 +214,9 @@ class Machine:
         if not lines or not (end := re.fullmatch(r"@exit (\d+)", lines[-1])):
             panic = re.search(r"Kernel panic - .*", self._console())
             raise self._failure(panic[0] if panic else "the machine went away before the scenario ended")
-        trace = [json.loads(line) for line in self.trace_file.read_text().splitlines()]
-        return Result(int(end[1]), lines[:-1], self._console(), trace, self._scan(), seconds, self.run_dir)
+        trace = [json.loads(line) for line in self.trace_file.read_text().splitlines()] if self.config.platform else []
+        rmp = self._scan() if self.config.platform else {}
+        return Result(int(end[1]), lines[:-1], self._console(), trace, rmp, seconds, self.run_dir)
 
     @staticmethod
     def _new_lines(result: Path, shown: int, on_line: Callable[[str], None] | None) -> int:

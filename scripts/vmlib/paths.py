@@ -15,6 +15,8 @@ except FileNotFoundError:
 KERNEL_MODULES = Path("/usr/lib/modules") / RELEASE
 KERNEL = KERNEL_MODULES / "vmlinuz.unsigned"
 OUR_MODULES = CACHE / "modules"
+DEBUG_TREE = CACHE / f"linux-{RELEASE}" / "debug"
+OUR_DEBUG_MODULES = CACHE / "modules-debug"
 TARGET = CACHE / "target" / "release"
 PSPD = TARGET / "pspd"
 CPU_MODEL = TARGET / "libsnp_cpu.so"

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The kernels that a machine can boot: Debian's own, and the debug kernel (scripts/debug-kernel)."""
+
+import dataclasses
+from pathlib import Path
+
+from . import paths
+
+NAMES = ("stock", "debug")
+
+
+class NotBuilt(Exception):
+    """The kernel asked for is not there; says how to get it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    release: str
+    image: Path
+    modules: Path  # its module directory
+    ours: Path  # our modules, built for it
+    patience: int  # how many times longer than on the stock kernel things may take
+
+
+def get(name: str) -> Kernel:
+    if name == "stock":
+        return Kernel(paths.RELEASE, paths.KERNEL, paths.KERNEL_MODULES, paths.OUR_MODULES, 1)
+    tree = paths.DEBUG_TREE.resolve()
+    if not (tree / ".ready").exists():
+        raise NotBuilt("the debug kernel is not built; run 'make debug-kernel'")
+    release = (tree / "include/config/kernel.release").read_text().strip()
+    return Kernel(release, tree / "arch/x86/boot/bzImage", tree / "install/lib/modules" / release, paths.OUR_DEBUG_MODULES, 4)
