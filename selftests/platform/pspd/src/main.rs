@@ -91,7 +91,24 @@ fn serve(options: Serve) -> Result<(), String> {
     // The worker may be in the middle of a command that nobody waits for any more; it ends with
     // the process.
     trace.event("disconnected", &[]);
-    served.map_err(|error| format!("the connection to QEMU broke: {error}"))
+    match served {
+        Err(error) if !is_disconnect(&error) => {
+            Err(format!("the connection to QEMU broke: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A QEMU that was killed may leave requests behind, and then its end shows as an error.
+fn is_disconnect(error: &vfio_user::Error) -> bool {
+    use vfio_user::Error::{ReceiveWithFd, StreamRead, StreamWrite};
+    let kind = match error {
+        ReceiveWithFd(error) => io::Error::from(*error).kind(),
+        StreamRead(error) | StreamWrite(error) => error.kind(),
+        _ => return false,
+    };
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// A socket left by a server that was killed would make the listener fail.
