@@ -9,7 +9,7 @@ IN_ROOT := scripts/in-root
 CARGO := $(IN_ROOT) cargo
 PLATFORM := --manifest-path selftests/platform/Cargo.toml --locked
 
-.PHONY: help setup platform modules demo shell test test-list check install uninstall clean
+.PHONY: help setup platform modules kvm-amd demo shell test test-list check install uninstall clean
 help:
 	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch SNP guests"
 	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-list         names of all tests"
 	@echo "make shell [DRIVER=intree] a root shell in a machine on the software SNP platform"
 	@echo "make modules           build snp_host.ko and ccp.ko (to CCP_CACHE/modules)"
+	@echo "make kvm-amd           build kvm-amd.ko from the kernel's own source"
 	@echo "make platform          build the PSP model and the CPU model"
 	@echo "make check             formatting and lints of everything"
 	@echo "make install | uninstall   put the modules in the place of the in-tree driver on this machine, or go back"
@@ -32,6 +33,9 @@ platform: setup
 
 modules: setup
 	@$(IN_ROOT) scripts/build-modules
+
+kvm-amd: setup
+	@$(IN_ROOT) scripts/kvm-amd/build
 
 demo: platform $(if $(filter ours,$(DRIVER)),modules)
 	@$(IN_ROOT) scripts/demo --driver $(DRIVER) $(DEMO_ARGS)

@@ -18,4 +18,3 @@ launch kernel-hashes 1 /guest/OVMF.amdsev.fd -kernel /guest/vmlinuz -initrd /gue
 unload
 say unloaded
 say hotplug unloaded "$(hotplug)"
-[ ! -r /sys/kernel/snp_host/state ] || say window "$(cat /sys/kernel/snp_host/state)"

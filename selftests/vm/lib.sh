@@ -18,12 +18,13 @@ modules() {
 }
 modinfo_file() { modprobe --show-depends "$1" 2>/dev/null | sed -n "s#^insmod .*/lib/modules/[^/]*/\(.*/$(echo "$1" | tr _ .)\.ko[^ ]*\).*#\1#p"; }
 
-# Unload kvm_amd and ccp. snp_host goes too if it can: it stays while SNP_EN is set on any CPU, and
-# "modprobe -r" would call that a failure.
+# Unload kvm_amd and ccp, say what became of the hotplug window. snp_host goes too if it can: it stays
+# while SNP_EN is set on any CPU, and "modprobe -r" would call that a failure.
 unload() {
 	rmmod kvm_amd ccp || fail "${1:+$1: }the modules do not unload"
-	rmmod snp_host 2>/dev/null
-	return 0
+	[ -d /sys/module/snp_host ] || return 0
+	say window "$(cat /sys/kernel/snp_host/state)" "$(cat /sys/kernel/snp_host/reason)"
+	rmmod snp_host 2>/dev/null || say pinned snp_host
 }
 
 # Whether the kernel lets a CPU go offline and come back: yes, or the error that it gives.
