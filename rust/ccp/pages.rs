@@ -104,7 +104,7 @@ fn assign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Unassig
         if let Err(err) = frame.make_firmware() {
             return Err(match unassign(frames.first(n), reclaimer) {
                 Ok(()) => Unassigned::RolledBack(err),
-                Err(lost) => Unassigned::Lost(lost),
+                Err(stuck) => Unassigned::Lost(stuck),
             });
         }
     }
@@ -113,29 +113,43 @@ fn assign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Unassig
 
 enum Unassigned {
     RolledBack(Error),
-    Lost(Leaked),
+    Lost(Stuck),
 }
 
-/// Takes frames in the Firmware (or Reclaim) state back. What cannot be taken back is recorded as
-/// leaked, together with all that follow: the caller must not free any of them.
-fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Leaked> {
+/// A frame that could not be taken back. Those before it are ours, those after it were not tried.
+struct Stuck {
+    at: usize,
+    why: Why,
+}
+
+enum Why {
+    Refused(CmdError),
+    Rmp(Error),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Refused(err) => write!(f, "SNP_PAGE_RECLAIM: {err}"),
+            Why::Rmp(err) => write!(
+                f,
+                "firmware released the page, but its RMP entry cannot be changed ({err:?})"
+            ),
+        }
+    }
+}
+
+/// Takes frames in the Firmware (or Reclaim) state back.
+fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Stuck> {
     for n in 0..frames.count() {
         let Some(frame) = frames.get(n) else { break };
-        if let Err(err) = reclaimer.page_reclaim(Spa(frame.phys())) {
-            let rest = frames.skip(n);
-            rest.report_leaked();
-            return Err(Leaked::record(
-                rest,
-                format_args!("SNP_PAGE_RECLAIM: {err}"),
-            ));
-        }
-        if frame.make_shared().is_err() {
-            let rest = frames.skip(n);
-            rest.report_leaked();
-            return Err(Leaked::record(
-                rest,
-                format_args!("firmware released the page, but its RMP entry could not be changed"),
-            ));
+        let taken = match reclaimer.page_reclaim(Spa(frame.phys())) {
+            Ok(()) => frame.make_shared().map_err(Why::Rmp),
+            Err(err) => Err(Why::Refused(err)),
+        };
+        if let Err(why) = taken {
+            frames.skip(n).report_leaked();
+            return Err(Stuck { at: n, why });
         }
     }
     Ok(())
@@ -211,7 +225,8 @@ impl HvPages {
         match assign(Frames::of(&self.0), reclaimer) {
             Ok(()) => Ok(FwPages::new(self.0, true)),
             Err(Unassigned::RolledBack(err)) => Err(err),
-            Err(Unassigned::Lost(Leaked(()))) => {
+            Err(Unassigned::Lost(stuck)) => {
+                Leaked::record(Frames::of(&self.0), format_args!("{}", stuck.why));
                 core::mem::forget(self.0);
                 Err(EFAULT)
             }
@@ -272,9 +287,10 @@ impl FwPages {
     /// If the mailbox is dead or a page cannot be reclaimed: then the pages stay firmware's.
     pub(crate) fn take_back<R: Reclaimer>(mut self, reclaimer: &mut R) -> Result<HvPages, Leaked> {
         if self.assigned && !reclaimer.is_dead() {
-            if let Err(lost) = unassign(self.frames, reclaimer) {
+            if let Err(stuck) = unassign(self.frames, reclaimer) {
+                // One allocation is freed as a whole or not at all.
                 self.keep();
-                return Err(lost);
+                return Err(Leaked::record(self.frames, format_args!("{}", stuck.why)));
             }
         }
         if reclaimer.is_dead() {
@@ -326,7 +342,10 @@ impl GuestPages {
         match assign(frames, reclaimer) {
             Ok(()) => Ok(Self(frames)),
             Err(Unassigned::RolledBack(err)) => Err(err),
-            Err(Unassigned::Lost(Leaked(()))) => Err(EFAULT),
+            Err(Unassigned::Lost(stuck)) => {
+                lost(frames, stuck);
+                Err(EFAULT)
+            }
         }
     }
 
@@ -342,7 +361,7 @@ impl GuestPages {
                 format_args!("firmware did not answer and may still be using them"),
             ));
         }
-        unassign(self.0, reclaimer)
+        unassign(self.0, reclaimer).map_err(|stuck| lost(self.0, stuck))
     }
 }
 
@@ -356,5 +375,10 @@ pub(crate) fn reclaim_foreign<R: Reclaimer>(
     frames: Frames,
     reclaimer: &mut R,
 ) -> Result<(), Leaked> {
-    unassign(frames, reclaimer)
+    unassign(frames, reclaimer).map_err(|stuck| lost(frames, stuck))
+}
+
+/// Records frames of others that are lost; those before the stuck one are theirs again.
+fn lost(frames: Frames, stuck: Stuck) -> Leaked {
+    Leaked::record(frames.skip(stuck.at), format_args!("{}", stuck.why))
 }

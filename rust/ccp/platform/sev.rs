@@ -158,7 +158,7 @@ impl Platform {
     /// firmware may be using it.
     pub(super) fn stop_sev(&mut self) {
         if self.sev != Sev::Uninit {
-            if self.channel.require::<Shutdown>(&mut ()).is_err() {
+            if self.channel.dead().is_some() || self.channel.require::<Shutdown>(&mut ()).is_err() {
                 return;
             }
             self.sev = Sev::Uninit;

@@ -177,7 +177,12 @@ impl Platform {
         let Snp::Up(enabled) = core::mem::replace(&mut self.snp, Snp::Down) else {
             return;
         };
-        if self.sev == Sev::Init {
+        if self.channel.dead().is_some() {
+            // The mailbox has said why, and snp_host says what it means.
+            enabled.keep(Keep::MailboxDead);
+            return;
+        }
+        if self.sev != Sev::Uninit {
             dev_warn!(
                 self.dev(),
                 "stopping SNP although SEV could not be stopped\n"
