@@ -26,6 +26,11 @@ TABLES = {
     # A definite refusal, and an RMP that is all zero: closed although SNP_EN is set. snp_host stays, for
     # the next load could not tell this from a kexec.
     "refused": (["--fault=SNP_INIT_EX:status=3"], [("+kvm_amd", "closed 0 allowed cpus=0-1"), ("-kvm_amd", "closed 0 allowed cpus=0-1"), ("-ccp", "closed 0 allowed cpus=0-1"), ("-snp_host!", "closed 0 allowed cpus=0-1")]),
+    # The same refusal, but the RMP still has what firmware left in it.
+    "rmp-not-zero": (
+        ["--shutdown=legacy", "--fault=SNP_INIT_EX@2:status=3"],
+        [("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("+kvm_amd", f"held {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}")],
+    ),
     # Refusals that say nothing about the RMP.
     "rmp-init-failed": (["--fault=SNP_INIT_EX:status=0x26"], [("+kvm_amd", f"held {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}")]),
     "hardware-error": (["--fault=SNP_INIT_EX:status=0x13"], [("+kvm_amd", f"held {OPEN}")]),

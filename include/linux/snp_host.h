@@ -32,7 +32,8 @@ enum snp_host_keep {
 	SNP_HOST_KEEP_MAILBOX_DEAD = 4,		/* the mailbox does not answer any more */
 	SNP_HOST_KEEP_HARDWARE_ERROR = 5,	/* HWERROR_PLATFORM or HWERROR_UNSAFE */
 	SNP_HOST_KEEP_RMP_INIT_FAILED = 6,	/* RMP_INITIALIZATION_FAILED */
-	SNP_HOST_KEEP_UNDECIDED = 7,		/* an error path ended without a verdict */
+	SNP_HOST_KEEP_STILL_ENABLED = 7,	/* X86_SNP_SHUTDOWN left SNP_EN set */
+	SNP_HOST_KEEP_UNDECIDED = 8,		/* an error path ended without a verdict */
 };
 
 /*

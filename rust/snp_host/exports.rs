@@ -63,6 +63,7 @@ extern "C" fn snp_host_window_keep(why: bindings::snp_host_keep) {
         bindings::snp_host_keep_SNP_HOST_KEEP_MAILBOX_DEAD => Hold::MailboxDead,
         bindings::snp_host_keep_SNP_HOST_KEEP_HARDWARE_ERROR => Hold::HardwareError,
         bindings::snp_host_keep_SNP_HOST_KEEP_RMP_INIT_FAILED => Hold::RmpInitFailed,
+        bindings::snp_host_keep_SNP_HOST_KEEP_STILL_ENABLED => Hold::StillEnabled,
         // A reason that this module does not know yet is no reason to close.
         _ => Hold::Undecided,
     };

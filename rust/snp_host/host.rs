@@ -374,7 +374,7 @@ impl SleepVeto for Vetoes {
             return Ok(());
         }
         pr_warn!(
-            "{what} refused: it would take CPUs offline while SNP is enabled; see /sys/kernel/snp_host\n"
+            "{what} refused while SNP is enabled: CPUs could come back without SNP_EN; see /sys/kernel/snp_host\n"
         );
         Err(EBUSY)
     }

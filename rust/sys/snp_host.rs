@@ -22,7 +22,6 @@
 //! `cpu_hotplug_disable()` and `cpus_read_lock()`.
 
 use super::bindings;
-use core::mem::ManuallyDrop;
 use kernel::{
     error::to_result,
     prelude::*, //
@@ -44,6 +43,8 @@ pub enum Keep {
     HardwareError = bindings::snp_host_keep_SNP_HOST_KEEP_HARDWARE_ERROR,
     /// The firmware reported `RMP_INITIALIZATION_FAILED`.
     RmpInitFailed = bindings::snp_host_keep_SNP_HOST_KEEP_RMP_INIT_FAILED,
+    /// The firmware was shut down with `X86_SNP_SHUTDOWN`, but a CPU still has `SNP_EN`.
+    StillEnabled = bindings::snp_host_keep_SNP_HOST_KEEP_STILL_ENABLED,
 }
 
 /// Proof that the hotplug window is open.
@@ -91,14 +92,27 @@ impl HotplugWindow {
 
 impl Drop for HotplugWindow {
     fn drop(&mut self) {
-        // SAFETY: May be called in any sleepable context; the reason is one of the enum's.
-        //
-        // The error is no news to anyone: if the window has to stay open `snp_host` logs the reason
-        // and shows it in sysfs.
-        let _ = unsafe {
-            bindings::snp_host_window_close(bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF)
-        };
+        // If the window has to stay open, `snp_host` logs the reason and shows it in sysfs; nobody
+        // here can do more about it.
+        let _ = close(bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF);
     }
+}
+
+/// Asks `snp_host` to close the window.
+fn close(why: bindings::snp_host_close) -> Result {
+    // SAFETY: May be called in any sleepable context; `why` is one of the enum's values.
+    let closed = to_result(unsafe { bindings::snp_host_window_close(why) });
+    if matches!(closed, Err(err) if err != EBUSY) {
+        // `snp_host` could not look, so no reason is on record yet.
+        keep(bindings::snp_host_keep_SNP_HOST_KEEP_UNDECIDED);
+    }
+    closed
+}
+
+/// Tells `snp_host` to leave the window open.
+fn keep(why: bindings::snp_host_keep) {
+    // SAFETY: May be called in any sleepable context; `why` is one of the enum's values.
+    unsafe { bindings::snp_host_window_keep(why) };
 }
 
 /// Proof that the hotplug window is open and every CPU has `SNP_EN` set.
@@ -117,11 +131,18 @@ impl SnpEnabled {
     ///
     /// [`EBUSY`] if a CPU still has `SNP_EN`; [`ENOMEM`]. The window then stays open.
     pub fn end(self) -> Result<NoSnpEn> {
-        let proof = NoSnpEn::measure()?;
+        let proof = match NoSnpEn::measure() {
+            Err(err) if err == EBUSY => {
+                self.keep(Keep::StillEnabled);
+                return Err(err);
+            }
+            measured => measured?,
+        };
         // SAFETY: May be called in any sleepable context; takes no arguments. Clearing the RMP is
         // allowed because no CPU enforces it: `proof`.
         unsafe { bindings::snp_shutdown() };
-        self.close(bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF)?;
+        core::mem::forget(self);
+        close(bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF)?;
         Ok(proof)
     }
 
@@ -136,37 +157,20 @@ impl SnpEnabled {
     /// [`EBUSY`] if the RMP is not all zero or cannot be read; [`ENOMEM`]. The window then stays
     /// open.
     pub fn refused(self) -> Result {
-        self.close(bindings::snp_host_close_SNP_HOST_CLOSE_INIT_REFUSED)
+        core::mem::forget(self);
+        close(bindings::snp_host_close_SNP_HOST_CLOSE_INIT_REFUSED)
     }
 
     /// Leaves the window open, with the reason on record.
     pub fn keep(self, why: Keep) {
-        let this = ManuallyDrop::new(self);
-        this.record(why as u32);
-    }
-
-    fn close(self, why: u32) -> Result {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: May be called in any sleepable context; `why` is one of the enum's values.
-        let closed = to_result(unsafe { bindings::snp_host_window_close(why) });
-        if let Err(err) = closed {
-            if err != EBUSY {
-                // `snp_host` could not look, so nobody has put a reason on record yet.
-                this.record(bindings::snp_host_keep_SNP_HOST_KEEP_UNDECIDED);
-            }
-        }
-        closed
-    }
-
-    fn record(&self, why: u32) {
-        // SAFETY: May be called in any sleepable context; `why` is one of the enum's values.
-        unsafe { bindings::snp_host_window_keep(why) };
+        core::mem::forget(self);
+        keep(why as u32);
     }
 }
 
 impl Drop for SnpEnabled {
     fn drop(&mut self) {
-        self.record(bindings::snp_host_keep_SNP_HOST_KEEP_UNDECIDED);
+        keep(bindings::snp_host_keep_SNP_HOST_KEEP_UNDECIDED);
     }
 }
 
