@@ -52,7 +52,12 @@ fn main() {
     assert!(output.status.success(), "golden failed");
     fs::write(out.join("golden.txt"), output.stdout).expect("golden.txt can be written");
 
+    // What the header does not say, the in-tree driver's own tables do.
+    let driver = include.join("../drivers/crypto/ccp/sev-dev.c");
+    fs::copy(&driver, out.join("sev-dev.c")).expect("sev-dev.c can be copied");
+
     println!("cargo:rerun-if-env-changed=CCP_CACHE");
+    println!("cargo:rerun-if-changed={}", driver.display());
     println!("cargo:rerun-if-changed=golden");
     println!("cargo:rerun-if-changed={}", header.display());
 }

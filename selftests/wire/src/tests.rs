@@ -4,10 +4,31 @@ use std::{collections::BTreeMap, fmt::Debug};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::wire::{command, sev::*, snp::*, status, ApiVersion, CommandId, Status, TcbLayout};
+use crate::wire::{
+    command, sev::*, snp::*, status, ApiVersion, CommandId, Status, Target, TcbLayout,
+};
 
 /// What golden.c printed.
 const GOLDEN: &str = include_str!(concat!(env!("OUT_DIR"), "/golden.txt"));
+
+/// The in-tree driver.
+const DRIVER: &str = include_str!(concat!(env!("OUT_DIR"), "/sev-dev.c"));
+
+/// The text of a function of the in-tree driver.
+fn function(signature: &str) -> &'static str {
+    let start = DRIVER
+        .find(signature)
+        .unwrap_or_else(|| panic!("sev-dev.c has no {signature}"));
+    let body = &DRIVER[start..];
+    &body[..body.find("\n}\n").expect("a function ends")]
+}
+
+/// The commands in `case` labels of `text`.
+fn cases(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("case SEV_CMD_")?.split(':').next())
+        .collect()
+}
 
 fn lines(kind: &str) -> impl Iterator<Item = Vec<&'static str>> + '_ {
     GOLDEN.lines().filter_map(move |line| {
@@ -74,6 +95,44 @@ fn every_firmware_buffer_is_where_the_kernel_has_it() {
         })
         .collect();
     assert_eq!(ours, golden);
+}
+
+#[test]
+fn firmware_writes_the_buffers_that_the_in_tree_driver_converts() {
+    let mut intree = cases(function("static bool sev_cmd_buf_writable("));
+    intree.sort();
+    assert!(intree.len() > 5);
+    let mut ours: Vec<_> = command::TABLE
+        .iter()
+        .filter(|row| row.writes_buffer)
+        .map(|row| row.name)
+        .collect();
+    ours.sort();
+    assert_eq!(ours, intree);
+}
+
+#[test]
+fn guest_pages_are_those_of_the_in_tree_driver() {
+    let body = function("static void snp_populate_cmd_buf_desc_list(");
+    let mut intree: Vec<_> = body
+        .split("break;")
+        .filter(|case| case.contains("guest_owned = true"))
+        .flat_map(cases)
+        .collect();
+    intree.sort();
+    assert!(intree.len() > 5);
+    let guest = |row: &&command::CommandInfo| {
+        row.fw_buffers
+            .iter()
+            .any(|b| b.target == Target::GuestPages)
+    };
+    let mut ours: Vec<_> = command::TABLE
+        .iter()
+        .filter(guest)
+        .map(|row| row.name)
+        .collect();
+    ours.sort();
+    assert_eq!(ours, intree);
 }
 
 #[test]
