@@ -29,4 +29,5 @@ def get(name: str) -> Kernel:
     if not (tree / ".ready").exists():
         raise NotBuilt("the debug kernel is not built; run 'make debug-kernel'")
     release = (tree / "include/config/kernel.release").read_text().strip()
-    return Kernel(release, tree / "arch/x86/boot/bzImage", tree / "install/lib/modules" / release, paths.OUR_DEBUG_MODULES, 4)
+    modules = tree / "install/lib/modules" / release
+    return Kernel(release, modules / "vmlinuz", modules, paths.OUR_DEBUG_MODULES, 4)

@@ -178,7 +178,9 @@ class Machine:
         command = [
             "vng", "--run", str(self.kernel.image), "--disable-kvm", "--disable-microvm", "--user", "root", "--qemu", str(wrapper),
             "--cpus", str(self.config.cpus), "--memory", f"{self.config.memory}M",
-            "--append", f"{self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE}",
+            # Where shell.rc puts our modules; changes are not kept.
+            "--overlay-rwdir", str(self.kernel.modules.parent),
+            "--append", f"{self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE} ccp_rs_modules={self.kernel.ours}",
         ]  # fmt: skip
         # The machine's root is this root directory: its shell reads this file, virtme-init wants /etc/lvm.
         Path("/etc/lvm").mkdir(exist_ok=True)
