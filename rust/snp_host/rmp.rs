@@ -58,18 +58,16 @@ fn is_zero() -> Result<bool> {
 }
 
 fn is_range_zero(range: Range) -> Result<bool> {
-    let end = range.start.checked_add(range.len).ok_or(EOVERFLOW)?;
-    let mut start = range.start;
-    while start < end {
+    let Range { mut start, len } = range;
+    let mut left = usize::try_from(len)?;
+    while left > 0 {
         // A piece at a time: mapping takes page tables, and others want the CPU.
-        let len = (end - start).min(SZ_16M as u64);
-        if Mapping::new(start, len as usize)?
-            .words()
-            .any(|word| word != 0)
-        {
+        let piece = left.min(SZ_16M);
+        if Mapping::new(start, piece)?.words().any(|word| word != 0) {
             return Ok(false);
         }
-        start += len;
+        start = start.checked_add(piece as u64).ok_or(EOVERFLOW)?;
+        left = left.saturating_sub(piece);
         cond_resched();
     }
     Ok(true)

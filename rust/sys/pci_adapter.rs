@@ -142,6 +142,10 @@ pub fn address(dev: &pci::Device<Bound>) -> u64 {
     name.name()
         .to_bytes()
         .iter()
-        .filter_map(|&digit| char::from(digit).to_digit(16))
+        .filter_map(|&digit| match digit {
+            b'0'..=b'9' => Some(digit.wrapping_sub(b'0')),
+            b'a'..=b'f' => Some(digit.wrapping_sub(b'a').wrapping_add(10)),
+            _ => None,
+        })
         .fold(0, |number, digit| number << 4 | u64::from(digit))
 }

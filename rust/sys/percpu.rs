@@ -92,13 +92,12 @@ impl<F: Fn(CpuId) -> bool> fmt::Display for CpuList<F> {
         while let Some(first) = self.next(from, true) {
             let end = self.next(first, false).unwrap_or(nr_cpu_ids());
             f.write_str(separator)?;
-            match end - first {
-                1 => fmt::Display::fmt(&first, f)?,
-                _ => {
-                    fmt::Display::fmt(&first, f)?;
-                    f.write_str("-")?;
-                    fmt::Display::fmt(&(end - 1), f)?;
-                }
+            // `end` comes after `first`, so it is not 0.
+            let last = end.saturating_sub(1);
+            fmt::Display::fmt(&first, f)?;
+            if last != first {
+                f.write_str("-")?;
+                fmt::Display::fmt(&last, f)?;
             }
             separator = ",";
             from = end;
