@@ -17,6 +17,8 @@ pub(crate) mod crash;
 #[cfg(CONFIG_KUNIT = "y")]
 #[path = "../sys/fake_io.rs"]
 pub(crate) mod fake_io;
+#[path = "../sys/hotplug.rs"]
+pub mod hotplug;
 #[path = "../sys/iomem.rs"]
 pub(crate) mod iomem;
 #[path = "../sys/iommu.rs"]
@@ -25,6 +27,8 @@ pub(crate) mod iommu;
 pub(crate) mod mem_encrypt;
 #[path = "../sys/misc_device.rs"]
 pub mod misc_device;
+#[path = "../sys/msr.rs"]
+pub mod msr;
 #[path = "../sys/pages.rs"]
 pub(crate) mod pages;
 #[path = "../sys/params.rs"]
@@ -35,7 +39,11 @@ pub mod pci_adapter;
 pub mod pci_bar;
 #[path = "../sys/pci_msi.rs"]
 pub mod pci_msi;
+#[path = "../sys/percpu.rs"]
+pub mod percpu;
 #[path = "../sys/rmp.rs"]
 pub(crate) mod rmp;
 #[path = "../sys/snp_host.rs"]
 pub mod snp_host;
+#[path = "../sys/svm.rs"]
+pub(crate) mod svm;

@@ -15,6 +15,8 @@ use kernel::{
 pub struct Msr(u32);
 
 impl Msr {
+    /// EFER.
+    pub const EFER: Self = Self(bindings::MSR_EFER);
     /// SYSCFG.
     pub const AMD64_SYSCFG: Self = Self(bindings::MSR_AMD64_SYSCFG);
     /// RMP_BASE.

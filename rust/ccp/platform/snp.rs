@@ -27,8 +27,10 @@ use crate::{
         snp_host::{
             HotplugWindow,
             Keep,
+            NoSnpEn,
             SnpEnabled, //
         },
+        svm,
     },
     wire::{
         snp::{
@@ -77,6 +79,7 @@ impl Platform {
             Err(err) if err == EOPNOTSUPP => return Ok(()),
             Err(err) => return Err(CmdError::Transport(err)),
         };
+        self.check_no_svm()?;
         let enabled = window.prepare().map_err(|err| {
             dev_err!(
                 self.dev(),
@@ -105,6 +108,21 @@ impl Platform {
             self.api.minor,
             self.api.build
         );
+        Ok(())
+    }
+
+    /// Preparing a CPU for SNP clears its VM_HSAVE_PA, as firmware demands. Where SVM is in use, KVM
+    /// would not notice and its guests would run without a host save area. That cannot happen while
+    /// kvm-amd is being loaded, but when it asks again for a VM after the PSP has been unbound.
+    fn check_no_svm(&self) -> Result<(), CmdError> {
+        // CPUs that have SNP_EN are not prepared again.
+        if NoSnpEn::measure().is_ok() && svm::is_in_use().map_err(CmdError::Transport)? {
+            dev_err!(
+                self.dev(),
+                "SNP stays off: KVM is using the CPUs' virtualization, and they cannot be prepared for SNP then; stop all guests and reload kvm_amd\n"
+            );
+            return Err(CmdError::Transport(EBUSY));
+        }
         Ok(())
     }
 

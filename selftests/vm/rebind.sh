@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: GPL-2.0
+# Take the PSP away from under kvm-amd and give it back: SNP must not be started while KVM uses SVM.
+. /vm/lib.sh
+modprobe kvm_amd || fail "kvm_amd does not load"
+driver=/sys/bus/pci/drivers/ccp
+psp=$(ls $driver | grep : | head -n 1)
+echo "$psp" >$driver/unbind || fail "the PSP cannot be unbound"
+[ -e /dev/sev ] && say node stays
+echo "$psp" >$driver/bind || fail "the PSP cannot be bound again"
+launch rebound 1 /guest/OVMF.fd
+say between "$(cat /sys/kernel/snp_host/state)"
+rmmod kvm_amd && modprobe kvm_amd || fail "kvm_amd does not load again"
+launch reloaded 1 /guest/OVMF.fd
+for _ in 1 2 3; do echo "$psp" >$driver/unbind && echo "$psp" >$driver/bind; done || fail "the PSP cannot be bound again"
+unload
