@@ -25,13 +25,6 @@ pub struct Outcome {
     pub facts: Vec<(&'static str, Fact)>,
 }
 
-impl Outcome {
-    /// A command that ended with `status` and did nothing.
-    pub const fn without_effect(status: Status) -> Outcome {
-        Outcome { status, buffer: 0, input: Vec::new(), output: None, facts: Vec::new() }
-    }
-}
-
 /// The secure processor.
 pub struct Psp {
     pub(crate) config: Config,

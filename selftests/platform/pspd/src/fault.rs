@@ -10,12 +10,13 @@ use psp::Status;
 pub const HELP: &str = "\
 Make a command misbehave: COMMAND[@N][xM]:ACTION, may be repeated
 
-COMMAND is a name such as SNP_INIT_EX, an id such as 0x85, or * for any.
+COMMAND is a name such as SNP_INIT_EX, an id such as 0x85, or * for any; start:allones is a
+device that never answers on the bus.
 Without @ and x every occurrence is meant; @N means the Nth only (from 1), xM the first M,
 @NxM the M from the Nth on.
 
 ACTION is one of
-  status=CODE   answer with this status (name or number), execute nothing
+  status=CODE   answer with this status (name or 16-bit number), execute nothing
   delay=MS      wait, then execute and answer
   late=MS       execute at once, answer after the time
   silent        never answer, execute nothing
@@ -29,7 +30,8 @@ Several faults may meet at one command, for instance late=MS with status=CODE.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    Status(Status),
+    /// A code, not a [`Status`]: silicon has been seen to answer with codes that no ABI assigns.
+    Status(u16),
     Delay(Duration),
     Late(Duration),
     Silent,
@@ -42,6 +44,8 @@ pub enum Action {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Which {
+    /// Before the first command.
+    Start,
     Any,
     Id(u32),
 }
@@ -99,8 +103,11 @@ impl FromStr for Fault {
 impl Fault {
     /// An action that a command cannot show would make a test pass for no reason.
     fn check(&self) -> Result<(), String> {
-        let Which::Id(id) = self.which else {
-            return Ok(());
+        let id = match self.which {
+            Which::Start if self.action == Action::AllOnes => return Ok(()),
+            Which::Start => return Err("start goes with allones only".to_owned()),
+            Which::Any => return Ok(()),
+            Which::Id(id) => id,
         };
         let name = psp::name(id).unwrap_or("this command");
         let launches = matches!(name, "SNP_LAUNCH_UPDATE" | "SNP_LAUNCH_FINISH");
@@ -155,18 +162,21 @@ fn number(text: &str) -> Option<u32> {
 }
 
 fn which(command: &str) -> Result<Which, String> {
-    if command == "*" {
-        return Ok(Which::Any);
+    match command {
+        "*" => return Ok(Which::Any),
+        "start" => return Ok(Which::Start),
+        _ => {}
     }
     let by_name = || (0..0x800).find(|id| psp::name(*id) == Some(command));
     let id = number(command).or_else(by_name);
     id.map(Which::Id).ok_or_else(|| format!("'{command}' is no command; write e.g. SNP_INIT_EX"))
 }
 
-fn status(code: &str) -> Result<Status, String> {
-    let by_name = || (0..=u16::MAX).filter_map(Status::from_code).find(|s| s.name() == code);
-    let by_code = number(code).and_then(|code| Status::from_code(code.try_into().ok()?));
-    by_code.or_else(by_name).ok_or_else(|| format!("'{code}' is no status of the ABI"))
+fn status(code: &str) -> Result<u16, String> {
+    let by_name =
+        || (0..=u16::MAX).find(|c| Status::from_code(*c).is_some_and(|s| s.name() == code));
+    let by_code = number(code).and_then(|code| code.try_into().ok());
+    by_code.or_else(by_name).ok_or_else(|| format!("'{code}' is no status; write a name or a code"))
 }
 
 /// All faults of a run, and how often each command has come.
@@ -182,6 +192,11 @@ impl Faults {
         Faults { faults, ..Faults::default() }
     }
 
+    /// Whether the device is dead from the beginning.
+    pub fn dead_on_arrival(&self) -> bool {
+        self.faults.iter().any(|fault| fault.which == Which::Start)
+    }
+
     /// Counts command `id` and says what is to go wrong with it.
     pub fn strike(&mut self, id: u32) -> Vec<(Action, String)> {
         let seen = self.seen.entry(id).or_default();
@@ -192,7 +207,7 @@ impl Faults {
             let nth = match fault.which {
                 Which::Any => total,
                 Which::Id(wanted) if wanted == id => seen,
-                Which::Id(_) => return false,
+                Which::Id(_) | Which::Start => return false,
             };
             nth >= fault.first && fault.count.is_none_or(|count| nth < fault.first + count)
         };
@@ -207,24 +222,14 @@ mod tests {
     #[test]
     fn specifications_parse() {
         let rows: &[(&str, Which, u64, Option<u64>, Action)] = &[
-            (
-                "SNP_INIT_EX:status=3",
-                Which::Id(0x85),
-                1,
-                None,
-                Action::Status(Status::InvalidConfig),
-            ),
-            (
-                "0x85:status=INVALID_CONFIG",
-                Which::Id(0x85),
-                1,
-                None,
-                Action::Status(Status::InvalidConfig),
-            ),
+            ("SNP_INIT_EX:status=3", Which::Id(0x85), 1, None, Action::Status(3)),
+            ("0x85:status=INVALID_CONFIG", Which::Id(0x85), 1, None, Action::Status(3)),
             ("0x85x2:silent", Which::Id(0x85), 1, Some(2), Action::Silent),
             ("PLATFORM_STATUS@1:silent", Which::Id(4), 1, Some(1), Action::Silent),
             ("PLATFORM_STATUS@2x3:allones", Which::Id(4), 2, Some(3), Action::AllOnes),
             ("INIT_EX:gone", Which::Id(0xd), 1, None, Action::Gone),
+            ("*:status=0x9000", Which::Any, 1, None, Action::Status(0x9000)),
+            ("start:allones", Which::Start, 1, None, Action::AllOnes),
             ("*:late=20", Which::Any, 1, None, Action::Late(Duration::from_millis(20))),
             ("*@7:delay=5", Which::Any, 7, Some(1), Action::Delay(Duration::from_millis(5))),
             ("GET_ID:garbage", Which::Id(0xc), 1, None, Action::Garbage),
@@ -244,9 +249,10 @@ mod tests {
             "",
             "SNP_INIT_EX",
             "NO_SUCH:silent",
-            "*:status=0x1e",
+            "*:status=NO_SUCH",
             "*:status=70000",
             "*:explode",
+            "start:silent",
             "*@0:silent",
             "*x0:silent",
             "*:delay",

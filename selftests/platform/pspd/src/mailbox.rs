@@ -73,32 +73,33 @@ impl Worker {
             }
             return;
         }
-        let outcome = self.execute(bell, &actions);
+        let forced = actions.iter().find_map(|action| match action {
+            Action::Status(code) => Some(*code),
+            _ => None,
+        });
+        let (code, outcome) = match forced {
+            Some(code) => (code, None),
+            None => {
+                let outcome = self.execute(bell, &actions);
+                (outcome.status.code(), Some(outcome))
+            }
+        };
         for action in &actions {
             if let Action::Late(time) = action {
                 thread::sleep(*time);
             }
         }
-        if let Some(dir) = &self.dump_pages {
-            dump_page(dir, n, &outcome, &self.machine);
+        if let (Some(dir), Some(outcome)) = (&self.dump_pages, &outcome) {
+            dump_page(dir, n, outcome, &self.machine);
         }
         // The trace comes first: whoever sees the answer finds the line.
-        self.trace.command(t_us, n, bell, &outcome, &texts);
-        if self.registers.complete(outcome.status.code(), bell.interrupt)
-            && !self.interrupts.raise()
-        {
+        self.trace.command(t_us, n, bell, code, outcome.as_ref(), &texts);
+        if self.registers.complete(code, bell.interrupt) && !self.interrupts.raise() {
             self.trace.event("interrupt not set up", &[]);
         }
     }
 
     fn execute(&mut self, bell: &Doorbell, actions: &[Action]) -> Outcome {
-        let forced = actions.iter().find_map(|action| match action {
-            Action::Status(status) => Some(*status),
-            _ => None,
-        });
-        if let Some(status) = forced {
-            return Outcome::without_effect(status);
-        }
         let outcome = if actions.contains(&Action::Partial) {
             self.psp.step(&HalfWritten(&self.machine), bell.command, bell.buffer)
         } else {

@@ -75,12 +75,16 @@ fn serve(options: Serve) -> Result<(), String> {
             .map_err(|error| format!("cannot listen on {}: {error}", options.socket.display()))?;
     end_on_signals(&options.socket)?;
 
+    let faults = fault::Faults::new(options.fault.clone());
+    if faults.dead_on_arrival() {
+        registers.vanish();
+    }
     let worker = mailbox::Worker {
         psp: psp::Psp::new(options.psp_config()),
         machine: Machine { memory, link },
         registers,
         interrupts,
-        faults: fault::Faults::new(options.fault),
+        faults,
         trace: Arc::clone(&trace),
         dump_pages: options.dump_pages,
     };

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use psp::{Fact, Outcome};
+use psp::{Fact, Outcome, Status};
 use serde_json::{json, Map, Value};
 
 use crate::registers::Doorbell;
@@ -27,8 +27,17 @@ impl Trace {
         self.start.elapsed().as_micros() as u64
     }
 
-    /// One executed command, begun at `t_us`.
-    pub fn command(&self, t_us: u64, n: u64, bell: &Doorbell, outcome: &Outcome, fault: &[String]) {
+    /// One answered command, begun at `t_us`, and the status code of the answer. Without `outcome`
+    /// it was not executed.
+    pub fn command(
+        &self,
+        t_us: u64,
+        n: u64,
+        bell: &Doorbell,
+        code: u16,
+        outcome: Option<&Outcome>,
+        fault: &[String],
+    ) {
         let mut line = Map::new();
         let name = command_name(bell.command);
         line.insert("t_us".into(), t_us.into());
@@ -36,18 +45,20 @@ impl Trace {
         line.insert("n".into(), n.into());
         line.insert("cmd".into(), name.into());
         line.insert("id".into(), bell.command.into());
-        line.insert("buf".into(), hex(&outcome.input).into());
-        if let Some(output) = &outcome.output {
-            line.insert("out".into(), hex(output).into());
+        if let Some(outcome) = outcome {
+            line.insert("buf".into(), hex(&outcome.input).into());
+            if let Some(output) = &outcome.output {
+                line.insert("out".into(), hex(output).into());
+            }
+            for (name, fact) in &outcome.facts {
+                line.insert((*name).into(), value(fact));
+            }
         }
-        line.insert("status".into(), outcome.status.code().into());
-        line.insert("status_name".into(), outcome.status.name().into());
+        line.insert("status".into(), code.into());
+        line.insert("status_name".into(), status_name(code).into());
         line.insert("ioc".into(), bell.interrupt.into());
         line.insert("mmio_reads".into(), bell.reads.into());
         line.insert("mmio_writes".into(), bell.writes.into());
-        for (name, fact) in &outcome.facts {
-            line.insert((*name).into(), value(fact));
-        }
         if !fault.is_empty() {
             line.insert("fault".into(), json!(fault));
         }
@@ -76,6 +87,11 @@ impl Trace {
 /// The name of a command, or its number if the ABI assigns none.
 pub fn command_name(id: u32) -> String {
     psp::name(id).map_or_else(|| format!("{id:#x}"), str::to_owned)
+}
+
+/// The name of a status, or its number if the ABI assigns none.
+fn status_name(code: u16) -> String {
+    Status::from_code(code).map_or_else(|| format!("{code:#x}"), |status| status.name().to_owned())
 }
 
 fn value(fact: &Fact) -> Value {

@@ -140,6 +140,14 @@ fn faults_are_as_asked() {
     assert_eq!(machine.answer(Duration::from_secs(5)), Some(0xffff));
     assert_eq!(machine.read(0x109fc), u32::MAX);
 
+    let mut machine = Machine::start(&["--fault", "start:allones"]);
+    assert_eq!(machine.read(0x109fc), u32::MAX);
+
+    let mut machine = Machine::start(&["--fault", "*:status=0x9000"]);
+    assert_eq!(machine.command(PLATFORM_STATUS, &[0; 12]), 0x9000);
+    let line = machine.trace().pop().unwrap();
+    assert_eq!((&line["status"], &line["status_name"]), (&0x9000.into(), &"0x9000".into()));
+
     let mut machine = Machine::start(&["--fault", "PLATFORM_STATUS:gone"]);
     machine.ring(PLATFORM_STATUS, &[0; 12]);
     assert!(machine.wait().success());
