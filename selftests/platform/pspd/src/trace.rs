@@ -45,8 +45,8 @@ impl Trace {
         line.insert("n".into(), n.into());
         line.insert("cmd".into(), name.into());
         line.insert("id".into(), bell.command.into());
+        line.insert("buf".into(), hex(outcome.map_or(&[], |outcome| &outcome.input)).into());
         if let Some(outcome) = outcome {
-            line.insert("buf".into(), hex(&outcome.input).into());
             if let Some(output) = &outcome.output {
                 line.insert("out".into(), hex(output).into());
             }
