@@ -84,11 +84,6 @@ impl State {
             State::GuestValid => "guest-valid",
         }
     }
-
-    /// Whether host software may write such a page without a fault.
-    pub const fn host_writable(self) -> bool {
-        matches!(self, State::Hypervisor | State::HvFixed)
-    }
 }
 
 impl Entry {
