@@ -15,7 +15,6 @@ use kernel::{
         IoCapable,
         Region, //
     },
-    prelude::*,
     ptr::KnownSize, //
 };
 
@@ -70,14 +69,14 @@ pub(crate) struct Backend<D>(PhantomData<D>);
 impl<D: Device> IoBackend for Backend<D> {
     type View<'a, T: ?Sized + KnownSize> = View<'a, D, T>;
 
-    fn as_ptr<'a, T: ?Sized + KnownSize>(view: View<'a, D, T>) -> *mut T {
+    fn as_ptr<'a, T: ?Sized + KnownSize>(view: Self::View<'a, T>) -> *mut T {
         view.ptr
     }
 
     unsafe fn project_view<'a, T: ?Sized + KnownSize, U: ?Sized + KnownSize>(
-        view: View<'a, D, T>,
+        view: Self::View<'a, T>,
         ptr: *mut U,
-    ) -> View<'a, D, U> {
+    ) -> Self::View<'a, U> {
         View {
             device: view.device,
             ptr,
@@ -86,11 +85,11 @@ impl<D: Device> IoBackend for Backend<D> {
 }
 
 impl<D: Device> IoCapable<u32> for Backend<D> {
-    fn io_read<'a>(view: View<'a, D, u32>) -> u32 {
+    fn io_read<'a>(view: Self::View<'a, u32>) -> u32 {
         view.device.read(view.ptr.addr())
     }
 
-    fn io_write<'a>(view: View<'a, D, u32>, value: u32) {
+    fn io_write<'a>(view: Self::View<'a, u32>, value: u32) {
         view.device.write(view.ptr.addr(), value);
     }
 }
