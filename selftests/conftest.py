@@ -2,7 +2,6 @@
 """What the tests share: booting machines, and the demo's run for each driver, which is done once."""
 
 import functools
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,23 +17,8 @@ from vmlib.machine import Config, Machine  # noqa: E402
 
 def boot(scenario: str, *arguments: str, limit: float = 120, **config):
     """Run a scenario of selftests/vm in a machine of its own; see vmlib.machine.Config."""
-    programs = {f"usr/bin/{p.name}": p for p in build_programs()}
-    config["files"] = programs | config.get("files", {})
     with Machine(Config(**config), Path(scenario).stem) as machine:
         return machine.run(paths.VM_SCRIPTS / scenario, arguments, limit)
-
-
-@functools.cache
-def build_programs() -> list[Path]:
-    """The small C programs that scenarios use, linked statically."""
-    out = paths.CACHE / "programs"
-    out.mkdir(exist_ok=True)
-    built = []
-    for source in sorted((paths.TOP / "selftests/programs").glob("*.c")):
-        program = out / source.stem
-        subprocess.run(["gcc", "-static", "-O1", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
-        built.append(program)
-    return built
 
 
 def values(result, key: str) -> list[str]:

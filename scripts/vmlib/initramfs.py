@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import paths
+from . import paths, programs
 from .kernels import Kernel
 
 # What a scenario may call inside the machine, and data files that those programs read.
@@ -107,11 +107,13 @@ def layer(stage: Path, kernel: Kernel, driver: str, files: dict[str, Path]) -> P
         (modules / "updates").mkdir()
         for name in ("snp_host.ko", "ccp.ko"):
             shutil.copy(kernel.ours / name, modules / "updates" / name)
-    subprocess.run(["depmod", "--basedir", str(stage / "usr"), "--moduledir", "/lib/modules", kernel.release], check=True)
-    shutil.copytree(paths.VM_SCRIPTS, stage / "vm")
-    (stage / "init").symlink_to("vm/init")
-    for name, file in files.items():
+    tools = {f"usr/bin/{program.name}": program for program in programs.build()}
+    for name, file in (tools | files).items():
         _copy(file, stage, name)
+    shutil.copytree(paths.VM_SCRIPTS, stage / "vm", dirs_exist_ok=True)
+    (stage / "init").symlink_to("vm/init")
+    # Last, so that a module among `files` counts.
+    subprocess.run(["depmod", "--basedir", str(stage / "usr"), "--moduledir", "/lib/modules", kernel.release], check=True)
     archive = stage.with_suffix(".cpio")
     pack(stage, archive)
     shutil.rmtree(stage)
