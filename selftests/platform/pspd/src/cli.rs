@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use psp::{Api, Config};
 
+use crate::control;
 use crate::fault::{self, Fault};
 use crate::generation::Generation;
 
@@ -67,6 +68,9 @@ pub struct Serve {
     /// Make a command misbehave (may be repeated; see below)
     #[arg(long, value_name = "SPEC", long_help = fault::HELP)]
     pub fault: Vec<Fault>,
+    /// Take orders on this Unix socket while the machine runs (see below)
+    #[arg(long, value_name = "PATH", long_help = control::HELP)]
+    pub control: Option<PathBuf>,
     /// Write the content of every measured launch page into this directory
     #[arg(long, value_name = "DIR")]
     pub dump_pages: Option<PathBuf>,

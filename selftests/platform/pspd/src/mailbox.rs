@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, thread};
 
 use psp::{CpuRegisters, Fact, Outcome, Platform, Psp};
 use rmp::Entry;
 
+use crate::control::Pending;
 use crate::fault::{self, Action, Faults};
 use crate::interrupt::Interrupts;
 use crate::machine::Machine;
@@ -26,7 +27,8 @@ pub struct Worker {
     pub machine: Machine,
     pub registers: Arc<Registers>,
     pub interrupts: Arc<Interrupts>,
-    pub faults: Faults,
+    pub faults: Arc<Mutex<Faults>>,
+    pub pending: Arc<Pending>,
     pub trace: Arc<Trace>,
     pub dump_pages: Option<PathBuf>,
 }
@@ -39,6 +41,7 @@ impl Worker {
             match request {
                 Request::Reset => {
                     self.psp.reset();
+                    self.pending.end();
                     self.trace.event("reset", &[]);
                 }
                 Request::Command(bell) => {
@@ -54,7 +57,8 @@ impl Worker {
         if bell.overrun {
             self.trace.event("doorbell while busy", &[("id", bell.command.into())]);
         }
-        let struck = self.faults.strike(bell.command);
+        self.pending.begin(command_name(bell.command));
+        let struck = self.strike(bell.command);
         let (actions, texts): (Vec<Action>, Vec<String>) = struck.into_iter().unzip();
         for action in &actions {
             match action {
@@ -94,9 +98,15 @@ impl Worker {
         }
         // The trace comes first: whoever sees the answer finds the line.
         self.trace.command(t_us, n, bell, code, outcome.as_ref(), &texts);
+        self.pending.end();
         if self.registers.complete(code, bell.interrupt) && !self.interrupts.raise() {
             self.trace.event("interrupt not set up", &[]);
         }
+    }
+
+    fn strike(&self, id: u32) -> Vec<(Action, String)> {
+        // Orders may replace the faults at any time, but not in the middle of a command.
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).strike(id)
     }
 
     fn execute(&mut self, bell: &Doorbell, actions: &[Action]) -> Outcome {

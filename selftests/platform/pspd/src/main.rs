@@ -7,6 +7,7 @@
 
 mod cli;
 mod config_space;
+mod control;
 mod fault;
 mod generation;
 mod interrupt;
@@ -20,7 +21,7 @@ mod trace;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{mpsc, Arc};
+use std::sync::{mpsc, Arc, Mutex};
 use std::{fs, io, thread};
 
 use clap::Parser;
@@ -56,7 +57,9 @@ fn serve(options: Serve) -> Result<(), String> {
         fs::create_dir_all(dir)
             .map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
     }
-    remove_stale_socket(&options.socket)?;
+    for socket in std::iter::once(&options.socket).chain(&options.control) {
+        control::remove_stale_socket(socket)?;
+    }
 
     let registers = Arc::new(Registers::new(options.device));
     let memory = Arc::new(Memory::default());
@@ -79,12 +82,25 @@ fn serve(options: Serve) -> Result<(), String> {
     if faults.dead_on_arrival() {
         registers.vanish();
     }
+    let faults = Arc::new(Mutex::new(faults));
+    let pending = Arc::new(control::Pending::default());
+    if let Some(path) = &options.control {
+        control::Control {
+            faults: Arc::clone(&faults),
+            pending: Arc::clone(&pending),
+            registers: Arc::clone(&registers),
+            trace: Arc::clone(&trace),
+        }
+        .listen(path)
+        .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
+    }
     let worker = mailbox::Worker {
         psp: psp::Psp::new(options.psp_config()),
         machine: Machine { memory, link },
         registers,
         interrupts,
         faults,
+        pending,
         trace: Arc::clone(&trace),
         dump_pages: options.dump_pages,
     };
@@ -113,18 +129,6 @@ fn is_disconnect(error: &vfio_user::Error) -> bool {
     };
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(kind, BrokenPipe | ConnectionReset | UnexpectedEof)
-}
-
-/// A socket left by a server that was killed would make the listener fail.
-fn remove_stale_socket(path: &Path) -> Result<(), String> {
-    use std::os::unix::fs::FileTypeExt;
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Ok(meta) if meta.file_type().is_socket() => fs::remove_file(path)
-            .map_err(|error| format!("cannot remove the old {}: {error}", path.display())),
-        Ok(_) => Err(format!("{} exists and is no socket; name another path", path.display())),
-        Err(error) => Err(format!("cannot look at {}: {error}", path.display())),
-    }
 }
 
 /// SIGTERM and SIGINT end the process cleanly: trace lines are written as they come, so only the

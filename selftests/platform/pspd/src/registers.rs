@@ -144,6 +144,11 @@ impl Registers {
     pub fn vanish(&self) {
         self.all_ones.store(true, Ordering::Release);
     }
+
+    /// The device is there again, with the register values that it had.
+    pub fn come_back(&self) {
+        self.all_ones.store(false, Ordering::Release);
+    }
 }
 
 #[cfg(test)]
@@ -206,6 +211,9 @@ mod tests {
         assert_eq!(read(&registers, o.feature), u32::MAX);
         assert_eq!(read(&registers, 0), u32::MAX);
         assert_eq!(registers.write(o.cmdresp, &0x40001u32.to_le_bytes()), None);
+        registers.come_back();
+        assert_eq!(read(&registers, o.feature), FEATURES);
+        assert_eq!(read(&registers, o.cmdresp), RESPONSE, "the doorbell was lost");
     }
 
     #[test]

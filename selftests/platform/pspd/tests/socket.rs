@@ -159,6 +159,44 @@ fn faults_are_as_asked() {
 }
 
 #[test]
+fn orders_are_obeyed_while_it_runs() {
+    let mut machine = Machine::start(&["--control", "ctl.sock", "--fault", "*:status=1"]);
+    assert_eq!(machine.command(PLATFORM_STATUS, &[0; 12]), 1);
+    assert_eq!(machine.order("mark a case"), "ok");
+    let mark = machine.trace().pop().unwrap();
+    assert_eq!((&mark["event"], &mark["text"]), (&"mark".into(), &"a case".into()));
+
+    // Replaced, and counted from then on.
+    assert_eq!(machine.order("fault PLATFORM_STATUS@2:status=3 SNP_DF_FLUSH:status=0x9000"), "ok");
+    assert_eq!([(); 3].map(|()| machine.command(PLATFORM_STATUS, &[0; 12])), [0, 3, 0]);
+    assert_eq!(machine.command(SNP_DF_FLUSH, &[]), 0x9000);
+
+    // What is not understood changes nothing.
+    for order in ["fault PLATFORM_STATUS:explode", "explode", "clear all"] {
+        assert!(machine.order(order).starts_with("error "), "{order}");
+    }
+    assert_eq!(machine.command(SNP_DF_FLUSH, &[]), 0x9000);
+
+    assert_eq!(machine.order("pending"), "ok");
+    assert_eq!(machine.order("fault PLATFORM_STATUS@1:silent"), "ok");
+    machine.ring(PLATFORM_STATUS, &[0; 12]);
+    assert_eq!(machine.answer(Duration::from_millis(100)), None);
+    let pending = machine.order("pending");
+    let words: Vec<&str> = pending.split(' ').collect();
+    assert_eq!(words[..2], ["ok", "PLATFORM_STATUS"]);
+    assert!(words[2].parse::<u64>().unwrap() >= 100, "{pending}");
+    assert_eq!(machine.command(PLATFORM_STATUS, &[0; 12]), 0);
+    assert_eq!(machine.order("pending"), "ok");
+
+    // A device that was gone comes back.
+    assert_eq!(machine.order("fault start:allones"), "ok");
+    assert_eq!(machine.read(0x109fc), u32::MAX);
+    assert_eq!(machine.order("clear"), "ok");
+    assert_ne!(machine.read(0x109fc), u32::MAX);
+    assert_eq!(machine.command(PLATFORM_STATUS, &[0; 12]), 0);
+}
+
+#[test]
 fn a_vanished_driver_and_signals_end_it_cleanly() {
     let mut machine = Machine::start(&[]);
     assert!(machine.disconnect().success());

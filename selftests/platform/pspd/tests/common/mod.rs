@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -163,6 +164,15 @@ impl Machine {
     pub fn trace(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.dir.join("trace.jsonl")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Gives an order through `--control ctl.sock` and returns the answer.
+    pub fn order(&self, order: &str) -> String {
+        let mut stream = UnixStream::connect(self.dir.join("ctl.sock")).unwrap();
+        stream.write_all(format!("{order}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        answer.trim_end().to_owned()
     }
 
     /// Sends a signal.

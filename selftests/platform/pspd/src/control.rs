@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Orders while the machine runs: faults for the next case, marks in the trace, questions.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use std::{fs, io, thread};
+
+use crate::fault::{Fault, Faults};
+use crate::registers::Registers;
+use crate::trace::Trace;
+
+pub const HELP: &str = "\
+Take orders on this Unix socket while the machine runs
+
+One order per line, one line as answer: 'ok', 'ok ANSWER' or 'error REASON'.
+
+  fault [SPEC]…  these faults instead of all earlier ones; occurrences are counted from here
+  clear          no faults, and registers that read all ones answer again
+  mark TEXT      write {\"event\":\"mark\",\"text\":TEXT} into the trace
+  pending        the command without an answer and the milliseconds since its doorbell, or nothing";
+
+/// The command that has not been answered, if there is one.
+#[derive(Default)]
+pub struct Pending(Mutex<Option<(String, Instant)>>);
+
+impl Pending {
+    pub fn begin(&self, command: String) {
+        *self.lock() = Some((command, Instant::now()));
+    }
+
+    pub fn end(&self) {
+        *self.lock() = None;
+    }
+
+    fn describe(&self) -> String {
+        let pending = self.lock();
+        pending.as_ref().map_or_else(String::new, |(command, since)| {
+            format!("{command} {}", since.elapsed().as_millis())
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(String, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What orders act on.
+#[derive(Clone)]
+pub struct Control {
+    pub faults: Arc<Mutex<Faults>>,
+    pub pending: Arc<Pending>,
+    pub registers: Arc<Registers>,
+    pub trace: Arc<Trace>,
+}
+
+impl Control {
+    /// Listens on `path`, each client in a thread of its own.
+    pub fn listen(self, path: &Path) -> io::Result<()> {
+        let listener = UnixListener::bind(path)?;
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let control = self.clone();
+                thread::spawn(move || control.serve(&client));
+            }
+        });
+        Ok(())
+    }
+
+    fn serve(&self, client: &UnixStream) {
+        let mut answers = client;
+        for line in BufReader::new(client).lines().map_while(Result::ok) {
+            let answer = match self.obey(&line) {
+                Ok(answer) if answer.is_empty() => "ok\n".to_owned(),
+                Ok(answer) => format!("ok {answer}\n"),
+                Err(reason) => format!("error {reason}\n"),
+            };
+            // A client that does not wait for the answer does not want it.
+            if answers.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn obey(&self, line: &str) -> Result<String, String> {
+        let (order, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match (order, rest.trim()) {
+            ("fault", specs) => {
+                let faults: Result<Vec<Fault>, String> =
+                    specs.split_whitespace().map(str::parse).collect();
+                let faults = Faults::new(faults?);
+                if faults.dead_on_arrival() {
+                    self.registers.vanish();
+                }
+                self.replace(faults);
+                Ok(String::new())
+            }
+            ("clear", "") => {
+                self.replace(Faults::default());
+                self.registers.come_back();
+                Ok(String::new())
+            }
+            ("mark", text) => {
+                self.trace.event("mark", &[("text", text.into())]);
+                Ok(String::new())
+            }
+            ("pending", "") => Ok(self.pending.describe()),
+            _ => Err(format!("'{line}' is no order; see --help")),
+        }
+    }
+
+    fn replace(&self, faults: Faults) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+}
+
+/// A socket left by a server that was killed would make the listener fail.
+pub fn remove_stale_socket(path: &Path) -> Result<(), String> {
+    use std::os::unix::fs::FileTypeExt;
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(meta) if meta.file_type().is_socket() => fs::remove_file(path)
+            .map_err(|error| format!("cannot remove the old {}: {error}", path.display())),
+        Ok(_) => Err(format!("{} exists and is no socket; name another path", path.display())),
+        Err(error) => Err(format!("cannot look at {}: {error}", path.display())),
+    }
+}
