@@ -6,6 +6,7 @@ from conftest import splats
 from vmlib import ktap
 
 REPORT = """\
+Run /init as init process
 KTAP version 1
 1..1
     KTAP version 1
@@ -13,6 +14,7 @@ KTAP version 1
     # module: ccp
     1..3
     ok 1 answer
+    # late.speed: normal
     # late: ASSERTION FAILED at rust/ccp/mailbox.rs:12
     Expected waited to be true, but is false
     not ok 2 late
@@ -27,10 +29,11 @@ KTAP version 1
     1..2
     ok 1 reclaim
 """
+CONSOLE = "\n".join(f"[   15.769114] {line}" for line in REPORT.splitlines())
 
 
 def verdicts(expected: dict[str, list[str]]) -> dict[str, str]:
-    outcomes = ktap.outcomes(expected, REPORT.splitlines())
+    outcomes = ktap.outcomes(expected, CONSOLE)
     return {f"{suite}/{test}": outcome.verdict for suite, tests in outcomes.items() for test, outcome in tests.items()}
 
 
@@ -39,7 +42,7 @@ def test_verdicts():
 
 
 def test_details_belong_to_the_test_that_failed():
-    outcomes = ktap.outcomes({"mailbox": ["answer", "late"]}, REPORT.splitlines())["mailbox"]
+    outcomes = ktap.outcomes({"mailbox": ["answer", "late"]}, CONSOLE)["mailbox"]
     assert outcomes["answer"].details == []
     assert outcomes["late"].details == ["# late: ASSERTION FAILED at rust/ccp/mailbox.rs:12", "Expected waited to be true, but is false"]
 

@@ -23,11 +23,12 @@ def sources() -> dict[str, list[str]]:
     return suites
 
 
-def parse(lines: list[str]) -> dict[str, dict[str, Outcome]]:
+def parse(console: str) -> dict[str, dict[str, Outcome]]:
     """Suite -> test -> outcome. A suite's tests stand indented below "# Subtest:", its own verdict
     after them; one that has none was cut off and its tests do not count."""
     suites, tests, details = {}, {}, []
-    for line in lines:
+    for line in console.splitlines():
+        line = re.sub(r"^\[ *\d+\.\d+\] ", "", line)
         if re.match(r" +# Subtest: ", line):
             tests, details = {}, []
         elif test := re.match(r" +(not )?ok \d+ (\S+)(.*)", line):
@@ -36,12 +37,12 @@ def parse(lines: list[str]) -> dict[str, dict[str, Outcome]]:
             details = []
         elif suite := re.match(r"(?:not )?ok \d+ (\S+)", line):
             suites[suite[1]] = tests
-        elif line.strip() and not re.match(r"\s*(KTAP version|1\.\.|# module:)", line):
+        elif line.strip() and not re.match(r"\s*(KTAP version|1\.\.|# module:|# .*speed:)", line):
             details.append(line.strip())
     return suites
 
 
-def outcomes(expected: dict[str, list[str]], lines: list[str]) -> dict[str, dict[str, Outcome]]:
+def outcomes(expected: dict[str, list[str]], console: str) -> dict[str, dict[str, Outcome]]:
     """The outcome of every test of `expected`; one of which the kernel says nothing is missing."""
-    found = parse(lines)
+    found = parse(console)
     return {suite: {test: found.get(suite, {}).get(test, Outcome("missing", [])) for test in tests} for suite, tests in expected.items()}
