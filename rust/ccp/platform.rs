@@ -33,6 +33,7 @@ use kernel::{
 
 use crate::{
     cmd::{
+        snp::SnpUp,
         Channel,
         CmdError, //
     },
@@ -48,8 +49,7 @@ use crate::{
     sys::{
         completion::Completion,
         crash::is_kdump_kernel,
-        params,
-        snp_host::SnpEnabled, //
+        params, //
     },
     wire::{
         snp::{
@@ -120,8 +120,8 @@ impl Timeouts for ParamTimeouts {
 enum Snp {
     /// UNINIT.
     Down,
-    /// INIT, with the proof that all CPUs were ready for it.
-    Up(SnpEnabled),
+    /// INIT.
+    Up(SnpUp),
 }
 
 /// State of legacy SEV firmware.

@@ -2,14 +2,48 @@
 
 //! Legacy SEV commands that the driver issues itself.
 
-use super::Command;
-use crate::wire::{
-    sev,
-    CommandId, //
+use super::{
+    snp::SnpUp,
+    Channel,
+    CmdError,
+    Command, //
+};
+use crate::{
+    mailbox::Transport,
+    sys::snp_host::NoSnpEn,
+    wire::{
+        sev,
+        CommandId, //
+    },
 };
 
-/// Starts the legacy platform.
-pub(crate) struct Init;
+/// Why INIT is allowed now. Firmware refuses it on CPUs with SNP_EN as long as SNP firmware is not
+/// initialised.
+#[allow(dead_code, reason = "a proof is held, not read")]
+pub(crate) enum Order<'a> {
+    /// SNP is up.
+    AfterSnp(&'a SnpUp),
+    /// SNP_EN is set on no CPU.
+    WithoutSnp(NoSnpEn),
+}
+
+impl<T: Transport> Channel<T> {
+    /// Issues INIT, which starts the legacy platform. Nothing has been logged on failure.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`].
+    pub(crate) fn init_sev(
+        &mut self,
+        request: &mut sev::Init,
+        _order: &Order<'_>,
+    ) -> Result<(), CmdError> {
+        self.issue::<Init>(request)
+    }
+}
+
+/// Starts the legacy platform. Private, so that nobody issues it without an [`Order`].
+struct Init;
 
 impl Command for Init {
     const ID: CommandId = CommandId::INIT;

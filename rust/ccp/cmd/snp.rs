@@ -2,22 +2,66 @@
 
 //! SNP commands that the driver issues itself.
 
-use super::Command;
-use crate::wire::{
-    snp,
-    CommandId, //
+use super::{
+    Channel,
+    CmdError,
+    Command, //
+};
+use crate::{
+    mailbox::Transport,
+    sys::snp_host::SnpEnabled,
+    wire::{
+        snp,
+        CommandId, //
+    },
 };
 
-/// Starts SNP on firmware of API 1.51.
-pub(crate) struct SnpInit;
+/// Proof that SNP firmware is in the INIT state, and that all CPUs were ready for that.
+pub(crate) struct SnpUp(SnpEnabled);
+
+impl SnpUp {
+    /// Firmware has left the INIT state, or nobody will ask it again: what remains to be said is what
+    /// becomes of the hotplug window.
+    pub(crate) fn over(self) -> SnpEnabled {
+        self.0
+    }
+}
+
+impl<T: Transport> Channel<T> {
+    /// Issues SNP_INIT_EX with `request`, or SNP_INIT without.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`]; it has been logged. The CPUs are as they were.
+    pub(crate) fn init_snp(
+        &mut self,
+        enabled: SnpEnabled,
+        request: Option<&mut snp::SnpInitEx>,
+    ) -> Result<SnpUp, (SnpEnabled, CmdError)> {
+        let result = match request {
+            Some(request) => self.require::<SnpInitEx>(request),
+            None => self.require::<SnpInit>(&mut ()),
+        };
+        match result {
+            Ok(()) => {
+                self.set_snp_init(true);
+                Ok(SnpUp(enabled))
+            }
+            Err(err) => Err((enabled, err)),
+        }
+    }
+}
+
+/// Starts SNP on firmware of API 1.51. Private, so that nobody issues it on CPUs that were not prepared.
+struct SnpInit;
 
 impl Command for SnpInit {
     const ID: CommandId = CommandId::SNP_INIT;
     type Request = ();
 }
 
-/// Starts SNP.
-pub(crate) struct SnpInitEx;
+/// Starts SNP. Private for the same reason.
+struct SnpInitEx;
 
 impl Command for SnpInitEx {
     const ID: CommandId = CommandId::SNP_INIT_EX;

@@ -10,6 +10,7 @@ use super::{
     Sev, //
 };
 use crate::{
+    cmd::CmdError,
     sys::{
         crash::is_kdump_kernel,
         params, //
@@ -30,7 +31,17 @@ impl Platform {
     ///
     /// See [`Failure`]; they have been logged.
     pub(crate) fn init(&mut self, probe: bool, max_snp_asid: u32) -> Result<(), Failure> {
-        if is_kdump_kernel() || self.sev == Sev::Init {
+        if is_kdump_kernel() {
+            return Ok(());
+        }
+        if let Some(why) = self.channel.dead() {
+            // Before any CPU is prepared for firmware that cannot be started, and whatever state
+            // firmware was in when it fell silent.
+            let err = CmdError::Dead(why);
+            dev_err!(self.dev(), "SNP and SEV cannot be started: {err}\n");
+            return Err(err.into());
+        }
+        if self.sev == Sev::Init {
             return Ok(());
         }
         if max_snp_asid != 0 {

@@ -2,7 +2,10 @@
 
 //! Legacy SEV up and down.
 
-use kernel::prelude::*;
+use kernel::{
+    device::Device,
+    prelude::*, //
+};
 
 use super::{
     Platform,
@@ -13,24 +16,26 @@ use crate::{
     cmd::{
         sev::{
             DfFlush,
-            Init,
+            Order,
             Shutdown, //
         },
+        Channel,
         CmdError, //
-        Command as _,
     },
-    pages::HvPages,
+    mailbox::Transport,
+    pages::{
+        FwPages,
+        HvPages, //
+    },
     sys::{
         cpu,
         pages::Gfp,
         params,
-        snp_host::{
-            NoSnpEn,
-            SnpEnabled, //
-        },
+        snp_host::NoSnpEn, //
     },
     wire::{
         sev,
+        CommandId,
         Status, //
     },
 };
@@ -41,38 +46,12 @@ const TMR_LEN: usize = 1 << 20;
 /// Size of the TMR with SNP.
 const TMR_LEN_SNP: usize = 2 << 20;
 
-/// Why legacy INIT is allowed now. Firmware refuses it on CPUs with SNP_EN as long as SNP firmware is
-/// not initialised.
-#[allow(dead_code, reason = "a proof is held, not read")]
-enum Order<'a> {
-    AfterSnp(&'a SnpEnabled),
-    WithoutSnp(NoSnpEn),
-}
-
 impl Platform {
-    fn order(&self) -> Result<Order<'_>, CmdError> {
-        match &self.snp {
-            Snp::Up(enabled) => Ok(Order::AfterSnp(enabled)),
-            Snp::Down => match NoSnpEn::measure() {
-                Ok(proof) => Ok(Order::WithoutSnp(proof)),
-                Err(err) => {
-                    if err == EBUSY {
-                        dev_err!(
-                            self.dev(),
-                            "SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised, and firmware refuses INIT then; reload kvm_amd to initialise SNP, or restart the machine\n"
-                        );
-                    }
-                    Err(CmdError::Transport(err))
-                }
-            },
-        }
-    }
-
     /// Starts legacy SEV, if it is not up yet.
     ///
     /// # Errors
     ///
-    /// See [`CmdError`]; they have been logged. If INIT succeeded and DF_FLUSH did not, SEV is up.
+    /// See [`CmdError`]; they have been logged. SEV is not up then, unless firmware refuses to stop.
     pub(super) fn start_sev(&mut self) -> Result<(), CmdError> {
         if self.sev != Sev::Uninit {
             return Ok(());
@@ -84,26 +63,21 @@ impl Platform {
             );
             return Err(CmdError::Transport(EOPNOTSUPP));
         }
-        let tmr_len = match self.order()? {
+        let order = order(&self.snp, self.channel.dev())?;
+        let tmr_len = match order {
             Order::AfterSnp(_) => TMR_LEN_SNP,
             Order::WithoutSnp(_) => TMR_LEN,
         };
-        self.provide_tmr(tmr_len);
-
-        let mut result = self.sev_init();
-        if matches!(result, Err(err) if err.is(Status::SECURE_DATA_INVALID)) {
-            dev_warn!(
-                self.dev(),
-                "INIT: {}; trying once more\n",
-                Status::SECURE_DATA_INVALID.cause()
-            );
-            result = self.sev_init();
-        }
-        result.inspect_err(|err| self.channel.report(Init::INFO, *err))?;
+        provide_tmr(&mut self.channel, &mut self.tmr, tmr_len);
+        sev_init(&mut self.channel, self.tmr.as_ref(), &order)?;
         self.sev = Sev::Init;
 
         cpu::wbinvd_on_all();
-        self.channel.require::<DfFlush>(&mut ())?;
+        if let Err(err) = self.channel.require::<DfFlush>(&mut ()) {
+            // No ASID may be used without the flush.
+            self.stop_sev();
+            return Err(err);
+        }
         dev_info!(
             self.dev(),
             "SEV API:{}.{} build:{}\n",
@@ -112,46 +86,6 @@ impl Platform {
             self.api.build
         );
         Ok(())
-    }
-
-    /// Makes sure that there is a TMR of this size. Without one SEV-ES guests cannot run, but SEV
-    /// guests can.
-    fn provide_tmr(&mut self, len: usize) {
-        if matches!(&self.tmr, Some(tmr) if tmr.len() != len) {
-            self.free_tmr();
-        }
-        if self.tmr.is_some() {
-            return;
-        }
-        let tmr = HvPages::for_len(Gfp::KERNEL, len).map_err(CmdError::Transport);
-        let tmr = tmr.and_then(|tmr| {
-            // Firmware does not look into the caches; under SNP the WBINVD after SNP_INIT and the
-            // RMP take care of it.
-            if !self.channel.snp_init() {
-                tmr.clflush();
-            }
-            self.channel.give(tmr)
-        });
-        match tmr {
-            Ok(tmr) => self.tmr = Some(tmr),
-            Err(err) => dev_warn!(
-                self.dev(),
-                "no memory region for SEV-ES ({} KiB in one piece): {err}; SEV-ES guests cannot run until kvm_amd is loaded again\n",
-                len / 1024
-            ),
-        }
-    }
-
-    fn sev_init(&mut self) -> Result<(), CmdError> {
-        let mut request = sev::Init::default();
-        if let Some(tmr) = &self.tmr {
-            request.flags = sev::INIT_FLAG_ES;
-            // The one address that firmware wants without the encryption bit.
-            request.tmr_address = tmr.spa().plain();
-            // CAST: At most 2 MiB.
-            request.tmr_len = tmr.len() as u32;
-        }
-        self.channel.issue::<Init>(&mut request)
     }
 
     /// Stops legacy SEV, if it is up, and frees the TMR. On failure SEV stays up and the TMR is kept:
@@ -163,17 +97,7 @@ impl Platform {
             }
             self.sev = Sev::Uninit;
         }
-        self.free_tmr();
-    }
-
-    /// Frees the TMR. Legacy firmware must be in the UNINIT state.
-    fn free_tmr(&mut self) {
-        let Some(tmr) = self.tmr.take() else { return };
-        // Firmware wrote to it with its own key; those lines must not be written back over whatever
-        // the memory is used for next.
-        cpu::wbinvd_on_all();
-        // What could not be taken back has been logged.
-        let _ = tmr.take_back(&mut self.channel);
+        free_tmr(&mut self.channel, &mut self.tmr);
     }
 
     /// Runs `work` with legacy SEV up, and stops SEV afterwards if it was not up before. SNP is left
@@ -189,7 +113,7 @@ impl Platform {
         let borrowed = self.sev == Sev::Uninit;
         if borrowed {
             if let Err(err) = self.start_sev() {
-                // INIT may have succeeded and only the flush failed.
+                // Not up, but there may be a TMR.
                 self.stop_sev();
                 return Err(err);
             }
@@ -200,4 +124,95 @@ impl Platform {
         }
         result
     }
+}
+
+/// Why INIT is allowed now.
+///
+/// # Errors
+///
+/// [`EBUSY`] if it is not; the log says what to do. What the measurement returns.
+fn order<'a>(snp: &'a Snp, dev: &Device) -> Result<Order<'a>, CmdError> {
+    match snp {
+        Snp::Up(up) => Ok(Order::AfterSnp(up)),
+        Snp::Down => match NoSnpEn::measure() {
+            Ok(proof) => Ok(Order::WithoutSnp(proof)),
+            Err(err) => {
+                if err == EBUSY {
+                    dev_err!(
+                        dev,
+                        "SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised, and firmware refuses INIT then; reload kvm_amd to initialise SNP, or restart the machine\n"
+                    );
+                }
+                Err(CmdError::Transport(err))
+            }
+        },
+    }
+}
+
+/// Makes sure that there is a TMR of this size. Without one SEV-ES guests cannot run, but SEV guests
+/// can.
+fn provide_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>, len: usize) {
+    if matches!(tmr, Some(tmr) if tmr.len() != len) {
+        free_tmr(channel, tmr);
+    }
+    if tmr.is_some() {
+        return;
+    }
+    let pages = HvPages::for_len(Gfp::KERNEL, len).map_err(CmdError::Transport);
+    let given = pages.and_then(|pages| {
+        // Firmware does not look into the caches; under SNP the WBINVD after SNP_INIT and the RMP
+        // take care of it.
+        if !channel.snp_init() {
+            pages.clflush();
+        }
+        channel.give(pages)
+    });
+    match given {
+        Ok(pages) => *tmr = Some(pages),
+        Err(err) => dev_warn!(
+            channel.dev(),
+            "no memory region for SEV-ES ({} KiB in one piece): {err}; SEV-ES guests cannot run until kvm_amd is loaded again\n",
+            len / 1024
+        ),
+    }
+}
+
+/// Frees the TMR. Legacy firmware must be in the UNINIT state.
+fn free_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>) {
+    let Some(tmr) = tmr.take() else { return };
+    // Firmware wrote to it with its own key; those lines must not be written back over whatever the
+    // memory is used for next.
+    cpu::wbinvd_on_all();
+    // What could not be taken back has been logged.
+    let _ = tmr.take_back(channel);
+}
+
+/// Issues INIT, once more if firmware's own storage was damaged: it has made it anew by then.
+fn sev_init<T: Transport>(
+    channel: &mut Channel<T>,
+    tmr: Option<&FwPages>,
+    order: &Order<'_>,
+) -> Result<(), CmdError> {
+    let mut result = channel.init_sev(&mut init_request(tmr), order);
+    if matches!(result, Err(err) if err.is(Status::SECURE_DATA_INVALID)) {
+        dev_warn!(
+            channel.dev(),
+            "INIT: {}; trying once more\n",
+            Status::SECURE_DATA_INVALID.cause()
+        );
+        result = channel.init_sev(&mut init_request(tmr), order);
+    }
+    result.inspect_err(|err| channel.report(CommandId::INIT.row(), *err))
+}
+
+fn init_request(tmr: Option<&FwPages>) -> sev::Init {
+    let mut request = sev::Init::default();
+    if let Some(tmr) = tmr {
+        request.flags = sev::INIT_FLAG_ES;
+        // The one address that firmware wants without the encryption bit.
+        request.tmr_address = tmr.spa().plain();
+        // CAST: At most 2 MiB.
+        request.tmr_len = tmr.len() as u32;
+    }
+    request
 }

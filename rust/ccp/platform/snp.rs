@@ -14,9 +14,8 @@ use crate::{
     cmd::{
         snp::{
             SnpDfFlush,
-            SnpInit,
-            SnpInitEx,
-            SnpShutdownEx, //
+            SnpShutdownEx,
+            SnpUp, //
         },
         CmdError,
         Command as _, //
@@ -88,13 +87,14 @@ impl Platform {
             CmdError::Transport(err)
         })?;
 
-        if let Err(err) = self.snp_init() {
-            self.undo_prepare(enabled, err);
-            return Err(err);
+        match self.snp_init(enabled) {
+            // From here on firmware is in the INIT state, whatever else fails.
+            Ok(up) => self.snp = Snp::Up(up),
+            Err((enabled, err)) => {
+                Self::undo_prepare(enabled, err);
+                return Err(err);
+            }
         }
-        // From here on firmware is in the INIT state, whatever else fails.
-        self.channel.set_snp_init(true);
-        self.snp = Snp::Up(enabled);
 
         cpu::wbinvd_on_all();
         if let Err(err) = self.channel.require::<SnpDfFlush>(&mut ()) {
@@ -127,19 +127,21 @@ impl Platform {
     }
 
     /// Issues SNP_INIT_EX, or SNP_INIT where firmware has no list of ranges.
-    fn snp_init(&mut self) -> Result<(), CmdError> {
+    fn snp_init(&mut self, enabled: SnpEnabled) -> Result<SnpUp, (SnpEnabled, CmdError)> {
         if !self.api.at_least(INIT_EX_SINCE.0, INIT_EX_SINCE.1) {
             cpu::wbinvd_on_all();
-            return self.channel.require::<SnpInit>(&mut ());
+            return self.channel.init_snp(enabled, None);
         }
-        let ranges = ranges::reserved_by_bios().map_err(|err| {
-            dev_err!(
-                self.dev(),
-                "SNP_INIT_EX: the list of memory that the BIOS reserved cannot be made ({err:?})\n"
-            );
-            CmdError::Transport(err)
-        })?;
-        let ranges = ranges.lend();
+        let ranges = match ranges::reserved_by_bios() {
+            Ok(ranges) => ranges.lend(),
+            Err(err) => {
+                dev_err!(
+                    self.dev(),
+                    "SNP_INIT_EX: the list of memory that the BIOS reserved cannot be made ({err:?})\n"
+                );
+                return Err((enabled, CmdError::Transport(err)));
+            }
+        };
         let mut flags = snp::INIT_RMP | snp::INIT_LIST_PADDR_EN;
         if self.max_snp_asid != 0 {
             flags |= snp::INIT_CIPHERTEXT_HIDING_EN;
@@ -153,14 +155,14 @@ impl Platform {
         };
         // Before and after SNP_INIT no CPU may hold dirty lines, not least of the RMP itself.
         cpu::wbinvd_on_all();
-        let result = self.channel.require::<SnpInitEx>(&mut request);
+        let result = self.channel.init_snp(enabled, Some(&mut request));
         // Kept if the mailbox died. That has been logged.
         let _ = ranges.take_back(&mut self.channel);
         result
     }
 
     /// SNP_INIT failed after the CPUs were prepared: closes the hotplug window if that is safe.
-    fn undo_prepare(&self, enabled: SnpEnabled, err: CmdError) {
+    fn undo_prepare(enabled: SnpEnabled, err: CmdError) {
         let keep = match err {
             CmdError::Died(_) => Keep::Timeout,
             CmdError::Dead(_) => Keep::MailboxDead,
@@ -192,12 +194,12 @@ impl Platform {
 
     /// Stops SNP firmware, if it is up. On failure it stays up.
     pub(super) fn stop_snp(&mut self) {
-        let Snp::Up(enabled) = core::mem::replace(&mut self.snp, Snp::Down) else {
+        let Snp::Up(up) = core::mem::replace(&mut self.snp, Snp::Down) else {
             return;
         };
         if self.channel.dead().is_some() {
             // The mailbox has said why, and snp_host says what it means.
-            enabled.keep(Keep::MailboxDead);
+            up.over().keep(Keep::MailboxDead);
             return;
         }
         if self.sev != Sev::Uninit {
@@ -217,15 +219,15 @@ impl Platform {
         match result {
             Ok(()) => {
                 self.channel.set_snp_init(false);
-                self.after_snp_shutdown(enabled);
+                self.after_snp_shutdown(up.over());
             }
             Err(err) => {
                 self.channel.report(SnpShutdownEx::INFO, err);
                 match err {
-                    CmdError::Died(_) => enabled.keep(Keep::Timeout),
-                    CmdError::Dead(_) => enabled.keep(Keep::MailboxDead),
+                    CmdError::Died(_) => up.over().keep(Keep::Timeout),
+                    CmdError::Dead(_) => up.over().keep(Keep::MailboxDead),
                     // Firmware is still in the INIT state.
-                    _ => self.snp = Snp::Up(enabled),
+                    _ => self.snp = Snp::Up(up),
                 }
             }
         }
@@ -268,8 +270,8 @@ impl Platform {
     /// The device goes away: if firmware refused to stop, the hotplug window stays open for that
     /// reason.
     pub(super) fn abandon_snp(&mut self) {
-        if let Snp::Up(enabled) = core::mem::replace(&mut self.snp, Snp::Down) {
-            enabled.keep(Keep::ShutdownFailed);
+        if let Snp::Up(up) = core::mem::replace(&mut self.snp, Snp::Down) {
+            up.over().keep(Keep::ShutdownFailed);
         }
     }
 }
