@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from . import console as messages
 from . import initramfs, kernels, paths
+from .channel import Channel
 
 # RAM up to this size lies below 4 GiB in one piece on q35, so that offset and address are the same.
 MAX_MEMORY_MIB = 2048
@@ -90,9 +92,11 @@ class Machine:
         # RAM, and the archives that are loaded into it, live on a tmpfs.
         self.fast = Path(tempfile.mkdtemp(prefix="ccp-rs-", dir="/dev/shm"))
         self.ram, self.link = self.fast / "ram", self.fast / "link"
+        self._control = self.fast / "psp.ctl"
         self.trace_file = self.run_dir / "trace.jsonl"
         self._psp = None
         self._vm = None
+        self._channel = None
 
     def __enter__(self):
         return self
@@ -102,12 +106,14 @@ class Machine:
             if process and process.poll() is None:
                 process.kill()
                 process.wait()
+        if self._channel:
+            self._channel.close()
         shutil.rmtree(self.fast, ignore_errors=True)
 
     def _start_psp(self) -> None:
         self.link.write_bytes(bytes(65536))
         log = (self.run_dir / "pspd.log").open("w")
-        command = [paths.PSPD, "--socket", self.fast / "psp.sock", "--link", self.link, "--trace", self.trace_file, *self.config.psp]
+        command = [paths.PSPD, "--socket", self.fast / "psp.sock", "--link", self.link, "--trace", self.trace_file, "--control", self._control, *self.config.psp]
         self._psp = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=log, text=True)
         line = self._psp.stdout.readline().strip()
         if line != "ready":
@@ -143,12 +149,12 @@ class Machine:
         # 2.6 GHz TSC, only matters where nothing better is known.
         return f"lpj=10400000 memmap={size // MIB}M${RMP_BASE:#x} {self.config.append}".strip()
 
-    def _qemu(self, initrd: Path, console: Path, result: Path) -> list[str]:
+    def _qemu(self, initrd: Path, console: Path) -> list[str]:
         return [
             "qemu-system-x86_64", *self._platform(), "-machine", "q35,memory-backend=ram",
             "-object", self._memory("ram"), "-m", f"{self.config.memory}M", "-smp", str(self.config.cpus),
             "-nodefaults", "-display", "none", "-no-reboot",
-            "-serial", f"file:{console}", "-serial", f"file:{result}",
+            "-serial", f"file:{console}", *self._channel.qemu(),
             "-kernel", str(self.kernel.image), "-initrd", str(initrd), "-append", f"console=ttyS0 panic=-1 {self._append()}".strip(),
         ]  # fmt: skip
 
@@ -190,51 +196,76 @@ class Machine:
         self._vm = subprocess.Popen(command, cwd="/tmp")
         return self._vm.wait()
 
-    def run(self, scenario: Path, arguments: list[str] = (), limit: float = 120, on_line: Callable[[str], None] | None = None) -> Result:
+    def run(
+        self,
+        scenario: Path,
+        arguments: list[str] = (),
+        limit: float = 120,
+        on_line: Callable[[str], None] | None = None,
+        on_ask: Callable[[str], str | None] | None = None,
+    ) -> Result:
         """Boot, run `scenario` (a shell script of selftests/vm) and wait for the end, at most `limit`
-        seconds (those of the stock kernel). `on_line` gets each line of its output as it comes."""
+        seconds (those of the stock kernel). `on_line` gets each line of its output as it comes.
+
+        A line "@ask QUESTION" is answered. `on_ask` may do that, and then the limit counts anew from
+        there; by default "scan" is answered with the number of pages that are assigned in the RMP,
+        and everything else is an order for the PSP model (pspd --help)."""
         limit *= self.kernel.patience
-        console, result = self.run_dir / "console.log", self.run_dir / "result.log"
+        self._channel = Channel(self.fast / "channel", self.run_dir / "result.log")
         initrd = self._initrd(scenario, list(arguments))
         if self.config.platform:
             self._start_psp()
-        command = self._qemu(initrd, console, result)
+        command = self._qemu(initrd, self.run_dir / "console.log")
         (self.run_dir / "command").write_text("\n".join(command) + "\n")
-        start = time.monotonic()
+        start = asked = time.monotonic()
         with (self.run_dir / "qemu.log").open("w") as log:
             self._vm = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        shown = 0
-        while (code := self._vm.poll()) is None:
-            if time.monotonic() - start > limit:
+        lines = []
+        while True:
+            # Looked at first: what is in the channel after the end has all been said.
+            code = self._vm.poll()
+            for line in self._channel.lines(0 if code is not None else 0.1):
+                lines.append(line)
+                if on_line:
+                    on_line(line)
+                if line.startswith("@ask "):
+                    question = line.removeprefix("@ask ")
+                    answer = on_ask(question) if on_ask else None
+                    if answer is not None:
+                        asked = time.monotonic()
+                    self._channel.answer(self._answer(question) if answer is None else answer)
+            if code is not None:
+                break
+            if time.monotonic() - asked > limit:
                 raise self._failure(f"no end within {limit:.0f} s")
-            time.sleep(0.1)
-            shown = self._new_lines(result, shown, on_line)
-        seconds = time.monotonic() - start
-        self._new_lines(result, shown, on_line)
         if code:
             qemu = (self.run_dir / "qemu.log").read_text().strip().splitlines()
             raise self._failure(f"QEMU ended with status {code}: {qemu[-1] if qemu else 'no message'}")
-        lines = result.read_text(errors="replace").splitlines() if result.exists() else []
         if not lines or not (end := re.fullmatch(r"@exit (\d+)", lines[-1])):
-            panic = re.search(r"Kernel panic - .*", self._console())
+            panic = re.search(r"Kernel panic - .*", self.console())
             raise self._failure(panic[0] if panic else "the machine went away before the scenario ended")
-        trace = [json.loads(line) for line in self.trace_file.read_text().splitlines()] if self.config.platform else []
         rmp = self._scan() if self.config.platform else {}
-        return Result(int(end[1]), lines[:-1], self._console(), trace, rmp, seconds, self.run_dir)
+        return Result(int(end[1]), lines[:-1], self.console(), self.trace(), rmp, time.monotonic() - start, self.run_dir)
 
-    @staticmethod
-    def _new_lines(result: Path, shown: int, on_line: Callable[[str], None] | None) -> int:
-        """Report whole lines of `result` behind byte `shown`; returns the byte after them."""
-        if on_line is None or not result.exists():
-            return shown
-        with result.open("rb") as file:
-            file.seek(shown)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        for line in whole.decode(errors="replace").splitlines():
-            on_line(line)
-        return shown + len(whole + newline)
+    def trace(self) -> list[dict]:
+        """What the PSP model has written so far."""
+        return [json.loads(line) for line in self.trace_file.read_text().splitlines()] if self.trace_file.exists() else []
 
-    def _console(self) -> str:
+    def order(self, order: str) -> str:
+        """Give the PSP model an order (pspd --help); returns its answer."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(10)
+                connection.connect(str(self._control))
+                connection.sendall(f"{order}\n".encode())
+                return connection.makefile().readline().strip() or "error the PSP model went away"
+        except OSError as error:
+            return f"error the PSP model cannot be reached: {error}"
+
+    def _answer(self, question: str) -> str:
+        return f"ok {self._scan()['assigned']}" if question == "scan" else self.order(question)
+
+    def console(self) -> str:
         console = self.run_dir / "console.log"
         return console.read_text(errors="replace") if console.exists() else ""
 
@@ -245,7 +276,7 @@ class Machine:
         return json.loads(scan.stdout)
 
     def _failure(self, reason: str) -> VmError:
-        tail = "\n".join("  | " + line for line in self._console().splitlines()[-25:])
+        tail = "\n".join("  | " + line for line in self.console().splitlines()[-25:])
         result = self.run_dir / "result.log"
         output = result.read_text(errors="replace").splitlines()[-10:] if result.exists() else []
         scenario = "".join(f"\n  > {line}" for line in output)

@@ -19,6 +19,17 @@
 #define UNTOUCHED 0xdeadbeef
 
 static int rw, ro;
+/* Names on the command line; without any, all calls are made that leave the platform as it was. */
+static char **names;
+
+static int wanted(const char *name)
+{
+	for (char **n = names; *n; n++)
+		if (!strcmp(*n, name))
+			return 1;
+	return !*names;
+}
+
 /* Two pages with nothing behind them; objects that end at `edge` are cut short by what follows. */
 static char *edge;
 static unsigned char blob[0x8000];
@@ -34,8 +45,11 @@ static void report(const char *name, int result, unsigned int error, const void 
 static void issue(const char *name, int fd, unsigned int cmd, void *data, size_t out)
 {
 	struct sev_issue_cmd arg = { .cmd = cmd, .data = (uintptr_t)data, .error = UNTOUCHED };
-	int result = ioctl(fd, SEV_ISSUE_CMD, &arg);
+	int result;
 
+	if (!wanted(name))
+		return;
+	result = ioctl(fd, SEV_ISSUE_CMD, &arg);
 	report(name, result, arg.error, data, result < 0 && errno == EFAULT ? 0 : out);
 }
 
@@ -79,6 +93,8 @@ static void get_id2(const char *name, int fd, void *address, unsigned int length
 	struct sev_issue_cmd arg = { .cmd = SEV_GET_ID2, .data = (uintptr_t)&id, .error = UNTOUCHED };
 	int result;
 
+	if (!wanted(name))
+		return;
 	memset(blob, 0, sizeof(blob));
 	result = ioctl(fd, SEV_ISSUE_CMD, &arg);
 	report(name, result, arg.error, &id.length, sizeof(id.length));
@@ -96,6 +112,8 @@ static void pdh_export(const char *name, int fd, void *pdh, unsigned int pdh_len
 	unsigned int lengths[2];
 	int result;
 
+	if (!wanted(name))
+		return;
 	memset(blob, 0, sizeof(blob));
 	result = ioctl(fd, SEV_ISSUE_CMD, &arg);
 	lengths[0] = export.pdh_cert_len;
@@ -154,10 +172,36 @@ static void refused_commands(void)
 	issue("vlek-wild-address", rw, SNP_VLEK_LOAD, &vlek, 0);
 }
 
-int main(void)
+/* Calls that change the platform; each is made only if it is named. */
+static void changing_commands(void)
+{
+	struct sev_user_data_pek_csr csr = { .address = (uintptr_t)blob, .length = 0x824 };
+	struct sev_user_data_pek_cert_import import = {
+		.pek_cert_address = (uintptr_t)blob, .pek_cert_len = 0x824,
+		.oca_cert_address = (uintptr_t)blob, .oca_cert_len = 0x824,
+	};
+	struct sev_user_data_snp_vlek_load vlek = { .len = sizeof(vlek), .vlek_wrapped_address = (uintptr_t)blob };
+	struct sev_user_data_snp_config config = { 0 };
+
+	if (!*names)
+		return;
+	memset(blob, 0, sizeof(blob));
+	issue("pek-gen", rw, SEV_PEK_GEN, NULL, 0);
+	issue("pdh-gen", rw, SEV_PDH_GEN, NULL, 0);
+	issue("pek-csr", rw, SEV_PEK_CSR, &csr, 0);
+	issue("pek-import", rw, SEV_PEK_CERT_IMPORT, &import, 0);
+	issue("snp-config", rw, SNP_SET_CONFIG, &config, 0);
+	issue("snp-commit", rw, SNP_COMMIT, NULL, 0);
+	issue("vlek", rw, SNP_VLEK_LOAD, &vlek, 0);
+	issue("factory-reset", rw, SEV_FACTORY_RESET, NULL, 0);
+}
+
+int main(int argc, char **argv)
 {
 	long page = sysconf(_SC_PAGESIZE);
 
+	(void)argc;
+	names = argv + 1;
 	rw = open("/dev/sev", O_RDWR);
 	ro = open("/dev/sev", O_RDONLY);
 	if (rw < 0 || ro < 0)
@@ -167,9 +211,11 @@ int main(void)
 		err(2, "mmap");
 	edge += page;
 
-	the_ioctl_itself();
+	if (!*names)
+		the_ioctl_itself();
 	status_commands();
 	identity_commands();
 	refused_commands();
+	changing_commands();
 	return 0;
 }

@@ -4,6 +4,42 @@
 # Lines that the host side reads are "@key value…"; all other output is for people.
 say() { echo "@$*"; }
 
+# ask QUESTION…: wait for the answer of the host side, and leave it in $reply without its "ok". Fails if
+# it is "error REASON". Orders to the PSP model (pspd --help) are such questions: ask fault SPEC…
+exec 4</dev/ttyS1
+ask() {
+	say ask "$*"
+	read -r answer reply <&4
+	[ "$answer" = ok ]
+}
+
+# cases FUNCTION: ask for cases and call the function with the words of each, until there are no more or
+# it fails, which says that the machine cannot be used for another one. Kernel messages and PSP commands
+# of a case stand between marks with its name.
+cases() {
+	while ask next && [ -n "$reply" ]; do
+		case_name=${reply%% *}
+		echo "case $case_name begins" >/dev/kmsg
+		# shellcheck disable=SC2086 # they are words
+		$1 $reply
+		usable=$?
+		memory_leaks
+		echo "case $case_name ends" >/dev/kmsg
+		[ $usable = 0 ] || break
+	done
+}
+
+# The debug kernel's search for memory that nobody points to any more; the report goes to the console.
+# Younger than 5 s does not count, and the first scan only takes a checksum of what it suspects.
+memory_leaks() {
+	[ -e /sys/kernel/debug/kmemleak ] || return 0
+	sleep 5
+	echo scan >/sys/kernel/debug/kmemleak
+	echo scan >/sys/kernel/debug/kmemleak
+	cat /sys/kernel/debug/kmemleak >/dev/ttyS0
+	echo clear >/sys/kernel/debug/kmemleak
+}
+
 fail() {
 	echo "scenario: $*"
 	exit 1

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The fault matrix: every command that the driver issues × every way in which firmware can fail it.
+
+Nothing in it is typed by hand: the commands of each phase come from the trace of a run without a fault,
+the statuses from the driver's sources. What is to come of a cell is in fault_rules.py.
+"""
+
+import dataclasses
+import functools
+import re
+from pathlib import Path
+
+from vmlib import paths, suite
+from vmlib.machine import Config
+
+SCENARIO = paths.VM_SCRIPTS / "fault-matrix.sh"
+PHASES = ("probe", "init", "launch", "ask", "unload")
+DRIVER = paths.TOP / "rust"
+# For a cell in which a command is not answered, seconds: long enough for a healthy PSP on a busy machine.
+TIMEOUT = 2
+# Seconds for a boot, and for a cell, before the machine counts as hung.
+LIMIT = 120
+
+# Firmware that takes other paths, and the commands for which it does.
+VARIANTS = {
+    "x86": ([], None),
+    # Before 1.52 there is no SNP_INIT_EX.
+    "api-1.51": (["--api=1.51.3"], {"SNP_INIT"}),
+    # SNP_EN stays set: every cell needs a boot of its own.
+    "legacy": (["--shutdown=legacy"], {"SNP_SHUTDOWN_EX"}),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A way to fail."""
+
+    name: str
+    action: str  # pspd's word for it
+    seconds: int = 0  # the driver's time-outs, 0 for its own
+    wait: int = 0  # how long an answer may be late
+
+    @property
+    def status(self) -> int | None:
+        return STATUSES.get(self.name.removeprefix("status-"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    variant: str
+    phase: str
+    command: str
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}/{self.phase}/{self.command}/{self.kind.name}"
+
+    def case(self) -> suite.Case:
+        kind = self.kind
+        return suite.Case(self.name, f"{self.phase} {kind.seconds} {kind.wait} {self.command}@1:{kind.action}")
+
+
+def _statuses() -> dict[str, int]:
+    """The driver's table of statuses: name -> code."""
+    return {name: int(code, 16) for name, code in re.findall(r"^    ([A-Z_]+) = (0x\w+): \"", (DRIVER / "wire/status.rs").read_text(), re.M)}
+
+
+def _distinguished() -> list[str]:
+    """The statuses that the driver treats in a way of their own."""
+    found = set()
+    for file in (DRIVER / "ccp").rglob("*.rs"):
+        found |= set(re.findall(r"(?<!\w)Status::([A-Z_]+)", file.read_text()))
+    found |= set(re.findall(r"self == Self::([A-Z_]+)", (DRIVER / "wire/status.rs").read_text()))
+    return sorted(found - {"SUCCESS"})
+
+
+def with_lengths() -> set[str]:
+    """The commands for which firmware reports the lengths of what it wrote."""
+    return set(re.findall(r"^    ([A-Z_]+) = 0x\w+, \d+ out \[bounce", (DRIVER / "wire/command.rs").read_text(), re.M))
+
+
+def own_commands() -> set[str]:
+    """The commands that the driver issues itself, not for KVM."""
+    return set(re.findall(r"const ID: CommandId = CommandId::(\w+);", "".join(f.read_text() for f in (DRIVER / "ccp/cmd").glob("*.rs"))))
+
+
+STATUSES = _statuses() | {"0x9000": 0x9000}
+DISTINGUISHED = _distinguished()
+KINDS = [
+    # One more that is known, and one that no ABI assigns but that has been seen.
+    *(Kind(f"status-{name}", f"status={name}") for name in [*DISTINGUISHED, "INVALID_PARAM", "0x9000"]),
+    Kind("late", "late=300"),
+    Kind("garbage", "garbage"),
+    Kind("silent", "silent", TIMEOUT),
+    Kind("stale", f"late={TIMEOUT * 1000 + 1500}", TIMEOUT, 10),
+    Kind("allones", "allones", TIMEOUT),
+    Kind("gone", "gone", TIMEOUT),
+]
+
+
+def _config(variant: str) -> Config:
+    # An image for DOWNLOAD_FIRMWARE, which the model refuses as it refuses all: none is AMD's.
+    image = paths.CACHE / "no-firmware"
+    image.write_bytes(bytes(4096))
+    return Config(psp=VARIANTS[variant][0], files={"usr/lib/firmware/amd/sev.fw": image})
+
+
+def run(cells: list[Cell]):
+    """Run cells, and yield (cell, outcome)."""
+    for variant in VARIANTS:
+        mine = {cell.name: cell for cell in cells if cell.variant == variant}
+        for outcome in suite.run(_config(variant), SCENARIO, [cell.case() for cell in mine.values()], LIMIT, "fault-matrix"):
+            yield mine[outcome.case.name], outcome
+
+
+@functools.cache
+def healthy(variant: str) -> dict[str, suite.Outcome]:
+    """Runs without a fault: all calls of /dev/sev in the phase "ask", and the plain one."""
+    cases = [suite.Case(name, f"{name} 0 0") for name in ("plain", "ask")]
+    return {o.case.name: o for o in suite.run(_config(variant), SCENARIO, cases, LIMIT, "fault-matrix")}
+
+
+def commands(variant: str, phase: str) -> list[str]:
+    """What is issued in a phase, each command once, in the order of the first."""
+    outcome = healthy(variant)["ask" if phase == "ask" else "plain"]
+    part = suite.sections(outcome.trace, r"phase (\w+)", lambda entry: entry.get("text", ""))[phase]
+    return list(dict.fromkeys(entry["cmd"] for entry in part if "cmd" in entry))
+
+
+def applies(command: str, kind: Kind) -> bool:
+    return kind.name != "garbage" or command in with_lengths()
+
+
+@functools.cache
+def all_cells() -> list[Cell]:
+    points = [(variant, phase, command) for variant, (_, only) in VARIANTS.items() for phase in PHASES for command in commands(variant, phase) if only is None or command in only]
+    return [Cell(*point, kind) for point in points for kind in KINDS if applies(point[2], kind)]

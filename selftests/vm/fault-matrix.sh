@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0
+# The cells of the fault matrix (selftests/fault_matrix.py): load, launch, ask, unload, with a fault in one
+# of these phases; then everything once more without a fault.
+. /vm/lib.sh
+
+# Calls of /dev/sev, in an order in which all of them reach firmware, and those that change nothing.
+questions="platform-status snp-platform-status"
+calls="platform-status snp-platform-status get-id2 pdh pek-gen pdh-gen pek-csr pek-import snp-config snp-commit vlek factory-reset"
+
+milliseconds() {
+	read -r up _ </proc/uptime
+	echo "${up%.*}${up#*.}0"
+}
+
+# step NAME COMMAND…: run it, "@step NAME STATUS MILLISECONDS WORDS", with the words that it says of a failure.
+step() {
+	name=$1
+	shift
+	begun=$(milliseconds)
+	words=$("$@" 2>&1)
+	status=$?
+	say step "$name" $status $(($(milliseconds) - begun)) "$(echo "$words" | grep -v '^@' | tr '\n' ' ')"
+	echo "$words" | grep '^@' | sed "s/^@/@$name-/"
+}
+
+offers() {
+	for what in sev sev_es sev_snp; do
+		say "$1" $what "$(cat /sys/module/kvm_amd/parameters/$what 2>/dev/null || echo none)"
+	done
+}
+
+unload_all() {
+	step "$1-kvm_amd" rmmod kvm_amd
+	step "$1-ccp" rmmod ccp
+	say "$1" window "$(cat /sys/kernel/snp_host/state)" "$(cat /sys/kernel/snp_host/snp_en_cpus)"
+}
+
+# cell NAME PHASE SECONDS WAIT SPEC…: the fault strikes in PHASE; commands time out after SECONDS (0: the
+# default); after the unloading, WAIT seconds are given to an answer that is late.
+cell() {
+	phase=$2 seconds=$3 wait=$4
+	shift 4
+	faults=$* timeouts=
+	[ "$seconds" = 0 ] || timeouts="psp_cmd_timeout=$seconds psp_probe_timeout=$seconds"
+
+	enter probe
+	# shellcheck disable=SC2086 # they are words
+	step load-ccp modprobe ccp $timeouts
+	enter init
+	step load-kvm_amd modprobe kvm_amd
+	offers loaded
+	enter launch
+	step launch snp-launch
+	enter ask
+	# shellcheck disable=SC2086
+	if [ "$phase" = ask ]; then step ask sev-ioctl $calls; else step ask sev-ioctl $questions; fi
+	enter unload
+	unload_all unload
+	ask scan && say assigned "$reply"
+
+	while [ "$wait" != 0 ] && ask pending && [ -n "$reply" ]; do
+		sleep 1
+		wait=$((wait - 1))
+	done
+	ask clear || say unreachable "$reply"
+	enter again
+	echo "case $case_name: again" >/dev/kmsg
+	step again-ccp modprobe ccp
+	step again-kvm_amd modprobe kvm_amd
+	offers again
+	# shellcheck disable=SC2086
+	step again-ask sev-ioctl $questions
+	unload_all reunload
+	rmmod snp_host 2>/dev/null
+	# SNP_EN that stays set, or a module that does, would be the next case's.
+	[ ! -d /sys/module/snp_host ] && [ ! -d /sys/module/ccp ]
+}
+
+# The phase begins: so do its faults.
+enter() {
+	ask mark "phase $1"
+	[ "$phase" = "$1" ] || return 0
+	ask fault "$faults" || say unreachable "$reply"
+}
+
+cases cell
