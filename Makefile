@@ -5,18 +5,22 @@
 
 SHELL := /bin/bash
 DRIVER ?= ours
+KERNEL ?= stock
 IN_ROOT := scripts/in-root
 CARGO := $(IN_ROOT) cargo
 PLATFORM := --manifest-path selftests/platform/Cargo.toml --locked
+DEBUG_KERNEL := $(if $(filter debug,$(KERNEL)),debug-kernel)
 
-.PHONY: help setup platform modules kvm-amd demo shell test test-list check install uninstall clean
+.PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-list check install uninstall clean
 help:
 	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch SNP guests"
-	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko"
+	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko; KERNEL=debug: on the debug kernel"
 	@echo "make test [T=name]     all tests, or those whose name contains T"
 	@echo "make test-list         names of all tests"
-	@echo "make shell [DRIVER=intree] a root shell in a machine on the software SNP platform"
-	@echo "make modules           build snp_host.ko and ccp.ko (to CCP_CACHE/modules)"
+	@echo "make kunit [T=name]    the modules' KUnit suites, in the debug kernel"
+	@echo "make shell [DRIVER=intree] [KERNEL=debug] a root shell in a machine on the software SNP platform"
+	@echo "make modules           build snp_host.ko and ccp.ko (to CCP_CACHE/modules; KERNEL=debug: modules-debug)"
+	@echo "make debug-kernel      build the debug kernel: KUnit, KASAN, UBSAN, lockdep, kmemleak, fault injection"
 	@echo "make kvm-amd           build kvm-amd.ko from the kernel's own source"
 	@echo "make platform          build the PSP model and the CPU model"
 	@echo "make check             formatting and lints of everything"
@@ -31,19 +35,28 @@ platform: setup
 	@echo "platform: building the PSP model and the CPU model"
 	@$(CARGO) build $(PLATFORM) --release --quiet
 
-modules: setup
-	@$(IN_ROOT) scripts/build-modules
+modules: setup $(DEBUG_KERNEL)
+	@$(IN_ROOT) scripts/build-modules --kernel $(KERNEL)
+
+debug-kernel: setup
+	@$(IN_ROOT) scripts/debug-kernel
+
+debug-modules: debug-kernel
+	@$(IN_ROOT) scripts/build-modules --kernel debug
+
+kunit: debug-modules
+	@$(IN_ROOT) scripts/kunit $(T)
 
 kvm-amd: setup
 	@$(IN_ROOT) scripts/kvm-amd/build
 
-demo: platform $(if $(filter ours,$(DRIVER)),modules)
-	@$(IN_ROOT) scripts/demo --driver $(DRIVER) $(DEMO_ARGS)
+demo: platform $(DEBUG_KERNEL) $(if $(filter ours,$(DRIVER)),modules)
+	@$(IN_ROOT) scripts/demo --driver $(DRIVER) --kernel $(KERNEL) $(DEMO_ARGS)
 
-shell: platform $(if $(filter ours,$(DRIVER)),modules)
-	@$(IN_ROOT) scripts/vm --driver $(DRIVER) --shell
+shell: platform $(DEBUG_KERNEL) $(if $(filter ours,$(DRIVER)),modules)
+	@$(IN_ROOT) scripts/vm --driver $(DRIVER) --kernel $(KERNEL) --shell
 
-test: platform modules
+test: platform modules debug-modules
 	@$(IN_ROOT) scripts/test $(T)
 
 test-list: setup
@@ -59,4 +72,4 @@ uninstall:
 	@scripts/install --remove
 
 clean:
-	@. scripts/lib.sh && rm -rf "$$CCP_CACHE/modules" "$$CCP_CACHE/target" "$$CCP_CACHE/initramfs" "$$CCP_CACHE/runs"
+	@. scripts/lib.sh && rm -rf "$$CCP_CACHE/modules" "$$CCP_CACHE/modules-debug" "$$CCP_CACHE/target" "$$CCP_CACHE/initramfs" "$$CCP_CACHE/runs"
