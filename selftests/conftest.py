@@ -27,13 +27,13 @@ def values(result, key: str) -> list[str]:
 
 
 @functools.cache
-def first_launch(driver: str, kernel: str = "stock"):
-    """The scenario of the demo: (result, launches)."""
+def first_launch(driver: str, kernel: str = "stock", cycles: int = 1):
+    """The scenario of the demo, so many times in one machine: (result, launches)."""
     with tempfile.TemporaryDirectory() as scratch:
         files = launch.guest_files(Path(scratch))
         config = Config(driver=driver, kernel=kernel, files={f"guest/{name}": file for name, file in files.items()})
         with Machine(config, f"first-launch-{driver}-{kernel}") as machine:
-            result = machine.run(paths.VM_SCRIPTS / "first-launch.sh", limit=300)
+            result = machine.run(paths.VM_SCRIPTS / "first-launch.sh", [str(cycles)], limit=300 * cycles)
         return result, launch.launches(result, files)
 
 

@@ -75,14 +75,13 @@ def expected(guest: Guest, files: dict[str, Path]) -> str:
 
 
 def launches(result: Result, files: dict[str, Path]) -> list[Launch]:
-    """What became of each guest: the digest of the n-th SNP_LAUNCH_FINISH belongs to the n-th guest
-    that was entered."""
-    states = {words[1]: words[2] for line in result.lines if (words := line.split()) and words[0] == "@launched"}
+    """What became of each guest, in the order of the launches: the digest of the n-th SNP_LAUNCH_FINISH
+    belongs to the n-th guest that was entered."""
+    tried = [(words[1], words[2]) for line in result.lines if (words := line.split()) and words[0] == "@launched"]
     digests = iter([c.get("digest", "") for c in result.commands() if c["cmd"] == "SNP_LAUNCH_FINISH" and c["status"] == 0])
+    right = {guest.name: expected(guest, files) for guest in GUESTS}
     out = []
-    for guest in GUESTS:
-        if guest.name not in states:
-            continue
-        entered = states[guest.name] == "internal-error"
-        out.append(Launch(guest.name, next(digests, "") if entered else "", expected(guest, files), entered))
+    for name, state in tried:
+        entered = state == "internal-error"
+        out.append(Launch(name, next(digests, "") if entered else "", right[name], entered))
     return out

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0
-# The story of the demo, inside the machine: load, check, launch three guests, unload.
+# first-launch.sh [CYCLES]: the story of the demo, inside the machine: load, check, launch three guests,
+# unload.
 . /vm/lib.sh
 
 modprobe msr || fail "the msr module does not load"
-modprobe kvm_amd || fail "kvm_amd does not load"
-modules
-say vm_types "$(cat /sys/module/kvm_amd/parameters/sev_snp)"
-[ "$(cat /sys/module/kvm_amd/parameters/sev_snp)" = Y ] || { dmesg | grep -iE 'ccp|sev|snp' ; fail "kvm_amd offers no SEV-SNP"; }
+for _ in $(seq "${1:-1}"); do
+	modprobe kvm_amd || fail "kvm_amd does not load"
+	modules
+	say vm_types "$(cat /sys/module/kvm_amd/parameters/sev_snp)"
+	[ "$(cat /sys/module/kvm_amd/parameters/sev_snp)" = Y ] || { dmesg | grep -iE 'ccp|sev|snp' ; fail "kvm_amd offers no SEV-SNP"; }
 
-if snphost ok >/tmp/snphost 2>&1; then say snphost ok; else cat /tmp/snphost; say snphost failed; fi
-say hotplug loaded "$(hotplug)"
+	if snphost ok >/tmp/snphost 2>&1; then say snphost ok; else cat /tmp/snphost; say snphost failed; fi
+	say hotplug loaded "$(hotplug)"
 
-launch 1-vcpu 1 /guest/OVMF.fd
-launch 4-vcpus 4 /guest/OVMF.fd
-launch kernel-hashes 1 /guest/OVMF.amdsev.fd -kernel /guest/vmlinuz -initrd /guest/initrd -append "console=ttyS0"
+	launch 1-vcpu 1 /guest/OVMF.fd
+	launch 4-vcpus 4 /guest/OVMF.fd
+	launch kernel-hashes 1 /guest/OVMF.amdsev.fd -kernel /guest/vmlinuz -initrd /guest/initrd -append "console=ttyS0"
 
-unload
-say unloaded
-say hotplug unloaded "$(hotplug)"
+	unload
+	say unloaded
+	say hotplug unloaded "$(hotplug)"
+done
