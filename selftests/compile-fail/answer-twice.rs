@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A command is answered once.
+//!
+//! in: mailbox.rs
+
+use super::*;
+
+fn twice<'a, I, T: Timeouts>(
+    mailbox: &mut Mailbox<I, T>,
+    command: &'static CommandInfo,
+) -> Result<(), Unanswered>
+where
+    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I::Backend: IoCapable<u32>,
+{
+    let flight = mailbox.start(command, 0, Wait::Poll)?;
+    let _ = flight.poll();
+    #[cfg(not(refused))]
+    let flight = mailbox.start(command, 0, Wait::Poll)?;
+    let _ = flight.poll(); //~ E0382 move occurs because `flight` has type `InFlight
+    Ok(())
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A command that was started is waited for: without it the mailbox would stay busy.
+//!
+//! in: mailbox.rs
+
+use super::*;
+
+fn forget<'a, I, T: Timeouts>(
+    mailbox: &mut Mailbox<I, T>,
+    command: &'static CommandInfo,
+) -> Result<(), Unanswered>
+where
+    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I::Backend: IoCapable<u32>,
+{
+    #[cfg(refused)]
+    mailbox.start(command, 0, Wait::Interrupt)?; //~ unused_must_use unused `InFlight` that must be used
+    #[cfg(not(refused))]
+    let _ = mailbox.start(command, 0, Wait::Interrupt)?.sleep();
+    Ok(())
+}

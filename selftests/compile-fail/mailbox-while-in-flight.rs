@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! While a command is in flight the mailbox is of no other use.
+//!
+//! in: mailbox.rs
+
+use super::*;
+
+fn look<'a, I, T: Timeouts>(
+    mailbox: &mut Mailbox<I, T>,
+    command: &'static CommandInfo,
+) -> Result<(), Unanswered>
+where
+    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I::Backend: IoCapable<u32>,
+{
+    #[cfg(not(refused))]
+    let _ = mailbox.dead();
+    let flight = mailbox.start(command, 0, Wait::Interrupt)?;
+    #[cfg(refused)]
+    let _ = mailbox.dead(); //~ E0502 cannot borrow `*mailbox` as immutable because it is also borrowed as mutable
+    let _ = flight.sleep();
+    Ok(())
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! While a command is in flight no other can start.
+//!
+//! in: mailbox.rs
+
+use super::*;
+
+fn two<'a, I, T: Timeouts>(
+    mailbox: &mut Mailbox<I, T>,
+    command: &'static CommandInfo,
+) -> Result<(), Unanswered>
+where
+    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I::Backend: IoCapable<u32>,
+{
+    let first = mailbox.start(command, 0, Wait::Interrupt)?;
+    #[cfg(not(refused))]
+    let _ = first.sleep();
+    let second = mailbox.start(command, 0, Wait::Interrupt)?; //~ E0499 cannot borrow `*mailbox` as mutable more than once at a time
+    let _ = second.sleep();
+    #[cfg(refused)]
+    let _ = first.sleep();
+    Ok(())
+}
