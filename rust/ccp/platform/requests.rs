@@ -76,7 +76,7 @@ pub(crate) struct Exported<const N: usize> {
 }
 
 impl<const N: usize> Exported<N> {
-    /// The contents of buffer `n`, cut to what fits: firmware's length is not trusted.
+    /// The contents of buffer `n`.
     pub(crate) fn bytes(&self, n: usize) -> Option<&[u8]> {
         let len = *self.len.get(n)? as usize;
         let bytes = self.data.get(n)?.as_ref()?.bytes();
@@ -348,11 +348,39 @@ impl Platform {
         };
         let mut result = self.channel.issue::<C>(&mut request);
         let data = [self.taken(buffer, &mut result)];
-        Ok(Exported {
-            result: result.map_err(Failure::from),
-            len: [request.len],
-            data,
-        })
+        Ok(self.exported::<C, 1>(result, [request.len], len.map(|len| [len]), data))
+    }
+
+    /// What firmware answered, given buffers of the sizes `room`.
+    ///
+    /// A success with more in a buffer than it holds cannot be true: it becomes an error, and the
+    /// caller does not get that length, or it might read past the end of its own buffer.
+    fn exported<C: Command, const N: usize>(
+        &self,
+        result: Result<(), CmdError>,
+        mut len: [u32; N],
+        room: Option<[u32; N]>,
+        data: [Option<HvPages>; N],
+    ) -> Exported<N> {
+        let mut result = result.map_err(Failure::from);
+        if let (Ok(()), Some(room)) = (result, room) {
+            let liar = len.iter().zip(room).find(|(len, room)| **len > *room);
+            if let Some((claimed, size)) = liar {
+                dev_err!(
+                    self.dev(),
+                    "{} failed: firmware says that it put {:#x} bytes into a buffer of {:#x}; the answer is not used, look for newer firmware\n",
+                    C::INFO.name,
+                    claimed,
+                    size
+                );
+                result = Err(Failure {
+                    errno: EIO,
+                    fw_error: Some(Status::SUCCESS.raw().into()),
+                });
+                len = room;
+            }
+        }
+        Exported { result, len, data }
     }
 
     fn export_pdh(&mut self, len: Option<[u32; 2]>) -> Result<Exported<2>, CmdError> {
@@ -375,11 +403,8 @@ impl Platform {
         };
         let mut result = self.channel.issue::<PdhCertExport>(&mut request);
         let data = [self.taken(pdh, &mut result), self.taken(chain, &mut result)];
-        Ok(Exported {
-            result: result.map_err(Failure::from),
-            len: [request.pdh_len, request.chain_len],
-            data,
-        })
+        let lens = [request.pdh_len, request.chain_len];
+        Ok(self.exported::<PdhCertExport, 2>(result, lens, len, data))
     }
 
     /// Pages for `len` bytes of output, in firmware's hands.
