@@ -35,6 +35,7 @@ class Config:
     cpus: int = 2
     memory: int = 2048  # MiB
     psp: list[str] = dataclasses.field(default_factory=list)  # more arguments of pspd
+    other_psps: list[list[str]] = dataclasses.field(default_factory=list)  # the same for each further PSP
     cpu: list[str] = dataclasses.field(default_factory=list)  # more arguments of the CPU model
     append: str = ""  # more kernel parameters
     files: dict[str, Path] = dataclasses.field(default_factory=dict)  # name inside -> file outside
@@ -46,6 +47,7 @@ class Result:
     lines: list[str]
     console: str
     trace: list[dict]
+    other_traces: list[list[dict]]  # of the further PSPs
     rmp: dict  # what a scan of the whole RMP found after the end; empty without a platform
     seconds: float
     run: Path
@@ -92,9 +94,9 @@ class Machine:
         # RAM, and the archives that are loaded into it, live on a tmpfs.
         self.fast = Path(tempfile.mkdtemp(prefix="ccp-rs-", dir="/dev/shm"))
         self.ram, self.link = self.fast / "ram", self.fast / "link"
-        self._control = self.fast / "psp.ctl"
-        self.trace_file = self.run_dir / "trace.jsonl"
-        self._psp = None
+        # The first one is the PSP; the others have a number behind their name.
+        self._names = ["", *(f"-{n}" for n, _ in enumerate(config.other_psps, 2))] if config.platform else []
+        self._psps = []
         self._vm = None
         self._channel = None
 
@@ -102,7 +104,7 @@ class Machine:
         return self
 
     def __exit__(self, *exc):
-        for process in (self._vm, self._psp):
+        for process in (self._vm, *self._psps):
             if process and process.poll() is None:
                 process.kill()
                 process.wait()
@@ -110,21 +112,32 @@ class Machine:
             self._channel.close()
         shutil.rmtree(self.fast, ignore_errors=True)
 
-    def _start_psp(self) -> None:
+    def _start_psps(self) -> None:
         self.link.write_bytes(bytes(65536))
-        log = (self.run_dir / "pspd.log").open("w")
-        command = [paths.PSPD, "--socket", self.fast / "psp.sock", "--link", self.link, "--trace", self.trace_file, "--control", self._control, *self.config.psp]
-        self._psp = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=log, text=True)
-        line = self._psp.stdout.readline().strip()
-        if line != "ready":
-            raise VmError(f"the PSP model did not start: {(self.run_dir / 'pspd.log').read_text().strip() or line}")
+        for name, more in zip(self._names, [self.config.psp, *self.config.other_psps]):
+            log = self.run_dir / f"pspd{name}.log"
+            command = [paths.PSPD, "--socket", self._socket(name), "--link", self.link, "--trace", self._trace_file(name), "--control", self._control(name), *more]
+            with log.open("w") as file:
+                psp = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=file, text=True)
+            self._psps.append(psp)
+            line = psp.stdout.readline().strip()
+            if line != "ready":
+                raise VmError(f"the PSP model did not start: {log.read_text().strip() or line}")
+
+    def _socket(self, name: str) -> Path:
+        return self.fast / f"psp{name}.sock"
+
+    def _control(self, name: str) -> Path:
+        return self.fast / f"psp{name}.ctl"
+
+    def _trace_file(self, name: str) -> Path:
+        return self.run_dir / f"trace{name}.jsonl"
 
     def _platform(self) -> list[str]:
         """QEMU's arguments for the SNP platform: CPU and its model, IOMMU, PSP."""
         if not self.config.platform:
             return ["-accel", "tcg,thread=multi", "-cpu", "EPYC-Milan"]
         c, size = self.config, rmp_size(self.config.memory)
-        device = {"driver": "vfio-user-pci", "socket": {"path": str(self.fast / "psp.sock"), "type": "unix"}, "bus": "rp", "rombar": 0}
         plugin = [
             f"file={paths.CPU_MODEL}", f"ram={self.ram}", f"low={c.memory * MIB}", f"link={self.link}",
             f"rmp_base={RMP_BASE:#x}", f"rmp_end={RMP_BASE + size - 1:#x}", f"log={self.run_dir / 'cpu.log'}", *c.cpu,
@@ -132,10 +145,18 @@ class Machine:
         return [
             "-accel", "tcg,thread=multi", "-cpu", "EPYC-Milan,xlevel=0x80000022,hypervisor=off,phys-bits=49",
             "-device", "amd-iommu,xtsup=on,dma-remap=on",
+            *(argument for n, name in enumerate(self._names) for argument in self._psp_device(n, name)),
+            "-plugin", ",".join(plugin),
+        ]  # fmt: skip
+
+    def _psp_device(self, n: int, name: str) -> list[str]:
+        """The PSP of the n-th socket: 0000:41:00.0, 0000:61:00.0, …"""
+        device = {"driver": "vfio-user-pci", "socket": {"path": str(self._socket(name)), "type": "unix"}, "bus": f"rp{name}", "rombar": 0}
+        return [
             # The PSP is given physical addresses, so no IOMMU may stand between.
-            "-device", "pxb-pcie,id=pxb,bus_nr=64,bus=pcie.0,bypass_iommu=on",
-            "-device", "pcie-root-port,id=rp,bus=pxb,chassis=1",
-            "-device", json.dumps(device), "-plugin", ",".join(plugin),
+            "-device", f"pxb-pcie,id=pxb{name},bus_nr={64 + 32 * n},bus=pcie.0,bypass_iommu=on",
+            "-device", f"pcie-root-port,id=rp{name},bus=pxb{name},chassis={n + 1}",
+            "-device", json.dumps(device),
         ]  # fmt: skip
 
     def _memory(self, name: str) -> str:
@@ -169,7 +190,7 @@ class Machine:
 
     def shell(self) -> int:
         """A root shell on the terminal, in the root directory by way of virtme-ng, until it is left."""
-        self._start_psp()
+        self._start_psps()
         # virtme-ng knows how to boot a directory; its QEMU gets our memory, CPU and PSP besides.
         wrapper = self.fast / "qemu"
         wrapper.write_text(
@@ -214,7 +235,7 @@ class Machine:
         self._channel = Channel(self.fast / "channel", self.run_dir / "result.log")
         initrd = self._initrd(scenario, list(arguments))
         if self.config.platform:
-            self._start_psp()
+            self._start_psps()
         command = self._qemu(initrd, self.run_dir / "console.log")
         (self.run_dir / "command").write_text("\n".join(command) + "\n")
         start = asked = time.monotonic()
@@ -245,18 +266,19 @@ class Machine:
             panic = re.search(r"Kernel panic - .*", self.console())
             raise self._failure(panic[0] if panic else "the machine went away before the scenario ended")
         rmp = self._scan() if self.config.platform else {}
-        return Result(int(end[1]), lines[:-1], self.console(), self.trace(), rmp, time.monotonic() - start, self.run_dir)
+        return Result(int(end[1]), lines[:-1], self.console(), self.trace(), [self.trace(name) for name in self._names[1:]], rmp, time.monotonic() - start, self.run_dir)
 
-    def trace(self) -> list[dict]:
+    def trace(self, name: str = "") -> list[dict]:
         """What the PSP model has written so far."""
-        return [json.loads(line) for line in self.trace_file.read_text().splitlines()] if self.trace_file.exists() else []
+        file = self._trace_file(name)
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def order(self, order: str) -> str:
         """Give the PSP model an order (pspd --help); returns its answer."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(10)
-                connection.connect(str(self._control))
+                connection.connect(str(self._control("")))
                 connection.sendall(f"{order}\n".encode())
                 return connection.makefile().readline().strip() or "error the PSP model went away"
         except OSError as error:
