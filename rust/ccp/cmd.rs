@@ -162,6 +162,19 @@ impl<T: Transport> Channel<T> {
         self.transport.dead()
     }
 
+    /// To be asked before pages are lent: those lent to a dead mailbox are never given back, although
+    /// firmware does not even see them.
+    ///
+    /// # Errors
+    ///
+    /// [`CmdError::Dead`].
+    pub(crate) fn alive(&self) -> Result<(), CmdError> {
+        match self.transport.dead() {
+            Some(why) => Err(CmdError::Dead(why)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether SNP firmware is in the INIT state.
     pub(crate) fn snp_init(&self) -> bool {
         self.snp_init
@@ -176,8 +189,9 @@ impl<T: Transport> Channel<T> {
     ///
     /// # Errors
     ///
-    /// As [`HvPages::into_firmware`].
+    /// As [`Self::alive`] and [`HvPages::into_firmware`].
     pub(crate) fn give(&mut self, pages: HvPages) -> Result<FwPages, CmdError> {
+        self.alive()?;
         if self.snp_init {
             pages.into_firmware(self).map_err(CmdError::Transport)
         } else {
@@ -243,9 +257,7 @@ impl<T: Transport> Channel<T> {
         data: &mut [u8],
         wait: Wait,
     ) -> Result<(), CmdError> {
-        if let Some(why) = self.transport.dead() {
-            return Err(CmdError::Dead(why));
-        }
+        self.alive()?;
         if data.len() != usize::from(command.len) {
             return Err(CmdError::Transport(EINVAL));
         }
@@ -313,6 +325,7 @@ impl<T: Transport> Reclaimer for Channel<T> {
     }
 
     fn page_reclaim(&mut self, page: Spa) -> Result<(), CmdError> {
+        self.alive()?;
         let request = PageReclaim {
             paddr: page.plain(),
         };

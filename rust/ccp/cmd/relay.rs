@@ -69,9 +69,7 @@ impl<T: Transport> Channel<T> {
         if !self.snp_init() || !command.id.is_legacy() || command.fw_buffers.is_empty() {
             return self.run(command, data, Wait::Interrupt);
         }
-        if let Some(why) = self.dead() {
-            return Err(CmdError::Dead(why));
-        }
+        self.alive()?;
 
         // What firmware gets differs from what the caller wrote and will see again.
         let mut buffer = [0; MAX_LEN];

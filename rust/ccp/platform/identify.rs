@@ -28,7 +28,8 @@ use crate::{
             SnpPlatformStatus, //
         },
         Channel,
-        CmdError, //
+        CmdError,
+        Command as _, //
     },
     mailbox::Transport,
     pages::HvPages,
@@ -46,6 +47,7 @@ use crate::{
             SnpStatus, //
         },
         ApiVersion,
+        Status, //
     },
 };
 
@@ -80,7 +82,9 @@ impl Platform {
     /// See [`CmdError`]; they have been logged.
     pub(super) fn identify(&mut self) -> Result<(), CmdError> {
         if is_snp_host() {
-            self.snp_status = self.query_snp_status(true)?;
+            self.snp_status = self
+                .query_snp_status(false)
+                .inspect_err(|err| self.report_unidentified(*err))?;
             if self.snp_status.has(SnpStatus::FLAG_FEATURE_INFO) {
                 self.features = self.query_features()?;
             }
@@ -105,6 +109,19 @@ impl Platform {
             }
         };
         Ok(())
+    }
+
+    fn report_unidentified(&self, err: CmdError) {
+        if err.is(Status::INVALID_PAGE_STATE) {
+            // The page is the host's, and only firmware in the INIT state minds.
+            dev_err!(
+                self.dev(),
+                "SNP_PLATFORM_STATUS failed: {}: SNP firmware is still initialised, by an earlier kernel or by a driver that lost touch with it; restart the machine\n",
+                Status::INVALID_PAGE_STATE
+            );
+        } else {
+            self.channel.report(SnpPlatformStatus::INFO, err);
+        }
     }
 
     /// SNP_PLATFORM_STATUS. Works in every state of SNP firmware.

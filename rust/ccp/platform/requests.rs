@@ -197,6 +197,7 @@ impl Platform {
         oca_len: u32,
     ) -> Result<(), Failure> {
         Ok(self.with_sev(|p| {
+            p.channel.alive()?;
             let (pek, oca) = (pek.lend(), oca.lend());
             let result = p.channel.issue::<PekCertImport>(&mut sev::PekCertImport {
                 pek_address: pek.spa().encrypted(),
@@ -241,6 +242,7 @@ impl Platform {
     /// [`ENODEV`] if SNP is not up; see [`CmdError`].
     pub(crate) fn vlek_load(&mut self, hashstick: HvPages) -> Result<(), Failure> {
         self.need_snp()?;
+        self.channel.alive()?;
         let hashstick = hashstick.lend();
         let result = self.channel.issue::<SnpVlekLoad>(&mut snp::VlekLoad {
             // CAST: 16.
@@ -321,7 +323,9 @@ impl Platform {
         } else {
             return true;
         };
-        match self.query_snp_status(true) {
+        // The death of the mailbox has been logged once, and that is enough.
+        let required = self.channel.alive().is_ok();
+        match self.query_snp_status(required) {
             Ok(status) => layout.snp_svn(status.current_tcb) < fixed_in,
             // Firmware that cannot say is not trusted with SEV-ES guests. It has been logged.
             Err(_) => false,

@@ -56,6 +56,7 @@ impl Platform {
         if self.sev != Sev::Uninit {
             return Ok(());
         }
+        self.channel.alive()?;
         if params::has_init_ex_path() {
             dev_err!(
                 self.dev(),
