@@ -13,7 +13,10 @@ use crate::{
         V6, //
     },
     irq::Interrupt,
-    platform::MasterIo,
+    platform::{
+        Left,
+        MasterIo, //
+    },
     psps,
     regs::{
         Registers,
@@ -68,6 +71,7 @@ pub(crate) struct Psp<'bound> {
 
 /// A PSP with SEV. Dropping it takes it out of [`psps`], before its interrupt goes.
 struct Sev<'bound> {
+    dev: &'bound pci::Device<Bound>,
     address: u64,
     registers: Registers<MasterIo>,
     _interrupt: Pin<KBox<MsiHandler<'bound, Interrupt>>>,
@@ -75,17 +79,23 @@ struct Sev<'bound> {
 
 impl Sev<'_> {
     /// Shuts the firmware down if this is the master, and returns when nobody uses the registers any
-    /// more, apart from the interrupt handler, which has nothing to do from then on. Again has no
-    /// effect.
-    fn retire(&self) {
-        psps::remove(self.address);
+    /// more, apart from the interrupt handler, which has nothing to do from then on. Whether firmware
+    /// had to be shut down. Again has no effect.
+    fn retire(&self, left: Left) -> bool {
+        let in_use = psps::remove(self.address, left);
         self.registers.mask_interrupts();
+        in_use
     }
 }
 
 impl Drop for Sev<'_> {
     fn drop(&mut self) {
-        self.retire();
+        if self.retire(Left::Guests) {
+            dev_warn!(
+                self.dev,
+                "released while SNP or SEV was initialised: guests that use them cannot go on; for new ones bind the PSP and reload kvm_amd\n"
+            );
+        }
     }
 }
 
@@ -107,7 +117,7 @@ impl pci_adapter::Driver for PspDriver {
     fn shutdown<'bound>(_dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
         // The next kernel finds a firmware that is shut down and a PSP that raises no interrupt.
         if let Some(sev) = &psp.sev {
-            sev.retire();
+            sev.retire(Left::Nobody);
         }
     }
 }
@@ -176,6 +186,7 @@ fn probe_sev<'bound>(
         interrupt.irq_type()
     );
     let sev = Sev {
+        dev,
         address,
         registers,
         _interrupt: interrupt,

@@ -29,7 +29,8 @@ use kernel::{
 use crate::{
     platform::{
         slot,
-        Failure, //
+        Failure,
+        Left, //
     },
     sys::{
         bindings as c,
@@ -86,7 +87,7 @@ unsafe extern "C" fn sev_platform_init(args: *mut c::sev_platform_init_args) -> 
 extern "C" fn sev_platform_shutdown() {
     // Without a platform there is nothing to stop.
     let _ = slot::with(|platform| -> Result {
-        platform.shutdown();
+        platform.shutdown(Left::Nobody);
         Ok(())
     });
 }

@@ -116,6 +116,15 @@ impl Timeouts for ParamTimeouts {
     }
 }
 
+/// Who may be left when SNP is stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Left {
+    /// Nobody: kvm-amd is unloaded, or the machine goes down.
+    Nobody,
+    /// Guests of KVM: the device is unbound under them.
+    Guests,
+}
+
 /// State of SNP firmware.
 enum Snp {
     /// UNINIT.
@@ -192,10 +201,15 @@ impl Platform {
         self.channel.dev()
     }
 
+    /// Whether SNP or SEV is up, or was when the mailbox died.
+    fn is_in_use(&self) -> bool {
+        self.is_snp_up() || self.sev != Sev::Uninit
+    }
+
     /// Stops SEV, then SNP, in the order of the in-tree driver; to be called before the device goes
     /// away, and when kvm-amd is unloaded. What fails has been logged and stays as it is.
-    pub(crate) fn shutdown(&mut self) {
+    pub(crate) fn shutdown(&mut self, left: Left) {
         self.stop_sev();
-        self.stop_snp();
+        self.stop_snp(left);
     }
 }

@@ -15,6 +15,7 @@
 use crate::{
     platform::{
         slot,
+        Left,
         MasterIo,
         Platform, //
     },
@@ -119,12 +120,13 @@ pub(crate) fn complete() {
 }
 
 /// The PSP at `address` is about to go. Returns when nobody uses it any more. If it was the master, its
-/// firmware is shut down and the exports answer -ENODEV from then on. Does nothing for a PSP that is
-/// not in the list.
-pub(crate) fn remove(address: u64) {
+/// firmware is shut down and the exports answer -ENODEV from then on; whether it had to be shut down is
+/// returned. Does nothing for a PSP that is not in the list.
+pub(crate) fn remove(address: u64, left: Left) -> bool {
     let mut psps = PSPS.lock();
+    let mut in_use = false;
     if psps.master == Some(address) {
-        slot::detach();
+        in_use = slot::detach(left);
         psps.master = None;
     }
     let position = psps.all.iter().position(|psp| psp.address == address);
@@ -133,6 +135,7 @@ pub(crate) fn remove(address: u64) {
             psps.node = None;
         }
     }
+    in_use
 }
 
 impl Psps {

@@ -4,6 +4,7 @@
  *
  * Prints a line per step: "@launch STEP ERRNO error=STATUS" (errno by name, 0 if all is well). Stops at
  * the first step that fails; closing the files then takes everything down. The guest is not entered.
+ * With an argument ("keep") the guest stays until the program is killed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +38,7 @@ static void issue(const char *name, unsigned int id, void *data)
 	step(name, result, cmd.error);
 }
 
-int main(void)
+int main(int argc, char **)
 {
 	struct kvm_create_guest_memfd memory = { .size = MEMORY };
 	struct kvm_userspace_memory_region2 region = { .flags = KVM_MEM_GUEST_MEMFD, .memory_size = MEMORY };
@@ -73,5 +74,7 @@ int main(void)
 	update.uaddr = (uintptr_t)shared + GUEST_PAGE;
 	issue("update", KVM_SEV_SNP_LAUNCH_UPDATE, &update);
 	issue("finish", KVM_SEV_SNP_LAUNCH_FINISH, &finish);
+	if (argc > 1)
+		pause();
 	return 0;
 }

@@ -72,7 +72,7 @@ impl Platform {
     }
 
     fn panic_snp_shutdown(&mut self) -> Result<(), crate::cmd::CmdError> {
-        let mut request = self.snp_shutdown_request();
+        let mut request = Self::snp_shutdown_request(self.can_end_snp());
         self.channel
             .issue_waiting::<SnpShutdownEx>(&mut request, Wait::Poll)
     }

@@ -24,6 +24,7 @@ use kernel::{
 
 use super::{
     panic::Notifier,
+    Left,
     Platform, //
 };
 
@@ -75,17 +76,21 @@ pub(crate) fn attach(platform: Platform) -> Result {
     Ok(())
 }
 
-/// Shuts the master down and forgets it. From then on [`with`] finds nothing.
-pub(crate) fn detach() {
+/// Shuts the master down and forgets it. From then on [`with`] finds nothing. Whether firmware was
+/// initialised.
+pub(crate) fn detach(left: Left) -> bool {
     let mut slot = COMMANDS.lock();
+    let mut in_use = false;
     if let Some(master) = slot.as_mut() {
-        master.platform.shutdown();
+        in_use = master.platform.is_in_use();
+        master.platform.shutdown(left);
         master.platform.abandon_snp();
     }
     let master = slot.take();
     drop(slot);
     // Unregistering the panic notifier sleeps, so it happens outside the lock.
     drop(master);
+    in_use
 }
 
 /// Whether there is a master.

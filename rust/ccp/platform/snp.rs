@@ -6,6 +6,7 @@ use kernel::prelude::*;
 
 use super::{
     ranges,
+    Left,
     Platform,
     Sev,
     Snp, //
@@ -98,7 +99,7 @@ impl Platform {
 
         cpu::wbinvd_on_all();
         if let Err(err) = self.channel.require::<SnpDfFlush>(&mut ()) {
-            self.stop_snp();
+            self.stop_snp(Left::Guests);
             return Err(err);
         }
         dev_info!(
@@ -179,10 +180,15 @@ impl Platform {
         enabled.keep(keep);
     }
 
-    /// SNP_SHUTDOWN_EX for this firmware.
-    pub(super) fn snp_shutdown_request(&self) -> snp::SnpShutdownEx {
+    /// Whether firmware can clear SNP_EN.
+    pub(super) fn can_end_snp(&self) -> bool {
+        self.features.has(Feature::X86Shutdown)
+    }
+
+    /// SNP_SHUTDOWN_EX. `x86`: with SNP_EN.
+    pub(super) fn snp_shutdown_request(x86: bool) -> snp::SnpShutdownEx {
         let mut flags = snp::SHUTDOWN_IOMMU_SNP;
-        if self.features.has(Feature::X86Shutdown) {
+        if x86 {
             flags |= snp::SHUTDOWN_X86_SNP;
         }
         snp::SnpShutdownEx {
@@ -193,7 +199,11 @@ impl Platform {
     }
 
     /// Stops SNP firmware, if it is up. On failure it stays up.
-    pub(super) fn stop_snp(&mut self) {
+    ///
+    /// Without SNP_EN the RMPUPDATE instruction is undefined, and KVM gives the pages of a guest back with
+    /// it when the guest ends. Each SNP guest has a page from `snp_alloc_firmware_page()`, its context, so
+    /// SNP_EN stays set if guests may be left and there is such a page.
+    pub(super) fn stop_snp(&mut self, left: Left) {
         let Snp::Up(up) = core::mem::replace(&mut self.snp, Snp::Down) else {
             return;
         };
@@ -208,18 +218,20 @@ impl Platform {
                 "stopping SNP although SEV could not be stopped\n"
             );
         }
+        let guests = left == Left::Guests && !self.firmware_pages.is_empty();
+        let x86 = self.can_end_snp() && !guests;
         cpu::wbinvd_on_all();
-        let mut result = self.snp_shutdown();
+        let mut result = self.snp_shutdown(x86);
         if matches!(result, Err(err) if err.is(Status::DFFLUSH_REQUIRED)) {
             result = self
                 .channel
                 .require::<SnpDfFlush>(&mut ())
-                .and_then(|()| self.snp_shutdown());
+                .and_then(|()| self.snp_shutdown(x86));
         }
         match result {
             Ok(()) => {
                 self.channel.set_snp_init(false);
-                self.after_snp_shutdown(up.over());
+                self.after_snp_shutdown(up.over(), x86);
             }
             Err(err) => {
                 self.channel.report(SnpShutdownEx::INFO, err);
@@ -233,15 +245,15 @@ impl Platform {
         }
     }
 
-    fn snp_shutdown(&mut self) -> Result<(), CmdError> {
-        let mut request = self.snp_shutdown_request();
+    fn snp_shutdown(&mut self, x86: bool) -> Result<(), CmdError> {
+        let mut request = Self::snp_shutdown_request(x86);
         self.channel.issue::<SnpShutdownEx>(&mut request)
     }
 
-    /// Firmware is in the UNINIT state again: ends SNP on the CPUs or, where firmware leaves SNP_EN
-    /// set, in the IOMMU alone.
-    fn after_snp_shutdown(&mut self, enabled: SnpEnabled) {
-        if self.features.has(Feature::X86Shutdown) {
+    /// Firmware is in the UNINIT state again: ends SNP on the CPUs (`x86`) or, where firmware leaves
+    /// SNP_EN set, in the IOMMU alone.
+    fn after_snp_shutdown(&mut self, enabled: SnpEnabled, x86: bool) {
+        if x86 {
             match enabled.end() {
                 Ok(proof) => {
                     for (_, pages) in self.firmware_pages.iter_mut() {

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0
+# psps.sh STEP…: PSPs come and go. After each step "@after STEP" done or failed, what the hotplug window
+# looks like, and whether /dev/sev is there.
+#   +MODULE, -MODULE          load, unload it
+#   unbind:BUS, bind:BUS      the PSP on that bus, as the driver sees it
+#   remove:BUS, rescan        the same, as the PCI core sees it
+#   guest, end                launch an SNP guest and keep it, end it
+#   exports                   call what ccp exports (kapi_test.ko): "@kapi NAME RESULT"
+. /vm/lib.sh
+
+take() {
+	device=0000:${1#*:}:00.0
+	case $1 in
+	+*) modprobe "${1#+}" ;;
+	-*) rmmod "${1#-}" ;;
+	unbind:* | bind:*) echo "$device" >"/sys/bus/pci/drivers/ccp/${1%:*}" ;;
+	remove:*) echo 1 >"/sys/bus/pci/devices/$device/remove" ;;
+	rescan) echo 1 >/sys/bus/pci/rescan ;;
+	guest)
+		snp-launch keep >/tmp/launch 2>&1 &
+		guest=$!
+		for _ in $(seq 300); do
+			grep -q "^@launch finish 0" /tmp/launch && return 0
+			kill -0 $guest 2>/dev/null || break
+			sleep 0.1
+		done
+		cat /tmp/launch
+		return 1
+		;;
+	end)
+		kill $guest
+		wait $guest
+		! kill -0 $guest 2>/dev/null
+		;;
+	exports)
+		dmesg -c >/dev/null
+		insmod /kapi_test.ko && rmmod kapi_test
+		dmesg | sed -n 's/.*kapi: /@kapi /p'
+		;;
+	*) fail "what is $1?" ;;
+	esac
+}
+
+for step in "$@"; do
+	if take "$step"; then result="done"; else result=failed; fi
+	[ -e /dev/sev ] && node=node || node=no-node
+	say after "$step $result $(cat /sys/kernel/snp_host/state 2>/dev/null || echo none) $node"
+done
