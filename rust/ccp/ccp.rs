@@ -34,6 +34,8 @@ mod psps;
 mod regs;
 #[allow(unsafe_code)]
 pub mod sys;
+#[cfg(CONFIG_KUNIT = "y")]
+mod testing;
 mod uapi;
 #[path = "../wire/mod.rs"]
 mod wire;

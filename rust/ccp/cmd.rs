@@ -28,7 +28,11 @@ use crate::{
         Reclaimer,
         Spa, //
     },
-    sys::pages::Gfp,
+    sys::{
+        pages::Gfp,
+        rmp::Frames,
+        snp_host::Host, //
+    },
     wire::{
         snp::PageReclaim,
         CommandId,
@@ -126,6 +130,7 @@ pub(crate) trait Command {
 pub(crate) struct Channel<T> {
     transport: T,
     dev: ARef<Device>,
+    host: &'static dyn Host,
     /// Holds the command buffer of the command in flight. Absent after it was lost to firmware;
     /// then the next command gets a new one.
     buffer: Option<HvPages>,
@@ -136,16 +141,17 @@ pub(crate) struct Channel<T> {
 }
 
 impl<T: Transport> Channel<T> {
-    /// A channel through `transport`, with its buffers allocated. SNP firmware is taken to be in the
+    /// A channel through `transport` on `host`, with its buffers allocated. SNP firmware is taken to be in the
     /// UNINIT state.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`].
-    pub(crate) fn new(dev: ARef<Device>, transport: T) -> Result<Self> {
+    pub(crate) fn new(dev: ARef<Device>, transport: T, host: &'static dyn Host) -> Result<Self> {
         Ok(Self {
             transport,
             dev,
+            host,
             buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
             reclaim_buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
             snp_init: false,
@@ -155,6 +161,11 @@ impl<T: Transport> Channel<T> {
     /// The device, for messages.
     pub(crate) fn dev(&self) -> &Device {
         &self.dev
+    }
+
+    /// The machine, for what it does for SNP.
+    pub(crate) fn host(&self) -> &'static dyn Host {
+        self.host
     }
 
     /// Why no command can be issued any more, if so.
@@ -342,5 +353,17 @@ impl<T: Transport> Reclaimer for Channel<T> {
         // Fails only if the mailbox has just died.
         self.reclaim_buffer = buffer.take_back(self).ok();
         status_to_result(status?)
+    }
+
+    fn make_firmware(&mut self, frame: Frames) -> Result {
+        self.host.make_firmware(frame)
+    }
+
+    fn make_shared(&mut self, frame: Frames) -> Result {
+        self.host.make_shared(frame)
+    }
+
+    fn report_leaked(&mut self, frames: Frames) {
+        self.host.report_leaked(frames);
     }
 }

@@ -4,10 +4,18 @@
 
 use crate::{
     platform::MasterIo,
-    regs::Registers,
+    regs::{
+        Registers,
+        BAR_SIZE, //
+    },
     sys::completion::Completion, //
 };
 use kernel::{
+    io::{
+        Io,
+        IoCapable,
+        Region, //
+    },
     irq::{
         Handler,
         IrqReturn, //
@@ -16,25 +24,34 @@ use kernel::{
 };
 
 /// Acknowledges what is pending and wakes whoever waits for the mailbox.
-pub(crate) struct Interrupt {
-    registers: Registers<MasterIo>,
+pub(crate) struct Interrupt<I = MasterIo> {
+    registers: Registers<I>,
     done: Arc<Completion>,
 }
 
-impl Interrupt {
+impl<'a, I> Interrupt<I>
+where
+    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I::Backend: IoCapable<u32>,
+{
     /// A handler that completes `done` whenever the mailbox behind `registers` has an answer.
-    pub(crate) fn new(registers: Registers<MasterIo>, done: Arc<Completion>) -> Self {
+    pub(crate) fn new(registers: Registers<I>, done: Arc<Completion>) -> Self {
         Self { registers, done }
     }
-}
 
-impl Handler for Interrupt {
-    fn handle(&self) -> IrqReturn {
+    /// The device has raised an interrupt.
+    pub(crate) fn service(&self) {
         let pending = self.registers.acknowledge_interrupts();
         // An interrupt that is not followed by a response was for an earlier command.
         if pending.sev_command_complete() && self.registers.response().ready() {
             self.done.complete();
         }
+    }
+}
+
+impl Handler for Interrupt {
+    fn handle(&self) -> IrqReturn {
+        self.service();
         IrqReturn::Handled
     }
 }

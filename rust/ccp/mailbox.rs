@@ -35,8 +35,7 @@ use kernel::{
     time::{
         delay::udelay,
         msecs_to_jiffies,
-        Delta,
-        Jiffies, //
+        Delta, //
     },
 };
 
@@ -53,21 +52,20 @@ use crate::{
     },
 };
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
+
 /// How often the wait for a slow command is interrupted for a message. The kernel's hung-task
 /// detector complains after 120 s without a schedule.
 const SLICE_SECS: u32 = 60;
 
-/// Bounds for timeouts that come from module parameters: 0 or a negative number would declare a
-/// healthy PSP dead, a huge one would never end.
-const TIMEOUT_SECS: core::ops::RangeInclusive<i32> = 1..=3600;
-
-/// How long to wait for an answer.
+/// How long to wait for an answer, in milliseconds.
 pub(crate) trait Timeouts {
-    /// For the first command after probe, in seconds (`psp_probe_timeout`): a PSP that is not there
-    /// shall not hold up the boot.
-    fn first_secs(&self) -> i32;
-    /// For all others, in seconds (`psp_cmd_timeout`): SNP_INIT takes 14 s on a machine with 768 GiB.
-    fn command_secs(&self) -> i32;
+    /// For the first command after probe (`psp_probe_timeout`): a PSP that is not there shall not
+    /// hold up the boot.
+    fn first_ms(&self) -> u32;
+    /// For all others (`psp_cmd_timeout`): SNP_INIT takes 14 s on a machine with 768 GiB.
+    fn command_ms(&self) -> u32;
 }
 
 /// How a caller waits.
@@ -135,10 +133,6 @@ pub(crate) trait Transport {
     /// Why nothing can be executed any more, if so. Firmware may then still write to the buffers of
     /// the last command.
     fn dead(&self) -> Option<Dead>;
-}
-
-fn jiffies(secs: u32) -> Jiffies {
-    msecs_to_jiffies(secs.saturating_mul(1000))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -211,13 +205,12 @@ where
         })
     }
 
-    fn timeout_secs(&self) -> u32 {
-        let secs = if self.answered {
-            self.timeouts.command_secs()
+    fn timeout_ms(&self) -> u32 {
+        if self.answered {
+            self.timeouts.command_ms()
         } else {
-            self.timeouts.first_secs()
-        };
-        secs.clamp(*TIMEOUT_SECS.start(), *TIMEOUT_SECS.end()) as u32
+            self.timeouts.first_ms()
+        }
     }
 }
 
@@ -281,11 +274,11 @@ where
 
     /// Sleeps until the answer is there.
     fn sleep(self) -> Result<Status, Dead> {
-        let secs = self.mailbox.timeout_secs();
-        let mut left = jiffies(secs);
+        let timeout_ms = self.mailbox.timeout_ms();
+        let mut left = msecs_to_jiffies(timeout_ms);
         let mut waited_secs: u32 = 0;
         loop {
-            let slice = left.min(jiffies(SLICE_SECS));
+            let slice = left.min(msecs_to_jiffies(SLICE_SECS * 1000));
             let woken = self.mailbox.done.wait_timeout(slice);
             match self.response() {
                 Response::AllOnes => return Err(self.gone()),
@@ -306,7 +299,7 @@ where
             let used = slice.saturating_sub(woken.unwrap_or(0)).max(1);
             left = left.saturating_sub(used);
             if left == 0 {
-                return Err(self.silent(secs));
+                return Err(self.silent(timeout_ms));
             }
             if woken.is_none() {
                 waited_secs = waited_secs.saturating_add(SLICE_SECS);
@@ -315,7 +308,7 @@ where
                     "{}: firmware has been working for {} s, waiting up to {} s\n",
                     self.command.name,
                     waited_secs,
-                    secs
+                    timeout_ms / 1000
                 );
             }
         }
@@ -325,15 +318,15 @@ where
     fn poll(self) -> Result<Status, Dead> {
         /// Between two reads. The in-tree driver's value.
         const STEP_USECS: u32 = 10;
-        let secs = self.mailbox.timeout_secs();
-        for _ in 0..secs.saturating_mul(1_000_000 / STEP_USECS) {
+        let timeout_ms = self.mailbox.timeout_ms();
+        for _ in 0..timeout_ms.saturating_mul(1000 / STEP_USECS) {
             match self.response() {
                 Response::AllOnes => return Err(self.gone()),
                 Response::Ready(status) => return Ok(self.answered(status)),
                 Response::Pending => udelay(Delta::from_micros(STEP_USECS.into())),
             }
         }
-        Err(self.silent(secs))
+        Err(self.silent(timeout_ms))
     }
 
     fn answered(self, status: Status) -> Status {
@@ -342,13 +335,14 @@ where
         status
     }
 
-    fn silent(self, secs: u32) -> Dead {
+    fn silent(self, timeout_ms: u32) -> Dead {
         let remedy = if self.mailbox.answered {
             "restart the machine; if the command is only slow, raise ccp.psp_cmd_timeout"
         } else {
             "the PSP may be disabled in the BIOS set-up"
         };
         let command = self.command.name;
+        let secs = timeout_ms / 1000;
         self.die(Dead::Silent { command, secs }, remedy)
     }
 

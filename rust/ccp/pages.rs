@@ -86,13 +86,22 @@ impl Leaked {
     }
 }
 
-/// Takes single pages back from firmware.
+/// Changes the state of single pages, in the RMP and in what firmware knows.
 pub(crate) trait Reclaimer {
     /// Whether the mailbox is dead, so that firmware may still be using what it was given.
     fn is_dead(&self) -> bool;
 
     /// SNP_PAGE_RECLAIM of one 4 KiB page.
     fn page_reclaim(&mut self, page: Spa) -> Result<(), CmdError>;
+
+    /// As [`Rmp::make_firmware`](crate::sys::rmp::Rmp::make_firmware).
+    fn make_firmware(&mut self, frame: Frames) -> Result;
+
+    /// As [`Rmp::make_shared`](crate::sys::rmp::Rmp::make_shared).
+    fn make_shared(&mut self, frame: Frames) -> Result;
+
+    /// As [`Rmp::report_leaked`](crate::sys::rmp::Rmp::report_leaked).
+    fn report_leaked(&mut self, frames: Frames);
 }
 
 /// Puts frames into the Firmware state, all or none.
@@ -101,7 +110,7 @@ pub(crate) trait Reclaimer {
 fn assign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Unassigned> {
     for n in 0..frames.count() {
         let Some(frame) = frames.get(n) else { break };
-        if let Err(err) = frame.make_firmware() {
+        if let Err(err) = reclaimer.make_firmware(frame) {
             return Err(match unassign(frames.first(n), reclaimer) {
                 Ok(()) => Unassigned::RolledBack(err),
                 Err(stuck) => Unassigned::Lost(stuck),
@@ -144,11 +153,11 @@ fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Stuck
     for n in 0..frames.count() {
         let Some(frame) = frames.get(n) else { break };
         let taken = match reclaimer.page_reclaim(Spa(frame.phys())) {
-            Ok(()) => frame.make_shared().map_err(Why::Rmp),
+            Ok(()) => reclaimer.make_shared(frame).map_err(Why::Rmp),
             Err(err) => Err(Why::Refused(err)),
         };
         if let Err(why) = taken {
-            frames.skip(n).report_leaked();
+            reclaimer.report_leaked(frames.skip(n));
             return Err(Stuck { at: n, why });
         }
     }

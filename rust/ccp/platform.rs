@@ -39,7 +39,8 @@ use crate::{
     },
     mailbox::{
         Mailbox,
-        Timeouts, //
+        Timeouts,
+        Transport, //
     },
     pages::FwPages,
     regs::{
@@ -49,7 +50,8 @@ use crate::{
     sys::{
         completion::Completion,
         crash::is_kdump_kernel,
-        params, //
+        params,
+        snp_host, //
     },
     wire::{
         snp::{
@@ -104,15 +106,23 @@ impl From<Error> for Failure {
 }
 
 /// Timeouts as the module parameters have them.
-struct ParamTimeouts;
+pub(crate) struct ParamTimeouts;
+
+/// 0 or a negative number would declare a healthy PSP dead, a huge one would never end.
+fn bounded_ms(param_secs: i32) -> u32 {
+    param_secs
+        .clamp(1, 3600)
+        .unsigned_abs()
+        .saturating_mul(1000)
+}
 
 impl Timeouts for ParamTimeouts {
-    fn first_secs(&self) -> i32 {
-        params::psp_probe_timeout()
+    fn first_ms(&self) -> u32 {
+        bounded_ms(params::psp_probe_timeout())
     }
 
-    fn command_secs(&self) -> i32 {
-        params::psp_cmd_timeout()
+    fn command_ms(&self) -> u32 {
+        bounded_ms(params::psp_cmd_timeout())
     }
 }
 
@@ -145,8 +155,8 @@ enum Sev {
 }
 
 /// One PSP and everything known about its firmware.
-pub(crate) struct Platform {
-    channel: Channel<Mailbox<MasterIo, ParamTimeouts>>,
+pub(crate) struct Platform<T = Mailbox<MasterIo, ParamTimeouts>> {
+    channel: Channel<T>,
     api: ApiVersion,
     /// As of probe.
     snp_status: SnpStatus,
@@ -179,8 +189,20 @@ impl Platform {
         done: Arc<Completion>,
     ) -> Result<Self> {
         let mailbox = Mailbox::new(dev.clone(), registers, done, ParamTimeouts);
-        let mut platform = Self {
-            channel: Channel::new(dev, mailbox)?,
+        let mut platform = Self::unidentified(Channel::new(dev, mailbox, &snp_host::KERNEL)?);
+        if !is_kdump_kernel() {
+            platform.identify().map_err(CmdError::errno)?;
+            platform.update_firmware();
+        }
+        Ok(platform)
+    }
+}
+
+impl<T: Transport> Platform<T> {
+    /// A platform of which nothing is known but how to reach it.
+    fn unidentified(channel: Channel<T>) -> Self {
+        Self {
+            channel,
             api: ApiVersion::default(),
             snp_status: SnpStatus::default(),
             features: FeatureInfo::default(),
@@ -189,12 +211,7 @@ impl Platform {
             tmr: None,
             max_snp_asid: 0,
             firmware_pages: RBTree::new(),
-        };
-        if !is_kdump_kernel() {
-            platform.identify().map_err(CmdError::errno)?;
-            platform.update_firmware();
         }
-        Ok(platform)
     }
 
     fn dev(&self) -> &Device {

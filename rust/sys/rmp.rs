@@ -13,7 +13,8 @@ use super::{
         rmp_make_private,
         rmp_make_shared, //
     },
-    pages::Pages, //
+    pages::Pages,
+    snp_host::Kernel, //
 };
 use kernel::{
     bindings,
@@ -28,7 +29,7 @@ const PAGE_SHIFT: u32 = bindings::PAGE_SHIFT;
 /// Once a frame is in the Firmware state, every CPU write to it faults. That is why these are made
 /// only from memory that the maker controls.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Frames {
+pub struct Frames {
     first: u64,
     count: usize,
 }
@@ -94,34 +95,45 @@ impl Frames {
     pub(crate) fn phys(self) -> u64 {
         self.first << PAGE_SHIFT
     }
+}
 
+/// The reverse map table.
+pub trait Rmp {
     /// Puts the first frame into the Firmware state: assigned, ASID 0, immutable, 4 KiB.
     ///
     /// # Errors
     ///
     /// As `rmp_make_private()`, which has then told the log.
-    pub(crate) fn make_firmware(self) -> Result {
-        // SAFETY: The makers of `Frames` promise that the memory may be given away.
-        to_result(unsafe {
-            rmp_make_private(self.first, 0, bindings::pg_level_PG_LEVEL_4K, 0, true)
-        })
-    }
+    fn make_firmware(&self, frame: Frames) -> Result;
 
     /// Puts the first frame into the shared state: ordinary memory of the host.
     ///
     /// # Errors
     ///
     /// As `rmp_make_shared()`, which has then told the log.
-    pub(crate) fn make_shared(self) -> Result {
-        // SAFETY: A shared frame is accessible to everybody; firmware has released it (else the
-        // hardware refuses the change).
-        to_result(unsafe { rmp_make_shared(self.first, bindings::pg_level_PG_LEVEL_4K) })
-    }
+    fn make_shared(&self, frame: Frames) -> Result;
 
     /// Enters the frames into the kernel's list of pages that are lost to SNP.
-    pub(crate) fn report_leaked(self) {
+    fn report_leaked(&self, frames: Frames);
+}
+
+impl Rmp for Kernel {
+    fn make_firmware(&self, frame: Frames) -> Result {
+        // SAFETY: The makers of `Frames` promise that the memory may be given away.
+        to_result(unsafe {
+            rmp_make_private(frame.first, 0, bindings::pg_level_PG_LEVEL_4K, 0, true)
+        })
+    }
+
+    fn make_shared(&self, frame: Frames) -> Result {
+        // SAFETY: A shared frame is accessible to everybody; firmware has released it (else the
+        // hardware refuses the change).
+        to_result(unsafe { rmp_make_shared(frame.first, bindings::pg_level_PG_LEVEL_4K) })
+    }
+
+    fn report_leaked(&self, frames: Frames) {
         // SAFETY: The frames are RAM (promise of the makers) and will not be freed: their owner
         // keeps its reference.
-        unsafe { __snp_leak_pages(self.first, self.count as c_uint, false) };
+        unsafe { __snp_leak_pages(frames.first, frames.count as c_uint, false) };
     }
 }

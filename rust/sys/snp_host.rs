@@ -21,11 +21,94 @@
 //! Everything here sleeps and must be called under the command lock, which comes before
 //! `cpu_hotplug_disable()` and `cpus_read_lock()`.
 
-use super::bindings;
+use super::{
+    bindings,
+    cc,
+    rmp::Rmp, //
+};
 use kernel::{
     error::to_result,
     prelude::*, //
 };
+
+/// Where SNP runs: what the kernel and `snp_host.ko` do for it, and what they know.
+///
+/// [`KERNEL`] is the machine that we are on; tests have others, whose answers are written down.
+pub trait Host: Rmp + Sync {
+    /// Whether this is an SNP host (see [`cc::is_snp_host`]).
+    fn is_snp_host(&self) -> bool;
+
+    /// `snp_host_window_open()`.
+    fn window_open(&self) -> Result;
+
+    /// `snp_prepare()`, for [`HotplugWindow::prepare`].
+    fn prepare(&self) -> Result;
+
+    /// `snp_host_window_verify()`.
+    fn window_verify(&self) -> Result;
+
+    /// `snp_host_window_close()`.
+    fn window_close(&self, why: bindings::snp_host_close) -> Result;
+
+    /// `snp_host_window_keep()`.
+    fn window_keep(&self, why: bindings::snp_host_keep);
+
+    /// `snp_host_snp_en_cpus()`.
+    fn snp_en_cpus(&self) -> Result<u32>;
+
+    /// `snp_shutdown()`: clears the RMP, for [`SnpEnabled::end`], which has seen that no CPU enforces
+    /// it.
+    fn shutdown(&self, proof: &NoSnpEn);
+}
+
+/// The machine that we are on.
+pub struct Kernel(());
+
+/// The machine that we are on.
+pub static KERNEL: Kernel = Kernel(());
+
+impl Host for Kernel {
+    fn is_snp_host(&self) -> bool {
+        cc::is_snp_host()
+    }
+
+    fn window_open(&self) -> Result {
+        // SAFETY: May be called in any sleepable context; takes no arguments.
+        to_result(unsafe { bindings::snp_host_window_open() })
+    }
+
+    fn prepare(&self) -> Result {
+        // SAFETY: May be called in any sleepable context; takes no arguments.
+        to_result(unsafe { bindings::snp_prepare() })
+    }
+
+    fn window_verify(&self) -> Result {
+        // SAFETY: May be called in any sleepable context; takes no arguments.
+        to_result(unsafe { bindings::snp_host_window_verify() })
+    }
+
+    fn window_close(&self, why: bindings::snp_host_close) -> Result {
+        // SAFETY: May be called in any sleepable context; `snp_host` checks `why`.
+        to_result(unsafe { bindings::snp_host_window_close(why) })
+    }
+
+    fn window_keep(&self, why: bindings::snp_host_keep) {
+        // SAFETY: May be called in any sleepable context; `snp_host` takes any `why`.
+        unsafe { bindings::snp_host_window_keep(why) };
+    }
+
+    fn snp_en_cpus(&self) -> Result<u32> {
+        // SAFETY: May be called in any sleepable context; takes no arguments.
+        let cpus = unsafe { bindings::snp_host_snp_en_cpus() };
+        u32::try_from(cpus).map_err(|_| Error::from_errno(cpus))
+    }
+
+    fn shutdown(&self, _proof: &NoSnpEn) {
+        // SAFETY: May be called in any sleepable context; takes no arguments. Clearing the RMP is
+        // allowed because no CPU enforces it: `_proof`.
+        unsafe { bindings::snp_shutdown() };
+    }
+}
 
 /// Why the window stays open while the firmware is not in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +134,7 @@ pub enum Keep {
 ///
 /// Dropping it closes the window if `SNP_EN` is set on no CPU, and keeps it open otherwise.
 #[must_use = "dropping the window gives it back"]
-pub struct HotplugWindow(());
+pub struct HotplugWindow(&'static dyn Host);
 
 impl HotplugWindow {
     /// Opens the window.
@@ -62,10 +145,9 @@ impl HotplugWindow {
     ///
     /// [`ENODEV`] if this kernel is no SNP host, [`EOPNOTSUPP`] if a present CPU is offline,
     /// [`ENOMEM`]. `snp_host` has told the log why.
-    pub fn open() -> Result<Self> {
-        // SAFETY: May be called in any sleepable context; takes no arguments.
-        to_result(unsafe { bindings::snp_host_window_open() })?;
-        Ok(Self(()))
+    pub fn open(host: &'static dyn Host) -> Result<Self> {
+        host.window_open()?;
+        Ok(Self(host))
     }
 
     /// Prepares all CPUs for SNP and verifies that it took effect everywhere.
@@ -79,14 +161,14 @@ impl HotplugWindow {
     /// What `snp_prepare()` returns, [`EIO`] if a CPU has no `SNP_EN`, [`ENOMEM`]. The window is
     /// then closed or kept as the hardware state demands.
     pub fn prepare(self) -> Result<SnpEnabled> {
-        // SAFETY: May be called in any sleepable context; takes no arguments. The window is open, so
-        // the set of online CPUs does not change between the MSR writes and the check below.
-        to_result(unsafe { bindings::snp_prepare() })?;
-        // SAFETY: As above.
-        to_result(unsafe { bindings::snp_host_window_verify() })?;
+        let host = self.0;
+        // The window is open, so the set of online CPUs does not change between the MSR writes and
+        // the check.
+        host.prepare()?;
+        host.window_verify()?;
         // From here on the window is the business of `SnpEnabled`.
         core::mem::forget(self);
-        Ok(SnpEnabled(()))
+        Ok(SnpEnabled(host))
     }
 }
 
@@ -94,32 +176,25 @@ impl Drop for HotplugWindow {
     fn drop(&mut self) {
         // If the window has to stay open, `snp_host` logs the reason and shows it in sysfs; nobody
         // here can do more about it.
-        let _ = close(bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF);
+        let _ = close(self.0, bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF);
     }
 }
 
 /// Asks `snp_host` to close the window.
-fn close(why: bindings::snp_host_close) -> Result {
-    // SAFETY: May be called in any sleepable context; `why` is one of the enum's values.
-    let closed = to_result(unsafe { bindings::snp_host_window_close(why) });
+fn close(host: &dyn Host, why: bindings::snp_host_close) -> Result {
+    let closed = host.window_close(why);
     if matches!(closed, Err(err) if err != EBUSY) {
         // `snp_host` could not look, so no reason is on record yet.
-        keep(bindings::snp_host_keep_SNP_HOST_KEEP_UNDECIDED);
+        host.window_keep(bindings::snp_host_keep_SNP_HOST_KEEP_UNDECIDED);
     }
     closed
-}
-
-/// Tells `snp_host` to leave the window open.
-fn keep(why: bindings::snp_host_keep) {
-    // SAFETY: May be called in any sleepable context; `why` is one of the enum's values.
-    unsafe { bindings::snp_host_window_keep(why) };
 }
 
 /// Proof that the hotplug window is open and every CPU has `SNP_EN` set.
 ///
 /// Dropping it keeps the window open, as "undecided".
 #[must_use = "say what becomes of the hotplug window"]
-pub struct SnpEnabled(());
+pub struct SnpEnabled(&'static dyn Host);
 
 impl SnpEnabled {
     /// The firmware was shut down with `X86_SNP_SHUTDOWN`: ends SNP on the x86 side.
@@ -131,18 +206,17 @@ impl SnpEnabled {
     ///
     /// [`EBUSY`] if a CPU still has `SNP_EN`; [`ENOMEM`]. The window then stays open.
     pub fn end(self) -> Result<NoSnpEn> {
-        let proof = match NoSnpEn::measure() {
+        let host = self.0;
+        let proof = match NoSnpEn::measure(host) {
             Err(err) if err == EBUSY => {
                 self.keep(Keep::StillEnabled);
                 return Err(err);
             }
             measured => measured?,
         };
-        // SAFETY: May be called in any sleepable context; takes no arguments. Clearing the RMP is
-        // allowed because no CPU enforces it: `proof`.
-        unsafe { bindings::snp_shutdown() };
+        host.shutdown(&proof);
         core::mem::forget(self);
-        close(bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF)?;
+        close(host, bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF)?;
         Ok(proof)
     }
 
@@ -157,20 +231,22 @@ impl SnpEnabled {
     /// [`EBUSY`] if the RMP is not all zero or cannot be read; [`ENOMEM`]. The window then stays
     /// open.
     pub fn refused(self) -> Result {
+        let host = self.0;
         core::mem::forget(self);
-        close(bindings::snp_host_close_SNP_HOST_CLOSE_INIT_REFUSED)
+        close(host, bindings::snp_host_close_SNP_HOST_CLOSE_INIT_REFUSED)
     }
 
     /// Leaves the window open, with the reason on record.
     pub fn keep(self, why: Keep) {
+        self.0.window_keep(why as u32);
         core::mem::forget(self);
-        keep(why as u32);
     }
 }
 
 impl Drop for SnpEnabled {
     fn drop(&mut self) {
-        keep(bindings::snp_host_keep_SNP_HOST_KEEP_UNDECIDED);
+        self.0
+            .window_keep(bindings::snp_host_keep_SNP_HOST_KEEP_UNDECIDED);
     }
 }
 
@@ -187,11 +263,9 @@ impl NoSnpEn {
     /// # Errors
     ///
     /// [`EBUSY`] if a CPU has it set, [`ENOMEM`].
-    pub fn measure() -> Result<Self> {
-        // SAFETY: May be called in any sleepable context; takes no arguments.
-        match unsafe { bindings::snp_host_snp_en_cpus() } {
+    pub fn measure(host: &dyn Host) -> Result<Self> {
+        match host.snp_en_cpus()? {
             0 => Ok(Self(())),
-            err if err < 0 => Err(Error::from_errno(err)),
             _ => Err(EBUSY),
         }
     }

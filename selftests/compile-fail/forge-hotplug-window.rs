@@ -8,7 +8,7 @@ use super::*;
 
 fn proof() -> Result<HotplugWindow> {
     #[cfg(refused)]
-    return Ok(HotplugWindow(())); //~ E0423 pub struct HotplugWindow(());
+    return Ok(HotplugWindow(&crate::sys::snp_host::KERNEL)); //~ E0423 pub struct HotplugWindow(&'static dyn Host);
     #[cfg(not(refused))]
-    HotplugWindow::open()
+    HotplugWindow::open(&crate::sys::snp_host::KERNEL)
 }

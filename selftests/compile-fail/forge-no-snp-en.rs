@@ -10,5 +10,5 @@ fn proof() -> Result<NoSnpEn> {
     #[cfg(refused)]
     return Ok(NoSnpEn(())); //~ E0423 pub struct NoSnpEn(());
     #[cfg(not(refused))]
-    NoSnpEn::measure()
+    NoSnpEn::measure(&crate::sys::snp_host::KERNEL)
 }

@@ -8,7 +8,7 @@ use super::*;
 
 fn proof() -> Result<SnpEnabled> {
     #[cfg(refused)]
-    return Ok(SnpEnabled(())); //~ E0423 pub struct SnpEnabled(());
+    return Ok(SnpEnabled(&crate::sys::snp_host::KERNEL)); //~ E0423 pub struct SnpEnabled(&'static dyn Host);
     #[cfg(not(refused))]
-    HotplugWindow::open()?.prepare()
+    HotplugWindow::open(&crate::sys::snp_host::KERNEL)?.prepare()
 }

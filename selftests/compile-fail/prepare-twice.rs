@@ -7,10 +7,10 @@
 use super::*;
 
 fn prepare() -> Result<SnpEnabled> {
-    let window = HotplugWindow::open()?;
+    let window = HotplugWindow::open(&crate::sys::snp_host::KERNEL)?;
     let enabled = window.prepare()?;
     #[cfg(not(refused))]
-    let window = HotplugWindow::open()?;
+    let window = HotplugWindow::open(&crate::sys::snp_host::KERNEL)?;
     drop(enabled);
     window.prepare() //~ E0382 move occurs because `window` has type `HotplugWindow`
 }

@@ -13,6 +13,7 @@ use kernel::{
 use super::Platform;
 use crate::{
     cmd::CmdError,
+    mailbox::Transport,
     pages::{
         reclaim_foreign,
         HvPages,
@@ -24,7 +25,7 @@ use crate::{
     },
 };
 
-impl Platform {
+impl<T: Transport> Platform<T> {
     /// A zeroed page for firmware to write to, in the state that firmware demands now.
     ///
     /// # Errors

@@ -34,7 +34,6 @@ use crate::{
     mailbox::Transport,
     pages::HvPages,
     sys::{
-        cc::is_snp_host,
         cpu,
         pages::Gfp, //
     },
@@ -73,7 +72,7 @@ pub(super) fn answer_in_page<T: Transport, A: zerocopy::FromBytes>(
     }
 }
 
-impl Platform {
+impl<T: Transport> Platform<T> {
     /// Asks for versions, features and states. In this order: SNP_PLATFORM_STATUS and, if firmware
     /// has it, SNP_FEATURE_INFO (on SNP hosts); then PLATFORM_STATUS, whose version counts.
     ///
@@ -81,7 +80,7 @@ impl Platform {
     ///
     /// See [`CmdError`]; they have been logged.
     pub(super) fn identify(&mut self) -> Result<(), CmdError> {
-        if is_snp_host() {
+        if self.channel.host().is_snp_host() {
             self.snp_status = self
                 .query_snp_status(false)
                 .inspect_err(|err| self.report_unidentified(*err))?;

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     cmd::CmdError,
+    mailbox::Transport,
     sys::{
         crash::is_kdump_kernel,
         params, //
@@ -18,7 +19,7 @@ use crate::{
     wire::status::NO_FW_CALL,
 };
 
-impl Platform {
+impl<T: Transport> Platform<T> {
     /// Starts SNP, then legacy SEV (`sev_platform_init()`).
     ///
     /// `probe`: kvm-amd is being loaded; legacy SEV may wait until the first guest. `max_snp_asid`

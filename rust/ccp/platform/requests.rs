@@ -34,13 +34,13 @@ use crate::{
         CmdError,
         Command, //
     },
+    mailbox::Transport,
     pages::{
         FwPages,
         HvPages, //
     },
     sys::{
         caller_memory::CallerMemory,
-        cc::is_snp_host,
         cpu,
         pages::Gfp, //
     },
@@ -84,7 +84,7 @@ impl<const N: usize> Exported<N> {
     }
 }
 
-impl Platform {
+impl<T: Transport> Platform<T> {
     /// PLATFORM_STATUS.
     ///
     /// # Errors
@@ -292,7 +292,7 @@ impl Platform {
 
     /// The guest-policy bits that this firmware knows.
     pub(crate) fn snp_policy_bits(&self) -> u64 {
-        if !is_snp_host() {
+        if !self.channel.host().is_snp_host() {
             return 0;
         }
         let mut bits = snp::POLICY_BASE;

@@ -2,10 +2,7 @@
 
 //! Legacy SEV up and down.
 
-use kernel::{
-    device::Device,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 use super::{
     Platform,
@@ -46,7 +43,7 @@ const TMR_LEN: usize = 1 << 20;
 /// Size of the TMR with SNP.
 const TMR_LEN_SNP: usize = 2 << 20;
 
-impl Platform {
+impl<T: Transport> Platform<T> {
     /// Starts legacy SEV, if it is not up yet.
     ///
     /// # Errors
@@ -64,7 +61,7 @@ impl Platform {
             );
             return Err(CmdError::Transport(EOPNOTSUPP));
         }
-        let order = order(&self.snp, self.channel.dev())?;
+        let order = order(&self.snp, &self.channel)?;
         let tmr_len = match order {
             Order::AfterSnp(_) => TMR_LEN_SNP,
             Order::WithoutSnp(_) => TMR_LEN,
@@ -132,15 +129,15 @@ impl Platform {
 /// # Errors
 ///
 /// [`EBUSY`] if it is not; the log says what to do. What the measurement returns.
-fn order<'a>(snp: &'a Snp, dev: &Device) -> Result<Order<'a>, CmdError> {
+fn order<'a, T: Transport>(snp: &'a Snp, channel: &Channel<T>) -> Result<Order<'a>, CmdError> {
     match snp {
         Snp::Up(up) => Ok(Order::AfterSnp(up)),
-        Snp::Down => match NoSnpEn::measure() {
+        Snp::Down => match NoSnpEn::measure(channel.host()) {
             Ok(proof) => Ok(Order::WithoutSnp(proof)),
             Err(err) => {
                 if err == EBUSY {
                     dev_err!(
-                        dev,
+                        channel.dev(),
                         "SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised, and firmware refuses INIT then; reload kvm_amd to initialise SNP, or restart the machine\n"
                     );
                 }

@@ -21,8 +21,8 @@ use crate::{
         CmdError,
         Command as _, //
     },
+    mailbox::Transport,
     sys::{
-        cc::is_snp_host,
         cpu, iommu,
         snp_host::{
             HotplugWindow,
@@ -46,7 +46,7 @@ const SNP_SINCE: (u8, u8) = (1, 51);
 /// Since then SNP_INIT_EX takes a list of HV-Fixed ranges.
 const INIT_EX_SINCE: (u8, u8) = (1, 52);
 
-impl Platform {
+impl<T: Transport> Platform<T> {
     /// Starts SNP firmware, if the host can do SNP and it is not up yet.
     ///
     /// A host that cannot do SNP (the firmware is too old, a CPU is offline) is no error: the log has
@@ -57,7 +57,7 @@ impl Platform {
     /// If the host can do SNP, but something failed. The log has the reason. CPUs may have SNP_EN set
     /// then; the hotplug window is closed if that is safe and kept otherwise.
     pub(super) fn start_snp(&mut self) -> Result<(), CmdError> {
-        if !is_snp_host() {
+        if !self.channel.host().is_snp_host() {
             return Ok(());
         }
         if let Snp::Up(_) = self.snp {
@@ -73,7 +73,7 @@ impl Platform {
             );
             return Ok(());
         }
-        let window = match HotplugWindow::open() {
+        let window = match HotplugWindow::open(self.channel.host()) {
             Ok(window) => window,
             // A CPU is offline: snp_host has said so. Not one MSR has been written.
             Err(err) if err == EOPNOTSUPP => return Ok(()),
@@ -117,7 +117,9 @@ impl Platform {
     /// kvm-amd is being loaded, but when it asks again for a VM after the PSP has been unbound.
     fn check_no_svm(&self) -> Result<(), CmdError> {
         // CPUs that have SNP_EN are not prepared again.
-        if NoSnpEn::measure().is_ok() && svm::is_in_use().map_err(CmdError::Transport)? {
+        if NoSnpEn::measure(self.channel.host()).is_ok()
+            && svm::is_in_use().map_err(CmdError::Transport)?
+        {
             dev_err!(
                 self.dev(),
                 "SNP stays off: KVM is using the CPUs' virtualization, and they cannot be prepared for SNP then; stop all guests and reload kvm_amd\n"

@@ -1,0 +1,553 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The mailbox against a PSP that follows a script: its registers answer, and may raise the interrupt,
+//! as they are accessed.
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ccp_mailbox)]
+#[allow(unsafe_code)] // The macro's; there is none here.
+mod suite {
+    use super::super::*;
+    use crate::{
+        hal::V2,
+        irq::Interrupt,
+        sys::fake_io,
+        testing::{
+            check,
+            device, //
+        },
+        wire::{
+            command::TABLE,
+            status,
+            CommandId, //
+        },
+    };
+    use core::cell::Cell;
+    use kernel::time::{
+        Instant,
+        Monotonic, //
+    };
+
+    /// A timeout that a test waits for.
+    const SHORT_MS: u32 = 8;
+    /// A timeout that no test waits for.
+    const LONG_MS: u32 = 20_000;
+    /// Whoever takes longer has waited for [`LONG_MS`].
+    const FAR_TOO_LONG_MS: i64 = 10_000;
+
+    const READY: u32 = 1 << 31;
+    const SUCCESS: u32 = READY;
+    const COMPLETE: u32 = 1 << 1;
+    const WAITS: [Wait; 2] = [Wait::Interrupt, Wait::Poll];
+
+    /// What the PSP does with a command.
+    #[derive(Clone, Copy)]
+    struct Plan {
+        /// The response register says so once the command is done; [`None`] if it never is.
+        response: Option<u32>,
+        /// That many reads of the response find the command unfinished.
+        unfinished: usize,
+        /// It raises the interrupt when it is done.
+        interrupt: bool,
+        /// It also raises one at the doorbell and at each read, for nothing.
+        spurious: bool,
+    }
+
+    const PROMPT: Plan = Plan {
+        response: Some(SUCCESS),
+        unfinished: 0,
+        interrupt: true,
+        spurious: false,
+    };
+    const SILENT: Plan = Plan {
+        response: None,
+        ..PROMPT
+    };
+
+    struct Psp {
+        done: Arc<Completion>,
+        plan: Cell<Plan>,
+        /// C2PMSG_32, 56 and 57.
+        cmdresp: Cell<u32>,
+        buffer: Cell<[u32; 2]>,
+        doorbell: Cell<u32>,
+        intsts: Cell<u32>,
+        /// Reads of the response since the doorbell.
+        asked: Cell<usize>,
+        reads: Cell<usize>,
+        writes: Cell<usize>,
+    }
+
+    impl Psp {
+        fn new() -> Result<Self> {
+            Ok(Self {
+                done: Arc::pin_init(Completion::new(), GFP_KERNEL)?,
+                plan: Cell::new(PROMPT),
+                cmdresp: Cell::new(0),
+                buffer: Cell::new([0; 2]),
+                doorbell: Cell::new(0),
+                intsts: Cell::new(0),
+                asked: Cell::new(0),
+                reads: Cell::new(0),
+                writes: Cell::new(0),
+            })
+        }
+
+        fn finish_if_due(&self) {
+            let plan = self.plan.get();
+            match plan.response {
+                Some(response) if self.asked.get() >= plan.unfinished => {
+                    self.cmdresp.set(response);
+                    if plan.interrupt {
+                        self.done.complete();
+                    }
+                }
+                _ if plan.spurious => self.done.complete(),
+                _ => {}
+            }
+        }
+
+        /// Reads and writes since the last call.
+        fn accesses(&self) -> (usize, usize) {
+            (self.reads.take(), self.writes.take())
+        }
+
+        /// Whether an interrupt was raised that nobody waited for.
+        fn has_stale_interrupt(&self) -> bool {
+            self.done.wait_timeout(0).is_some()
+        }
+    }
+
+    impl fake_io::Device for Psp {
+        fn read(&self, offset: usize) -> u32 {
+            self.reads.set(self.reads.get() + 1);
+            if offset == V2.registers.intsts {
+                return self.intsts.get();
+            }
+            let value = self.cmdresp.get();
+            if value & READY == 0 {
+                self.asked.set(self.asked.get() + 1);
+                self.finish_if_due();
+            }
+            value
+        }
+
+        fn write(&self, offset: usize, value: u32) {
+            self.writes.set(self.writes.get() + 1);
+            let map = &V2.registers;
+            let [low, high] = self.buffer.get();
+            if offset == map.cmdbuf_lo {
+                self.buffer.set([value, high]);
+            } else if offset == map.cmdbuf_hi {
+                self.buffer.set([low, value]);
+            } else if offset == map.intsts {
+                self.intsts.set(self.intsts.get() & !value);
+            } else if offset == map.cmdresp {
+                self.doorbell.set(value);
+                self.cmdresp.set(value);
+                self.asked.set(0);
+                self.finish_if_due();
+            }
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    struct Limits {
+        first_ms: u32,
+        command_ms: u32,
+    }
+
+    impl Timeouts for Limits {
+        fn first_ms(&self) -> u32 {
+            self.first_ms
+        }
+
+        fn command_ms(&self) -> u32 {
+            self.command_ms
+        }
+    }
+
+    const PATIENT: Limits = Limits {
+        first_ms: LONG_MS,
+        command_ms: LONG_MS,
+    };
+    const IMPATIENT: Limits = Limits {
+        first_ms: SHORT_MS,
+        command_ms: SHORT_MS,
+    };
+
+    type View<'a> = fake_io::View<'a, Psp, Region<BAR_SIZE>>;
+
+    fn registers(psp: &Psp) -> Registers<View<'_>> {
+        Registers::new(fake_io::region(psp), &V2.registers)
+    }
+
+    fn mailbox<'a>(psp: &'a Psp, dev: &ARef<Device>, limits: Limits) -> Mailbox<View<'a>, Limits> {
+        Mailbox::new(dev.clone(), registers(psp), psp.done.clone(), limits)
+    }
+
+    fn ok() -> Result<Status, Unanswered> {
+        Ok(Status::SUCCESS)
+    }
+
+    fn is_patient(start: Instant<Monotonic>) -> bool {
+        start.elapsed().as_millis() >= FAR_TOO_LONG_MS
+    }
+
+    #[test]
+    fn every_command_succeeds_with_three_writes_and_one_read() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        let mut mailbox = mailbox(&psp, &dev, PATIENT);
+        for (n, command) in TABLE.iter().enumerate() {
+            for wait in WAITS {
+                let spa = 0x0008_1234_5678_9000 + n as u64;
+                check!(
+                    mailbox.execute(command, spa, wait) == ok(),
+                    "{}",
+                    command.name
+                );
+                check!(psp.accesses() == (1, 3), "{}", command.name);
+                check!(
+                    psp.buffer.get() == [0x5678_9000 + n as u32, 0x0008_1234],
+                    "{}",
+                    command.name
+                );
+                let interrupt = u32::from(wait == Wait::Interrupt);
+                let doorbell = u32::from(command.id.raw()) << 16 | interrupt;
+                check!(psp.doorbell.get() == doorbell, "{}", command.name);
+                check!(mailbox.dead().is_none(), "{}", command.name);
+                // The PSP of this test raises one in any case.
+                check!(
+                    psp.has_stale_interrupt() == (wait == Wait::Poll),
+                    "{}",
+                    command.name
+                );
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_command_brings_every_documented_status() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        let mut mailbox = mailbox(&psp, &dev, PATIENT);
+        for command in TABLE {
+            for row in status::TABLE {
+                for wait in WAITS {
+                    psp.plan.set(Plan {
+                        response: Some(READY | u32::from(row.code)),
+                        ..PROMPT
+                    });
+                    let answer = mailbox.execute(command, 0, wait);
+                    check!(
+                        answer == Ok(Status::new(row.code)),
+                        "{} {}",
+                        command.name,
+                        row.name
+                    );
+                }
+            }
+        }
+        check!(mailbox.dead().is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn every_16_bit_status_arrives() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        let mut mailbox = mailbox(&psp, &dev, PATIENT);
+        let command = CommandId::SNP_INIT_EX.row();
+        for raw in 0..=u16::MAX {
+            psp.plan.set(Plan {
+                response: Some(READY | u32::from(raw)),
+                ..PROMPT
+            });
+            let answer = mailbox.execute(command, 0, Wait::Poll);
+            check!(answer == Ok(Status::new(raw)), "{:#x}", raw);
+        }
+        // The bits between READY and the status say nothing.
+        psp.plan.set(Plan {
+            response: Some(READY | 0x7fff_0003),
+            ..PROMPT
+        });
+        check!(mailbox.execute(command, 0, Wait::Poll) == Ok(Status::INVALID_CONFIG));
+        Ok(())
+    }
+
+    #[test]
+    fn silence_kills_the_mailbox_whatever_the_command() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        psp.plan.set(SILENT);
+        for command in TABLE {
+            for wait in WAITS {
+                let mut mailbox = mailbox(&psp, &dev, IMPATIENT);
+                let dead = Dead::Silent {
+                    command: command.name,
+                    secs: 0,
+                };
+                let answer = mailbox.execute(command, 0, wait);
+                check!(answer == Err(Unanswered::Died(dead)), "{}", command.name);
+                check!(mailbox.dead() == Some(dead), "{}", command.name);
+                psp.accesses();
+                for next in [command, CommandId::PLATFORM_STATUS.row()] {
+                    let refused = Err(Unanswered::WasDead(dead));
+                    check!(
+                        mailbox.execute(next, 0, wait) == refused,
+                        "{}",
+                        command.name
+                    );
+                }
+                check!(psp.accesses() == (0, 0), "{}", command.name);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_answer_after_death_is_not_listened_to() -> Result {
+        let (_faux, dev) = device()?;
+        for wait in WAITS {
+            let psp = Psp::new()?;
+            psp.plan.set(SILENT);
+            let mut mailbox = mailbox(&psp, &dev, IMPATIENT);
+            let command = CommandId::INIT.row();
+            check!(mailbox.execute(command, 0, wait).is_err());
+            let dead = mailbox.dead();
+            check!(dead.is_some());
+            psp.plan.set(PROMPT);
+            psp.finish_if_due();
+            psp.accesses();
+            check!(mailbox.dead() == dead);
+            let answer = mailbox.execute(command, 0, wait);
+            check!(matches!(answer, Err(Unanswered::WasDead(why)) if Some(why) == dead));
+            check!(psp.accesses() == (0, 0));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_first_command_has_a_timeout_of_its_own() -> Result {
+        let (_faux, dev) = device()?;
+        let command = CommandId::PLATFORM_STATUS.row();
+        for wait in WAITS {
+            let psp = Psp::new()?;
+            psp.plan.set(SILENT);
+            let start = Instant::now();
+            let quick_first = Limits {
+                first_ms: SHORT_MS,
+                command_ms: LONG_MS,
+            };
+            check!(mailbox(&psp, &dev, quick_first)
+                .execute(command, 0, wait)
+                .is_err());
+
+            let quick_later = Limits {
+                first_ms: LONG_MS,
+                command_ms: SHORT_MS,
+            };
+            let mut mailbox = mailbox(&psp, &dev, quick_later);
+            psp.plan.set(PROMPT);
+            check!(mailbox.execute(command, 0, wait) == ok());
+            psp.plan.set(SILENT);
+            check!(mailbox.execute(command, 0, wait).is_err());
+            check!(!is_patient(start), "{:?}", wait);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_interrupt_before_the_wait_is_not_lost() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        let mut mailbox = mailbox(&psp, &dev, PATIENT);
+        let start = Instant::now();
+        // The PSP of this test answers, with its interrupt, while the doorbell is being written.
+        check!(mailbox.execute(CommandId::DF_FLUSH.row(), 0, Wait::Interrupt) == ok());
+        check!(!is_patient(start));
+        check!(!psp.has_stale_interrupt());
+        Ok(())
+    }
+
+    #[test]
+    fn an_answer_without_interrupt_counts() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        psp.plan.set(Plan {
+            response: Some(READY | 3),
+            interrupt: false,
+            ..PROMPT
+        });
+        let mut mailbox = mailbox(&psp, &dev, IMPATIENT);
+        for _ in 0..2 {
+            let answer = mailbox.execute(CommandId::SNP_INIT_EX.row(), 0, Wait::Interrupt);
+            check!(answer == Ok(Status::INVALID_CONFIG));
+            check!(psp.accesses() == (1, 3));
+        }
+        check!(mailbox.dead().is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn interrupts_for_nothing_do_not_end_the_wait() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        let mut mailbox = mailbox(&psp, &dev, PATIENT);
+        let start = Instant::now();
+        for unfinished in 0..5 {
+            psp.plan.set(Plan {
+                unfinished,
+                spurious: true,
+                ..PROMPT
+            });
+            let answer = mailbox.execute(CommandId::INIT.row(), 0, Wait::Interrupt);
+            check!(answer == ok(), "{}", unfinished);
+            check!(psp.accesses() == (unfinished + 1, 3), "{}", unfinished);
+        }
+        check!(!is_patient(start));
+        Ok(())
+    }
+
+    #[test]
+    fn a_storm_of_interrupts_for_nothing_ends() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        psp.plan.set(Plan {
+            spurious: true,
+            ..SILENT
+        });
+        let mut mailbox = mailbox(&psp, &dev, IMPATIENT);
+        let answer = mailbox.execute(CommandId::INIT.row(), 0, Wait::Interrupt);
+        check!(matches!(answer, Err(Unanswered::Died(Dead::Silent { .. }))));
+        // Each costs a tick at least.
+        let (reads, _) = psp.accesses();
+        check!(
+            reads as u64 <= msecs_to_jiffies(SHORT_MS) as u64,
+            "{}",
+            reads
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn an_old_interrupt_does_not_count() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        let mut mailbox = mailbox(&psp, &dev, PATIENT);
+        psp.done.complete();
+        psp.done.complete();
+        check!(mailbox.execute(CommandId::PDH_GEN.row(), 0, Wait::Interrupt) == ok());
+        check!(psp.accesses() == (1, 3));
+        check!(!psp.has_stale_interrupt());
+        Ok(())
+    }
+
+    #[test]
+    fn all_ones_at_any_read_is_a_device_that_is_gone() -> Result {
+        let (_faux, dev) = device()?;
+        for command in TABLE {
+            for wait in WAITS {
+                for unfinished in 0..4 {
+                    let psp = Psp::new()?;
+                    psp.plan.set(Plan {
+                        response: Some(u32::MAX),
+                        unfinished,
+                        spurious: true,
+                        ..PROMPT
+                    });
+                    let mut mailbox = mailbox(&psp, &dev, PATIENT);
+                    let dead = Dead::Gone {
+                        command: command.name,
+                    };
+                    let answer = mailbox.execute(command, 0, wait);
+                    check!(
+                        answer == Err(Unanswered::Died(dead)),
+                        "{} {}",
+                        command.name,
+                        unfinished
+                    );
+                    check!(
+                        psp.accesses() == (unfinished + 1, 3),
+                        "{} {}",
+                        command.name,
+                        unfinished
+                    );
+                    let again = mailbox.execute(command, 0, wait);
+                    check!(again == Err(Unanswered::WasDead(dead)), "{}", command.name);
+                    check!(psp.accesses() == (0, 0), "{}", command.name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn polling_reads_until_the_answer_is_there() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        psp.plan.set(Plan {
+            unfinished: 100,
+            interrupt: false,
+            ..PROMPT
+        });
+        let mut mailbox = mailbox(&psp, &dev, PATIENT);
+        check!(mailbox.execute(CommandId::SHUTDOWN.row(), 0, Wait::Poll) == ok());
+        check!(psp.accesses() == (101, 3));
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_starts_while_a_command_is_in_flight() -> Result {
+        let (_faux, dev) = device()?;
+        for command in TABLE {
+            let psp = Psp::new()?;
+            let mut mailbox = mailbox(&psp, &dev, PATIENT);
+            // Somebody does not wait for it.
+            drop(mailbox.start(command, 0, Wait::Interrupt));
+            psp.accesses();
+            for wait in WAITS {
+                let answer = mailbox.execute(CommandId::INIT.row(), 0, wait);
+                check!(
+                    answer == Err(Unanswered::NotStarted(EBUSY)),
+                    "{}",
+                    command.name
+                );
+            }
+            check!(psp.accesses() == (0, 0), "{}", command.name);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_handler_wakes_for_an_answer_alone() -> Result {
+        let psp = Psp::new()?;
+        let handler = Interrupt::new(registers(&psp), psp.done.clone());
+        // Pending interrupts, response, whether that is an answer.
+        for (intsts, cmdresp, wakes) in [
+            (COMPLETE, READY, true),
+            (COMPLETE, READY | 3, true),
+            (u32::MAX, READY, true),
+            (COMPLETE, 0x0085_0001, false),
+            (!COMPLETE, READY, false),
+            (0, READY, false),
+            (0, 0, false),
+        ] {
+            psp.plan.set(SILENT);
+            psp.intsts.set(intsts);
+            psp.cmdresp.set(cmdresp);
+            handler.service();
+            check!(psp.intsts.get() == 0, "{:#x} {:#x}", intsts, cmdresp);
+            check!(
+                psp.has_stale_interrupt() == wakes,
+                "{:#x} {:#x}",
+                intsts,
+                cmdresp
+            );
+        }
+        Ok(())
+    }
+}
