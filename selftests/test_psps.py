@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Several PSPs, of different generations; PSPs that come and go under KVM; reboot with SNP up.
+
+The master is 0000:41:00.0, the other PSP 0000:61:00.0.
+"""
+
+import functools
+import re
+
+import pytest
+import test_kapi
+from conftest import boot, values
+
+
+def after(result) -> list[str]:
+    return values(result, "after")
+
+
+def commands(trace: list[dict]) -> list[str]:
+    return [entry["cmd"] for entry in trace if "cmd" in entry]
+
+
+@pytest.mark.parametrize("last", ["41", "61"])
+@pytest.mark.parametrize("devices", [("1486", "14ca"), ("17d8", "1456")], ids="-".join)
+def test_lowest_address_is_master(devices, last):
+    """Whichever is probed first, and whatever becomes of the other."""
+    master, other = devices
+    # What is removed and found again comes last in the PCI core's list.
+    steps = [f"remove:{last}", "rescan", "+kvm_amd", "unbind:61", "bind:61", "remove:61", "guest", "end", "-kvm_amd", "-ccp"]
+    result = boot("psps.sh", *steps, psp=[f"--device={master}"], other_psps=[[f"--device={other}"]])
+    assert result.status == 0 and not result.splats() and result.rmp["assigned"] == 0, result.splats()
+    before = "none no-node"
+    up = "enabled node"
+    states = [before, before, up, up, up, up, up, up, "closed node", "closed no-node"]
+    assert after(result) == [f"{step} done {state}" for step, state in zip(steps, states)]
+    probed = re.findall(r"ccp 0000:(..):00\.0: SEV enabled", result.console)
+    assert probed[:2] == (["61", "41"] if last == "41" else ["41", "61"]) and len(probed) == 3
+    assert "SNP_LAUNCH_FINISH" in commands(result.trace)
+    assert [commands(trace) for trace in result.other_traces] == [[]]
+
+
+def test_no_other_takes_the_masters_place():
+    """Firmware keeps its state in the PSP that it was given to."""
+    steps = ["+kvm_amd", "unbind:41", "-kvm_amd", "+kvm_amd", "bind:41", "-kvm_amd", "+kvm_amd", "-kvm_amd", "-ccp"]
+    result = boot("psps.sh", *steps, other_psps=[[]])
+    assert result.status == 0 and not result.splats() and result.rmp["assigned"] == 0, result.splats()
+    states = ["enabled node", *["closed node"] * 5, "enabled node", "closed node", "closed no-node"]
+    assert after(result) == [f"{step} done {state}" for step, state in zip(steps, states)]
+    assert [commands(trace) for trace in result.other_traces] == [[]]
+
+
+@functools.cache
+def taken_away():
+    """The PSP is unbound under an SNP guest."""
+    steps = ["+kvm_amd", "guest", "unbind:41", "exports", "end", "bind:41", "-kvm_amd", "+kvm_amd", "guest", "end", "-kvm_amd", "-ccp"]
+    result = boot("psps.sh", *steps, files={"kapi_test.ko": test_kapi.module()}, limit=180)
+    assert result.status == 0, result.lines
+    return steps, result
+
+
+def test_host_survives_psp_taken_from_a_guest():
+    """SNP_EN stays set, as KVM gives the guest's pages back with RMPUPDATE; the next SNP ends it."""
+    steps, result = taken_away()
+    gone = "held no-node"
+    states = ["enabled node"] * 2 + [gone] * 3 + ["held node"] * 2 + ["enabled node"] * 3 + ["closed node", "closed no-node"]
+    assert after(result) == [f"{step} done {state}" for step, state in zip(steps, states)]
+    # KVM's own remark that it could not end the guest properly, nothing else.
+    assert [line for line in result.splats() if "snp_decommission_context" not in line and "Call Trace" not in line] == []
+    assert len(result.splats()) == 2
+    assert result.rmp["assigned"] == 0
+
+
+def test_exports_without_a_psp():
+    rows = [value.split() for value in values(taken_away()[1], "kapi")]
+    results = {row[0]: row[1] for row in rows}
+    nodev = ["get-id-query", "get-id", "get-id-short", "pdh-query", "guest-pages", "launch-measure"]
+    nodev += ["init-again", "platform-status", "activate", "deactivate", "decommission"]
+    assert {name: results[name] for name in nodev} == dict.fromkeys(nodev, "-19")
+    assert results["policy-bits"] == "0x0" and results["ciphertext-hiding"] == "0"
+    assert "firmware-page" not in results, "a page for firmware without firmware"
+    # What was not a question to firmware has left no status behind.
+    assert {row[2] for row in rows if row[0] in ("get-id-query", "activate")} == {"0x5555"}
+
+
+def test_firmwares_pages_are_kept():
+    """The guest's context and KVM's page for guest requests stay firmware's, and it is said once."""
+    steps, result = taken_away()
+    console = result.console
+    assert len(re.findall(r"ccp: 1 page\(s\) from .* are lost .*: they were firmware's when their owner went away", console)) == 2
+    assert len(re.findall(r"ccp 0000:41:00\.0: released while SNP or SEV was initialised", console)) == 1
+    trace = commands(result.trace)
+    ended = trace.index("SNP_SHUTDOWN_EX")
+    context = next(entry["gctx"] for entry in result.trace if entry.get("cmd") == "SNP_GCTX_CREATE")
+    reclaimed = [entry["page"] for entry in result.commands()[: ended + 1] if entry["cmd"] == "SNP_PAGE_RECLAIM"]
+    assert context not in reclaimed
+
+
+@pytest.mark.parametrize("step", ["idle", "guest"])
+def test_reboot(driver, step):
+    """Firmware is shut down before the machine restarts: SEV, then SNP."""
+    result = boot("reboot.sh", step, driver=driver)
+    assert result.status == 0 and not result.splats(), result.splats()
+    assert "reboot: Restarting system" in result.console
+    # In between the TMR is taken back, page by page.
+    assert [cmd for cmd in commands(result.trace) if cmd != "SNP_PAGE_RECLAIM"][-2:] == ["SHUTDOWN", "SNP_SHUTDOWN_EX"]
+    assert commands(result.trace)[-1] == "SNP_SHUTDOWN_EX"
+    assert all(entry["status"] == 0 for entry in result.commands()[-1:])
