@@ -11,11 +11,12 @@ CARGO := $(IN_ROOT) cargo
 PLATFORM := --manifest-path selftests/platform/Cargo.toml --locked
 DEBUG_KERNEL := $(if $(filter debug,$(KERNEL)),debug-kernel)
 
-.PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-list check install uninstall clean
+.PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list check install uninstall clean
 help:
 	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch SNP guests"
 	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko; KERNEL=debug: on the debug kernel"
 	@echo "make test [T=name]     all tests, or those whose name contains T"
+	@echo "make test-long [T=name]    the same, but whole matrices instead of samples (hours)"
 	@echo "make test-list         names of all tests"
 	@echo "make kunit [T=name]    the modules' KUnit suites, in the debug kernel"
 	@echo "make shell [DRIVER=intree] [KERNEL=debug] a root shell in a machine on the software SNP platform"
@@ -58,6 +59,9 @@ shell: platform $(DEBUG_KERNEL) $(if $(filter ours,$(DRIVER)),modules)
 
 test: platform modules debug-modules
 	@$(IN_ROOT) scripts/test $(T)
+
+test-long: platform modules debug-modules
+	@$(IN_ROOT) scripts/test --long $(T)
 
 test-list: setup
 	@$(IN_ROOT) scripts/test --list

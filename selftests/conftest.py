@@ -15,6 +15,10 @@ from vmlib.console import splats  # noqa: E402, F401
 from vmlib.machine import Config, Machine  # noqa: E402
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="whole matrices instead of samples")
+
+
 def boot(scenario: str, *arguments: str, limit: float = 120, **config):
     """Run a scenario of selftests/vm in a machine of its own; see vmlib.machine.Config."""
     with Machine(Config(**config), Path(scenario).stem) as machine:

@@ -38,9 +38,9 @@ unload_all() {
 # cell NAME PHASE SECONDS WAIT SPEC…: the fault strikes in PHASE; commands time out after SECONDS (0: the
 # default); after the unloading, WAIT seconds are given to an answer that is late.
 cell() {
-	phase=$2 seconds=$3 wait=$4
+	cell=$1 phase=$2 seconds=$3 wait=$4
 	shift 4
-	faults=$* timeouts=
+	faults=$* timeouts='' gone=''
 	[ "$seconds" = 0 ] || timeouts="psp_cmd_timeout=$seconds psp_probe_timeout=$seconds"
 
 	enter probe
@@ -62,9 +62,9 @@ cell() {
 		sleep 1
 		wait=$((wait - 1))
 	done
-	ask clear || say unreachable "$reply"
+	ask clear || gone=yes
 	enter again
-	echo "case $case_name: again" >/dev/kmsg
+	echo "case $cell: again" >/dev/kmsg
 	step again-ccp modprobe ccp
 	step again-kvm_amd modprobe kvm_amd
 	offers again
@@ -72,15 +72,15 @@ cell() {
 	step again-ask sev-ioctl $questions
 	unload_all reunload
 	rmmod snp_host 2>/dev/null
-	# SNP_EN that stays set, or a module that does, would be the next case's.
-	[ ! -d /sys/module/snp_host ] && [ ! -d /sys/module/ccp ]
+	# SNP_EN that stays set, a module that does, or a PSP that does not come back would be the next case's.
+	[ -z "$gone" ] && [ ! -d /sys/module/snp_host ] && [ ! -d /sys/module/ccp ]
 }
 
 # The phase begins: so do its faults.
 enter() {
 	ask mark "phase $1"
 	[ "$phase" = "$1" ] || return 0
-	ask fault "$faults" || say unreachable "$reply"
+	ask fault "$faults" || fail "the PSP model does not take '$faults': $reply"
 }
 
 cases cell

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is to come of each cell of the fault matrix.
+
+A cell is like the run without a fault (`fault_matrix.healthy`), except for what the rules here say.
+"""
+
+import re
+from collections import Counter
+
+from fault_matrix import STATUSES, Cell
+
+# No step takes longer, in seconds, on a busy machine; how long an answer is waited for comes on top.
+BOUND = 20
+
+# Firmware never answers, so the driver gives the mailbox up.
+DEADLY = {"silent": "did not answer", "stale": "did not answer", "allones": "all ones", "gone": "all ones"}
+
+# Which step of the launch fails with a command, and which call of /dev/sev (selftests/programs).
+LAUNCH_STEPS = {"SNP_GCTX_CREATE": "start", "SNP_LAUNCH_START": "start", "SNP_ACTIVATE": "start", "SNP_LAUNCH_UPDATE": "update", "SNP_LAUNCH_FINISH": "finish"}
+# Where kvm-amd has an errno of its own.
+KVM_ERRNO = {"SNP_GCTX_CREATE": {"refused": "ENOTTY", "died": "ENOTTY"}, "SNP_LAUNCH_UPDATE": {"died": "EIO"}}
+CALLS = {
+    "PLATFORM_STATUS": "platform-status", "SNP_PLATFORM_STATUS": "snp-platform-status", "GET_ID": "get-id2", "PDH_CERT_EXPORT": "pdh", "PEK_GEN": "pek-gen",
+    "PDH_GEN": "pdh-gen", "PEK_CSR": "pek-csr", "PEK_CERT_IMPORT": "pek-import", "SNP_CONFIG": "snp-config", "SNP_COMMIT": "snp-commit", "SNP_VLEK_LOAD": "vlek",
+    "SHUTDOWN": "factory-reset", "FACTORY_RESET": "factory-reset",
+    # Issued for the first call that gives firmware a page to write to.
+    "SNP_PAGE_RECLAIM": "platform-status",
+}  # fmt: skip
+
+NO_SEV = {"sev": "N", "sev_es": "N", "sev_snp": "N", "launch": "create-vm EINVAL 0"}
+# What a caller finds in `error` if firmware has said nothing.
+UNTOUCHED = "0xdeadbeef"
+
+
+def is_deadly(cell: Cell) -> bool:
+    return cell.kind.name in DEADLY
+
+
+def is_gone_for_good(cell: Cell) -> bool:
+    return cell.kind.name == "gone"
+
+
+def is_before_snp(cell: Cell) -> bool:
+    """Whether SNP firmware has not been initialised when the fault strikes."""
+    return cell.phase == "probe" or cell.command in ("SNP_INIT", "SNP_INIT_EX")
+
+
+def stays_with_firmware(cell: Cell) -> bool:
+    """Whether firmware is left initialised with nobody to shut it down: only a restart helps then."""
+    if not is_deadly(cell):
+        return False
+    executed = cell.kind.name == "stale"
+    if cell.command in ("SNP_INIT", "SNP_INIT_EX"):
+        return executed
+    if cell.command == "SNP_SHUTDOWN_EX":
+        return not executed
+    return cell.phase != "probe"
+
+
+def changes(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
+    """How what user space sees differs from `healthy`."""
+    if cell.kind.name == "late":
+        return {}
+    if cell.kind.name == "garbage":
+        return {f"ask {CALLS[cell.command]}": "EIO 0"}
+    return died(cell, healthy) if is_deadly(cell) else refused(cell, healthy)
+
+
+def asks(healthy: dict[str, str]) -> list[str]:
+    return [key for key in healthy if key.startswith("ask ")]
+
+
+def refused(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
+    status = f"EIO {cell.kind.status:#x}"
+    if cell.phase == "probe":
+        # The old firmware goes on.
+        return {} if cell.command == "DOWNLOAD_FIRMWARE" else NO_SEV | dict.fromkeys(asks(healthy), f"ENODEV {UNTOUCHED}")
+    if cell.phase == "init":
+        if cell.command == "SNP_PAGE_RECLAIM" or (cell.command == "INIT" and cell.kind.status == STATUSES["SECURE_DATA_INVALID"]):
+            return {}
+        # Asked by kvm-amd, which then leaves out SNP alone.
+        return {"sev_snp": "N", "launch": NO_SEV["launch"]} if cell.command == "SNP_PLATFORM_STATUS" else NO_SEV
+    if cell.phase == "launch" and cell.command in LAUNCH_STEPS:
+        return {"launch": f"{LAUNCH_STEPS[cell.command]} {KVM_ERRNO.get(cell.command, {}).get('refused', 'EIO')} {cell.kind.status:#x}"}
+    if cell.phase == "ask":
+        return {f"ask {CALLS[cell.command]}": "EFAULT 0" if cell.command == "SNP_PAGE_RECLAIM" else status}
+    return {}
+
+
+def died(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
+    later = f"EBUSY {UNTOUCHED}"
+    if cell.phase == "probe" and cell.command != "DOWNLOAD_FIRMWARE":
+        return NO_SEV | dict.fromkeys(asks(healthy), f"ENODEV {UNTOUCHED}")
+    out = dict.fromkeys(asks(healthy), later)
+    if cell.phase == "init" and cell.command == "SNP_PAGE_RECLAIM":
+        # The command before it has been answered, so kvm-amd has found nothing amiss.
+        return out | {"launch": "init2 EBUSY 0"}
+    if cell.phase == "init" and cell.command == "SNP_PLATFORM_STATUS":
+        return out | {"sev_snp": "N", "launch": NO_SEV["launch"]}
+    if cell.phase in ("probe", "init"):
+        return out | NO_SEV
+    if cell.phase == "launch":
+        if step := LAUNCH_STEPS.get(cell.command):
+            out["launch"] = f"{step} {KVM_ERRNO.get(cell.command, {}).get('died', 'ETIMEDOUT')} 0"
+        return out
+    if cell.phase == "ask":
+        call = f"ask {CALLS[cell.command]}"
+        before = asks(healthy)[: asks(healthy).index(call)]
+        return out | {call: "ETIMEDOUT 0"} | {key: healthy[key] for key in before}
+    return {}
+
+
+def again(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
+    """How loading everything once more, now without a fault, differs from `healthy`."""
+    if is_gone_for_good(cell):
+        return {"sev": "N", "sev_es": "N", "sev_snp": "N", "file": "No such file or directory"}
+    if stays_with_firmware(cell):
+        return {"sev": "N", "sev_es": "N", "sev_snp": "N"} | dict.fromkeys(asks(healthy), f"ENODEV {UNTOUCHED}")
+    return {}
+
+
+def spoken(cell: Cell) -> str | None:
+    """The one message of the driver that names the command and what happened; None if a caller gets
+    the status instead (KVM and /dev/sev hand it to user space)."""
+    command = rf"\b{cell.command}\b"
+    if is_deadly(cell):
+        return rf"ccp .*{DEADLY[cell.kind.name]} (during )?{command}.*: the mailbox is dead, SEV and SNP commands fail"
+    if cell.kind.name == "garbage":
+        return rf"ccp .*{command} failed: firmware says that it put 0xffffffff bytes"
+    if cell.kind.status is None:
+        return None
+    if cell.command == "SNP_PAGE_RECLAIM":
+        return rf"ccp: \d+ page\(s\) .* are lost .*{command}: .*\({cell.kind.status:#x}\)"
+    if cell.phase == "init" and cell.command == "INIT" and cell.kind.status == STATUSES["SECURE_DATA_INVALID"]:
+        return rf"ccp .*{command}: .*trying once more"
+    own = {"probe": True, "init": cell.command != "SNP_PLATFORM_STATUS", "unload": cell.command != "SNP_DF_FLUSH"}
+    if not own.get(cell.phase, False):
+        return None
+    if cell.command == "SNP_SHUTDOWN_EX" and cell.kind.status == STATUSES["DFFLUSH_REQUIRED"]:
+        # Done, and tried again.
+        return None
+    return rf"ccp .*{command} failed: .*\({cell.kind.status:#x}\)"
+
+
+def allowed_splats(cell: Cell) -> str | None:
+    """Warnings that are not the driver's to prevent."""
+    if cell.kind.name in ("late", "garbage"):
+        return None
+    if cell.phase == "launch" and (is_deadly(cell) or cell.command == "SNP_DECOMMISSION"):
+        return r"arch/x86/kvm/svm/sev\.c|Call Trace"
+    return None
+
+
+def view(outcome, prefix: str = "", again: bool = False) -> dict[str, str]:
+    """What user space saw: results of modprobe and rmmod, parameters of kvm_amd, the last step of the
+    launch, calls of /dev/sev."""
+    out = {}
+    for line in outcome.values("step"):
+        name, status, _, *words = line.split()
+        if name.startswith(("again", "reunload")) == again and not name.endswith(("launch", "ask")):
+            out[name] = status
+        if again and name == "again-ask" and words:
+            out["file"] = " ".join(words).rpartition(": ")[2]
+    for line in outcome.values("again" if again else "loaded"):
+        what, value = line.split()
+        out[what] = value
+    for line in outcome.values("launch-launch") if not again else ():
+        step, errno, error = line.split()
+        out["launch"] = f"{step} {errno} {error.removeprefix('error=')}"
+    for line in outcome.values("again-ask-ioctl" if again else "ask-ioctl"):
+        call, errno, error, *_ = line.split()
+        out.setdefault(f"ask {call}", f"{errno} {error.removeprefix('error=')}")
+    return out
+
+
+def lost_pages(kernel: list[str]) -> int:
+    """What the driver, or the kernel itself, says that it has lost to firmware."""
+    ours = sum(int(found[1]) for line in kernel if (found := re.match(r"ccp: (\d+) page\(s\) from", line)))
+    theirs = sum(int(found[2], 16) - int(found[1], 16) for line in kernel if (found := re.search(r"Leaking PFN range (0x\w+)-(0x\w+)", line)))
+    return max(ours, theirs)
+
+
+def complaints(cell: Cell, outcome, healthy) -> list[str]:
+    """Everything about a cell that is not as it should be."""
+    if outcome.failure:
+        return [f"the machine had to be given up: {outcome.failure.splitlines()[0]}"]
+    out = []
+    if not any(f"{cell.command}@1:{cell.kind.action}" in entry.get("fault", ()) for entry in outcome.trace):
+        out.append("the fault never struck")
+
+    for name, seen, wanted in (
+        ("", view(outcome), view(healthy) | changes(cell, view(healthy))),
+        ("then, without the fault, ", view(outcome, again=True), view(healthy, again=True) | again(cell, view(healthy, again=True))),
+    ):
+        seen_at_all = {key: value for key, value in wanted.items() if key in seen or value != view(healthy).get(key)}
+        out += [f"{name}{key}: {seen.get(key)}, not {value}" for key, value in seen_at_all.items() if seen.get(key) != value]
+
+    for line in outcome.values("step"):
+        step, _, milliseconds, *_ = line.split()
+        if int(milliseconds) > 1000 * (BOUND + cell.kind.seconds):
+            out.append(f"{step} took {milliseconds} ms")
+
+    splats = outcome.splats()
+    allowed = allowed_splats(cell)
+    out += [f"kernel: {line}" for line in splats if not (allowed and re.search(allowed, line))]
+
+    end = next((n for n, line in enumerate(outcome.kernel) if line.endswith(": again")), len(outcome.kernel))
+    first, second = outcome.kernel[:end], outcome.kernel[end:]
+    pattern = spoken(cell)
+    said = [line for line in first if re.search(pattern or rf"ccp .*\b{cell.command}\b.*(failed|did not answer|all ones)", line)]
+    if cell.command == "DOWNLOAD_FIRMWARE" and pattern is None:
+        said = [line for line in said if "BAD_SIGNATURE" not in line]
+    if len(said) != (1 if pattern else 0):
+        out.append(f"{len(said)} messages, not {1 if pattern else 0}: {said}")
+    repeated = [line for line, count in Counter(line for line in first if line.startswith("ccp ") and "failed" in line).items() if count > 1 and "firmware: failed to load" not in line]
+    out += [f"said more than once: {line}" for line in repeated]
+
+    assigned = int((outcome.values("assigned") or ["-1"])[0])
+    known = int((healthy.values("assigned") or ["0"])[0])
+    if assigned > known + lost_pages(first):
+        out.append(f"{assigned} pages are assigned in the RMP, but only {lost_pages(first)} are said to be lost")
+    if again(cell, {}) and not any(re.search(r"ccp .*(SEV is not available|SEV stays off|registers read all ones|not issued)", line) for line in second):
+        out.append("the next load is refused without a reason")
+    return out
+
+

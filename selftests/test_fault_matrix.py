@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Every command × every way in which firmware can fail it: bounded time, the right result for user
+space, one message, no kernel warning, no page lost in silence, and the next load works or is refused
+with a reason.
+
+`make test` runs a sample with every command and every kind of fault in it, `make test-long` all cells.
+"""
+
+import dataclasses
+import functools
+
+import fault_matrix as matrix
+import fault_rules as rules
+import pytest
+
+CHECKED_KINDS = [kind.name for kind in matrix.KINDS]
+
+
+def sample(cells: list[matrix.Cell]) -> list[matrix.Cell]:
+    """Every command once, with the kinds of fault dealt out in turn, and every kind at least once. A PSP
+    that does not answer costs a boot once firmware is up, so those kinds go to the very first command."""
+    dealt = [kind for kind in matrix.KINDS if kind.name not in rules.DEADLY and kind.name != "garbage"]
+    commands = {}
+    for cell in cells:
+        commands.setdefault((cell.variant, cell.command), cell)
+    chosen = [dataclasses.replace(cell, kind=dealt[n % len(dealt)]) for n, cell in enumerate(commands.values())]
+    missing = [kind for kind in matrix.KINDS if not any(cell.kind == kind for cell in chosen)]
+    return chosen + [next(cell for cell in cells if cell.kind == kind) for kind in missing]
+
+
+@functools.cache
+def results(long: bool) -> dict[matrix.Cell, list[str]]:
+    """Cell -> what is wrong with it."""
+    cells = matrix.all_cells()
+    chosen = cells if long else sample(cells)
+    out = {}
+    for cell, outcome in matrix.run(chosen):
+        healthy = matrix.healthy(cell.variant)["ask" if cell.phase == "ask" else "plain"]
+        out[cell] = [f"{complaint}  [{outcome.run}]" for complaint in rules.complaints(cell, outcome, healthy)]
+        print(f"{'not ok' if out[cell] else 'ok'} {cell.name} {outcome.seconds:.1f} s", flush=True)
+    return out
+
+
+@pytest.fixture
+def long(request) -> bool:
+    return request.config.getoption("--long")
+
+
+@pytest.mark.parametrize("variant", matrix.VARIANTS)
+def test_healthy(variant):
+    """What all cells are compared with: everything works, twice, and nothing is left."""
+    for outcome in matrix.healthy(variant).values():
+        assert not outcome.failure and not outcome.splats()
+        assert rules.view(outcome)["sev_snp"] == rules.view(outcome, again=True)["sev_snp"] == "Y"
+        assert rules.view(outcome)["launch"] == "finish 0 0"
+        assert rules.lost_pages(outcome.kernel) == 0
+
+
+def test_every_command_is_in_the_matrix(long, capsys):
+    cells = matrix.all_cells()
+    assert {cell.command for cell in cells} >= matrix.own_commands()
+    done = results(long)
+    assert {cell.command for cell in done} >= matrix.own_commands()
+    assert {cell.kind.name for cell in done} == set(CHECKED_KINDS)
+    with capsys.disabled():
+        print(f"\n# fault matrix: {len(cells)} cells ({len({(c.variant, c.phase, c.command) for c in cells})} commands and phases, {len(matrix.KINDS)} kinds of fault), {len(done)} run")
+
+
+@pytest.mark.parametrize("kind", CHECKED_KINDS)
+def test_cells(long, kind):
+    mine = {cell: wrong for cell, wrong in results(long).items() if cell.kind.name == kind}
+    assert mine
+    bad = {cell.name: wrong for cell, wrong in mine.items() if wrong}
+    assert not bad, f"{len(bad)} of {len(mine)} cells:\n" + "\n".join(f"{name}\n    " + "\n    ".join(wrong) for name, wrong in bad.items())
