@@ -15,7 +15,7 @@ case $1 in
 twice) load && load ;;
 dead)
 	modprobe ccp psp_cmd_timeout=2 || fail "ccp does not load"
-	ask fault PLATFORM_STATUS:silent || fail "the PSP takes no orders: $reply"
+	ask fault PLATFORM_STATUS:silent || fail "the PSP takes no orders"
 	sev-ioctl platform-status
 	load
 	ask clear
