@@ -8,12 +8,16 @@ import re
 from collections import Counter
 
 from fault_matrix import STATUSES, Cell
+from vmlib import suite
 
 # No step takes longer, in seconds, on a busy machine; how long an answer is waited for comes on top.
 BOUND = 20
 
 # Firmware never answers, so the driver gives the mailbox up.
 DEADLY = {"silent": "did not answer", "stale": "did not answer", "allones": "all ones", "gone": "all ones"}
+
+# The most pages that go with one command: its buffer, that of SNP_PAGE_RECLAIM, and two for the answer.
+DYING_COSTS = 4
 
 # Which step of the launch fails with a command, and which call of /dev/sev (selftests/programs).
 LAUNCH_STEPS = {"SNP_GCTX_CREATE": "start", "SNP_LAUNCH_START": "start", "SNP_ACTIVATE": "start", "SNP_LAUNCH_UPDATE": "update", "SNP_LAUNCH_FINISH": "finish"}
@@ -106,7 +110,8 @@ def died(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
     if cell.phase == "ask":
         call = f"ask {CALLS[cell.command]}"
         before = asks(healthy)[: asks(healthy).index(call)]
-        return out | {call: "ETIMEDOUT 0"} | {key: healthy[key] for key in before}
+        # A command that was answered, but whose buffer stays with firmware, is another error.
+        return out | {call: "EFAULT 0" if cell.command == "SNP_PAGE_RECLAIM" else "ETIMEDOUT 0"} | {key: healthy[key] for key in before}
     return {}
 
 
@@ -185,7 +190,7 @@ def complaints(cell: Cell, outcome, healthy) -> list[str]:
     if outcome.failure:
         return [f"the machine had to be given up: {outcome.failure.splitlines()[0]}"]
     out = []
-    if not any(f"{cell.command}@1:{cell.kind.action}" in entry.get("fault", ()) for entry in outcome.trace):
+    if not any(cell.fault in entry.get("fault", ()) for entry in outcome.trace):
         out.append("the fault never struck")
 
     for name, seen, wanted in (
@@ -204,8 +209,9 @@ def complaints(cell: Cell, outcome, healthy) -> list[str]:
     allowed = allowed_splats(cell)
     out += [f"kernel: {line}" for line in splats if not (allowed and re.search(allowed, line))]
 
-    end = next((n for n, line in enumerate(outcome.kernel) if line.endswith(": again")), len(outcome.kernel))
-    first, second = outcome.kernel[:end], outcome.kernel[end:]
+    messages = suite.sections(outcome.kernel, r"phase (\w+)", str)
+    second = messages.pop("again", [])
+    first = [line for lines in messages.values() for line in lines]
     pattern = spoken(cell)
     said = [line for line in first if re.search(pattern or rf"ccp .*\b{cell.command}\b.*(failed|did not answer|all ones)", line)]
     if cell.command == "DOWNLOAD_FIRMWARE" and pattern is None:
@@ -219,6 +225,10 @@ def complaints(cell: Cell, outcome, healthy) -> list[str]:
     known = int((healthy.values("assigned") or ["0"])[0])
     if assigned > known + lost_pages(first):
         out.append(f"{assigned} pages are assigned in the RMP, but only {lost_pages(first)} are said to be lost")
+    # What is not issued, because the mailbox is dead, costs nothing.
+    affordable = DYING_COSTS if cell.phase == "ask" else 0
+    if is_deadly(cell) and lost_pages(messages["ask"]) > affordable:
+        out.append(f"calls of /dev/sev lost {lost_pages(messages['ask'])} pages to a dead mailbox")
     if again(cell, {}) and not any(re.search(r"ccp .*(SEV is not available|SEV stays off|registers read all ones|not issued)", line) for line in second):
         out.append("the next load is refused without a reason")
     return out

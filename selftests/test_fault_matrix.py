@@ -29,13 +29,13 @@ def sample(cells: list[matrix.Cell]) -> list[matrix.Cell]:
 
 
 @functools.cache
-def results(long: bool) -> dict[matrix.Cell, list[str]]:
+def results(long: bool, kernel: str = "stock") -> dict[matrix.Cell, list[str]]:
     """Cell -> what is wrong with it."""
     cells = matrix.all_cells()
     chosen = cells if long else sample(cells)
     out = {}
-    for cell, outcome in matrix.run(chosen):
-        healthy = matrix.healthy(cell.variant)["ask" if cell.phase == "ask" else "plain"]
+    for cell, outcome in matrix.run(chosen, kernel):
+        healthy = matrix.healthy(cell.variant, kernel)["ask" if cell.phase == "ask" else "plain"]
         out[cell] = [f"{complaint}  [{outcome.run}]" for complaint in rules.complaints(cell, outcome, healthy)]
         print(f"{'not ok' if out[cell] else 'ok'} {cell.name} {outcome.seconds:.1f} s", flush=True)
     return out
@@ -56,6 +56,15 @@ def test_healthy(variant):
         assert rules.lost_pages(outcome.kernel) == 0
 
 
+def test_rules_notice():
+    """A run in which nothing goes wrong is no good outcome of a cell whose fault has any effect."""
+    for cell in matrix.all_cells():
+        healthy = matrix.healthy(cell.variant)["ask" if cell.phase == "ask" else "plain"]
+        struck = dataclasses.replace(healthy, trace=[{"fault": [cell.fault]}])
+        effect = rules.changes(cell, rules.view(healthy)) or rules.again(cell, rules.view(healthy, again=True)) or rules.spoken(cell)
+        assert bool(rules.complaints(cell, struck, healthy)) == bool(effect), cell.name
+
+
 def test_every_command_is_in_the_matrix(long, capsys):
     cells = matrix.all_cells()
     assert {cell.command for cell in cells} >= matrix.own_commands()
@@ -72,3 +81,11 @@ def test_cells(long, kind):
     assert mine
     bad = {cell.name: wrong for cell, wrong in mine.items() if wrong}
     assert not bad, f"{len(bad)} of {len(mine)} cells:\n" + "\n".join(f"{name}\n    " + "\n    ".join(wrong) for name, wrong in bad.items())
+
+
+def test_sample_on_the_debug_kernel(long):
+    """lockdep, KASAN, UBSAN, kmemleak and the check for sleeping in atomic context watch the error paths."""
+    if not long:
+        pytest.skip("takes long; 'make test-long' does it")
+    bad = {cell.name: wrong for cell, wrong in results(False, "debug").items() if wrong}
+    assert not bad, "\n".join(f"{name}\n    " + "\n    ".join(wrong) for name, wrong in bad.items())

@@ -38,7 +38,7 @@ unload_all() {
 # cell NAME PHASE SECONDS WAIT SPEC…: the fault strikes in PHASE; commands time out after SECONDS (0: the
 # default); after the unloading, WAIT seconds are given to an answer that is late.
 cell() {
-	cell=$1 phase=$2 seconds=$3 wait=$4
+	phase=$2 seconds=$3 wait=$4
 	shift 4
 	faults=$* timeouts='' gone=''
 	[ "$seconds" = 0 ] || timeouts="psp_cmd_timeout=$seconds psp_probe_timeout=$seconds"
@@ -64,7 +64,6 @@ cell() {
 	done
 	ask clear || gone=yes
 	enter again
-	echo "case $cell: again" >/dev/kmsg
 	step again-ccp modprobe ccp
 	step again-kvm_amd modprobe kvm_amd
 	offers again
@@ -79,6 +78,7 @@ cell() {
 # The phase begins: so do its faults.
 enter() {
 	ask mark "phase $1"
+	echo "phase $1" >/dev/kmsg
 	[ "$phase" = "$1" ] || return 0
 	ask fault "$faults" || fail "the PSP model does not take '$faults': $reply"
 }
