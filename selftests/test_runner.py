@@ -4,7 +4,8 @@
 import time
 
 import pytest
-from conftest import boot, paths
+from conftest import Config, boot, paths
+from vmlib import suite
 from vmlib.machine import VmError
 
 
@@ -34,3 +35,18 @@ def test_machine_that_never_boots(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "KERNEL", broken)
     with pytest.raises(VmError, match="no end within|went away|QEMU ended"):
         boot("runner.sh", "status", "0", driver="intree", limit=20)
+
+
+def test_cases_share_boots():
+    """A case that hangs, kills or spoils its machine ends that boot, and the next goes on in another; what
+    the kernel says fails the case it belongs to, and no other."""
+    endings = ["fine", "warn", "panic", "fine", "hang", "fine", "spoil", "fine"]
+    cases = [suite.Case(f"{n}-{ending}", ending) for n, ending in enumerate(endings)]
+    outcomes = list(suite.run(Config(driver="intree"), paths.VM_SCRIPTS / "suite.sh", cases, 40, "suite"))
+    assert [outcome.case for outcome in outcomes] == cases
+    boots = list(dict.fromkeys(outcome.run for outcome in outcomes))
+    assert [boots.index(outcome.run) for outcome in outcomes] == [0, 0, 0, 1, 1, 2, 2, 3]
+    assert [outcome.values("did") for outcome in outcomes if outcome.case.words == "fine"] == [[f"{n}-fine"] for n in (0, 3, 5, 7)]
+    assert [outcome.case.words for outcome in outcomes if outcome.failure] == ["panic", "hang"]
+    assert "sysrq triggered crash" in outcomes[2].failure and "no end within 40 s" in outcomes[4].failure
+    assert [outcome.case.words for outcome in outcomes if any("planted" in line for line in outcome.splats())] == ["warn"]
