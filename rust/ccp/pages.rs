@@ -43,6 +43,9 @@ use crate::{
     },
 };
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
+
 /// Pages that this driver has lost to firmware since it was loaded.
 static LEAKED: Atomic<usize> = Atomic::new(0);
 
@@ -125,9 +128,10 @@ enum Unassigned {
     Lost(Stuck),
 }
 
-/// A frame that could not be taken back. Those before it are ours, those after it were not tried.
+/// A frame that could not be taken back.
 struct Stuck {
-    at: usize,
+    /// It, and those after it, which were not tried. Those before it are ours.
+    rest: Frames,
     why: Why,
 }
 
@@ -157,8 +161,9 @@ fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Stuck
             Err(err) => Err(Why::Refused(err)),
         };
         if let Err(why) = taken {
-            reclaimer.report_leaked(frames.skip(n));
-            return Err(Stuck { at: n, why });
+            let rest = frames.skip(n);
+            reclaimer.report_leaked(rest);
+            return Err(Stuck { rest, why });
         }
     }
     Ok(())
@@ -352,7 +357,7 @@ impl GuestPages {
             Ok(()) => Ok(Self(frames)),
             Err(Unassigned::RolledBack(err)) => Err(err),
             Err(Unassigned::Lost(stuck)) => {
-                lost(frames, stuck);
+                lost(stuck);
                 Err(EFAULT)
             }
         }
@@ -370,7 +375,7 @@ impl GuestPages {
                 format_args!("firmware did not answer and may still be using them"),
             ));
         }
-        unassign(self.0, reclaimer).map_err(|stuck| lost(self.0, stuck))
+        unassign(self.0, reclaimer).map_err(lost)
     }
 }
 
@@ -384,10 +389,10 @@ pub(crate) fn reclaim_foreign<R: Reclaimer>(
     frames: Frames,
     reclaimer: &mut R,
 ) -> Result<(), Leaked> {
-    unassign(frames, reclaimer).map_err(|stuck| lost(frames, stuck))
+    unassign(frames, reclaimer).map_err(lost)
 }
 
 /// Records frames of others that are lost; those before the stuck one are theirs again.
-fn lost(frames: Frames, stuck: Stuck) -> Leaked {
-    Leaked::record(frames.skip(stuck.at), format_args!("{}", stuck.why))
+fn lost(stuck: Stuck) -> Leaked {
+    Leaked::record(stuck.rest, format_args!("{}", stuck.why))
 }
