@@ -44,6 +44,8 @@ use crate::{
 pub(crate) mod relay;
 pub(crate) mod sev;
 pub(crate) mod snp;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
 
 /// Why a command did not do what it was asked to.
 #[derive(Clone, Copy, Debug)]

@@ -71,6 +71,8 @@ mod requests;
 mod sev;
 pub(crate) mod slot;
 mod snp;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
 
 pub(crate) use requests::Exported;
 

@@ -41,6 +41,9 @@ pub mod pci_bar;
 pub mod pci_msi;
 #[path = "../sys/percpu.rs"]
 pub mod percpu;
+#[cfg(CONFIG_KUNIT = "y")]
+#[path = "../sys/physical.rs"]
+pub(crate) mod physical;
 #[path = "../sys/rmp.rs"]
 pub(crate) mod rmp;
 #[path = "../sys/snp_host.rs"]

@@ -12,6 +12,8 @@ use kernel::{
     sync::aref::ARef, //
 };
 
+pub(crate) mod script;
+
 /// Ends a test with an error if the condition does not hold. Other than `assert!`, which ends the
 /// thread, it lets go of what the test holds, and it can name the row of a table.
 macro_rules! check {

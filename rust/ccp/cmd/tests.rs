@@ -1,0 +1,544 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Command buffers and the memory behind them, against a firmware and an RMP that follow a script.
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ccp_commands)]
+#[allow(unsafe_code, reason = "the macro's, and the licence of a C caller")]
+mod suite {
+    use super::super::*;
+    use crate::{
+        pages::leaked,
+        sys::{
+            caller_memory::CallerMemory,
+            pages::Pages, //
+        },
+        testing::{
+            check, device,
+            script::{
+                silence,
+                Call,
+                FakeHost,
+                Scripted, //
+            },
+        },
+        wire::{
+            command::TABLE,
+            sev,
+            FwBuffer,
+            Target, //
+        },
+    };
+    use core::cell::Cell;
+
+    const PAGE: usize = 4096;
+    /// What a caller's memory holds before a command, and what firmware writes.
+    const BEFORE: u8 = 0xa5;
+    const WRITTEN: u8 = 0x3c;
+
+    fn channel<F>(
+        dev: &ARef<Device>,
+        host: &'static FakeHost,
+        snp_init: bool,
+        script: F,
+    ) -> Result<Channel<Scripted<F>>>
+    where
+        F: FnMut(&Call) -> Result<Status, Unanswered>,
+    {
+        let mut channel = Channel::new(dev.clone(), Scripted::new(script), host)?;
+        channel.set_snp_init(snp_init);
+        Ok(channel)
+    }
+
+    fn caller() -> CallerMemory {
+        // SAFETY: The addresses in the command buffers of this file are those of pages that its
+        // `Caller`s own.
+        unsafe { CallerMemory::trust() }
+    }
+
+    /// Whether an outcome is this status of firmware's.
+    fn refused(result: Result<(), CmdError>, status: Status) -> bool {
+        matches!(result, Err(err) if err.is(status))
+    }
+
+    /// A caller's command buffer, with memory behind each field that firmware writes through.
+    struct Caller {
+        command: &'static CommandInfo,
+        data: [u8; 68],
+        memory: KVec<Pages>,
+    }
+
+    impl Caller {
+        /// Bounced memory lies in the middle of a page, and ends in the middle of the next; guests give
+        /// whole pages.
+        const OFFSET: usize = 0x123;
+        const LEN: usize = 0x1001;
+
+        fn place(field: &FwBuffer) -> (usize, usize) {
+            match field.target {
+                Target::Bounce => (Self::OFFSET, Self::LEN),
+                Target::GuestPages => (0, 2 * PAGE),
+            }
+        }
+
+        fn new(command: &'static CommandInfo) -> Result<Self> {
+            let mut caller = Self {
+                command,
+                data: [0x77; 68],
+                memory: KVec::new(),
+            };
+            for field in command.fw_buffers {
+                let mut pages = Pages::zeroed(Gfp::KERNEL, 1)?;
+                pages.bytes_mut().fill(BEFORE);
+                let (offset, len) = Self::place(field);
+                let address = pages.phys() + offset as u64;
+                caller.put(field.address, &address.to_le_bytes())?;
+                caller.put(field.len, &(len as u32).to_le_bytes())?;
+                caller.memory.push(pages, GFP_KERNEL)?;
+            }
+            Ok(caller)
+        }
+
+        fn put(&mut self, offset: u16, bytes: &[u8]) -> Result {
+            let target = self.data.get_mut(usize::from(offset)..).ok_or(EINVAL)?;
+            target
+                .get_mut(..bytes.len())
+                .ok_or(EINVAL)?
+                .copy_from_slice(bytes);
+            Ok(())
+        }
+
+        fn buffer(&mut self) -> &mut [u8] {
+            let (data, _) = self.data.split_at_mut(self.command.len.into());
+            data
+        }
+
+        /// Whether the memory behind every field holds `inside` where firmware may write, and is
+        /// untouched around it.
+        fn memory_holds(&self, inside: u8) -> bool {
+            let mut fields = self.command.fw_buffers.iter().zip(&self.memory);
+            fields.all(|(field, pages)| {
+                let (offset, len) = Self::place(field);
+                pages.bytes().iter().enumerate().all(|(n, byte)| {
+                    let expected = if (offset..offset + len).contains(&n) {
+                        inside
+                    } else {
+                        BEFORE
+                    };
+                    *byte == expected
+                })
+            })
+        }
+    }
+
+    /// The legacy commands with memory that firmware writes through the command buffer.
+    fn with_buffers() -> impl Iterator<Item = &'static CommandInfo> {
+        TABLE
+            .iter()
+            .filter(|command| !command.fw_buffers.is_empty())
+    }
+
+    /// What firmware does that accepts a command: writes all it may write.
+    fn fill(call: &Call) -> Result<(), Error> {
+        for field in call.command.fw_buffers {
+            let address: u64 = call.field(field.address)?;
+            let len: u32 = call.field(field.len)?;
+            if len != 0 {
+                call.memory()
+                    .with(address, len as usize, |bytes| bytes.fill(WRITTEN));
+            }
+        }
+        Ok(())
+    }
+
+    /// Pages that are firmware's while it works on `command`, apart from the command buffer.
+    fn given(command: &CommandInfo) -> i32 {
+        2 * command.fw_buffers.len() as i32
+    }
+
+    #[test]
+    fn a_request_comes_back_as_firmware_left_it() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        for status in [Status::SUCCESS, Status::INVALID_LEN, Status::new(0x9000)] {
+            for snp_init in [false, true] {
+                let script = |call: &Call| {
+                    if call.is(CommandId::GET_ID) {
+                        call.set_field(8, 0x1234_u32);
+                        Ok(status)
+                    } else {
+                        Ok(Status::SUCCESS)
+                    }
+                };
+                let mut channel = channel(&dev, &HOST, snp_init, script)?;
+                let mut request = sev::OutBuffer {
+                    address: 0x1000,
+                    len: 64,
+                };
+                let result = channel.issue::<super::super::sev::GetId>(&mut request);
+                check!(result.is_ok() == status.is_success(), "{:?}", status);
+                check!(
+                    status.is_success() || refused(result, status),
+                    "{:?}",
+                    status
+                );
+                let (address, len) = (request.address, request.len);
+                check!(address == 0x1000 && len == 0x1234, "{:?}", status);
+                check!(HOST.assigned() == 0, "{:?}", status);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn without_snp_every_command_passes_as_it_is() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        for command in TABLE {
+            for status in [Status::SUCCESS, Status::INVALID_PARAM] {
+                let mut caller = Caller::new(command)?;
+                let mut before = [0; 68];
+                let before = before.get_mut(..command.len.into()).ok_or(EINVAL)?;
+                before.copy_from_slice(caller.buffer());
+                let same = Cell::new(false);
+                let calls = Cell::new(0);
+                {
+                    let script = |call: &Call| {
+                        calls.set(calls.get() + 1);
+                        same.set(
+                            call.buffer(|bytes| *bytes == *before) && call.wait == Wait::Interrupt,
+                        );
+                        call.buffer(|bytes| bytes.fill(WRITTEN));
+                        check_none_assigned(&HOST)?;
+                        Ok(status)
+                    };
+                    let mut channel = channel(&dev, &HOST, false, script)?;
+                    let result = channel.relay(command, caller.buffer(), &self::caller());
+                    check!(result.is_ok() == status.is_success(), "{}", command.name);
+                    check!(
+                        status.is_success() || refused(result, status),
+                        "{}",
+                        command.name
+                    );
+                }
+                check!(same.get() && calls.get() == 1, "{}", command.name);
+                check!(
+                    caller.buffer().iter().all(|byte| *byte == WRITTEN),
+                    "{}",
+                    command.name
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn check_none_assigned(host: &FakeHost) -> Result<(), Unanswered> {
+        match host.assigned() {
+            0 => Ok(()),
+            _ => Err(Unanswered::NotStarted(EPERM)),
+        }
+    }
+
+    #[test]
+    fn with_snp_firmware_owns_what_it_writes_and_nothing_else() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        for command in TABLE {
+            for status in [Status::SUCCESS, Status::INVALID_PARAM] {
+                let mut caller = Caller::new(command)?;
+                let owned = Cell::new(-1);
+                let addresses_ok = Cell::new(true);
+                let expected: [Option<u64>; 2] =
+                    [0, 1].map(|n| caller.memory.get(n).map(Pages::phys));
+                {
+                    let script = |call: &Call| {
+                        if call.is(CommandId::SNP_PAGE_RECLAIM) && !call.is(command.id) {
+                            return Ok(Status::SUCCESS);
+                        }
+                        owned.set(HOST.assigned());
+                        for (field, own) in call.command.fw_buffers.iter().zip(expected) {
+                            let (offset, _) = Caller::place(field);
+                            let address: u64 =
+                                call.field(field.address).map_err(Unanswered::NotStarted)?;
+                            let is_own = own.map(|own| own + offset as u64) == Some(address);
+                            let guest = field.target == Target::GuestPages;
+                            addresses_ok.set(addresses_ok.get() && is_own == guest);
+                            if !guest {
+                                // A page of its own, and nothing of an earlier owner in it.
+                                let clean = address % PAGE as u64 == 0
+                                    && call.memory().is_filled(address, Caller::LEN, 0);
+                                addresses_ok.set(addresses_ok.get() && clean);
+                            }
+                        }
+                        fill(call).map_err(Unanswered::NotStarted)?;
+                        Ok(status)
+                    };
+                    let mut channel = channel(&dev, &HOST, true, script)?;
+                    let result = channel.relay(command, caller.buffer(), &self::caller());
+                    check!(
+                        result.is_ok() == status.is_success(),
+                        "{} {:?}",
+                        command.name,
+                        result
+                    );
+                }
+                let buffer = i32::from(command.writes_buffer && command.id.is_legacy());
+                check!(
+                    owned.get() == given(command) + buffer,
+                    "{} {}",
+                    command.name,
+                    owned.get()
+                );
+                check!(addresses_ok.get(), "{}", command.name);
+                check!(HOST.assigned() == 0, "{}", command.name);
+                // What firmware wrote arrives even if it refused: lengths are asked for in that way.
+                check!(caller.memory_holds(WRITTEN), "{} {}", command.name, status);
+                for (field, own) in command.fw_buffers.iter().zip(expected) {
+                    let (offset, _) = Caller::place(field);
+                    let data = caller.data.get(field.address.into()..).ok_or(EINVAL)?;
+                    let address = data.first_chunk().copied().map(u64::from_le_bytes);
+                    check!(
+                        address == own.map(|own| own + offset as u64),
+                        "{}",
+                        command.name
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_field_of_length_zero_is_left_alone() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        for command in with_buffers() {
+            let mut caller = Caller::new(command)?;
+            for field in command.fw_buffers {
+                caller.put(field.len, &[0; 4])?;
+            }
+            let buffer = i32::from(command.writes_buffer);
+            let script = |call: &Call| match HOST.assigned() {
+                n if n == buffer || call.is(CommandId::SNP_PAGE_RECLAIM) => Ok(Status::SUCCESS),
+                _ => Err(Unanswered::NotStarted(EPERM)),
+            };
+            let mut channel = channel(&dev, &HOST, true, script)?;
+            check!(
+                channel
+                    .relay(command, caller.buffer(), &self::caller())
+                    .is_ok(),
+                "{}",
+                command.name
+            );
+            check!(caller.memory_holds(BEFORE), "{}", command.name);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn memory_that_cannot_be_given_stops_the_command() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        for command in with_buffers() {
+            let buffer = i32::from(command.writes_buffer);
+            for page in 0..given(command) + buffer {
+                let mut caller = Caller::new(command)?;
+                let before = caller.data;
+                let leaked_before = leaked();
+                let issued = Cell::new(false);
+                {
+                    let script = |call: &Call| {
+                        issued.set(issued.get() || !call.is(CommandId::SNP_PAGE_RECLAIM));
+                        Ok(Status::SUCCESS)
+                    };
+                    let mut channel = channel(&dev, &HOST, true, script)?;
+                    HOST.private_fails.set(page as usize);
+                    let result = channel.relay(command, caller.buffer(), &self::caller());
+                    let errno = result.map_err(CmdError::errno).err();
+                    check!(errno == Some(EFAULT), "{} {}", command.name, page);
+                }
+                check!(!issued.get(), "{} {}", command.name, page);
+                check!(HOST.assigned() == 0, "{} {}", command.name, page);
+                check!(leaked() == leaked_before, "{} {}", command.name, page);
+                check!(caller.data == before, "{} {}", command.name, page);
+                check!(caller.memory_holds(BEFORE), "{} {}", command.name, page);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_firmware_keeps_is_lost_with_its_status() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        for command in with_buffers() {
+            let pages = given(command) + i32::from(command.writes_buffer);
+            for stuck in 0..pages {
+                for status in [Status::SUCCESS, Status::INVALID_PARAM] {
+                    let mut caller = Caller::new(command)?;
+                    let before = caller.data;
+                    let reclaims = Cell::new(0);
+                    {
+                        let script = |call: &Call| {
+                            if !call.is(CommandId::SNP_PAGE_RECLAIM) {
+                                return Ok(status);
+                            }
+                            reclaims.set(reclaims.get() + 1);
+                            Ok(if reclaims.get() == stuck + 1 {
+                                Status::INVALID_PAGE_STATE
+                            } else {
+                                Status::SUCCESS
+                            })
+                        };
+                        let mut channel = channel(&dev, &HOST, true, script)?;
+                        let lost_before = HOST.lost();
+                        let assigned_before = HOST.assigned();
+                        let result = channel.relay(command, caller.buffer(), &self::caller());
+                        let said =
+                            matches!(result, Err(CmdError::Lost(answer)) if answer == status);
+                        check!(said, "{} {}", command.name, stuck);
+                        let lost = HOST.lost() - lost_before;
+                        check!(
+                            lost as i32 == HOST.assigned() - assigned_before,
+                            "{} {}",
+                            command.name,
+                            stuck
+                        );
+                        check!(lost > 0, "{} {}", command.name, stuck);
+                    }
+                    // The caller's addresses, whatever happened.
+                    check!(caller.data == before, "{} {}", command.name, stuck);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn after_silence_nothing_is_given_back_and_nothing_more_given() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        for command in TABLE {
+            for snp_init in [false, true] {
+                let mut caller = Caller::new(command)?;
+                let before = caller.data;
+                let calls = Cell::new(0);
+                let script = |call: &Call| {
+                    calls.set(calls.get() + 1);
+                    fill(call).map_err(Unanswered::NotStarted)?;
+                    silence(call.command)
+                };
+                // Without SNP, firmware has the caller's own memory.
+                let script = |call: &Call| {
+                    if snp_init {
+                        script(call)
+                    } else {
+                        silence(call.command)
+                    }
+                };
+                let mut channel = channel(&dev, &HOST, snp_init, script)?;
+                let leaked_before = leaked();
+                let result = channel.relay(command, caller.buffer(), &self::caller());
+                check!(matches!(result, Err(CmdError::Died(_))), "{}", command.name);
+                let buffer = usize::from(command.len != 0);
+                let gone = if snp_init { given(command) as usize } else { 0 };
+                check!(
+                    leaked() - leaked_before == gone + buffer,
+                    "{} {}",
+                    command.name,
+                    leaked() - leaked_before
+                );
+                check!(caller.data == before, "{}", command.name);
+                // What was bounced is not copied: firmware may still be writing it.
+                let bounced = |field: &FwBuffer| field.target == Target::Bounce;
+                if command.fw_buffers.iter().all(bounced) {
+                    check!(caller.memory_holds(BEFORE), "{}", command.name);
+                }
+
+                let leaked_before = leaked();
+                let result = channel.relay(command, caller.buffer(), &self::caller());
+                check!(matches!(result, Err(CmdError::Dead(_))), "{}", command.name);
+                let refused = channel.give(HvPages::zeroed(Gfp::KERNEL, 0)?);
+                check!(
+                    matches!(refused, Err(CmdError::Dead(_))),
+                    "{}",
+                    command.name
+                );
+                check!(leaked() == leaked_before, "{}", command.name);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_lost_command_buffer_is_replaced() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        let buffer = Cell::new(0);
+        let keeps = Cell::new(true);
+        let script = |call: &Call| {
+            if !call.is(CommandId::SNP_PAGE_RECLAIM) {
+                buffer.set(call.spa);
+                call.set_field(0, 1_u8);
+                return Ok(Status::SUCCESS);
+            }
+            Ok(if keeps.get() {
+                Status::INVALID_PAGE_STATE
+            } else {
+                Status::SUCCESS
+            })
+        };
+        let mut channel = channel(&dev, &HOST, true, script)?;
+        let mut status = sev::PlatformStatus::default();
+        let result = channel.issue::<super::super::sev::PlatformStatus>(&mut status);
+        check!(matches!(result, Err(CmdError::Lost(Status::SUCCESS))));
+        let lost = buffer.get();
+        keeps.set(false);
+
+        // Nothing is allocated while the machine panics.
+        let result =
+            channel.issue_waiting::<super::super::sev::PlatformStatus>(&mut status, Wait::Poll);
+        check!(matches!(result, Err(CmdError::Transport(err)) if err == ENOMEM));
+        check!(buffer.get() == lost);
+
+        for _ in 0..2 {
+            let result = channel.issue::<super::super::sev::PlatformStatus>(&mut status);
+            check!(result.is_ok());
+            check!(buffer.get() != lost);
+            check!(status.api_major == 1);
+        }
+        let kept = buffer.get();
+        check!(channel
+            .issue_waiting::<super::super::sev::PlatformStatus>(&mut status, Wait::Poll)
+            .is_ok());
+        check!(buffer.get() == kept);
+        Ok(())
+    }
+
+    #[test]
+    fn a_buffer_of_another_length_is_not_issued() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        let calls = Cell::new(0);
+        let script = |_: &Call| {
+            calls.set(calls.get() + 1);
+            Ok(Status::SUCCESS)
+        };
+        let mut channel = channel(&dev, &HOST, false, script)?;
+        for command in TABLE {
+            let mut data = [0; 69];
+            for len in [command.len + 1, command.len.saturating_sub(1)] {
+                if len == command.len {
+                    continue;
+                }
+                let data = data.get_mut(..len.into()).ok_or(EINVAL)?;
+                let result = channel.relay(command, data, &caller());
+                let refused = matches!(result, Err(CmdError::Transport(err)) if err == EINVAL);
+                check!(refused, "{} {}", command.name, len);
+            }
+        }
+        check!(calls.get() == 0);
+        Ok(())
+    }
+}

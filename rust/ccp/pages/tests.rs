@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Ownership of pages against an RMP and a firmware that refuse at each place in turn.
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ccp_pages)]
+#[allow(unsafe_code)] // The macro's; there is none here.
+mod suite {
+    use super::super::*;
+    use crate::{
+        mailbox::Dead,
+        testing::check,
+        wire::Status, //
+    };
+
+    /// Blocks of 1, 2, 4 and 8 pages.
+    const ORDERS: core::ops::RangeInclusive<u32> = 0..=3;
+
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    enum Owner {
+        Host,
+        Firmware,
+        /// Firmware has let go of it, the RMP entry is not shared yet.
+        Released,
+    }
+
+    /// Where something goes wrong: at the frame of this number.
+    #[derive(Clone, Copy, Default, Debug)]
+    struct Faults {
+        private: Option<usize>,
+        reclaim: Option<usize>,
+        dies: Option<usize>,
+        shared: Option<usize>,
+    }
+
+    /// The owner of each frame of one block.
+    struct Ledger {
+        faults: Faults,
+        base: Option<u64>,
+        owners: [Owner; 8],
+        dead: bool,
+        lost: usize,
+        /// A change that the hardware refuses was tried.
+        illegal: bool,
+        /// [`leaked`] at the beginning.
+        leaked: usize,
+    }
+
+    const DEAD: Dead = Dead::Silent {
+        command: "SNP_PAGE_RECLAIM",
+        secs: 0,
+    };
+
+    impl Ledger {
+        fn new(faults: Faults) -> Self {
+            Self {
+                faults,
+                base: None,
+                owners: [Owner::Host; 8],
+                dead: false,
+                lost: 0,
+                illegal: false,
+                leaked: leaked(),
+            }
+        }
+
+        fn number(&mut self, phys: u64) -> usize {
+            let base = *self.base.get_or_insert(phys);
+            (phys.wrapping_sub(base) >> 12) as usize
+        }
+
+        fn change(&mut self, n: usize, from: Owner, to: Owner) {
+            match self.owners.get_mut(n) {
+                Some(owner) if *owner == from => *owner = to,
+                _ => self.illegal = true,
+            }
+        }
+
+        /// Whether the frame behind the first `host` is `stuck`, the next `firmware` are firmware's, and
+        /// all others the host's.
+        fn is(&self, host: usize, stuck: Owner, firmware: usize) -> bool {
+            let mut owners = self.owners.iter().enumerate();
+            !self.illegal
+                && owners.all(|(n, owner)| {
+                    let expected = match n {
+                        n if n == host => stuck,
+                        n if n > host && n <= host + firmware => Owner::Firmware,
+                        _ => Owner::Host,
+                    };
+                    *owner == expected
+                })
+        }
+
+        fn all(&self, owner: Owner, count: usize) -> bool {
+            let (block, rest) = self.owners.split_at(count);
+            !self.illegal
+                && block.iter().all(|o| *o == owner)
+                && rest.iter().all(|o| *o == Owner::Host)
+        }
+
+        /// Pages that [`leaked`] has counted.
+        fn counted(&self) -> usize {
+            leaked() - self.leaked
+        }
+    }
+
+    impl Reclaimer for Ledger {
+        fn is_dead(&self) -> bool {
+            self.dead
+        }
+
+        fn page_reclaim(&mut self, page: Spa) -> Result<(), CmdError> {
+            let n = self.number(page.plain());
+            if self.dead {
+                self.illegal = true;
+            }
+            if self.faults.dies == Some(n) {
+                self.dead = true;
+                return Err(CmdError::Died(DEAD));
+            }
+            if self.faults.reclaim == Some(n) {
+                return Err(CmdError::Firmware(Status::INVALID_PAGE_STATE));
+            }
+            self.change(n, Owner::Firmware, Owner::Released);
+            Ok(())
+        }
+
+        fn make_firmware(&mut self, frame: Frames) -> Result {
+            let n = self.number(frame.phys());
+            if self.faults.private == Some(n) {
+                return Err(EPERM);
+            }
+            self.change(n, Owner::Host, Owner::Firmware);
+            Ok(())
+        }
+
+        fn make_shared(&mut self, frame: Frames) -> Result {
+            let n = self.number(frame.phys());
+            if self.faults.shared == Some(n) {
+                return Err(EPERM);
+            }
+            self.change(n, Owner::Released, Owner::Host);
+            Ok(())
+        }
+
+        fn report_leaked(&mut self, frames: Frames) {
+            self.lost += frames.count();
+        }
+    }
+
+    /// The three ways in which frame `at` is not given back, and what it is then.
+    fn stuck_at(at: usize) -> [(Faults, Owner); 3] {
+        let none = Faults::default();
+        [
+            (
+                Faults {
+                    reclaim: Some(at),
+                    ..none
+                },
+                Owner::Firmware,
+            ),
+            (
+                Faults {
+                    dies: Some(at),
+                    ..none
+                },
+                Owner::Firmware,
+            ),
+            (
+                Faults {
+                    shared: Some(at),
+                    ..none
+                },
+                Owner::Released,
+            ),
+        ]
+    }
+
+    fn block(order: u32) -> Result<HvPages> {
+        let mut pages = HvPages::zeroed(Gfp::KERNEL, order)?;
+        pages.bytes_mut().fill(0x5a);
+        Ok(pages)
+    }
+
+    #[test]
+    fn there_and_back() -> Result {
+        for order in ORDERS {
+            let count = 1 << order;
+            let mut ledger = Ledger::new(Faults::default());
+            let given = block(order)?.into_firmware(&mut ledger)?;
+            check!(ledger.all(Owner::Firmware, count), "{}", count);
+            check!(Some(given.spa().plain()) == ledger.base, "{}", count);
+            let taken = given.take_back(&mut ledger).map_err(|_| EINVAL)?;
+            check!(ledger.all(Owner::Host, count), "{}", count);
+            check!(taken.bytes().len() == count * 4096, "{}", count);
+            check!(taken.bytes().iter().all(|byte| *byte == 0x5a), "{}", count);
+            check!(ledger.counted() == 0 && ledger.lost == 0, "{}", count);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn lent_pages_do_not_touch_the_rmp() -> Result {
+        let mut ledger = Ledger::new(Faults::default());
+        let given = block(1)?.lend();
+        check!(given.take_back(&mut ledger).is_ok());
+        check!(ledger.base.is_none() && ledger.counted() == 0);
+
+        let given = block(1)?.lend();
+        ledger.dead = true;
+        check!(given.take_back(&mut ledger).is_err());
+        check!(ledger.base.is_none() && ledger.lost == 0);
+        check!(ledger.counted() == 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_assigned_undoes_those_before_it() -> Result {
+        for order in ORDERS {
+            let count = 1 << order;
+            for at in 0..count {
+                let mut ledger = Ledger::new(Faults {
+                    private: Some(at),
+                    ..Faults::default()
+                });
+                let refused = block(order)?.into_firmware(&mut ledger).err();
+                check!(refused == Some(EPERM), "{} of {}", at, count);
+                check!(ledger.all(Owner::Host, count), "{} of {}", at, count);
+                check!(ledger.counted() == 0, "{} of {}", at, count);
+                check!(ledger.lost == 0, "{} of {}", at, count);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_undo_that_fails_keeps_the_block() -> Result {
+        for order in ORDERS {
+            let count = 1 << order;
+            for at in 0..count {
+                for stuck in 0..at {
+                    for (faults, owner) in stuck_at(stuck) {
+                        let mut ledger = Ledger::new(Faults {
+                            private: Some(at),
+                            ..faults
+                        });
+                        let refused = block(order)?.into_firmware(&mut ledger).err();
+                        check!(refused == Some(EFAULT), "{:?}", ledger.faults);
+                        let firmware = at - stuck - 1;
+                        check!(ledger.is(stuck, owner, firmware), "{:?}", ledger.faults);
+                        // The allocator frees a block as a whole or not at all.
+                        check!(ledger.counted() == count, "{:?}", ledger.faults);
+                        check!(ledger.lost == at - stuck, "{:?}", ledger.faults);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_given_back_is_kept() -> Result {
+        for order in ORDERS {
+            let count = 1 << order;
+            for stuck in 0..count {
+                for (faults, owner) in stuck_at(stuck) {
+                    let mut ledger = Ledger::new(faults);
+                    let given = block(order)?.into_firmware(&mut ledger)?;
+                    check!(given.take_back(&mut ledger).is_err(), "{:?}", faults);
+                    check!(ledger.is(stuck, owner, count - stuck - 1), "{:?}", faults);
+                    check!(ledger.counted() == count, "{:?}", faults);
+                    check!(ledger.lost == count - stuck, "{:?}", faults);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_dead_mailbox_keeps_everything_and_is_asked_for_nothing() -> Result {
+        for order in ORDERS {
+            let count = 1 << order;
+            let mut ledger = Ledger::new(Faults::default());
+            let given = block(order)?.into_firmware(&mut ledger)?;
+            ledger.dead = true;
+            check!(given.take_back(&mut ledger).is_err(), "{}", count);
+            check!(ledger.all(Owner::Firmware, count), "{}", count);
+            check!(ledger.counted() == count, "{}", count);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_dropped_is_kept() -> Result {
+        for order in ORDERS {
+            let count = 1 << order;
+            let mut ledger = Ledger::new(Faults::default());
+            drop(block(order)?.into_firmware(&mut ledger)?);
+            check!(ledger.all(Owner::Firmware, count), "{}", count);
+            check!(ledger.counted() == count, "{}", count);
+            drop(block(order)?.lend());
+            check!(ledger.counted() == 2 * count, "{}", count);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn guest_pages_go_and_come_back() -> Result {
+        for order in ORDERS {
+            let count = 1 << order;
+            let pages = Pages::zeroed(Gfp::KERNEL, order)?;
+            let mut ledger = Ledger::new(Faults::default());
+            let given = GuestPages::into_firmware(Frames::of(&pages), &mut ledger)?;
+            check!(ledger.all(Owner::Firmware, count), "{}", count);
+            check!(given.take_back(&mut ledger).is_ok(), "{}", count);
+            check!(ledger.all(Owner::Host, count), "{}", count);
+            check!(ledger.counted() == 0 && ledger.lost == 0, "{}", count);
+
+            let given = GuestPages::into_firmware(Frames::of(&pages), &mut ledger)?;
+            ledger.dead = true;
+            check!(given.take_back(&mut ledger).is_err(), "{}", count);
+            check!(ledger.all(Owner::Firmware, count), "{}", count);
+            check!(ledger.counted() == count, "{}", count);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn guest_pages_are_lost_from_the_stuck_one_on() -> Result {
+        for order in ORDERS {
+            let count = 1 << order;
+            let pages = Pages::zeroed(Gfp::KERNEL, order)?;
+            let frames = Frames::of(&pages);
+            for stuck in 0..count {
+                for (faults, owner) in stuck_at(stuck) {
+                    let mut ledger = Ledger::new(faults);
+                    let given = GuestPages::into_firmware(frames, &mut ledger)?;
+                    check!(given.take_back(&mut ledger).is_err(), "{:?}", faults);
+                    check!(ledger.is(stuck, owner, count - stuck - 1), "{:?}", faults);
+                    check!(ledger.counted() == count - stuck, "{:?}", faults);
+                    check!(ledger.lost == count - stuck, "{:?}", faults);
+
+                    // The same pages, known by their addresses only.
+                    let mut ledger = Ledger::new(faults);
+                    for n in 0..count {
+                        let frame = frames.get(n).ok_or(EINVAL)?;
+                        ledger.make_firmware(frame)?;
+                    }
+                    let reclaimed = reclaim_foreign(frames, &mut ledger);
+                    check!(reclaimed.is_err(), "{:?}", faults);
+                    check!(ledger.is(stuck, owner, count - stuck - 1), "{:?}", faults);
+                    check!(ledger.counted() == count - stuck, "{:?}", faults);
+
+                    // Only those that were assigned can be lost.
+                    for at in stuck + 1..count {
+                        let mut ledger = Ledger::new(Faults {
+                            private: Some(at),
+                            ..faults
+                        });
+                        let refused = GuestPages::into_firmware(frames, &mut ledger).err();
+                        check!(refused == Some(EFAULT), "{:?}", ledger.faults);
+                        let firmware = at - stuck - 1;
+                        check!(ledger.is(stuck, owner, firmware), "{:?}", ledger.faults);
+                        check!(ledger.counted() == at - stuck, "{:?}", ledger.faults);
+                        check!(ledger.lost == at - stuck, "{:?}", ledger.faults);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

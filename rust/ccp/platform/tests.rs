@@ -1,0 +1,638 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The platform against a firmware and a host that follow a script: what it asks of them, in which
+//! order, when each of them refuses.
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ccp_platform)]
+#[allow(unsafe_code)] // The macro's; there is none here.
+mod suite {
+    use super::super::*;
+    use crate::{
+        mailbox::Unanswered,
+        pages::leaked,
+        sys::{
+            bindings::*,
+            pages::Gfp, //
+        },
+        testing::{
+            check,
+            device,
+            script::{
+                silence,
+                Call,
+                Event::{
+                    self,
+                    *, //
+                },
+                FakeHost,
+                Scripted,
+                CLOSE_INIT_REFUSED,
+                CLOSE_SNP_OFF,
+                CPUS, //
+            }, //
+        },
+        wire::{
+            snp::{
+                Feature,
+                SnpShutdownEx,
+                SHUTDOWN_X86_SNP, //
+            },
+            status,
+            CommandId,
+            Status, //
+        },
+    };
+    use core::{
+        cell::Cell,
+        sync::atomic::Ordering::Relaxed, //
+    };
+    use kernel::faux;
+
+    const SNP_INIT: Event = Command(CommandId::SNP_INIT_EX);
+    const SNP_DF_FLUSH: Event = Command(CommandId::SNP_DF_FLUSH);
+    const SNP_SHUTDOWN: Event = Command(CommandId::SNP_SHUTDOWN_EX);
+    const INIT: Event = Command(CommandId::INIT);
+    const DF_FLUSH: Event = Command(CommandId::DF_FLUSH);
+    const SHUTDOWN: Event = Command(CommandId::SHUTDOWN);
+    const PEK_GEN: Event = Command(CommandId::PEK_GEN);
+
+    const KEEP_LEGACY: Event = Keep(snp_host_keep_SNP_HOST_KEEP_LEGACY_SHUTDOWN);
+    const KEEP_REFUSED: Event = Keep(snp_host_keep_SNP_HOST_KEEP_SHUTDOWN_FAILED);
+    const KEEP_TIMEOUT: Event = Keep(snp_host_keep_SNP_HOST_KEEP_TIMEOUT);
+    const KEEP_DEAD: Event = Keep(snp_host_keep_SNP_HOST_KEEP_MAILBOX_DEAD);
+    const KEEP_HWERROR: Event = Keep(snp_host_keep_SNP_HOST_KEEP_HARDWARE_ERROR);
+    const KEEP_RMP_INIT: Event = Keep(snp_host_keep_SNP_HOST_KEEP_RMP_INIT_FAILED);
+    const KEEP_STILL_ENABLED: Event = Keep(snp_host_keep_SNP_HOST_KEEP_STILL_ENABLED);
+    const KEEP_UNDECIDED: Event = Keep(snp_host_keep_SNP_HOST_KEEP_UNDECIDED);
+
+    /// All that a start does when nobody refuses.
+    const SNP_START: [Event; 5] = [Open, Prepare, Verify, SNP_INIT, SNP_DF_FLUSH];
+    const START: [Event; 7] = [
+        Open,
+        Prepare,
+        Verify,
+        SNP_INIT,
+        SNP_DF_FLUSH,
+        INIT,
+        DF_FLUSH,
+    ];
+
+    /// What firmware does instead of succeeding.
+    #[derive(Clone, Copy)]
+    enum Fault {
+        Refuses(Status),
+        Silent,
+    }
+    use Fault::*;
+
+    /// The commands that firmware does not carry out, each the number of times that stands with it.
+    struct Plan {
+        faults: [Cell<Option<(CommandId, Fault, usize)>>; 2],
+        /// SNP_SHUTDOWN_EX with X86_SNP clears SNP_EN.
+        clears_snp_en: Cell<bool>,
+        reclaims: Cell<usize>,
+    }
+
+    impl Plan {
+        fn new() -> Self {
+            Self {
+                faults: [const { Cell::new(None) }; 2],
+                clears_snp_en: Cell::new(true),
+                reclaims: Cell::new(0),
+            }
+        }
+
+        fn set(&self, faults: &[(CommandId, Fault, usize)]) {
+            for (n, slot) in self.faults.iter().enumerate() {
+                slot.set(faults.get(n).copied());
+            }
+        }
+
+        fn once(&self, id: CommandId, fault: Fault) {
+            self.set(&[(id, fault, 1)]);
+        }
+
+        fn execute(&self, host: &FakeHost, call: &Call) -> Result<Status, Unanswered> {
+            if call.is(CommandId::SNP_PAGE_RECLAIM) {
+                self.reclaims.set(self.reclaims.get() + 1);
+                return Ok(Status::SUCCESS);
+            }
+            host.note(Command(call.command.id));
+            for slot in &self.faults {
+                let Some((id, fault, times)) = slot.get() else {
+                    continue;
+                };
+                if !call.is(id) || times == 0 {
+                    continue;
+                }
+                slot.set(Some((id, fault, times - 1)));
+                return match fault {
+                    Refuses(status) => Ok(status),
+                    Silent => silence(call.command),
+                };
+            }
+            if call.is(CommandId::SNP_SHUTDOWN_EX) && self.clears_snp_en.get() {
+                let request: SnpShutdownEx = call.field(0).map_err(Unanswered::NotStarted)?;
+                if request.flags & SHUTDOWN_X86_SNP != 0 {
+                    host.snp_en.store(0, Relaxed);
+                }
+            }
+            Ok(Status::SUCCESS)
+        }
+    }
+
+    /// A platform that has been identified: API 1.55; `x86`: firmware can clear SNP_EN.
+    fn platform<'a>(
+        host: &'static FakeHost,
+        plan: &'a Plan,
+        x86: bool,
+    ) -> Result<(faux::Registration, Platform<impl Transport + 'a>)> {
+        let (faux, dev) = device()?;
+        let transport = Scripted::new(move |call: &Call| plan.execute(host, call));
+        let mut platform = Platform::unidentified(Channel::new(dev, transport, host)?);
+        platform.api = ApiVersion {
+            major: 1,
+            minor: 55,
+            build: 1,
+        };
+        platform.features.ecx = if x86 { Feature::X86Shutdown as u32 } else { 0 };
+        Ok((faux, platform))
+    }
+
+    fn errno(result: Result<(), Failure>) -> Option<Error> {
+        result.err().map(|failure| failure.errno)
+    }
+
+    #[test]
+    fn start_and_stop_where_snp_en_stays() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        let before = leaked();
+        for _ in 0..2 {
+            check!(p.init(false, 0).is_ok());
+            check!(HOST.saw(&START));
+            // The TMR is firmware's.
+            check!(HOST.assigned() == 512);
+            check!(p.is_snp_up());
+            // Again changes nothing.
+            check!(p.init(false, 0).is_ok() && HOST.saw(&[]));
+            p.shutdown(Left::Nobody);
+            check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+            check!(HOST.assigned() == 0);
+            p.shutdown(Left::Nobody);
+            check!(HOST.saw(&[]));
+        }
+        check!(leaked() == before);
+        Ok(())
+    }
+
+    #[test]
+    fn start_and_stop_where_firmware_clears_snp_en() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let before = leaked();
+        for _ in 0..2 {
+            check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+            p.shutdown(Left::Nobody);
+            check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, Shutdown, CLOSE_SNP_OFF]));
+            check!(HOST.assigned() == 0);
+        }
+        check!(leaked() == before);
+        Ok(())
+    }
+
+    #[test]
+    fn a_window_that_does_not_open() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        // A CPU is offline: no SNP, but SEV.
+        HOST.open.store(EOPNOTSUPP.to_errno(), Relaxed);
+        check!(p.init(false, 0).is_ok());
+        check!(HOST.saw(&[Open, INIT, DF_FLUSH]));
+        check!(!p.is_snp_up() && HOST.assigned() == 0);
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SHUTDOWN]));
+
+        HOST.open.store(ENOMEM.to_errno(), Relaxed);
+        check!(errno(p.init(false, 0)) == Some(ENOMEM));
+        check!(HOST.saw(&[Open]));
+        Ok(())
+    }
+
+    #[test]
+    fn cpus_that_cannot_be_prepared() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        // What closing the window answers, and what is said then.
+        for (close, keep) in [
+            (0, None),
+            (EBUSY.to_errno(), None),
+            (ENOMEM.to_errno(), Some(KEEP_UNDECIDED)),
+        ] {
+            HOST.close.store(close, Relaxed);
+            HOST.prepare.store(EIO.to_errno(), Relaxed);
+            check!(errno(p.init(false, 0)) == Some(EIO), "{}", close);
+            match keep {
+                Some(keep) => check!(HOST.saw(&[Open, Prepare, CLOSE_SNP_OFF, keep])),
+                None => check!(HOST.saw(&[Open, Prepare, CLOSE_SNP_OFF])),
+            }
+            HOST.prepare.store(0, Relaxed);
+            HOST.verify.store(EIO.to_errno(), Relaxed);
+            check!(errno(p.init(false, 0)) == Some(EIO), "{}", close);
+            match keep {
+                Some(keep) => check!(HOST.saw(&[Open, Prepare, Verify, CLOSE_SNP_OFF, keep])),
+                None => check!(HOST.saw(&[Open, Prepare, Verify, CLOSE_SNP_OFF])),
+            }
+            HOST.verify.store(0, Relaxed);
+            HOST.snp_en.store(0, Relaxed);
+        }
+        check!(!p.is_snp_up());
+        Ok(())
+    }
+
+    #[test]
+    fn snp_init_refused_with_each_status() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let documented = status::TABLE.iter().map(|row| Status::new(row.code));
+        for status in Iterator::chain(documented, [Status::new(0x9000), Status::new(0xffff)]) {
+            if status.is_success() {
+                continue;
+            }
+            let verdict = match status {
+                Status::HWERROR_PLATFORM | Status::HWERROR_UNSAFE => KEEP_HWERROR,
+                Status::RMP_INITIALIZATION_FAILED => KEEP_RMP_INIT,
+                _ => CLOSE_INIT_REFUSED,
+            };
+            plan.once(CommandId::SNP_INIT_EX, Refuses(status));
+            check!(errno(p.init(false, 0)) == Some(EIO), "{}", status);
+            check!(
+                HOST.saw(&[Open, Prepare, Verify, SNP_INIT, verdict]),
+                "{}",
+                status
+            );
+            check!(!p.is_snp_up(), "{}", status);
+            HOST.snp_en.store(0, Relaxed);
+        }
+        // It is as if nothing had been tried.
+        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        p.shutdown(Left::Nobody);
+        Ok(())
+    }
+
+    #[test]
+    fn sev_is_not_started_beside_snp() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        // Firmware refused SNP_INIT earlier, and SNP_EN stayed.
+        HOST.snp_en.store(1, Relaxed);
+        check!(errno(p.pek_gen()) == Some(EBUSY));
+        check!(HOST.saw(&[]));
+        HOST.snp_en.store(0, Relaxed);
+        check!(p.pek_gen().is_ok());
+        check!(HOST.saw(&[INIT, DF_FLUSH, PEK_GEN, SHUTDOWN]));
+        Ok(())
+    }
+
+    #[test]
+    fn snp_df_flush_refused_stops_snp() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        plan.once(CommandId::SNP_DF_FLUSH, Refuses(Status::WBINVD_REQUIRED));
+        check!(errno(p.init(false, 0)) == Some(EIO));
+        check!(HOST.saw(&[
+            Open,
+            Prepare,
+            Verify,
+            SNP_INIT,
+            SNP_DF_FLUSH,
+            SNP_SHUTDOWN,
+            KEEP_LEGACY
+        ]));
+        check!(!p.is_snp_up());
+        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        p.shutdown(Left::Nobody);
+        Ok(())
+    }
+
+    #[test]
+    fn init_refused_leaves_snp_up() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        plan.once(CommandId::INIT, Refuses(Status::INVALID_PLATFORM_STATE));
+        let failure = p.init(false, 0).err().ok_or(EINVAL)?;
+        check!(failure.errno == EIO && failure.fw_error == Some(1));
+        check!(HOST.saw(&[Open, Prepare, Verify, SNP_INIT, SNP_DF_FLUSH, INIT]));
+        check!(p.is_snp_up());
+        check!(p.init(false, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+
+        // Damaged storage of firmware's is made anew by the first attempt, and no third is made.
+        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+        plan.once(CommandId::INIT, Refuses(Status::SECURE_DATA_INVALID));
+        check!(p.init(false, 0).is_ok());
+        check!(HOST.saw(&[
+            Open,
+            Prepare,
+            Verify,
+            SNP_INIT,
+            SNP_DF_FLUSH,
+            INIT,
+            INIT,
+            DF_FLUSH
+        ]));
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+        plan.set(&[(CommandId::INIT, Refuses(Status::SECURE_DATA_INVALID), 2)]);
+        check!(errno(p.init(false, 0)) == Some(EIO));
+        check!(HOST.saw(&[Open, Prepare, Verify, SNP_INIT, SNP_DF_FLUSH, INIT, INIT]));
+        p.shutdown(Left::Nobody);
+        check!(HOST.assigned() == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn df_flush_refused_stops_sev() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        plan.once(CommandId::DF_FLUSH, Refuses(Status::WBINVD_REQUIRED));
+        check!(errno(p.init(false, 0)) == Some(EIO));
+        check!(HOST.saw(&[
+            Open,
+            Prepare,
+            Verify,
+            SNP_INIT,
+            SNP_DF_FLUSH,
+            INIT,
+            DF_FLUSH,
+            SHUTDOWN
+        ]));
+        check!(HOST.assigned() == 0);
+        check!(p.init(false, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
+
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+        Ok(())
+    }
+
+    #[test]
+    fn sev_that_does_not_stop_keeps_its_memory() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        plan.once(CommandId::SHUTDOWN, Refuses(Status::ACTIVE));
+        p.stop_sev();
+        check!(HOST.saw(&[SHUTDOWN]));
+        check!(p.sev == Sev::Init && HOST.assigned() == 512);
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+        check!(HOST.assigned() == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn snp_shutdown_that_wants_a_flush() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let flush = Refuses(Status::DFFLUSH_REQUIRED);
+        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        plan.once(CommandId::SNP_SHUTDOWN_EX, flush);
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[
+            SHUTDOWN,
+            SNP_SHUTDOWN,
+            SNP_DF_FLUSH,
+            SNP_SHUTDOWN,
+            Shutdown,
+            CLOSE_SNP_OFF
+        ]));
+
+        // The flush is refused, or does not help: SNP stays up, and the next stop tries again.
+        for faults in [
+            &[
+                (CommandId::SNP_SHUTDOWN_EX, flush, 1),
+                (CommandId::SNP_DF_FLUSH, Refuses(Status::INVALID_PARAM), 1),
+            ][..],
+            &[(CommandId::SNP_SHUTDOWN_EX, flush, 2)][..],
+        ] {
+            plan.set(&[]);
+            check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+            p.stop_sev();
+            check!(HOST.saw(&[SHUTDOWN]));
+            plan.set(faults);
+            p.stop_snp(Left::Nobody);
+            check!(p.is_snp_up());
+            match faults.len() {
+                2 => check!(HOST.saw(&[SNP_SHUTDOWN, SNP_DF_FLUSH])),
+                _ => check!(HOST.saw(&[SNP_SHUTDOWN, SNP_DF_FLUSH, SNP_SHUTDOWN])),
+            }
+            p.stop_snp(Left::Nobody);
+            check!(HOST.saw(&[SNP_SHUTDOWN, Shutdown, CLOSE_SNP_OFF]));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn snp_shutdown_refused_for_good() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        plan.set(&[(
+            CommandId::SNP_SHUTDOWN_EX,
+            Refuses(Status::INVALID_PARAM),
+            usize::MAX,
+        )]);
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN]));
+        check!(p.is_snp_up());
+        // SEV can be started again beside it.
+        check!(p.init(false, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN]));
+        // The device goes.
+        p.abandon_snp();
+        check!(HOST.saw(&[KEEP_REFUSED]));
+        check!(HOST.assigned() == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn snp_en_that_stays_after_an_x86_shutdown() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        plan.clears_snp_en.set(false);
+        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        p.shutdown(Left::Nobody);
+        // The RMP is not cleared: CPUs still enforce it.
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_STILL_ENABLED]));
+        check!(HOST.snp_en.load(Relaxed) == CPUS);
+        Ok(())
+    }
+
+    #[test]
+    fn silence_at_each_command() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        // The silent command; what starting does, and what stopping does then.
+        let rows: [(CommandId, &[Event], &[Event]); 6] = [
+            (
+                CommandId::SNP_INIT_EX,
+                &[Open, Prepare, Verify, SNP_INIT, KEEP_TIMEOUT],
+                &[],
+            ),
+            (
+                CommandId::SNP_DF_FLUSH,
+                &[Open, Prepare, Verify, SNP_INIT, SNP_DF_FLUSH, KEEP_DEAD],
+                &[],
+            ),
+            (
+                CommandId::INIT,
+                &[Open, Prepare, Verify, SNP_INIT, SNP_DF_FLUSH, INIT],
+                &[KEEP_DEAD],
+            ),
+            (CommandId::DF_FLUSH, &START, &[KEEP_DEAD]),
+            (CommandId::SHUTDOWN, &START, &[SHUTDOWN, KEEP_DEAD]),
+            (
+                CommandId::SNP_SHUTDOWN_EX,
+                &START,
+                &[SHUTDOWN, SNP_SHUTDOWN, KEEP_TIMEOUT],
+            ),
+        ];
+        for (silent, start, stop) in rows {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, true)?;
+            plan.once(silent, Silent);
+            let starts = !matches!(
+                silent,
+                CommandId::SNP_INIT_EX
+                    | CommandId::SNP_DF_FLUSH
+                    | CommandId::INIT
+                    | CommandId::DF_FLUSH
+            );
+            let started = errno(p.init(false, 0));
+            check!(started == (!starts).then_some(ETIMEDOUT), "{:?}", silent);
+            check!(HOST.saw(start), "{:?}", silent);
+            p.shutdown(Left::Nobody);
+            check!(HOST.saw(stop), "{:?}", silent);
+            check!(!p.is_snp_up(), "{:?}", silent);
+            // Nobody is prepared for a firmware that does not listen.
+            check!(errno(p.init(false, 0)) == Some(EBUSY), "{:?}", silent);
+            check!(p.pek_gen().is_err(), "{:?}", silent);
+            check!(HOST.saw(&[]), "{:?}", silent);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_bracket_undoes_only_what_it_did() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        let refused = Refuses(Status::INVALID_PLATFORM_STATE);
+
+        check!(p.pek_gen().is_ok() && HOST.saw(&[INIT, DF_FLUSH, PEK_GEN, SHUTDOWN]));
+        plan.once(CommandId::PEK_GEN, refused);
+        check!(errno(p.pek_gen()) == Some(EIO));
+        check!(HOST.saw(&[INIT, DF_FLUSH, PEK_GEN, SHUTDOWN]));
+        plan.once(CommandId::INIT, refused);
+        check!(errno(p.pek_gen()) == Some(EIO) && HOST.saw(&[INIT]));
+        plan.once(CommandId::DF_FLUSH, refused);
+        check!(errno(p.pek_gen()) == Some(EIO));
+        check!(HOST.saw(&[INIT, DF_FLUSH, SHUTDOWN]));
+
+        check!(p.start_snp().is_ok() && HOST.saw(&SNP_START));
+        check!(p.pek_gen().is_ok() && HOST.saw(&[INIT, DF_FLUSH, PEK_GEN, SHUTDOWN]));
+        check!(p.is_snp_up());
+        check!(p.start_sev().is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
+        check!(p.pek_gen().is_ok() && HOST.saw(&[PEK_GEN]));
+        plan.once(CommandId::PEK_GEN, refused);
+        check!(p.pek_gen().is_err() && HOST.saw(&[PEK_GEN]));
+        check!(p.sev == Sev::Init);
+        p.shutdown(Left::Nobody);
+        check!(HOST.assigned() == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn firmware_pages_come_back_the_way_they_went() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        for x86 in [false, true] {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, x86)?;
+            let before = leaked();
+            let early = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
+            check!(HOST.assigned() == 0);
+            check!(p.start_snp().is_ok());
+            let inside = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
+            let late = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
+            check!(HOST.assigned() == 2);
+            p.free_firmware_page(early);
+            p.free_firmware_page(inside);
+            check!(HOST.assigned() == 1 && plan.reclaims.get() == 1);
+            p.shutdown(Left::Nobody);
+            p.free_firmware_page(late);
+            // Where SNP has ended on all CPUs the RMP is clear, and there is nothing to reclaim.
+            check!(plan.reclaims.get() == if x86 { 1 } else { 2 }, "{}", x86);
+            check!(HOST.assigned() == i32::from(x86), "{}", x86);
+            // A page that nobody gave out.
+            p.free_firmware_page(late);
+            check!(leaked() == before, "{}", x86);
+            // For the next round: this host has no RMP to clear.
+            HOST.forget();
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn guests_that_are_left_keep_snp_en() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        let context = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
+        p.shutdown(Left::Guests);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+        check!(HOST.snp_en.load(Relaxed) == CPUS);
+        p.free_firmware_page(context);
+        check!(HOST.assigned() == 0);
+
+        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        p.shutdown(Left::Guests);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, Shutdown, CLOSE_SNP_OFF]));
+        Ok(())
+    }
+
+    #[test]
+    fn timeouts_of_the_parameters_are_bounded() -> Result {
+        for (secs, ms) in [
+            (i32::MIN, 1000),
+            (-1, 1000),
+            (0, 1000),
+            (1, 1000),
+            (100, 100_000),
+            (3600, 3_600_000),
+            (3601, 3_600_000),
+            (i32::MAX, 3_600_000),
+        ] {
+            check!(bounded_ms(secs) == ms, "{}", secs);
+        }
+        Ok(())
+    }
+}

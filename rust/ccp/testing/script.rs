@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A firmware and a host that follow a script.
+
+use core::sync::atomic::{
+    AtomicI32,
+    AtomicU32,
+    AtomicUsize,
+    Ordering::Relaxed, //
+};
+
+use kernel::prelude::*;
+
+use crate::{
+    mailbox::{
+        Dead,
+        Transport,
+        Unanswered,
+        Wait, //
+    },
+    sys::{
+        bindings,
+        physical::Physical,
+        rmp::{
+            Frames,
+            Rmp, //
+        },
+        snp_host::{
+            Host,
+            NoSnpEn, //
+        },
+    },
+    wire::{
+        CommandId,
+        CommandInfo,
+        Status, //
+    },
+};
+
+/// A command as firmware gets it.
+pub(crate) struct Call {
+    pub(crate) command: &'static CommandInfo,
+    pub(crate) spa: u64,
+    pub(crate) wait: Wait,
+    memory: Physical,
+}
+
+impl Call {
+    /// Whether it is this command.
+    pub(crate) fn is(&self, id: CommandId) -> bool {
+        self.command.id == id
+    }
+
+    /// The command buffer.
+    pub(crate) fn buffer<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.memory.with(self.spa, self.command.len.into(), f)
+    }
+
+    /// The field of the command buffer at `offset`.
+    pub(crate) fn field<T: FromBytes>(&self, offset: u16) -> Result<T> {
+        self.buffer(|bytes| {
+            let bytes = bytes.get(usize::from(offset)..).ok_or(EINVAL)?;
+            Ok(T::read_from_prefix(bytes).map_err(|_| EINVAL)?.0)
+        })
+    }
+
+    /// Sets the field of the command buffer at `offset`.
+    pub(crate) fn set_field<T: IntoBytes + zerocopy::Immutable>(&self, offset: u16, value: T) {
+        self.buffer(|bytes| {
+            if let Some(bytes) = bytes.get_mut(usize::from(offset)..) {
+                // A field that does not fit stays as it is, and the test fails by that.
+                let _ = value.write_to_prefix(bytes);
+            }
+        });
+    }
+
+    /// Memory behind an address in the command buffer.
+    pub(crate) fn memory(&self) -> &Physical {
+        &self.memory
+    }
+}
+
+/// Firmware that answers as `script` says.
+pub(crate) struct Scripted<F> {
+    script: F,
+    dead: Option<Dead>,
+}
+
+impl<F> Scripted<F>
+where
+    F: FnMut(&Call) -> Result<Status, Unanswered>,
+{
+    pub(crate) fn new(script: F) -> Self {
+        Self { script, dead: None }
+    }
+}
+
+impl<F> Transport for Scripted<F>
+where
+    F: FnMut(&Call) -> Result<Status, Unanswered>,
+{
+    #[allow(unsafe_code)]
+    fn execute(
+        &mut self,
+        command: &'static CommandInfo,
+        spa: u64,
+        wait: Wait,
+    ) -> Result<Status, Unanswered> {
+        if let Some(why) = self.dead {
+            return Err(Unanswered::WasDead(why));
+        }
+        let call = Call {
+            command,
+            spa,
+            wait,
+            // SAFETY: The script gets the addresses that the code under test puts into commands, and
+            // uses them while it executes one.
+            memory: unsafe { Physical::access() },
+        };
+        let answer = (self.script)(&call);
+        if let Err(Unanswered::Died(why)) = answer {
+            self.dead = Some(why);
+        }
+        answer
+    }
+
+    fn dead(&self) -> Option<Dead> {
+        self.dead
+    }
+}
+
+/// The answer of firmware that does not answer.
+pub(crate) fn silence(command: &CommandInfo) -> Result<Status, Unanswered> {
+    Err(Unanswered::Died(Dead::Silent {
+        command: command.name,
+        secs: 0,
+    }))
+}
+
+/// What happened to firmware and host, in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Event {
+    /// Firmware got a command.
+    Command(CommandId),
+    Open,
+    Prepare,
+    Verify,
+    /// With a value of `enum snp_host_close`.
+    Close(u32),
+    /// With a value of `enum snp_host_keep`.
+    Keep(u32),
+    /// The RMP was cleared.
+    Shutdown,
+}
+
+/// SNP is off, or firmware refused SNP_INIT.
+pub(crate) const CLOSE_SNP_OFF: Event =
+    Event::Close(bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF);
+pub(crate) const CLOSE_INIT_REFUSED: Event =
+    Event::Close(bindings::snp_host_close_SNP_HOST_CLOSE_INIT_REFUSED);
+
+impl Event {
+    const NONE: u32 = u32::MAX;
+
+    fn encode(self) -> u32 {
+        match self {
+            Event::Command(id) => id.raw().into(),
+            Event::Open => 1 << 16,
+            Event::Prepare => 2 << 16,
+            Event::Verify => 3 << 16,
+            Event::Close(why) => 4 << 16 | why,
+            Event::Keep(why) => 5 << 16 | why,
+            Event::Shutdown => 6 << 16,
+        }
+    }
+}
+
+/// Counts down to a failure: the call number `n` (from 0) fails, once.
+pub(crate) struct FailAt(AtomicUsize);
+
+impl FailAt {
+    const fn never() -> Self {
+        Self(AtomicUsize::new(usize::MAX))
+    }
+
+    pub(crate) fn set(&self, n: usize) {
+        self.0.store(n, Relaxed);
+    }
+
+    fn call(&self) -> Result {
+        let left = self.0.load(Relaxed);
+        if left == usize::MAX {
+            return Ok(());
+        }
+        self.0.store(left.wrapping_sub(1), Relaxed);
+        if left == 0 {
+            Err(EFAULT)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// An SNP host that follows a script. Static, because the proofs of `sys/snp_host.rs` refer to their
+/// host; a test has one of its own.
+pub(crate) struct FakeHost {
+    events: [AtomicU32; 64],
+    count: AtomicUsize,
+    /// What `snp_en_cpus()` says.
+    pub(crate) snp_en: AtomicU32,
+    /// What these return: 0 or an errno.
+    pub(crate) open: AtomicI32,
+    pub(crate) prepare: AtomicI32,
+    pub(crate) verify: AtomicI32,
+    pub(crate) close: AtomicI32,
+    /// Which page does not become firmware's.
+    pub(crate) private_fails: FailAt,
+    /// Which page does not become shared again.
+    pub(crate) shared_fails: FailAt,
+    /// Pages in the Firmware state.
+    assigned: AtomicI32,
+    /// Pages that were reported as lost.
+    lost: AtomicUsize,
+}
+
+/// The CPUs of a [`FakeHost`].
+pub(crate) const CPUS: u32 = 2;
+
+impl FakeHost {
+    pub(crate) const fn new() -> Self {
+        Self {
+            events: [const { AtomicU32::new(Event::NONE) }; 64],
+            count: AtomicUsize::new(0),
+            snp_en: AtomicU32::new(0),
+            open: AtomicI32::new(0),
+            prepare: AtomicI32::new(0),
+            verify: AtomicI32::new(0),
+            close: AtomicI32::new(0),
+            private_fails: FailAt::never(),
+            shared_fails: FailAt::never(),
+            assigned: AtomicI32::new(0),
+            lost: AtomicUsize::new(0),
+        }
+    }
+
+    /// Notes an event.
+    pub(crate) fn note(&self, event: Event) {
+        let n = self.count.fetch_add(1, Relaxed);
+        if let Some(slot) = self.events.get(n) {
+            slot.store(event.encode(), Relaxed);
+        }
+    }
+
+    /// Whether exactly these events were noted since the last call. Prints what was noted if not.
+    pub(crate) fn saw(&self, expected: &[Event]) -> bool {
+        let count = self.count.swap(0, Relaxed);
+        let same = count == expected.len()
+            && expected
+                .iter()
+                .zip(&self.events)
+                .all(|(event, slot)| event.encode() == slot.load(Relaxed));
+        if !same {
+            for slot in self.events.iter().take(count) {
+                pr_err!("noted {:#x}\n", slot.load(Relaxed));
+            }
+            for event in expected {
+                pr_err!("expected {:#x}\n", event.encode());
+            }
+        }
+        same
+    }
+
+    /// Pages that are firmware's now.
+    pub(crate) fn assigned(&self) -> i32 {
+        self.assigned.load(Relaxed)
+    }
+
+    /// The RMP is cleared.
+    pub(crate) fn forget(&self) {
+        self.assigned.store(0, Relaxed);
+    }
+
+    /// Pages that were reported as lost.
+    pub(crate) fn lost(&self) -> usize {
+        self.lost.load(Relaxed)
+    }
+}
+
+fn scripted(errno: &AtomicI32) -> Result {
+    kernel::error::to_result(errno.load(Relaxed))
+}
+
+impl Rmp for FakeHost {
+    fn make_firmware(&self, _frame: Frames) -> Result {
+        self.private_fails.call()?;
+        self.assigned.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn make_shared(&self, _frame: Frames) -> Result {
+        self.shared_fails.call()?;
+        self.assigned.fetch_sub(1, Relaxed);
+        Ok(())
+    }
+
+    fn report_leaked(&self, frames: Frames) {
+        self.lost.fetch_add(frames.count(), Relaxed);
+    }
+}
+
+impl Host for FakeHost {
+    fn is_snp_host(&self) -> bool {
+        true
+    }
+
+    fn window_open(&self) -> Result {
+        self.note(Event::Open);
+        scripted(&self.open)
+    }
+
+    fn prepare(&self) -> Result {
+        self.note(Event::Prepare);
+        scripted(&self.prepare)?;
+        self.snp_en.store(CPUS, Relaxed);
+        Ok(())
+    }
+
+    fn window_verify(&self) -> Result {
+        self.note(Event::Verify);
+        scripted(&self.verify)
+    }
+
+    fn window_close(&self, why: bindings::snp_host_close) -> Result {
+        self.note(Event::Close(why));
+        scripted(&self.close)
+    }
+
+    fn window_keep(&self, why: bindings::snp_host_keep) {
+        self.note(Event::Keep(why));
+    }
+
+    fn snp_en_cpus(&self) -> Result<u32> {
+        Ok(self.snp_en.load(Relaxed))
+    }
+
+    fn shutdown(&self, _proof: &NoSnpEn) {
+        self.note(Event::Shutdown);
+    }
+}
