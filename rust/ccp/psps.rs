@@ -133,6 +133,8 @@ pub(crate) fn remove(address: u64, left: Left) -> bool {
     if let Some(Ok(_)) = position.map(|position| psps.all.remove(position)) {
         if psps.all.is_empty() {
             psps.node = None;
+            // A static is not dropped when the module goes, and neither is what it points to.
+            psps.all = KVec::new();
         }
     }
     in_use
