@@ -30,9 +30,16 @@ def test_psp_that_never_answers():
 
 
 def test_registers_all_ones():
-    result = load("*@1:allones")
+    result = load("start:allones")
+    assert not result.commands()
     assert values(result, "sev") == ["N"] and values(result, "kvm") == ["yes"]
     assert said(result, r"ccp .*(all ones|0xffffffff)")
+
+
+def test_registers_all_ones_later():
+    result = load("*@1:allones")
+    assert values(result, "sev") == ["N"] and values(result, "kvm") == ["yes"]
+    assert len(said(result, r"ccp .*the registers read all ones during SNP_PLATFORM_STATUS")) == 1
 
 
 @pytest.mark.parametrize("status, name", [("0x3", "INVALID_CONFIG"), ("0x26", "RMP_INITIALIZATION_FAILED"), ("0x9000", "0x9000")])

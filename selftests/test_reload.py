@@ -18,9 +18,10 @@ def test_ten_rounds(shutdown):
     counts = [value.split() for value in values(result, "disabled")]
     assert counts[0] == ["0", "0"] and counts[-1] == ["end", after]
     assert counts[1:-1] == [[str(i), "1", "Y"] for i in range(1, ROUNDS + 1)]
-    # A page lost in each round would be 4 KiB; the TMR or a guest context far more. The first rounds
-    # fill caches.
+    # Free memory goes up and down by 6 MiB with either driver (measured over 60 rounds). A TMR lost in
+    # each round would be 2 MiB of it; smaller losses show in the log, in the RMP and in kmemleak.
     free = [int(value.split()[1]) for value in values(result, "free")]
-    assert free[2] - free[-1] < 512, free
+    assert max(free[2:6]) - max(free[6:]) < 8 << 10, free
+    assert "lost until the machine restarts" not in result.console
     if shutdown == "x86":
         assert result.rmp["assigned"] == 0
