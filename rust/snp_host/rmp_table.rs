@@ -132,15 +132,15 @@ mod tests {
             (
                 0x3800_0000,
                 0,
-                1 | 36 << 8,
+                1 | (36 << 8),
                 Some(Layout::Segmented {
                     table: 0x3800_4000,
                     shift: 36,
                 }),
             ),
-            (0x3800_0000, 0, 1 | 29 << 8, None),
-            (0x3800_0000, 0, 1 | 53 << 8, None),
-            (0, 0, 1 | 36 << 8, None),
+            (0x3800_0000, 0, 1 | (29 << 8), None),
+            (0x3800_0000, 0, 1 | (53 << 8), None),
+            (0, 0, 1 | (36 << 8), None),
         ];
         for (row, (base, end, cfg, expected)) in table.into_iter().enumerate() {
             assert_eq!(

@@ -3,6 +3,7 @@
 . /vm/lib.sh
 modprobe kvm_amd || fail "kvm_amd does not load"
 driver=/sys/bus/pci/drivers/ccp
+# shellcheck disable=SC2010 # names of PCI functions have no odd characters
 psp=$(ls $driver | grep : | head -n 1)
 echo "$psp" >$driver/unbind || fail "the PSP cannot be unbound"
 [ -e /dev/sev ] && say node stays
