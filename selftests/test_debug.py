@@ -6,14 +6,14 @@ import pytest
 from conftest import first_launch
 from vmlib import launch
 
-CYCLES = {"intree": 1, "ours": 10}
 
-
-@pytest.mark.parametrize("driver", CYCLES)
-def test_first_launch(driver):
-    result, launches = first_launch(driver, "debug", CYCLES[driver])
+@pytest.mark.parametrize("driver", ["intree", "ours"])
+def test_first_launch(driver, request):
+    """`make test-long` has ten cycles of load, launches and unload with our driver."""
+    cycles = 10 if driver == "ours" and request.config.getoption("--long") else 1
+    result, launches = first_launch(driver, "debug", cycles)
     assert result.status == 0, result.lines
     assert not result.splats()
-    assert len(launches) == CYCLES[driver] * len(launch.GUESTS)
+    assert len(launches) == cycles * len(launch.GUESTS)
     assert all(item.equal for item in launches), "\n".join(str(item) for item in launches)
     assert result.rmp["assigned"] == 0
