@@ -170,12 +170,12 @@ class Machine:
         # 2.6 GHz TSC, only matters where nothing better is known.
         return f"lpj=10400000 memmap={size // MIB}M${RMP_BASE:#x} {self.config.append}".strip()
 
-    def _qemu(self, initrd: Path, console: Path) -> list[str]:
+    def _qemu(self, initrd: Path, serial: list[str]) -> list[str]:
         return [
             "qemu-system-x86_64", *self._platform(), "-machine", "q35,memory-backend=ram",
             "-object", self._memory("ram"), "-m", f"{self.config.memory}M", "-smp", str(self.config.cpus),
             "-nodefaults", "-display", "none", "-no-reboot",
-            "-serial", f"file:{console}", *self._channel.qemu(),
+            *serial,
             "-kernel", str(self.kernel.image), "-initrd", str(initrd), "-append", f"console=ttyS0 panic=-1 {self._append()}".strip(),
         ]  # fmt: skip
 
@@ -189,8 +189,18 @@ class Machine:
         return initrd
 
     def shell(self) -> int:
-        """A root shell on the terminal, in the root directory by way of virtme-ng, until it is left."""
+        """A root shell on the terminal until it is left."""
         self._start_psps()
+        self._vm = self._shell_in_root() if self.config.kernel == "stock" else self._shell_in_initramfs()
+        return self._vm.wait()
+
+    def _shell_in_initramfs(self) -> subprocess.Popen:
+        """Busybox and what scenarios have; the debug kernel has no drivers for more."""
+        serial = ["-serial", "mon:stdio", "-serial", "null"]
+        return subprocess.Popen(self._qemu(self._initrd(paths.VM_SCRIPTS / "shell.sh", []), serial))
+
+    def _shell_in_root(self) -> subprocess.Popen:
+        """The root directory by way of virtme-ng."""
         # virtme-ng knows how to boot a directory; its QEMU gets our memory, CPU and PSP besides.
         wrapper = self.fast / "qemu"
         wrapper.write_text(
@@ -207,15 +217,12 @@ class Machine:
         command = [
             "vng", "--run", str(self.kernel.image), "--disable-kvm", "--disable-microvm", "--user", "root", "--qemu", str(wrapper),
             "--cpus", str(self.config.cpus), "--memory", f"{self.config.memory}M",
-            # Where shell.rc puts our modules; changes are not kept.
-            "--overlay-rwdir", str(self.kernel.modules.parent),
-            "--append", f"{self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE} ccp_rs_modules={self.kernel.ours}",
+            "--append", f"{self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE}",
         ]  # fmt: skip
         # The machine's root is this root directory: its shell reads this file, virtme-init wants /etc/lvm.
         Path("/etc/lvm").mkdir(exist_ok=True)
         Path("/root/.bashrc").write_text(f". {paths.VM_SCRIPTS / 'shell.rc'}\n")
-        self._vm = subprocess.Popen(command, cwd="/tmp")
-        return self._vm.wait()
+        return subprocess.Popen(command, cwd="/tmp")
 
     def run(
         self,
@@ -236,7 +243,7 @@ class Machine:
         initrd = self._initrd(scenario, list(arguments))
         if self.config.platform:
             self._start_psps()
-        command = self._qemu(initrd, self.run_dir / "console.log")
+        command = self._qemu(initrd, ["-serial", f"file:{self.run_dir / 'console.log'}", *self._channel.qemu()])
         (self.run_dir / "command").write_text("\n".join(command) + "\n")
         start = asked = time.monotonic()
         with (self.run_dir / "qemu.log").open("w") as log:
