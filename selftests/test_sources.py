@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 from conftest import paths
+from vmlib import kernels
 
 TOP = paths.TOP
 WORKSPACES = [path.parent for path in sorted(TOP.glob("selftests/*/Cargo.toml"))]
@@ -30,8 +31,14 @@ def test_modules_are_formatted():
     check("scripts/build-modules", "rustfmt")
 
 
-def test_modules_clippy():
-    check("scripts/build-modules", "clippy")
+@pytest.mark.parametrize("kernel", kernels.NAMES)
+def test_modules_clippy(kernel):
+    """For the debug kernel with the KUnit suites."""
+    try:
+        kernels.get(kernel)
+    except kernels.NotBuilt as error:
+        pytest.skip(str(error))
+    check("scripts/build-modules", "--kernel", kernel, "clippy")
 
 
 def test_shell_scripts():
