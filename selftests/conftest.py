@@ -31,11 +31,12 @@ def values(result, key: str) -> list[str]:
 
 
 @functools.cache
-def first_launch(driver: str, kernel: str = "stock", cycles: int = 1):
-    """The scenario of the demo, so many times in one machine: (result, launches)."""
+def first_launch(driver: str, kernel: str = "stock", cycles: int = 1, more: tuple[tuple[str, Path], ...] = ()):
+    """The scenario of the demo, so many times in one machine: (result, launches). `more` are further
+    files, (name inside, file outside)."""
     with tempfile.TemporaryDirectory() as scratch:
         files = launch.guest_files(Path(scratch))
-        config = Config(driver=driver, kernel=kernel, files={f"guest/{name}": file for name, file in files.items()})
+        config = Config(driver=driver, kernel=kernel, files={f"guest/{name}": file for name, file in files.items()} | dict(more))
         with Machine(config, f"first-launch-{driver}-{kernel}") as machine:
             result = machine.run(paths.VM_SCRIPTS / "first-launch.sh", [str(cycles)], limit=300 * cycles)
         return result, launch.launches(result, files)

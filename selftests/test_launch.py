@@ -37,6 +37,15 @@ def test_window_is_held_while_snp_is_active():
     assert "@hotplug unloaded allowed" in lines
 
 
+def test_kvm_amd_from_source():
+    """kvm-amd.ko rebuilt from the kernel's own source, unchanged, is as good as Debian's."""
+    subprocess.run([paths.TOP / "scripts/kvm-amd/build"], check=True)
+    rebuilt = (f"usr/lib/modules/{paths.RELEASE}/updates/kvm-amd.ko", paths.CACHE / "kvm-amd/kvm-amd.ko")
+    result, launches = first_launch("ours", more=(rebuilt,))
+    assert "@module kvm_amd updates/kvm-amd.ko" in result.lines
+    assert result.status == 0 and len(launches) == 3 and all(item.equal for item in launches), result.lines
+
+
 def test_changed_firmware_changes_both_digests(tmp_path):
     """One flipped byte in OVMF: the model and sev-snp-measure both see it, and still agree."""
     image = bytearray(paths.OVMF.read_bytes())

@@ -153,7 +153,7 @@ fn faults_are_as_asked() {
     assert_eq!((&line["status"], &line["status_name"]), (&0x9000.into(), &"0x9000".into()));
 
     let mut machine = Machine::start(&["--fault", "PLATFORM_STATUS:gone"]);
-    machine.ring(PLATFORM_STATUS, &[0; 12]);
+    machine.ring_and_go(PLATFORM_STATUS, &[0; 12]);
     assert!(machine.wait().success());
     assert_eq!(machine.trace().last().unwrap()["event"], "device gone");
 }

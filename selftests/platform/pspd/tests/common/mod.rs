@@ -125,13 +125,23 @@ impl Machine {
         bytes
     }
 
-    /// Rings the doorbell.
-    pub fn ring(&mut self, id: u32, buffer: &[u8]) {
+    fn place(&mut self, buffer: &[u8]) {
         self.poke(BUFFER, buffer);
         let address = if buffer.is_empty() { 0 } else { BUFFER as u32 };
         self.write(0x109e0, address);
         self.write(0x109e4, 0);
+    }
+
+    /// Rings the doorbell.
+    pub fn ring(&mut self, id: u32, buffer: &[u8]) {
+        self.place(buffer);
         self.write(CMDRESP, id << 16 | 1);
+    }
+
+    /// Rings the doorbell of a device that may be gone before it has acknowledged the write.
+    pub fn ring_and_go(&mut self, id: u32, buffer: &[u8]) {
+        self.place(buffer);
+        let _ = self.client().region_write(BAR2, CMDRESP, &(id << 16 | 1).to_le_bytes());
     }
 
     /// The status, if an answer comes in time.
