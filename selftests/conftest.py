@@ -2,6 +2,7 @@
 """What the tests share: booting machines, and the demo's run for each driver, which is done once."""
 
 import functools
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +29,22 @@ def boot(scenario: str, *arguments: str, limit: float = 120, **config):
 def values(result, key: str) -> list[str]:
     """What the scenario said of `key`, a line each."""
     return [line.split(" ", 1)[1] for line in result.lines if line.startswith(f"@{key} ")]
+
+
+@functools.cache
+def _modules() -> Path:
+    out = paths.CACHE / "modules-test"
+    out.mkdir(exist_ok=True)
+    build = paths.CACHE / f"linux-{paths.RELEASE}" / "build"
+    compiler = "x86_64-linux-gnu-gcc-14"
+    source = paths.TOP / "selftests/modules"
+    subprocess.run(["make", "-s", "-C", build, f"CC={compiler}", f"HOSTCC={compiler}", f"M={source}", f"MO={out}", "modules"], check=True)
+    return out
+
+
+def module(name: str) -> Path:
+    """A module of selftests/modules, built for the stock kernel."""
+    return _modules() / f"{name}.ko"
 
 
 @functools.cache

@@ -4,28 +4,15 @@ driver. A module of ours makes the calls that kvm-amd makes for plain SEV guests
 that changes page states behind the caller's back once SNP is initialised."""
 
 import functools
-import subprocess
 
 import differences
-from conftest import boot
+from conftest import boot, module
 from test_traces import summary
-from vmlib import paths
-
-
-@functools.cache
-def module():
-    out = paths.CACHE / "modules-test"
-    out.mkdir(exist_ok=True)
-    build = paths.CACHE / f"linux-{paths.RELEASE}" / "build"
-    compiler = "x86_64-linux-gnu-gcc-14"
-    source = paths.TOP / "selftests/modules"
-    subprocess.run(["make", "-s", "-C", build, f"CC={compiler}", f"HOSTCC={compiler}", f"M={source}", f"MO={out}", "modules"], check=True)
-    return out / "kapi_test.ko"
 
 
 @functools.cache
 def calls(driver: str, *parameters: str):
-    result = boot("kapi.sh", "/kapi_test.ko", *parameters, driver=driver, files={"kapi_test.ko": module()})
+    result = boot("kapi.sh", "/kapi_test.ko", *parameters, driver=driver, files={"kapi_test.ko": module("kapi_test")})
     assert result.status == 0, result.lines
     assert driver == "intree" or not result.splats()
     lines = [line.removeprefix("@kapi ") for line in result.lines if line.startswith("@kapi ")]

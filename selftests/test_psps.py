@@ -8,8 +8,7 @@ import functools
 import re
 
 import pytest
-import test_kapi
-from conftest import boot, values
+from conftest import boot, module, values
 
 
 def after(result) -> list[str]:
@@ -53,7 +52,7 @@ def test_no_other_takes_the_masters_place():
 def taken_away():
     """The PSP is unbound under an SNP guest."""
     steps = ["+kvm_amd", "guest", "unbind:41", "exports", "end", "bind:41", "-kvm_amd", "+kvm_amd", "guest", "end", "-kvm_amd", "-ccp"]
-    result = boot("psps.sh", *steps, files={"kapi_test.ko": test_kapi.module()}, limit=180)
+    result = boot("psps.sh", *steps, files={"kapi_test.ko": module("kapi_test")}, limit=180)
     assert result.status == 0, result.lines
     return steps, result
 

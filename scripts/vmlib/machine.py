@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shlex
 import shutil
@@ -37,6 +38,7 @@ class Config:
     psp: list[str] = dataclasses.field(default_factory=list)  # more arguments of pspd
     other_psps: list[list[str]] = dataclasses.field(default_factory=list)  # the same for each further PSP
     cpu: list[str] = dataclasses.field(default_factory=list)  # more arguments of the CPU model
+    rmp_check: bool = dataclasses.field(default_factory=lambda: os.environ.get("RMP_CHECK", "0") not in ("", "0"))  # report foreign writes
     append: str = ""  # more kernel parameters
     files: dict[str, Path] = dataclasses.field(default_factory=dict)  # name inside -> file outside
 
@@ -53,10 +55,16 @@ class Result:
     run: Path
 
     def splats(self) -> list[str]:
-        return messages.splats(self.console)
+        """What a healthy run does not have: reports of the kernel's own checks, and of the CPU model."""
+        return messages.splats(self.console) + [describe(report) for report in self.rmp.get("reports", [])]
 
     def commands(self) -> list[dict]:
         return [entry for entry in self.trace if "cmd" in entry]
+
+
+def describe(report: dict) -> str:
+    """A report of the CPU model in words."""
+    return f"CPU model: CPU {report['cpu']}: {report['report']}, {report['count']} times, first at pc {report['pc']} address {report['address']}"
 
 
 def rmp_size(memory: int) -> int:
@@ -140,7 +148,8 @@ class Machine:
         c, size = self.config, rmp_size(self.config.memory)
         plugin = [
             f"file={paths.CPU_MODEL}", f"ram={self.ram}", f"low={c.memory * MIB}", f"link={self.link}",
-            f"rmp_base={RMP_BASE:#x}", f"rmp_end={RMP_BASE + size - 1:#x}", f"log={self.run_dir / 'cpu.log'}", *c.cpu,
+            f"rmp_base={RMP_BASE:#x}", f"rmp_end={RMP_BASE + size - 1:#x}", f"log={self.run_dir / 'cpu.log'}",
+            f"rmp_check={'on' if c.rmp_check else 'off'}", *c.cpu,
         ]  # fmt: skip
         return [
             "-accel", "tcg,thread=multi", "-cpu", "EPYC-Milan,xlevel=0x80000022,hypervisor=off,phys-bits=49",
@@ -237,7 +246,8 @@ class Machine:
 
         A line "@ask QUESTION" is answered. `on_ask` may do that, and then the limit counts anew from
         there; by default "scan" is answered with the number of pages that are assigned in the RMP,
-        and everything else is an order for the PSP model (pspd --help)."""
+        "reports" with the CPU model's reports so far (KIND:cpuN:COUNT), and everything else is an order
+        for the PSP model (pspd --help)."""
         limit *= self.kernel.patience
         self._channel = Channel(self.fast / "channel", self.run_dir / "result.log")
         initrd = self._initrd(scenario, list(arguments))
@@ -291,8 +301,17 @@ class Machine:
         except OSError as error:
             return f"error the PSP model cannot be reached: {error}"
 
+    def reports(self) -> list[dict]:
+        """What the CPU model has reported so far, by CPU and kind."""
+        return self._scan()["reports"] if self.config.platform else []
+
     def _answer(self, question: str) -> str:
-        return f"ok {self._scan()['assigned']}" if question == "scan" else self.order(question)
+        match question:
+            case "scan":
+                return f"ok {self._scan()['assigned']}"
+            case "reports":
+                return " ".join(["ok", *(f"{r['report']}:cpu{r['cpu']}:{r['count']}" for r in self.reports())])
+        return self.order(question)
 
     def console(self) -> str:
         console = self.run_dir / "console.log"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import console
-from .machine import Config, Machine, VmError
+from .machine import Config, Machine, VmError, describe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +33,10 @@ class Outcome:
     seconds: float = 0
     failure: str | None = None  # why the machine had to be given up
     run: Path | None = None
+    reports: list[dict] = dataclasses.field(default_factory=list)  # of the CPU model
 
     def splats(self) -> list[str]:
-        return console.splats("\n".join(self.kernel))
+        return console.splats("\n".join(self.kernel)) + [describe(report) for report in self.reports]
 
     def values(self, key: str) -> list[str]:
         """What the scenario said of `key`, a line each."""
@@ -49,6 +50,7 @@ class _Boot:
         self.machine, self.waiting = machine, waiting
         self.done: list[Outcome] = []
         self._since = 0.0
+        self._reported: dict[tuple[int, str], int] = {}
 
     def on_ask(self, question: str) -> str | None:
         if question != "next":
@@ -67,8 +69,14 @@ class _Boot:
             self.done[-1].lines.append(line)
 
     def _end_case(self) -> None:
-        if self.done:
-            self.done[-1].seconds = time.monotonic() - self._since
+        if not self.done:
+            return
+        self.done[-1].seconds = time.monotonic() - self._since
+        for report in self.machine.reports():
+            key, count = (report["cpu"], report["report"]), report["count"]
+            if count > self._reported.get(key, 0):
+                self.done[-1].reports.append(report | {"count": count - self._reported.get(key, 0)})
+                self._reported[key] = count
 
     def finish(self, kernel: str) -> None:
         """Give every case its part of the kernel messages and of the trace."""

@@ -23,6 +23,8 @@ pub struct Args {
     pub rmpread: bool,
     /// Power on with SNP_EN set on every CPU, as a kernel finds it that was started by kexec.
     pub snp_en: bool,
+    /// Report writes to pages that the RMP gives away.
+    pub rmp_check: bool,
 }
 
 /// Why the arguments make no machine.
@@ -43,7 +45,8 @@ pub enum ArgError {
 }
 
 /// Every argument, in the order in which [`Args::parse`] keeps the values.
-const NAMES: [&str; 8] = ["ram", "low", "link", "rmp_base", "rmp_end", "log", "rmpread", "snp_en"];
+const NAMES: [&str; 9] =
+    ["ram", "low", "link", "rmp_base", "rmp_end", "log", "rmpread", "snp_en", "rmp_check"];
 
 impl fmt::Display for ArgError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,7 +82,7 @@ impl Args {
                 return Err(ArgError::Twice(NAMES[slot]));
             }
         }
-        let [ram, low, link, rmp_base, rmp_end, log, rmpread, snp_en] = values;
+        let [ram, low, link, rmp_base, rmp_end, log, rmpread, snp_en, rmp_check] = values;
         let low = number("low", low)?;
         if low > 4 << 30 {
             return Err(ArgError::Low(low));
@@ -93,6 +96,7 @@ impl Args {
             log: path("log", log)?,
             rmpread: switch("rmpread", rmpread)?,
             snp_en: switch("snp_en", snp_en)?,
+            rmp_check: switch("rmp_check", rmp_check)?,
         })
     }
 }

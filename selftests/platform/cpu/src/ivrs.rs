@@ -50,15 +50,18 @@ const HEADER: usize = 36;
 const CHECKSUM: usize = 9;
 /// IVRS: IVinfo and 8 reserved bytes follow the header.
 const IVRS_BLOCKS: usize = 48;
+/// IVHD: where the address of the IOMMU's registers is.
+const IVHD_REGISTERS: usize = 8;
 /// IVHD types 11h and 40h: where the image of the feature register is.
 const IVHD_EFR: usize = 24;
 /// A table beyond this is rubbish, not a table.
 const LONGEST: usize = 1 << 20;
 
-/// Sets the SNP bit in every feature image. Doing it again changes nothing.
-pub fn patch(memory: &impl Memory) -> Result<(), NotPatched> {
+/// Sets the SNP bit in every feature image. Doing it again changes nothing. Returns the address of the
+/// IOMMU's registers (QEMU's machine has one IOMMU).
+pub fn patch(memory: &impl Memory) -> Result<u64, NotPatched> {
     let (address, mut table) = find_ivrs(memory)?;
-    let mut images = 0;
+    let mut registers = None;
     let mut at = IVRS_BLOCKS;
     while let Some(block) = table.get_mut(at..).filter(|rest| rest.len() >= 4) {
         let length = usize::from(u16::from_le_bytes([block[2], block[3]]));
@@ -67,17 +70,17 @@ pub fn patch(memory: &impl Memory) -> Result<(), NotPatched> {
         }
         if matches!(block[0], 0x11 | 0x40) && length >= IVHD_EFR + 8 {
             block[IVHD_EFR + 7] |= EFR_SNP;
-            images += 1;
+            let mut address = [0; 8];
+            address.copy_from_slice(&block[IVHD_REGISTERS..IVHD_REGISTERS + 8]);
+            registers = Some(u64::from_le_bytes(address));
         }
         at += length;
     }
-    if images == 0 {
-        return Err(NotPatched::NoFeatures);
-    }
+    let registers = registers.ok_or(NotPatched::NoFeatures)?;
     table[CHECKSUM] = 0;
     table[CHECKSUM] = sum(&table).wrapping_neg();
     if memory.write(address, &table) {
-        Ok(())
+        Ok(registers)
     } else {
         Err(NotPatched::Malformed)
     }
@@ -176,6 +179,7 @@ mod tests {
         let mut block = vec![0; length];
         block[0] = kind;
         block[2..4].copy_from_slice(&(length as u16).to_le_bytes());
+        block[8..16].copy_from_slice(&REGISTERS.to_le_bytes());
         if length >= 32 {
             block[24..32].copy_from_slice(&efr.to_le_bytes());
         }
@@ -183,6 +187,7 @@ mod tests {
     }
 
     const EFR: u64 = 0x29d7;
+    const REGISTERS: u64 = 0xfed8_0000;
     /// Not aligned to 4 bytes, as in QEMU.
     const IVRS: u64 = 0x1f_0a05;
 
@@ -232,7 +237,7 @@ mod tests {
             let fadt = (0x1d_0000, table(b"FACP", &[0; 8]));
             let memory = machine(revision, &[0x1d_0000, IVRS], &[fadt, (IVRS, ivrs(&blocks))]);
             for _ in 0..2 {
-                patch(&memory).unwrap();
+                assert_eq!(patch(&memory), Ok(REGISTERS));
                 assert_eq!(efr_at(&memory, 24), EFR | (1 << 63), "type 11h, revision {revision}");
                 assert_eq!(efr_at(&memory, 72), EFR | (1 << 63), "type 40h, revision {revision}");
                 assert_eq!(sum(&memory.0.borrow()[IVRS as usize..][..length]), 0);

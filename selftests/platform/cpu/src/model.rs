@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! One instruction in, its outcome out.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use link::Link;
+use link::{Link, SNP_EN};
 use rmp::{MemoryTable, Rmp};
 
 use crate::cpuid::{self, ENCRYPTED_MEMORY};
 use crate::insn::Kind;
+use crate::iommu;
 use crate::ivrs::{self, NotPatched};
 use crate::log::Log;
 use crate::msr::{self, Msr, Written};
@@ -61,6 +62,10 @@ pub trait Cpu: ivrs::Memory {
     fn read_virtual(&self, address: u64, bytes: &mut [u8; 16]) -> bool;
     /// Writes 16 bytes at a virtual address; false if it is not mapped.
     fn write_virtual(&self, address: u64, bytes: &[u8; 16]) -> bool;
+    /// Empties this CPU's TLB.
+    fn flush_translations(&self);
+    /// Empties all CPUs' TLBs, before the next instruction of this one.
+    fn flush_all_translations(&self);
 
     /// Current privilege level. In real mode CS holds no level, and the level is 0.
     fn cpl(&self) -> u64 {
@@ -134,8 +139,12 @@ pub struct Model<'a> {
     pub rmpread: bool,
     /// CPUs power on with SNP_EN set.
     pub snp_en: bool,
+    /// Writes to pages that the RMP gives away are reported.
+    pub rmp_check: bool,
     /// The IVRS has its SNP bit, or somebody is at it.
     pub ivrs_patched: AtomicBool,
+    /// Where the IOMMU's registers are; 0 until the IVRS has told.
+    pub iommu: AtomicU64,
     /// What happened.
     pub stats: Stats,
     /// Where to say so.
@@ -162,6 +171,7 @@ impl Model<'_> {
             msr::reset(cpu, self.rmp.geometry(), false);
         }
         self.link.iommu_snp.store(0, Relaxed);
+        self.link.snp_active.store(0, Release);
         self.ivrs_patched.store(false, Release);
         self.log.note(format_args!("reset: SNP_EN is clear on all CPUs"));
     }
@@ -211,7 +221,8 @@ impl Model<'_> {
             return;
         }
         match ivrs::patch(memory) {
-            Ok(()) => {
+            Ok(registers) => {
+                self.iommu.store(registers, Release);
                 self.link.iommu_snp.store(1, Release);
                 self.log.note(format_args!("IVRS: the IOMMU announces SNP"));
             }
@@ -242,6 +253,10 @@ impl Model<'_> {
         let assigned = |pa| self.rmp.entry(pa).is_some_and(|entry| entry.assigned());
         let written = msr::write(msr, value, self.link_cpu(cpu), assigned);
         self.stats.wrmsr(msr, written);
+        if msr == Msr::Syscfg && written == Written::Done && value & SNP_EN != 0 {
+            // From here on writes are looked at, and what is in the TLB was not.
+            cpu.flush_translations();
+        }
         match written {
             Written::Native => Outcome::Native,
             Written::Done | Written::Ignored => Outcome::retire([]),
@@ -254,9 +269,14 @@ impl Model<'_> {
         Msr::from_number(cpu.get(Reg::Rcx) as u32).filter(|_| cpu.cpl() == 0)
     }
 
-    /// TCG has no caches to write back; the PSP wants to see that software did it.
+    /// TCG has no caches to write back; the PSP wants to see that software did it. It is done before
+    /// SNP_INIT, which wants to know the IOMMU's pages.
     fn wbinvd(&self, cpu: &impl Cpu) -> Outcome {
         if cpu.cpl() == 0 {
+            match self.iommu.load(Acquire) {
+                0 => {}
+                registers => iommu::publish(cpu, registers, self.link),
+            }
             self.link_cpu(cpu).wbinvd.fetch_add(1, Release);
             self.stats.wbinvd();
         }
@@ -288,7 +308,7 @@ impl Model<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::cell::{Cell, RefCell};
     use std::collections::HashMap;
 
@@ -296,7 +316,7 @@ mod tests {
 
     use super::*;
 
-    const BASE: u64 = 0x20_0000;
+    pub const BASE: u64 = 0x20_0000;
     const BYTES: u64 = 16 * 1024 + 2 * 512 * 16;
     const RAM: u64 = 0x40_0000;
 
@@ -304,6 +324,8 @@ mod tests {
         registers: RefCell<HashMap<usize, u64>>,
         operand: Cell<Option<[u8; 16]>>,
         bios_reads: Cell<u32>,
+        /// TLB flushes: own ones, and 100 for each of all CPUs.
+        flushes: Cell<u32>,
     }
 
     impl Fake {
@@ -314,6 +336,7 @@ mod tests {
                 registers: RefCell::new(all.collect()),
                 operand: Cell::new(None),
                 bios_reads: Cell::new(0),
+                flushes: Cell::new(0),
             }
         }
 
@@ -350,9 +373,17 @@ mod tests {
         fn write_virtual(&self, _: u64, bytes: &[u8; 16]) -> bool {
             self.operand.replace(Some(*bytes)).is_some()
         }
+
+        fn flush_translations(&self) {
+            self.flushes.set(self.flushes.get() + 1);
+        }
+
+        fn flush_all_translations(&self) {
+            self.flushes.set(self.flushes.get() + 100);
+        }
     }
 
-    fn machine(snp_en: bool) -> Model<'static> {
+    pub fn machine(snp_en: bool) -> Model<'static> {
         // SAFETY: a Link consists of atomics; all-zero bytes are a value of each.
         let link: &'static Link = Box::leak(Box::new(unsafe { std::mem::zeroed() }));
         let ram = Ram::for_test(RAM, RAM);
@@ -365,7 +396,9 @@ mod tests {
             rmp,
             rmpread: true,
             snp_en,
+            rmp_check: false,
             ivrs_patched: AtomicBool::new(false),
+            iommu: AtomicU64::new(0),
             stats: Stats::default(),
             log: Log::new(None),
         };
@@ -427,6 +460,23 @@ mod tests {
         assert_eq!(model.execute(Kind::Rmpupdate, &unmapped), Outcome::GeneralProtection);
     }
 
+    /// Writable translations of a page that is given away must be looked up anew; of one that comes
+    /// back, none exists.
+    #[test]
+    fn translations_are_dropped_when_a_page_is_given_away() {
+        let mut model = machine(true);
+        const SHARED: [u8; 16] = [0; 16];
+        const RECLAIM: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        for (rmp_check, operand, flushes) in
+            [(true, RECLAIM, 100), (true, SHARED, 0), (false, RECLAIM, 0), (false, SHARED, 0)]
+        {
+            model.rmp_check = rmp_check;
+            let cpu = Fake::new(&[(Reg::Rax, PAGE)]).with_operand(operand);
+            assert_eq!(model.execute(Kind::Rmpupdate, &cpu), eax(0));
+            assert_eq!(cpu.flushes.get(), flushes, "{rmp_check} {operand:?}");
+        }
+    }
+
     #[test]
     fn a_region_that_another_processor_works_on_is_busy() {
         let model = machine(true);
@@ -454,7 +504,9 @@ mod tests {
         let model = machine(false);
         let syscfg = [(Reg::Rcx, 0xffff_ffff_c001_0010)];
         let written = [(Reg::Rcx, 0xc001_0010), (Reg::Rax, 0xffff_ffff_0388_0000)];
-        assert_eq!(model.execute(Kind::Wrmsr, &Fake::new(&written)), Outcome::retire([]));
+        let writer = Fake::new(&written);
+        assert_eq!(model.execute(Kind::Wrmsr, &writer), Outcome::retire([]));
+        assert_eq!(writer.flushes.get(), 1);
         let value = Outcome::retire([(Reg::Rax, 0x0388_0000), (Reg::Rdx, 0)]);
         assert_eq!(model.execute(Kind::Rdmsr, &Fake::new(&syscfg)), value);
         assert_eq!(model.link.cpu[0].syscfg.load(Relaxed), 0x0080_0000, "CPU 0 has its own");

@@ -5,7 +5,7 @@ use std::arch::global_asm;
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
 use std::fs::{File, OpenOptions};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::OnceLock;
 use std::{fmt, ptr};
 
@@ -16,11 +16,13 @@ use crate::args::Args;
 use crate::insn::{self, Kind};
 use crate::log::Log;
 use crate::model::{Cpu, Model, Outcome, Reg};
-use crate::qemu::ffi::{self, Env, Functions, Info, PluginId, Tb};
+use crate::qemu::ffi::{self, CpuState, Env, Functions, Info, PluginId, Tb};
+use crate::qemu::tlb::{self, Filled};
 use crate::qemu::vcpu::{Slot, Vcpu};
 use crate::qemu::version;
 use crate::ram::Ram;
 use crate::stats::Stats;
+use crate::watch::Translation;
 
 /// Where a processor starts after power-on and reset.
 const RESET_VECTOR: u64 = 0xffff_fff0;
@@ -94,7 +96,10 @@ unsafe fn load(
     let machine =
         Machine { functions: qemu.functions, model, slots: [const { OnceLock::new() }; MAX_CPUS] };
     MACHINE.set(machine).map_err(|_| "the plugin is loaded twice".to_owned())?;
-    MACHINE.get().ok_or_else(|| "the plugin is not loaded".to_owned())
+    let machine = MACHINE.get().ok_or_else(|| "the plugin is not loaded".to_owned())?;
+    // SAFETY: the release has been checked, and QEMU loads plugins before it makes CPUs.
+    unsafe { tlb::install(&machine.functions, on_tlb_fill)? };
+    Ok(machine)
 }
 
 fn build(args: &Args) -> Result<Model<'static>, String> {
@@ -122,7 +127,9 @@ fn build(args: &Args) -> Result<Model<'static>, String> {
         rmp: Rmp::new(*rmp, MemoryTable { words, locks: &link.rmp_locks }),
         rmpread: args.rmpread,
         snp_en: args.snp_en,
+        rmp_check: args.rmp_check,
         ivrs_patched: AtomicBool::new(false),
+        iommu: AtomicU64::new(0),
         stats: Stats::default(),
         log: Log::new(log.transpose()?),
     })
@@ -257,6 +264,42 @@ unsafe extern "C" fn on_execute(
             Outcome::GeneralProtection => vcpu.raise_gp(),
         },
     }
+}
+
+/// In the place of QEMU's `tlb_fill`: a CPU needs a translation, to execute, read or write.
+unsafe extern "C" fn on_tlb_fill(
+    cpu: *mut CpuState,
+    address: u64,
+    size: c_int,
+    access: c_int,
+    mmu_index: c_int,
+    probe: bool,
+    return_address: usize,
+) -> bool {
+    // SAFETY: QEMU's own arguments. If it raises a page fault, this frame is skipped; nothing in it has a
+    // destructor.
+    if !unsafe { tlb::fill(cpu, address, size, access, mmu_index, probe, return_address) } {
+        return false;
+    }
+    let Some(machine) = MACHINE.get() else { return true };
+    let this = |slot: &OnceLock<Slot>| slot.get().is_some_and(|slot| slot.is(cpu));
+    let Some(index) = machine.slots.iter().position(this) else { return true };
+    let (f, model) = (&machine.functions, &machine.model);
+    // SAFETY: in the hook, with its arguments.
+    let pc = || unsafe { tlb::pc(f, cpu, return_address, address) };
+    model.runs(index, pc);
+    if model.watches(index) {
+        // SAFETY: as above, and the entry has been made.
+        let filled = unsafe { Filled::writable(f, cpu, address, access, mmu_index) };
+        if let Some(filled) = filled {
+            let new =
+                Translation { page: filled.page(), write: filled.write, large: filled.large() };
+            if !model.translated(index, new, pc) {
+                filled.protect();
+            }
+        }
+    }
+    true
 }
 
 unsafe extern "C" fn on_exit(_: *mut c_void) {

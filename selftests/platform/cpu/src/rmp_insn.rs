@@ -36,7 +36,13 @@ pub fn rmpupdate(model: &Model, cpu: &impl Cpu) -> Outcome {
         return model.fault(Fault::Operand);
     }
     let code = match RmpUpdate::from_bytes(&bytes) {
-        Some(new) => model.rmp.rmpupdate(cpu.get(Reg::Rax), &new),
+        Some(new) => {
+            let code = model.rmp.rmpupdate(cpu.get(Reg::Rax), &new);
+            if model.rmp_check && code == Code::Success && new.assigned {
+                cpu.flush_all_translations();
+            }
+            code
+        }
         None => Code::FailInput,
     };
     model.stats.rmpupdate(code);

@@ -11,5 +11,5 @@
 mod layout;
 mod map;
 
-pub use layout::{Cpu, Link, MAX_CPUS, RMP_LOCKS, SIZE, SNP_EN};
+pub use layout::{Cpu, IommuBuffer, Link, Report, Reported, MAX_CPUS, RMP_LOCKS, SIZE, SNP_EN};
 pub use map::{Mapping, OpenError};

@@ -49,4 +49,9 @@ pub trait Platform: rmp::Table {
     fn clear_snp_en(&self);
     /// Whether the IOMMU enforces SNP.
     fn iommu_snp(&self) -> bool;
+    /// What the IOMMU writes to by itself: addresses of the 4 KiB pages of its event log, PPR log and
+    /// completion-wait semaphore.
+    fn iommu_pages(&self) -> Vec<u64>;
+    /// SNP is active (SNP_INIT has succeeded), or is not any more (firmware has cleared SNP_EN).
+    fn set_snp_active(&self, active: bool);
 }

@@ -77,4 +77,17 @@ impl Platform for Machine {
     fn iommu_snp(&self) -> bool {
         self.link.iommu_snp.load(Ordering::Acquire) != 0
     }
+
+    fn iommu_pages(&self) -> Vec<u64> {
+        let pages = |buffer: &link::IommuBuffer| {
+            let base = buffer.base.load(Ordering::Acquire);
+            let len = if base == 0 { 0 } else { buffer.len.load(Ordering::Acquire) };
+            (base..base + len).step_by(0x1000)
+        };
+        self.link.iommu.iter().flat_map(pages).collect()
+    }
+
+    fn set_snp_active(&self, active: bool) {
+        self.link.snp_active.store(active.into(), Ordering::Release);
+    }
 }

@@ -195,4 +195,12 @@ impl Platform for HalfWritten<'_> {
     fn iommu_snp(&self) -> bool {
         self.0.iommu_snp()
     }
+
+    fn iommu_pages(&self) -> Vec<u64> {
+        self.0.iommu_pages()
+    }
+
+    fn set_snp_active(&self, active: bool) {
+        self.0.set_snp_active(active);
+    }
 }

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::sync::atomic::Ordering;
 
+use link::Report;
 use rmp::{Entry, Geometry, Rmp, State, BOOKKEEPING_BYTES, ENTRY_BYTES};
 use serde_json::{json, Map, Value};
 
@@ -75,5 +76,27 @@ fn report(link: &link::Link, rmp: &Rmp<RamTable>) -> Value {
         "states": states,
         "cpus": link.present().count(),
         "cpus_with_snp_en": link.present().filter(snp_en).count(),
+        "reports": reports(link),
     })
+}
+
+/// What the CPU model has seen software do wrong.
+fn reports(link: &link::Link) -> Vec<Value> {
+    let cpus = link.cpu.iter().enumerate();
+    let each = cpus.flat_map(|(cpu, registers)| {
+        Report::ALL
+            .into_iter()
+            .map(move |report| (cpu, report, &registers.reports[report as usize]))
+    });
+    each.filter(|row| row.2.count.load(Ordering::Acquire) != 0)
+        .map(|(cpu, report, seen)| {
+            json!({
+                "cpu": cpu,
+                "report": report.name(),
+                "count": seen.count.load(Ordering::Acquire),
+                "pc": format!("{:#x}", seen.pc.load(Ordering::Acquire)),
+                "address": format!("{:#x}", seen.address.load(Ordering::Acquire)),
+            })
+        })
+        .collect()
 }

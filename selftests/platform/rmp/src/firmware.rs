@@ -34,7 +34,27 @@ impl<T: Table> Rmp<T> {
         })
     }
 
-    /// Firmware -> Reclaim without the host asking (SNP_PLATFORM_STATUS's page).
+    /// Hypervisor or Firmware -> Firmware (SNP_INIT: what the IOMMU writes to). Pages without an entry are
+    /// passed over.
+    pub fn take(&self, pa: u64) -> Result<(), Refusal> {
+        if self.geometry().index(pa).is_none() {
+            return Ok(());
+        }
+        self.change(pa, PageSize::Size4K, |old| match State::of(old) {
+            State::Hypervisor | State::Firmware => Ok(Entry::FIRMWARE),
+            other => Err(Refusal::State(other)),
+        })
+    }
+
+    /// Firmware -> Hypervisor (what the IOMMU wrote to, firmware before 1.53).
+    pub fn drop_firmware(&self, pa: u64) -> Result<(), Refusal> {
+        self.change(pa, PageSize::Size4K, |old| match State::of(old) {
+            State::Firmware => Ok(Entry::ZERO),
+            other => Err(Refusal::State(other)),
+        })
+    }
+
+    /// Firmware -> Reclaim without the host asking (SNP_PLATFORM_STATUS's page, what the IOMMU wrote to).
     pub fn hand_back(&self, pa: u64) -> Result<(), Refusal> {
         self.change(pa, PageSize::Size4K, |old| match State::of(old) {
             State::Firmware => Ok(Entry::RECLAIM),
@@ -188,6 +208,12 @@ mod tests {
         ("make_context", |r| r.make_context(PAGE), &[(State::Firmware, State::Context)]),
         ("drop_context", |r| r.drop_context(PAGE), &[(State::Context, State::Firmware)]),
         ("hand_back", |r| r.hand_back(PAGE), &[(State::Firmware, State::Reclaim)]),
+        ("drop_firmware", |r| r.drop_firmware(PAGE), &[(State::Firmware, State::Hypervisor)]),
+        (
+            "take",
+            |r| r.take(PAGE),
+            &[(State::Hypervisor, State::Firmware), (State::Firmware, State::Firmware)],
+        ),
         (
             "launch",
             |r| r.launch(PAGE, 3, PageSize::Size4K, false, 0),

@@ -104,14 +104,23 @@ pub type ExitCallback = unsafe extern "C" fn(*mut c_void);
 pub type ExecCallback = unsafe extern "C" fn();
 
 macro_rules! functions {
-    ($($name:ident: fn($($arg:ty),*) $(-> $result:ty)?;)*) => {
+    ($($name:ident: fn($($arg:ty),*) $(-> $result:ty)?;)* ; $($object:ident),*) => {
         /// The functions, by their own names.
         pub struct Functions {
             $(
                 #[allow(missing_docs, reason = "documented by QEMU and GLib under this name")]
                 pub $name: unsafe extern "C" fn($($arg),*) $(-> $result)?,
             )*
+            $(
+                #[allow(missing_docs, reason = "README.md says what it is for")]
+                pub $object: *mut c_void,
+            )*
         }
+
+        // SAFETY: functions, and addresses of what lives as long as the process.
+        unsafe impl Send for Functions {}
+        // SAFETY: as above.
+        unsafe impl Sync for Functions {}
 
         impl Functions {
             /// Looks all of them up in the running program; `Err` names the first that is missing.
@@ -128,6 +137,8 @@ macro_rules! functions {
                         // the function has this type in this QEMU is the caller's promise.
                         unsafe { transmute_copy(&address) }
                     },)*
+                    $($object: symbol(concat!(stringify!($object), "\0"))
+                        .ok_or(stringify!($object))?,)*
                 })
             }
         }
@@ -162,6 +173,15 @@ functions! {
     cpu_restore_state: fn(*mut CpuState, usize) -> bool;
     cpu_svm_has_intercept: fn(*mut Env, c_uint) -> bool;
     raise_exception_err_ra: fn(*mut Env, c_int, c_int, usize) -> !;
+    probe_access_full:
+        fn(*mut Env, u64, c_int, c_int, c_int, bool, *mut *mut c_void, *mut *mut c_void, usize) -> c_int;
+    tlb_set_page_full: fn(*mut CpuState, c_int, u64, *mut c_void);
+    tlb_flush: fn(*mut CpuState);
+    tlb_flush_all_cpus_synced: fn(*mut CpuState);
+    cpu_unwind_state_data: fn(*mut CpuState, usize, *mut u64) -> bool;
+    ;
+    // Not called: see tlb.rs.
+    x86_tcg_ops, x86_cpu_tlb_fill
 }
 
 /// `qmp_query_version`, the one function that is called before it is known which QEMU this is; its

@@ -3,5 +3,6 @@
 //! [`crate::plugin`].
 
 pub mod ffi;
+pub mod tlb;
 pub mod vcpu;
 pub mod version;

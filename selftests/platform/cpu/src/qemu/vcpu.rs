@@ -11,7 +11,9 @@ use crate::model::{Cpu, Reg};
 
 /// Where `CPUX86State` lies behind the start of `CPUState` in QEMU 11.1.3 (the assembly of
 /// `helper_vmrun` in Debian's build subtracts it to get from one to the other).
-const ENV_OFFSET: usize = 0x4070;
+pub(super) const ENV_OFFSET: usize = 0x4070;
+/// Where RIP lies in `CPUX86State`, behind the 32 general registers of eight bytes.
+const RIP_OFFSET: usize = 0x100;
 /// SVM exit code of an intercepted VMRUN. VMRUN refuses a VMCB that does not intercept it, and an
 /// exit clears all intercepts, so it is intercepted exactly while a guest runs.
 const INTERCEPT_VMRUN: u32 = 0x80;
@@ -53,6 +55,11 @@ impl std::fmt::Display for Strange {
 }
 
 impl Slot {
+    /// Whether this is the CPU with QEMU's state `cpu`.
+    pub fn is(&self, cpu: *mut CpuState) -> bool {
+        self.state == cpu
+    }
+
     /// Looks up what is needed.
     ///
     /// # Safety
@@ -151,7 +158,10 @@ impl<'a> Vcpu<'a> {
         // lazy flags up to date; the block is left below, which it requires.
         unsafe { (self.f.cpu_restore_state)(self.slot.state, self.return_address) };
         // Not an address: RIP counts from CS.base, which is not 0 in a BIOS.
-        let next = self.read(self.slot.rip) + length;
+        let rip = self.read(self.slot.rip);
+        // SAFETY: this CPU's state; it is up to date since the call before.
+        assert_eq!(rip, unsafe { self::rip(self.slot.state) }, "QEMU's RIP is elsewhere");
+        let next = rip + length;
         for (reg, value) in registers.into_iter().flatten() {
             self.write(self.slot.registers[reg as usize], value);
         }
@@ -215,6 +225,16 @@ impl<'a> Vcpu<'a> {
     }
 }
 
+/// RIP, or its page only while a block is being executed.
+///
+/// # Safety
+///
+/// `cpu` must be a CPU of QEMU's.
+pub(super) unsafe fn rip(cpu: *mut CpuState) -> u64 {
+    // SAFETY: within CPUX86State; retire() compares it with what the plugin API says.
+    unsafe { cpu.byte_add(ENV_OFFSET + RIP_OFFSET).cast::<u64>().read() }
+}
+
 impl Cpu for Vcpu<'_> {
     fn index(&self) -> usize {
         self.index
@@ -237,6 +257,17 @@ impl Cpu for Vcpu<'_> {
         self.fill(bytes);
         // SAFETY: as in read_virtual().
         unsafe { (self.f.qemu_plugin_write_memory_vaddr)(address, self.slot.buffer) }
+    }
+
+    fn flush_translations(&self) {
+        // SAFETY: this CPU, on its own thread.
+        unsafe { (self.f.tlb_flush)(self.slot.state) };
+    }
+
+    fn flush_all_translations(&self) {
+        // SAFETY: as above. QEMU does it when all CPUs have left their blocks; that this one does is
+        // the case after every instruction that the model executes.
+        unsafe { (self.f.tlb_flush_all_cpus_synced)(self.slot.state) };
     }
 }
 

@@ -4,9 +4,9 @@
 use crate::call::{Call, Fact};
 use crate::{Psp, Status};
 
-const X86_SNP_SHUTDOWN: u32 = 1 << 1;
+pub(super) const X86_SNP_SHUTDOWN: u32 = 1 << 1;
 const RAPL_DIS: u32 = 1 << 2;
-const CIPHERTEXT_HIDING: u32 = 1 << 3;
+pub(super) const CIPHERTEXT_HIDING: u32 = 1 << 3;
 const VERIFY_MITIGATION: u32 = 1 << 13;
 
 /// Mitigations that the model knows (it has nothing to mitigate; the numbers are arbitrary).

@@ -31,6 +31,8 @@ pub(crate) struct Running {
     pub(crate) max_asid: u32,
     pub(crate) ciphertext_hiding: bool,
     pub(crate) rapl_disabled: bool,
+    /// What the IOMMU writes to: Firmware until shutdown.
+    pub(crate) iommu_pages: Vec<u64>,
     /// Guests by the address of their context page.
     pub(crate) guests: BTreeMap<u64, Guest>,
     /// Contexts created so far.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rmp::{Geometry, Rmp, State};
 
-use super::Running;
+use super::{info, Running};
 use crate::call::{Call, Fact};
 use crate::{Psp, Status};
 
@@ -80,6 +80,9 @@ fn start(
     }
     let hiding = flags & CIPHERTEXT_HIDING_EN != 0;
     let limit = psp.config.min_sev_asid - 1;
+    if hiding && info::features(psp) & info::CIPHERTEXT_HIDING == 0 {
+        return Err(Status::InvalidParam);
+    }
     let max_asid = match (hiding, max_snp_asid) {
         (true, 1..) if max_snp_asid <= limit => max_snp_asid,
         (false, 0) => limit,
@@ -91,13 +94,19 @@ fn start(
     }
     let rmp = Rmp::new(geometry, call.platform);
     fix_pages(call, &rmp, ranges, flags & INIT_RMP != 0)?;
+    let iommu_pages = call.platform.iommu_pages();
+    for page in &iommu_pages {
+        rmp.take(*page).map_err(|refusal| call.refused(*page, refusal))?;
+    }
 
+    call.platform.set_snp_active(true);
     psp.snp.rmp_initialised = true;
     psp.snp.running = Some(Running {
         geometry,
         max_asid,
         ciphertext_hiding: hiding,
         rapl_disabled: flags & RAPL_DIS != 0,
+        iommu_pages,
         guests: BTreeMap::new(),
         serial: 0,
     });
@@ -193,13 +202,19 @@ pub(crate) fn shutdown_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Stat
 /// pages become Firmware). All else in the RMP stays as it is: with SNP_EN set it stays enforced,
 /// and Firmware pages stay so until the next SNP_INIT. With X86_SNP_SHUTDOWN firmware clears
 /// SNP_EN and lets host software write the table again.
+///
+/// With IOMMU_SNP_SHUTDOWN the IOMMU stops checking, and its pages are given back (the comment in
+/// __sev_snp_shutdown_locked(), sev-dev.c): as Reclaim, by firmware before 1.53 as Hypervisor.
 fn stop(psp: &mut Psp, call: &mut Call<'_>, flags: u32) -> Result<(), Status> {
     let rmp = call.rmp()?;
     if psp.sev.initialised() {
         return Err(Status::InvalidPlatformState);
     }
     let x86 = flags & X86_SNP_SHUTDOWN != 0;
-    if flags & !(IOMMU_SNP_SHUTDOWN | X86_SNP_SHUTDOWN) != 0 || (x86 && !psp.config.x86_shutdown) {
+    let features = info::features(psp);
+    if flags & !(IOMMU_SNP_SHUTDOWN | X86_SNP_SHUTDOWN) != 0
+        || (x86 && features & info::X86_SNP_SHUTDOWN == 0)
+    {
         return Err(Status::InvalidParam);
     }
     if psp.asids.needs_flush() {
@@ -209,9 +224,17 @@ fn stop(psp: &mut Psp, call: &mut Call<'_>, flags: u32) -> Result<(), Status> {
         // Nobody but firmware can have changed a Context page, so this does not fail.
         let _ = rmp.drop_context(*gctx);
     }
+    let reclaim = psp.config.reclaims_iommu_pages();
+    if flags & IOMMU_SNP_SHUTDOWN != 0 {
+        for page in &psp.running()?.iommu_pages {
+            // As above: Firmware since SNP_INIT, or without an entry.
+            let _ = if reclaim { rmp.hand_back(*page) } else { rmp.drop_firmware(*page) };
+        }
+    }
     if x86 {
         rmp.release_table();
         call.platform.clear_snp_en();
+        call.platform.set_snp_active(false);
         // The host may write what it likes now, so the next SNP_INIT cannot keep it.
         psp.snp.rmp_initialised = false;
     }

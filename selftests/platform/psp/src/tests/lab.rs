@@ -34,6 +34,8 @@ pub(super) struct Machine {
     ram: RefCell<Vec<u8>>,
     pub(super) cpus: RefCell<Vec<CpuRegisters>>,
     pub(super) iommu_snp: Cell<bool>,
+    pub(super) iommu_pages: RefCell<Vec<u64>>,
+    pub(super) snp_active: Cell<bool>,
     locks: RefCell<BTreeSet<u64>>,
     /// While SNP is up: where firmware's writes are checked against.
     enforced: Cell<Option<Geometry>>,
@@ -98,6 +100,14 @@ impl Platform for Machine {
     fn iommu_snp(&self) -> bool {
         self.iommu_snp.get()
     }
+
+    fn iommu_pages(&self) -> Vec<u64> {
+        self.iommu_pages.borrow().clone()
+    }
+
+    fn set_snp_active(&self, active: bool) {
+        self.snp_active.set(active);
+    }
 }
 
 impl Machine {
@@ -112,6 +122,8 @@ impl Machine {
             ram: RefCell::new(vec![0; RAM as usize]),
             cpus: RefCell::new(vec![cpu; 2]),
             iommu_snp: Cell::new(true),
+            iommu_pages: RefCell::default(),
+            snp_active: Cell::new(false),
             locks: RefCell::default(),
             enforced: Cell::new(None),
             violations: RefCell::default(),

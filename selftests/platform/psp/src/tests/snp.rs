@@ -210,6 +210,19 @@ fn old_firmware_has_fewer_commands() {
     let mut lab = old();
     lab.ok("SNP_PLATFORM_STATUS", &buf(8).u64(0, OUT));
     assert_eq!(lab.machine.peek(OUT + 8, 1), [0], "no FEATURE_INFO flag");
+    // What FEATURE_INFO would have to announce does not exist either.
+    let mut lab = old();
+    lab.ok("SNP_INIT", &buf(0));
+    lab.machine.wbinvd();
+    lab.ok("SNP_DF_FLUSH", &buf(0));
+    let x86 = buf(8).u32(0, 8).u32(4, 3);
+    assert_eq!(lab.status("SNP_SHUTDOWN_EX", &x86), Status::InvalidParam);
+    let api = Api { major: 1, minor: 54, build: 0 };
+    let mut lab = Lab::with(Config { api, ..Config::MILAN });
+    lab.prepare();
+    let mut hiding = init_ex(INIT_RMP | 8);
+    hiding.0[16] = 10;
+    assert_eq!(lab.status("SNP_INIT_EX", &hiding), Status::InvalidParam);
 }
 
 #[test]
@@ -332,6 +345,54 @@ fn x86_shutdown_clears_snp_en_and_frees_the_table() {
     assert_eq!(lab.machine.state(RMP_BASE), Some(State::Hypervisor));
     assert_eq!(lab.machine.state(FW_BUFFER), Some(State::Firmware), "that is the host's to clear");
     assert_eq!(lab.status("INIT", &buf(20)), Status::Success);
+}
+
+/// What SNP_INIT takes for the IOMMU comes back at shutdown, as the firmware's version has it.
+#[test]
+fn iommu_pages_are_firmwares_until_shutdown() {
+    const LOG: u64 = 0x20_0000;
+    let beyond = COVERED + 0x1000;
+    let shut_down = |minor, flags| {
+        let api = Api { major: 1, minor, build: 0 };
+        let mut lab = Lab::with(Config { api, ..Config::MILAN });
+        lab.prepare();
+        *lab.machine.iommu_pages.borrow_mut() = vec![LOG, LOG + 0x1000, beyond];
+        lab.ok("SNP_INIT", &buf(0));
+        assert!(lab.machine.snp_active.get());
+        assert_eq!(lab.machine.state(LOG), Some(State::Firmware));
+        assert_eq!(lab.machine.state(LOG + 0x1000), Some(State::Firmware));
+        let stolen = lab.run("SNP_PAGE_RECLAIM", &buf(8).u64(0, LOG));
+        assert_eq!(stolen.status, Status::InvalidPageState, "the IOMMU uses it");
+        lab.machine.wbinvd();
+        lab.ok("SNP_DF_FLUSH", &buf(0));
+        lab.ok("SNP_SHUTDOWN_EX", &buf(8).u32(0, 8).u32(4, flags));
+        assert_eq!(lab.machine.snp_active.get(), flags & 2 == 0, "as long as SNP_EN is set");
+        lab
+    };
+    let rows = [
+        (52, 1, State::Hypervisor),
+        (53, 1, State::Reclaim),
+        (55, 0, State::Firmware),
+        (55, 3, State::Reclaim),
+    ];
+    for (minor, flags, state) in rows {
+        let lab = shut_down(minor, flags);
+        assert_eq!(lab.machine.state(LOG), Some(state), "API 1.{minor}, flags {flags}");
+    }
+    // Shared again by the host or not, the next SNP_INIT takes them anew.
+    for flags in [0, 1] {
+        let mut lab = shut_down(55, flags);
+        lab.ok("SNP_INIT", &buf(0));
+        assert_eq!(lab.machine.state(LOG), Some(State::Firmware));
+    }
+}
+
+#[test]
+fn iommu_pages_in_the_table_are_refused() {
+    let mut lab = Lab::prepared();
+    lab.machine.iommu_pages.borrow_mut().push(RMP_BASE);
+    assert_eq!(lab.status("SNP_INIT", &buf(0)), Status::InvalidPageState);
+    assert!(!lab.machine.snp_active.get());
 }
 
 #[test]

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Which pages the IOMMU writes to. While SNP is up they are firmware's, so the PSP model must know.
+//!
+//! Sources: the register offsets and fields in drivers/iommu/amd/amd_iommu_types.h; that the exclusion
+//! range names the completion-wait semaphore if the IOMMU has SNP, in init.c (iommu_set_cwwb_range).
+
+use std::sync::atomic::Ordering::Release;
+
+use link::Link;
+
+use crate::ivrs::Memory;
+
+const EVENT_LOG: u64 = 0x10;
+const EXCLUSION_BASE: u64 = 0x20;
+const EXCLUSION_LIMIT: u64 = 0x28;
+const PPR_LOG: u64 = 0x38;
+
+/// Bits 51:12 of all of these registers.
+const PAGES: u64 = ((1 << 40) - 1) << 12;
+/// A log's bits 59:56: its length is 16 bytes times two to that power.
+const LENGTH_SHIFT: u32 = 56;
+
+/// Reads the IOMMU's registers at `registers` and puts what they name into the link page.
+pub fn publish(memory: &impl Memory, registers: u64, link: &Link) {
+    let read = |offset| {
+        let mut bytes = [0; 8];
+        memory.read(registers + offset, &mut bytes).then(|| u64::from_le_bytes(bytes)).unwrap_or(0)
+    };
+    let log = |register: u64| (register & PAGES, 16 << ((register >> LENGTH_SHIFT) & 0xf));
+    let semaphore = read(EXCLUSION_BASE) & PAGES;
+    let last = (read(EXCLUSION_LIMIT) & PAGES).max(semaphore);
+    let found = [log(read(EVENT_LOG)), log(read(PPR_LOG)), (semaphore, last - semaphore + 0x1000)];
+    for (buffer, (base, len)) in link.iommu.iter().zip(found) {
+        buffer.len.store(len, Release);
+        buffer.base.store(base, Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+
+    struct Registers(Vec<(u64, u64)>);
+
+    impl Memory for Registers {
+        fn read(&self, pa: u64, bytes: &mut [u8]) -> bool {
+            let found = self.0.iter().find(|row| row.0 + 0xfed8_0000 == pa).map(|row| row.1);
+            bytes.copy_from_slice(&found.unwrap_or(0).to_le_bytes());
+            found.is_some()
+        }
+
+        fn write(&self, _: u64, _: &[u8]) -> bool {
+            unreachable!("nothing is to be written")
+        }
+    }
+
+    #[test]
+    fn what_linux_programs_is_found() {
+        // SAFETY: a Link consists of atomics; all-zero bytes are a value of each.
+        let link: Box<Link> = Box::new(unsafe { std::mem::zeroed() });
+        let linux = [
+            (EVENT_LOG, 0x0f00_0000_0208_0000),
+            (PPR_LOG, 0x0900_0000_0210_0000),
+            (EXCLUSION_BASE, 0x0000_0000_0213_1000),
+            (EXCLUSION_LIMIT, 0x0000_0000_0213_1000),
+        ];
+        publish(&Registers(linux.to_vec()), 0xfed8_0000, &link);
+        let found = link.iommu.each_ref().map(|b| (b.base.load(Relaxed), b.len.load(Relaxed)));
+        assert_eq!(found, [(0x208_0000, 512 << 10), (0x210_0000, 8 << 10), (0x213_1000, 0x1000)]);
+    }
+}
