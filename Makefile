@@ -11,13 +11,14 @@ CARGO := $(IN_ROOT) cargo
 PLATFORM := --manifest-path selftests/platform/Cargo.toml --locked
 DEBUG_KERNEL := $(if $(filter debug,$(KERNEL)),debug-kernel)
 
-.PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list mutants check install uninstall clean
+.PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list coverage mutants check install uninstall clean
 help:
 	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch SNP guests"
 	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko; KERNEL=debug: on the debug kernel"
 	@echo "make test [T=name]     all tests, or those whose name contains T"
 	@echo "make test-long [T=name]    the same, but whole matrices instead of samples (hours)"
 	@echo "make test-list         names of all tests"
+	@echo "make coverage [T=name] which lines of the modules do the tests execute?"
 	@echo "make mutants [T=name]  plant bugs, one at a time, and say which test catches each"
 	@echo "make kunit [T=name]    the modules' KUnit suites, in the debug kernel"
 	@echo "make shell [DRIVER=intree] [KERNEL=debug] a root shell in a machine on the software SNP platform"
@@ -67,6 +68,9 @@ test-long: platform modules debug-modules
 test-list: setup
 	@$(IN_ROOT) scripts/test --list
 
+coverage: platform modules debug-modules
+	@$(IN_ROOT) scripts/coverage $(T)
+
 mutants: platform debug-kernel
 	@$(IN_ROOT) scripts/mutants $(T)
 
@@ -80,4 +84,4 @@ uninstall:
 	@scripts/install --remove
 
 clean:
-	@. scripts/lib.sh && rm -rf "$$CCP_CACHE/modules" "$$CCP_CACHE/modules-debug" "$$CCP_CACHE/target" "$$CCP_CACHE/initramfs" "$$CCP_CACHE/mutants" "$$CCP_CACHE/runs"
+	@. scripts/lib.sh && rm -rf "$$CCP_CACHE/modules" "$$CCP_CACHE/modules-debug" "$$CCP_CACHE/target" "$$CCP_CACHE/initramfs" "$$CCP_CACHE/mutants" "$$CCP_CACHE/coverage" "$$CCP_CACHE/runs"

@@ -2,7 +2,6 @@
 """What the tests share: booting machines, and the demo's run for each driver, which is done once."""
 
 import functools
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from vmlib import launch, paths  # noqa: E402
+from vmlib import launch, paths, test_modules  # noqa: E402
 from vmlib.console import splats  # noqa: E402, F401
 from vmlib.machine import Config, Machine  # noqa: E402
 
@@ -31,20 +30,9 @@ def values(result, key: str) -> list[str]:
     return [line.split(" ", 1)[1] for line in result.lines if line.startswith(f"@{key} ")]
 
 
-@functools.cache
-def _modules() -> Path:
-    out = paths.CACHE / "modules-test"
-    out.mkdir(exist_ok=True)
-    build = paths.CACHE / f"linux-{paths.RELEASE}" / "build"
-    compiler = "x86_64-linux-gnu-gcc-14"
-    source = paths.TOP / "selftests/modules"
-    subprocess.run(["make", "-s", "-C", build, f"CC={compiler}", f"HOSTCC={compiler}", f"M={source}", f"MO={out}", "modules"], check=True)
-    return out
-
-
 def module(name: str) -> Path:
     """A module of selftests/modules, built for the stock kernel."""
-    return _modules() / f"{name}.ko"
+    return test_modules.build("stock") / f"{name}.ko"
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import console as messages
-from . import initramfs, kernels, paths
+from . import initramfs, kernels, paths, test_modules
 from .channel import Channel
 
 # RAM up to this size lies below 4 GiB in one piece on q35, so that offset and address are the same.
@@ -87,7 +87,8 @@ class Machine:
     def __init__(self, config: Config, name: str = "vm"):
         if config.memory > MAX_MEMORY_MIB:
             raise VmError(f"at most {MAX_MEMORY_MIB} MiB of memory are supported, not {config.memory}")
-        for file in (paths.PSPD, paths.CPU_MODEL) if config.platform else ():
+        self._coverage_dir = os.environ.get("CCP_COVERAGE") if config.driver == "ours" else None
+        for file in ((paths.PSPD, paths.CPU_MODEL) if config.platform else ()) + ((paths.COVERAGE,) if self._coverage_dir else ()):
             if not file.exists():
                 raise VmError(f"{file.name} is not built; run 'make platform'")
         try:
@@ -158,6 +159,12 @@ class Machine:
             "-plugin", ",".join(plugin),
         ]  # fmt: skip
 
+    def _coverage(self) -> list[str]:
+        """QEMU's arguments for writing down which code of our modules is executed (scripts/coverage)."""
+        if not self._coverage_dir:
+            return []
+        return ["-plugin", f"file={paths.COVERAGE},out={self._coverage_dir}/{self.run_dir.name}.{self.config.kernel}"]
+
     def _psp_device(self, n: int, name: str) -> list[str]:
         """The PSP of the n-th socket: 0000:41:00.0, 0000:61:00.0, …"""
         device = {"driver": "vfio-user-pci", "socket": {"path": str(self._socket(name)), "type": "unix"}, "bus": f"rp{name}", "rombar": 0}
@@ -181,7 +188,7 @@ class Machine:
 
     def _qemu(self, initrd: Path, serial: list[str]) -> list[str]:
         return [
-            "qemu-system-x86_64", *self._platform(), "-machine", "q35,memory-backend=ram",
+            "qemu-system-x86_64", *self._platform(), *self._coverage(), "-machine", "q35,memory-backend=ram",
             "-object", self._memory("ram"), "-m", f"{self.config.memory}M", "-smp", str(self.config.cpus),
             "-nodefaults", "-display", "none", "-no-reboot",
             *serial,
@@ -193,6 +200,8 @@ class Machine:
         stage.mkdir()
         (self.fast / "arguments").write_text(" ".join(arguments) + "\n")
         files = self.config.files | {"vm/scenario": scenario, "vm/arguments": self.fast / "arguments"}
+        if self._coverage_dir:
+            files["vm/coverage.ko"] = test_modules.build(self.config.kernel) / "coverage.ko"
         initrd = self.fast / "initrd"
         initramfs.concatenate([initramfs.base(), initramfs.layer(stage, self.kernel, self.config.driver, files)], initrd)
         return initrd

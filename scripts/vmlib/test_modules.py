@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The modules in C that tests load into a machine (selftests/modules)."""
+
+import functools
+import subprocess
+from pathlib import Path
+
+from . import paths
+
+
+@functools.cache
+def build(kernel: str) -> Path:
+    """Build them for a kernel; returns the directory that they are in."""
+    compiler = ["LLVM=1"] if kernel == "debug" else ["CC=x86_64-linux-gnu-gcc-14", "HOSTCC=x86_64-linux-gnu-gcc-14"]
+    tree = paths.CACHE / f"linux-{paths.RELEASE}" / ("debug" if kernel == "debug" else "build")
+    out = paths.CACHE / f"modules-test-{kernel}"
+    out.mkdir(exist_ok=True)
+    subprocess.run(["make", "-s", "-C", tree, *compiler, f"M={paths.TOP / 'selftests/modules'}", f"MO={out}", "modules"], check=True, stdout=subprocess.DEVNULL)
+    return out
