@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from vmlib import launch, paths, test_modules  # noqa: E402
 from vmlib.console import splats  # noqa: E402, F401
-from vmlib.machine import Config, Machine  # noqa: E402
+from vmlib.machine import Config, Machine, once_more  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -21,8 +21,12 @@ def pytest_addoption(parser):
 
 def boot(scenario: str, *arguments: str, limit: float = 120, **config):
     """Run a scenario of selftests/vm in a machine of its own; see vmlib.machine.Config."""
-    with Machine(Config(**config), Path(scenario).stem) as machine:
-        return machine.run(paths.VM_SCRIPTS / scenario, arguments, limit)
+
+    def run():
+        with Machine(Config(**config), Path(scenario).stem) as machine:
+            return machine.run(paths.VM_SCRIPTS / scenario, arguments, limit)
+
+    return once_more(run)
 
 
 def values(result, key: str) -> list[str]:
@@ -42,8 +46,12 @@ def first_launch(driver: str, kernel: str = "stock", cycles: int = 1, more: tupl
     with tempfile.TemporaryDirectory() as scratch:
         files = launch.guest_files(Path(scratch))
         config = Config(driver=driver, kernel=kernel, files={f"guest/{name}": file for name, file in files.items()} | dict(more))
-        with Machine(config, f"first-launch-{driver}-{kernel}") as machine:
-            result = machine.run(paths.VM_SCRIPTS / "first-launch.sh", [str(cycles)], limit=300 * cycles)
+
+        def run():
+            with Machine(config, f"first-launch-{driver}-{kernel}") as machine:
+                return machine.run(paths.VM_SCRIPTS / "first-launch.sh", [str(cycles)], limit=300 * cycles)
+
+        result = once_more(run)
         return result, launch.launches(result, files)
 
 

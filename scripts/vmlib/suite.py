@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import console
-from .machine import Config, Machine, VmError, describe
+from .machine import Config, Machine, StaleCode, VmError, describe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ def sections(entries: list, begins: str, text: Callable) -> dict[str, list]:
 
 def run(config: Config, scenario: Path, cases: list[Case], limit: float, name: str) -> Iterator[Outcome]:
     """Run `cases` in as many machines as it takes. `limit`: seconds for a boot, and for each case."""
-    waiting, false_starts = list(cases), 0
+    waiting, once_more = list(cases), True
     while waiting:
         with Machine(config, name) as machine:
             boot, failure = _Boot(machine, waiting), None
@@ -112,14 +112,15 @@ def run(config: Config, scenario: Path, cases: list[Case], limit: float, name: s
                     failure = f"the scenario ended with status {result.status}; logs: {result.run}"
             except VmError as error:
                 failure = str(error)
+                if once_more and isinstance(error, StaleCode):
+                    print(f"# once more: {error}", flush=True)
+                    once_more, failure = False, None
+                    waiting[:0] = [outcome.case for outcome in boot.done[-1:]]
+                    del boot.done[-1:]
+                    if not boot.done:
+                        continue
             if not boot.done:
-                # Nothing of ours is loaded yet. TCG has been seen to run a CPU into kernel text that
-                # another one is patching (int3 in sched_clock_cpu), once in some 200 boots.
-                false_starts += 1
-                if false_starts > 1 or not failure:
-                    raise VmError(failure or f"the scenario asked for no case; logs: {machine.run_dir}")
-                continue
-            false_starts = 0
+                raise VmError(failure or f"the scenario asked for no case; logs: {machine.run_dir}")
             boot.finish(machine.console())
         if failure:
             boot.done[-1].failure = failure

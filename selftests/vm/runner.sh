@@ -7,4 +7,5 @@ hang)
 	sleep 1000
 	;;
 panic) echo c >/proc/sysrq-trigger ;;
+stale) echo "Oops: int3 (planted)" >/dev/kmsg && echo c >/proc/sysrq-trigger ;;
 esac

@@ -7,6 +7,7 @@ act() {
 	fine) say did "$1" ;;
 	warn) echo "WARNING: planted" >/dev/kmsg ;;
 	panic) echo c >/proc/sysrq-trigger ;;
+	stale) echo "Oops: int3 (planted)" >/dev/kmsg && echo c >/proc/sysrq-trigger ;;
 	hang) sleep 1000 ;;
 	spoil) return 1 ;;
 	esac

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Release;
 
 use link::Link;
 
-use crate::ivrs::Memory;
+use crate::acpi::Memory;
 
 const EVENT_LOG: u64 = 0x10;
 const EXCLUSION_BASE: u64 = 0x20;

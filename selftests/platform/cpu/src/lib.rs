@@ -11,16 +11,16 @@
 //!   it. Only these two know that QEMU exists.
 //! * `model`: one instruction in, its outcome out; tested without QEMU. It uses `insn` (which
 //!   instructions), `cpuid`, `msr`, `rmp_insn` and `svm` (their rules).
-//! * `ivrs`: the firmware table that announces the IOMMU. `iommu`: the pages that it writes to. `ram`:
-//!   guest memory.
+//! * `acpi`: the firmware tables that announce the IOMMU and CPUs to come. `iommu`: the pages that it
+//!   writes to. `ram`: guest memory.
 //! * `watch`: what software must not do and TCG lets it do, for reports.
 //! * `args` and `stats`, `log`: what comes in at load and goes out at exit.
 
+mod acpi;
 mod args;
 mod cpuid;
 mod insn;
 mod iommu;
-mod ivrs;
 mod log;
 mod model;
 mod msr;

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use link::{Link, SNP_EN};
 use rmp::{MemoryTable, Rmp};
 
+use crate::acpi::{self, NotPatched};
 use crate::cpuid::{self, ENCRYPTED_MEMORY};
 use crate::insn::Kind;
 use crate::iommu;
-use crate::ivrs::{self, NotPatched};
 use crate::log::Log;
 use crate::msr::{self, Msr, Written};
 use crate::ram::Ram;
@@ -53,7 +53,7 @@ impl Reg {
 
 /// The CPU that is about to execute an instruction. It is not inside a guest of its own: those
 /// instructions are for TCG's intercepts.
-pub trait Cpu: ivrs::Memory {
+pub trait Cpu: acpi::Memory {
     /// QEMU's number of the CPU, below [`link::MAX_CPUS`].
     fn index(&self) -> usize;
     /// A register.
@@ -142,7 +142,7 @@ pub struct Model<'a> {
     /// Writes to pages that the RMP gives away are reported.
     pub rmp_check: bool,
     /// The IVRS has its SNP bit, or somebody is at it.
-    pub ivrs_patched: AtomicBool,
+    pub acpi_patched: AtomicBool,
     /// Where the IOMMU's registers are; 0 until the IVRS has told.
     pub iommu: AtomicU64,
     /// What happened.
@@ -172,7 +172,7 @@ impl Model<'_> {
         }
         self.link.iommu_snp.store(0, Relaxed);
         self.link.snp_active.store(0, Release);
-        self.ivrs_patched.store(false, Release);
+        self.acpi_patched.store(false, Release);
         self.log.note(format_args!("reset: SNP_EN is clear on all CPUs"));
     }
 
@@ -205,7 +205,7 @@ impl Model<'_> {
         };
         // A kernel asks for this leaf before it looks at ACPI; a BIOS has no use for it.
         if number == ENCRYPTED_MEMORY && cpu.cpl() == 0 {
-            self.patch_ivrs(cpu);
+            self.patch_acpi(cpu);
         }
         self.stats.cpuid();
         Outcome::retire([
@@ -216,20 +216,23 @@ impl Model<'_> {
         ])
     }
 
-    fn patch_ivrs(&self, memory: &impl ivrs::Memory) {
-        if self.ivrs_patched.swap(true, Acquire) {
+    fn patch_acpi(&self, memory: &impl acpi::Memory) {
+        if self.acpi_patched.swap(true, Acquire) {
             return;
         }
-        match ivrs::patch(memory) {
+        match acpi::patch(memory) {
             Ok(registers) => {
                 self.iommu.store(registers, Release);
                 self.link.iommu_snp.store(1, Release);
-                self.log.note(format_args!("IVRS: the IOMMU announces SNP"));
+                self.log
+                    .note(format_args!("ACPI: the IOMMU announces SNP, CPUs can be plugged in"));
             }
             Err(error) => {
-                self.log.note(format_args!("IVRS: the IOMMU will not announce SNP: {error}"));
+                self.log.note(format_args!(
+                    "ACPI: tables not patched, the IOMMU will not announce SNP: {error}"
+                ));
                 // The tables may not be there yet.
-                self.ivrs_patched.store(error != NotPatched::NoRsdp, Release);
+                self.acpi_patched.store(error != NotPatched::NoRsdp, Release);
             }
         }
     }
@@ -346,7 +349,7 @@ pub mod tests {
         }
     }
 
-    impl ivrs::Memory for Fake {
+    impl acpi::Memory for Fake {
         fn read(&self, _: u64, _: &mut [u8]) -> bool {
             self.bios_reads.set(self.bios_reads.get() + 1);
             true // zeroes: no RSDP
@@ -397,7 +400,7 @@ pub mod tests {
             rmpread: true,
             snp_en,
             rmp_check: false,
-            ivrs_patched: AtomicBool::new(false),
+            acpi_patched: AtomicBool::new(false),
             iommu: AtomicU64::new(0),
             stats: Stats::default(),
             log: Log::new(None),
@@ -548,7 +551,7 @@ pub mod tests {
         let kernel = Fake::new(&[leaf]);
         assert_eq!(model.execute(Kind::Cpuid, &kernel), expected);
         assert_eq!(kernel.bios_reads.get(), 1, "no RSDP: nothing else to read");
-        assert!(!model.ivrs_patched.load(Relaxed), "to be tried again");
+        assert!(!model.acpi_patched.load(Relaxed), "to be tried again");
         assert_eq!(model.link.iommu_snp.load(Relaxed), 0);
     }
 

@@ -128,7 +128,7 @@ fn build(args: &Args) -> Result<Model<'static>, String> {
         rmpread: args.rmpread,
         snp_en: args.snp_en,
         rmp_check: args.rmp_check,
-        ivrs_patched: AtomicBool::new(false),
+        acpi_patched: AtomicBool::new(false),
         iommu: AtomicU64::new(0),
         stats: Stats::default(),
         log: Log::new(log.transpose()?),

@@ -66,7 +66,9 @@ fn report(link: &link::Link, rmp: &Rmp<RamTable>) -> Value {
     let nonzero = (0..rmp.geometry().entries())
         .filter(|index| rmp::Table::load(rmp.table(), *index) != Entry::ZERO)
         .count();
-    let snp_en = |cpu: &&link::Cpu| cpu.syscfg.load(Ordering::Acquire) & link::SNP_EN != 0;
+    let snp_en = |cpu: &link::Cpu| cpu.syscfg.load(Ordering::Acquire) & link::SNP_EN != 0;
+    let cpus = link.cpu.iter().enumerate();
+    let cpus = cpus.filter(|(_, cpu)| cpu.present.load(Ordering::Acquire) != 0);
     json!({
         "rmp_base": format!("{:#x}", rmp.geometry().base()),
         "rmp_end": format!("{:#x}", rmp.geometry().end()),
@@ -75,7 +77,7 @@ fn report(link: &link::Link, rmp: &Rmp<RamTable>) -> Value {
         "nonzero": nonzero,
         "states": states,
         "cpus": link.present().count(),
-        "cpus_with_snp_en": link.present().filter(snp_en).count(),
+        "cpus_with_snp_en": cpus.filter(|(_, cpu)| snp_en(cpu)).map(|(n, _)| n).collect::<Vec<_>>(),
         "reports": reports(link),
     })
 }

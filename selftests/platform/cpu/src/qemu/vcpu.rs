@@ -6,7 +6,7 @@ use std::mem::size_of;
 use std::{ptr, slice};
 
 use super::ffi::{Array, ByteArray, CpuState, Env, Functions, RegDescriptor, Register};
-use crate::ivrs::Memory;
+use crate::acpi::Memory;
 use crate::model::{Cpu, Reg};
 
 /// Where `CPUX86State` lies behind the start of `CPUState` in QEMU 11.1.3 (the assembly of

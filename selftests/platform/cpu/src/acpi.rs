@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The IOMMU's announcement of SNP.
+//! What the platform's firmware says otherwise than QEMU's: ACPI tables are patched in memory.
 //!
-//! QEMU's `amd-iommu` has no SNP bit among its properties. Linux believes what the ACPI table IVRS
-//! says about the IOMMU (drivers/iommu/amd/init.c, `early_iommu_features_init`), so the bit is
-//! added there: part of what the platform's firmware does. The kernel then remarks that IVRS and
-//! the register differ, which is harmless.
+//! * IVRS: the IOMMU has SNP. QEMU's `amd-iommu` has no such property. Linux believes what this table
+//!   says about the IOMMU (drivers/iommu/amd/init.c, `early_iommu_features_init`). The kernel then
+//!   remarks that IVRS and the register differ, which is harmless.
+//! * MADT and FADT: CPUs that are not there yet can be plugged in later. QEMU lists them as not
+//!   enabled, and Linux believes that under a hypervisor only; on a real machine it wants the flag
+//!   "online capable", which exists since ACPI 6.3 (arch/x86/kernel/acpi/boot.c).
 //!
-//! Sources: include/acpi/actbl.h (RSDP, RSDT, XSDT), actbl2.h (IVRS), and `struct ivhd_header` and
-//! `FEATURE_SNP` of drivers/iommu/amd.
+//! Sources: include/acpi/actbl.h (RSDP, RSDT, XSDT, FADT), actbl2.h (IVRS, MADT), and `struct
+//! ivhd_header` and `FEATURE_SNP` of drivers/iommu/amd.
 
 use std::fmt;
 
@@ -30,6 +32,10 @@ pub enum NotPatched {
     Malformed,
     /// IVRS has no block with an image of the feature register.
     NoFeatures,
+    /// There is no list of the CPUs.
+    NoMadt,
+    /// There is no table with the version of ACPI.
+    NoFadt,
 }
 
 impl fmt::Display for NotPatched {
@@ -39,6 +45,8 @@ impl fmt::Display for NotPatched {
             NotPatched::NoIvrs => "found no ACPI table IVRS; is there an amd-iommu?",
             NotPatched::Malformed => "an ACPI table has an impossible length or address",
             NotPatched::NoFeatures => "IVRS has no IVHD block of type 11h or 40h",
+            NotPatched::NoMadt => "found no ACPI table APIC (MADT)",
+            NotPatched::NoFadt => "found no ACPI table FACP (FADT)",
         })
     }
 }
@@ -47,6 +55,7 @@ impl fmt::Display for NotPatched {
 const EFR_SNP: u8 = 0x80;
 
 const HEADER: usize = 36;
+const REVISION: usize = 8;
 const CHECKSUM: usize = 9;
 /// IVRS: IVinfo and 8 reserved bytes follow the header.
 const IVRS_BLOCKS: usize = 48;
@@ -57,10 +66,25 @@ const IVHD_EFR: usize = 24;
 /// A table beyond this is rubbish, not a table.
 const LONGEST: usize = 1 << 20;
 
-/// Sets the SNP bit in every feature image. Doing it again changes nothing. Returns the address of the
-/// IOMMU's registers (QEMU's machine has one IOMMU).
+/// MADT: the APIC's address and flags follow the header.
+const MADT_ENTRIES: usize = 44;
+/// The first version of ACPI with the flag "online capable", as major and minor revision of FADT.
+const ONLINE_CAPABLE_SINCE: [u8; 2] = [6, 3];
+const FADT_MINOR_REVISION: usize = 131;
+const LAPIC_ENABLED: u8 = 1 << 0;
+const LAPIC_ONLINE_CAPABLE: u8 = 1 << 1;
+
+/// Patches all of them. Doing it again changes nothing. Returns the address of the IOMMU's registers
+/// (QEMU's machine has one IOMMU).
 pub fn patch(memory: &impl Memory) -> Result<u64, NotPatched> {
-    let (address, mut table) = find_ivrs(memory)?;
+    let registers = patch_table(memory, b"IVRS", NotPatched::NoIvrs, announce_snp)?;
+    patch_table(memory, b"APIC", NotPatched::NoMadt, announce_cpus)?;
+    patch_table(memory, b"FACP", NotPatched::NoFadt, raise_version)?;
+    Ok(registers)
+}
+
+/// Sets the SNP bit in every feature image of IVRS, and finds the IOMMU's registers.
+fn announce_snp(table: &mut [u8]) -> Result<u64, NotPatched> {
     let mut registers = None;
     let mut at = IVRS_BLOCKS;
     while let Some(block) = table.get_mut(at..).filter(|rest| rest.len() >= 4) {
@@ -76,29 +100,72 @@ pub fn patch(memory: &impl Memory) -> Result<u64, NotPatched> {
         }
         at += length;
     }
-    let registers = registers.ok_or(NotPatched::NoFeatures)?;
+    registers.ok_or(NotPatched::NoFeatures)
+}
+
+/// Marks every CPU of the MADT that is not enabled as online capable.
+fn announce_cpus(table: &mut [u8]) -> Result<(), NotPatched> {
+    let mut at = MADT_ENTRIES;
+    while let Some(entry) = table.get_mut(at..).filter(|rest| rest.len() >= 2) {
+        let length = usize::from(entry[1]);
+        if length < 2 || length > entry.len() {
+            return Err(NotPatched::Malformed);
+        }
+        // Local APIC and local x2APIC: where their flags are.
+        let flags = match (entry[0], length) {
+            (0, 8..) => &mut entry[4],
+            (9, 16..) => &mut entry[8],
+            _ => {
+                at += length;
+                continue;
+            }
+        };
+        if *flags & LAPIC_ENABLED == 0 {
+            *flags |= LAPIC_ONLINE_CAPABLE;
+        }
+        at += length;
+    }
+    Ok(())
+}
+
+/// Raises the version that FADT states to the one that has the flag.
+fn raise_version(table: &mut [u8]) -> Result<(), NotPatched> {
+    let minor = *table.get(FADT_MINOR_REVISION).ok_or(NotPatched::Malformed)?;
+    let [major, minor] = [table[REVISION], minor].max(ONLINE_CAPABLE_SINCE);
+    (table[REVISION], table[FADT_MINOR_REVISION]) = (major, minor);
+    Ok(())
+}
+
+fn patch_table<T>(
+    memory: &impl Memory,
+    signature: &[u8; 4],
+    missing: NotPatched,
+    change: impl FnOnce(&mut [u8]) -> Result<T, NotPatched>,
+) -> Result<T, NotPatched> {
+    let (address, mut table) = find(memory, signature)?.ok_or(missing)?;
+    let found = change(&mut table)?;
     table[CHECKSUM] = 0;
     table[CHECKSUM] = sum(&table).wrapping_neg();
     if memory.write(address, &table) {
-        Ok(registers)
+        Ok(found)
     } else {
         Err(NotPatched::Malformed)
     }
 }
 
-fn find_ivrs(memory: &impl Memory) -> Result<(u64, Vec<u8>), NotPatched> {
+fn find(memory: &impl Memory, signature: &[u8; 4]) -> Result<Option<(u64, Vec<u8>)>, NotPatched> {
     let (root, entry_bytes) = find_root(memory)?;
     let root = read_table(memory, root)?;
     for entry in root[HEADER..].chunks_exact(entry_bytes) {
         let mut address = [0; 8];
         address[..entry_bytes].copy_from_slice(entry);
         let address = u64::from_le_bytes(address);
-        let mut signature = [0; 4];
-        if memory.read(address, &mut signature) && &signature == b"IVRS" {
-            return Ok((address, read_table(memory, address)?));
+        let mut found = [0; 4];
+        if memory.read(address, &mut found) && found == *signature {
+            return Ok(Some((address, read_table(memory, address)?)));
         }
     }
-    Err(NotPatched::NoIvrs)
+    Ok(None)
 }
 
 /// The XSDT if there is one, else the RSDT, with the size of its entries.
@@ -186,6 +253,27 @@ mod tests {
         block
     }
 
+    /// A MADT with a local APIC, an I/O APIC and a local x2APIC, the CPUs with these flags.
+    fn madt(local: u8, x2: u8) -> (u64, Vec<u8>) {
+        let mut x2apic = [0; 16];
+        (x2apic[0], x2apic[1], x2apic[8]) = (9, 16, x2);
+        let mut io_apic = [0xff; 12];
+        (io_apic[0], io_apic[1]) = (1, 12);
+        let entries = [[0; 8].as_slice(), &[0, 8, 0, 0, local, 0, 0, 0], &io_apic, &x2apic];
+        (MADT, table(b"APIC", &entries.concat()))
+    }
+
+    fn fadt(major: u8, minor: u8) -> (u64, Vec<u8>) {
+        let mut body = [0; 208];
+        body[131 - HEADER] = minor;
+        let mut table = table(b"FACP", &body);
+        table[REVISION] = major;
+        table[CHECKSUM] = table[CHECKSUM].wrapping_sub(major);
+        (FADT, table)
+    }
+
+    const MADT: u64 = 0x1c_0003;
+    const FADT: u64 = 0x1d_0000;
     const EFR: u64 = 0x29d7;
     const REGISTERS: u64 = 0xfed8_0000;
     /// Not aligned to 4 bytes, as in QEMU.
@@ -234,14 +322,38 @@ mod tests {
         let blocks = [ivhd(0x10, 24, 0), ivhd(0x11, 48, EFR), ivhd(0x40, 44, EFR)];
         let length = ivrs(&blocks).len();
         for revision in [0, 2] {
-            let fadt = (0x1d_0000, table(b"FACP", &[0; 8]));
-            let memory = machine(revision, &[0x1d_0000, IVRS], &[fadt, (IVRS, ivrs(&blocks))]);
+            let tables = [fadt(3, 0), (IVRS, ivrs(&blocks)), madt(1, 1)];
+            let memory = machine(revision, &[FADT, IVRS, MADT], &tables);
             for _ in 0..2 {
                 assert_eq!(patch(&memory), Ok(REGISTERS));
                 assert_eq!(efr_at(&memory, 24), EFR | (1 << 63), "type 11h, revision {revision}");
                 assert_eq!(efr_at(&memory, 72), EFR | (1 << 63), "type 40h, revision {revision}");
                 assert_eq!(sum(&memory.0.borrow()[IVRS as usize..][..length]), 0);
             }
+        }
+    }
+
+    #[test]
+    fn cpus_that_are_not_there_can_come() {
+        let rows = [((0, 0), (2, 2)), ((1, 0), (1, 2)), ((2, 1), (2, 1)), ((3, 3), (3, 3))];
+        for ((local, x2), expected) in rows {
+            let tables = [(IVRS, ivrs(&[ivhd(0x11, 48, EFR)])), madt(local, x2), fadt(3, 0)];
+            let memory = machine(2, &[IVRS, MADT, FADT], &tables);
+            patch(&memory).unwrap();
+            let memory = memory.0.borrow();
+            let table = &memory[MADT as usize..][..tables[1].1.len()];
+            assert_eq!((table[48], table[44 + 8 + 12 + 8]), expected);
+            assert_eq!(table[44 + 8..][..12], tables[1].1[44 + 8..][..12], "no CPU, not touched");
+            assert_eq!(sum(table), 0);
+        }
+        let rows = [((3, 0), (6, 3)), ((6, 0), (6, 3)), ((6, 5), (6, 5)), ((7, 0), (7, 0))];
+        for ((major, minor), expected) in rows {
+            let tables = [(IVRS, ivrs(&[ivhd(0x11, 48, EFR)])), madt(1, 1), fadt(major, minor)];
+            let memory = machine(2, &[IVRS, MADT, FADT], &tables);
+            patch(&memory).unwrap();
+            let memory = memory.0.borrow();
+            let table = &memory[FADT as usize..][..244];
+            assert_eq!((table[8], table[131], sum(table)), (expected.0, expected.1, 0));
         }
     }
 
