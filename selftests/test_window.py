@@ -35,7 +35,7 @@ TABLES = {
     "rmp-init-failed": (["--fault=SNP_INIT_EX:status=0x26"], [("+kvm_amd", f"held {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}")]),
     "hardware-error": (["--fault=SNP_INIT_EX:status=0x13"], [("+kvm_amd", f"held {OPEN}")]),
     # A CPU that is offline: not opened, nothing written.
-    "offline": ([], [("+snp_host", CLOSED), ("offline", "closed 0 offline cpus="), ("+kvm_amd", "closed 0 offline cpus="), ("online", CLOSED)]),
+    "offline": ([], [("+snp_host", CLOSED), ("offline", "closed 0 offline cpus="), ("+kvm_amd", "closed 0 offline cpus="), ("online", CLOSED), ("-kvm_amd", CLOSED), ("-ccp", CLOSED), ("-snp_host", "gone 0")]),
     # SNP_EN is set before we come: open at once, until SNP was shut down.
     "found": ([PRESET], [("+snp_host", f"held {OPEN}"), ("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", CLOSED)]),
 }

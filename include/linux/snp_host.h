@@ -6,7 +6,7 @@
  * CPU may come or go: a CPU that runs without SNP_EN bypasses the RMP checks of all others. The
  * hotplug window is that time. While it is open this module holds exactly one
  * cpu_hotplug_disable(), refuses on- and offlining on the paths that do not look at it, refuses
- * suspend and hibernation, and cannot be unloaded.
+ * suspend and hibernation, and cannot be unloaded. Documentation/window.md has the rules.
  *
  * All functions sleep. The caller serialises them with its command lock, which comes before every
  * lock taken here (cpu_hotplug_disable(), then cpus_read_lock()).
@@ -32,8 +32,7 @@ enum snp_host_keep {
 	SNP_HOST_KEEP_MAILBOX_DEAD = 4,		/* the mailbox does not answer any more */
 	SNP_HOST_KEEP_HARDWARE_ERROR = 5,	/* HWERROR_PLATFORM or HWERROR_UNSAFE */
 	SNP_HOST_KEEP_RMP_INIT_FAILED = 6,	/* RMP_INITIALIZATION_FAILED */
-	SNP_HOST_KEEP_STILL_ENABLED = 7,	/* X86_SNP_SHUTDOWN left SNP_EN set */
-	SNP_HOST_KEEP_UNDECIDED = 8,		/* an error path ended without a verdict */
+	SNP_HOST_KEEP_UNDECIDED = 7,		/* an error path ended without a verdict */
 };
 
 /*
@@ -46,18 +45,20 @@ enum snp_host_keep {
 int snp_host_window_open(void);
 
 /*
- * Check on every CPU that SNP_EN is set. To be called in an open window after the MSRs were
- * written and before SNP_INIT.
+ * Prepare all CPUs for SNP_INIT: compare what firmware compares, check and (if no CPU has SNP_EN)
+ * clear the RMP, then set SYSCFG.MFDM, SYSCFG.SNP_EN with VMPL_EN, and VM_HSAVE_PA = 0 on every CPU,
+ * each in a round of its own and read back. To be called in an open window.
  *
- * Returns 0, -EIO if SNP_EN is missing somewhere (the log names the CPUs), -ENOMEM, -EPERM if no
- * window is open. The window is left open in any case.
+ * Returns 0; -EOPNOTSUPP if this host cannot do SNP (registers that differ, an RMP that does not cover
+ * all RAM) and -EBUSY if a CPU is using SVM, both with nothing written; -EIO if a CPU ignored a write;
+ * -ENOMEM, -EPERM if no window is open. The log has the reason. The window is left open in any case.
  */
-int snp_host_window_verify(void);
+int snp_host_prepare(void);
 
 /*
  * Close the window if the reason holds: SNP_EN is read on every CPU, and for
- * SNP_HOST_CLOSE_INIT_REFUSED the whole RMP is read and must be zero. A window that is closed
- * already stays closed.
+ * SNP_HOST_CLOSE_INIT_REFUSED the whole RMP is read and must be zero. If no CPU has SNP_EN any more
+ * the RMP is cleared and MFDM switched off first. A window that is closed already stays closed.
  *
  * Returns 0 if the window is closed, -EBUSY if it stays open (the reason is logged and shown in
  * /sys/kernel/snp_host/), -ENOMEM, -EINVAL.

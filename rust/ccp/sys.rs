@@ -20,7 +20,7 @@ pub(crate) mod fake_io;
 #[path = "../sys/hotplug.rs"]
 pub mod hotplug;
 #[path = "../sys/iomem.rs"]
-pub(crate) mod iomem;
+pub mod iomem;
 #[path = "../sys/iommu.rs"]
 pub(crate) mod iommu;
 #[path = "../sys/mem_encrypt.rs"]
@@ -48,5 +48,3 @@ pub(crate) mod physical;
 pub(crate) mod rmp;
 #[path = "../sys/snp_host.rs"]
 pub mod snp_host;
-#[path = "../sys/svm.rs"]
-pub(crate) mod svm;

@@ -4,7 +4,7 @@
 #include <linux/snp_host.h>
 
 EXPORT_SYMBOL_FOR_MODULES(snp_host_window_open, "ccp");
-EXPORT_SYMBOL_FOR_MODULES(snp_host_window_verify, "ccp");
+EXPORT_SYMBOL_FOR_MODULES(snp_host_prepare, "ccp");
 EXPORT_SYMBOL_FOR_MODULES(snp_host_window_close, "ccp");
 EXPORT_SYMBOL_FOR_MODULES(snp_host_window_keep, "ccp");
 EXPORT_SYMBOL_FOR_MODULES(snp_host_snp_en_cpus, "ccp");

@@ -25,7 +25,7 @@ macro_rules! same_as_header {
 
 same_as_header!(
     snp_host_window_open(),
-    snp_host_window_verify(),
+    snp_host_prepare(),
     snp_host_window_close(_),
     snp_host_window_keep(_),
     snp_host_snp_en_cpus(),
@@ -41,8 +41,8 @@ extern "C" fn snp_host_window_open() -> c_int {
 }
 
 #[no_mangle]
-extern "C" fn snp_host_window_verify() -> c_int {
-    errno(host::verify())
+extern "C" fn snp_host_prepare() -> c_int {
+    errno(host::prepare())
 }
 
 #[no_mangle]
@@ -63,7 +63,6 @@ extern "C" fn snp_host_window_keep(why: bindings::snp_host_keep) {
         bindings::snp_host_keep_SNP_HOST_KEEP_MAILBOX_DEAD => Hold::MailboxDead,
         bindings::snp_host_keep_SNP_HOST_KEEP_HARDWARE_ERROR => Hold::HardwareError,
         bindings::snp_host_keep_SNP_HOST_KEEP_RMP_INIT_FAILED => Hold::RmpInitFailed,
-        bindings::snp_host_keep_SNP_HOST_KEEP_STILL_ENABLED => Hold::StillEnabled,
         // A reason that this module does not know yet is no reason to close.
         _ => Hold::Undecided,
     };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The hotplug window: measures, takes the steps of [`Window`], and tells people.
+//! The hotplug window and what happens in it: measures, takes the steps of [`Window`], and tells people.
 //!
 //! # Locking
 //!
@@ -9,20 +9,18 @@
 //! it: they look at [`WINDOW_OPEN`] alone.
 
 use crate::{
-    rmp,
+    cpus::{
+        SaysSyscfg,
+        Syscfg, //
+    },
+    machine,
+    rmp::Table,
     sys::{
         hotplug::{
             CpuVeto,
-            CpusRead,
             HotplugDisabled, //
         },
         module_pin::ModulePin,
-        msr::Msr,
-        percpu::{
-            cpus_where,
-            difference,
-            CpuList, //
-        },
         sleep::SleepVeto,
     },
     window::{
@@ -30,15 +28,14 @@ use crate::{
         Count,
         Event,
         Hold,
+        Rmp,
         SnpEn,
         Step,
         Window, //
     },
 };
 use kernel::{
-    bindings,
     cpu::CpuId,
-    cpumask::CpumaskVar,
     prelude::*,
     str::CString,
     sync::{
@@ -92,49 +89,9 @@ pub(crate) struct Host {
     disabled: Option<HotplugDisabled>,
     /// Keeps this module loaded while the window is open or a CPU has `SNP_EN`.
     pin: Option<ModulePin>,
+    /// What firmware may have refused, from the last prepare.
+    suspicions: KVec<CString>,
     module: &'static ThisModule,
-}
-
-/// Where `SNP_EN` is set.
-struct Measurement {
-    with: CpumaskVar,
-    present: CpumaskVar,
-    online: CpumaskVar,
-}
-
-impl Measurement {
-    /// Reads SYSCFG on every online CPU. A CPU without that register has no `SNP_EN`.
-    fn take() -> Result<Self> {
-        let cpus = CpusRead::lock();
-        Ok(Self {
-            with: cpus_where(&cpus, || {
-                Msr::AMD64_SYSCFG
-                    .read()
-                    .is_ok_and(|syscfg| syscfg & 1 << bindings::MSR_AMD64_SYSCFG_SNP_EN_BIT != 0)
-            })?,
-            present: CpumaskVar::try_clone(cpus.present())?,
-            online: CpumaskVar::try_clone(cpus.online())?,
-        })
-    }
-
-    /// The present CPUs that were not seen to have `SNP_EN`; those that are offline are among them.
-    fn without(&self) -> CpuList<impl Fn(CpuId) -> bool + '_> {
-        difference(&self.present, &self.with)
-    }
-
-    fn offline(&self) -> CpuList<impl Fn(CpuId) -> bool + '_> {
-        difference(&self.present, &self.online)
-    }
-
-    fn snp_en(&self) -> SnpEn {
-        if self.with.empty() {
-            SnpEn::Nowhere
-        } else if self.without().is_empty() {
-            SnpEn::Everywhere
-        } else {
-            SnpEn::Somewhere
-        }
-    }
 }
 
 /// The host, from load to unload.
@@ -153,6 +110,7 @@ impl Registration {
             opened: None,
             disabled: None,
             pin: None,
+            suspicions: KVec::new(),
             module,
         };
         match unfit {
@@ -165,9 +123,18 @@ impl Registration {
 }
 
 impl Drop for Registration {
-    /// The module could be unloaded, so the window is closed and nothing is lost.
     fn drop(&mut self) {
-        *HOST.lock() = None;
+        let Some(mut host) = HOST.lock().take() else {
+            return;
+        };
+        // The module cannot be unloaded while the window is open, but by force.
+        if let Some(disabled) = host.disabled.take() {
+            pr_err!(
+                "unloaded by force while the hotplug window is open: CPU hotplug stays disabled until the \
+                 machine restarts, but suspend and switching SMT on are no longer refused: do neither\n"
+            );
+            core::mem::forget(disabled);
+        }
     }
 }
 
@@ -176,27 +143,35 @@ pub(crate) fn open() -> Result {
     with_host(Host::open)
 }
 
-/// `snp_host_window_verify()`.
-pub(crate) fn verify() -> Result {
-    with_host(Host::verify)
+/// `snp_host_prepare()`.
+pub(crate) fn prepare() -> Result {
+    with_host(Host::prepare)
 }
 
 /// `snp_host_window_close()` with the word that SNP is off.
 pub(crate) fn close_snp_off() -> Result {
     with_host(|host| {
-        let measured = Measurement::take()?;
-        host.close(&measured, Event::CloseSnpOff(measured.snp_en()))
+        let syscfg = Syscfg::read()?;
+        host.close(&syscfg, Event::CloseSnpOff(syscfg.snp_en()))
     })
 }
 
 /// `snp_host_window_close()` with the word that the firmware refused `SNP_INIT`.
 pub(crate) fn close_init_refused() -> Result {
     with_host(|host| {
-        let measured = Measurement::take()?;
-        host.close(
-            &measured,
-            Event::CloseInitRefused(measured.snp_en(), rmp::scan()),
-        )
+        for text in &host.suspicions {
+            pr_warn!(
+                "SNP_INIT was refused, perhaps because {text}\n",
+                text = &**text
+            );
+        }
+        let syscfg = Syscfg::read()?;
+        let snp_en = syscfg.snp_en();
+        let rmp = match Table::find() {
+            Ok(table) => table.scan(snp_en),
+            Err(_) => Rmp::Unreadable,
+        };
+        host.close(&syscfg, Event::CloseInitRefused(snp_en, rmp))
     })
 }
 
@@ -210,7 +185,10 @@ pub(crate) fn keep(why: Hold) -> Result {
 
 /// `snp_host_snp_en_cpus()`.
 pub(crate) fn snp_en_cpus() -> Result<u32> {
-    Ok(Measurement::take()?.with.weight())
+    let syscfg = Syscfg::read()?;
+    let cpus = syscfg.values().iter().flatten();
+    // CAST: There are fewer CPUs than that.
+    Ok(cpus.filter(|value| value.has_snp_en()).count() as u32)
 }
 
 fn with_host<T>(f: impl FnOnce(&mut Host) -> Result<T>) -> Result<T> {
@@ -222,15 +200,16 @@ impl Host {
     fn look_around(&mut self) -> Result {
         // No CPU may come between the look and what follows from it.
         let disabled = HotplugDisabled::new();
-        let measured = Measurement::take()?;
-        if measured.snp_en() == SnpEn::Somewhere {
+        let syscfg = Syscfg::read()?;
+        if syscfg.snp_en() == SnpEn::Somewhere {
             pr_err!(
-                "SNP_EN is set on CPUs {}, but not on CPUs {}: those bypass the RMP checks; reboot\n",
-                CpuList::new(|cpu| measured.with.test(cpu)),
-                measured.without(),
+                "SNP_EN is set on CPUs {}, but not on CPUs {}, which bypass the RMP checks of the others. \
+                 Starting SNP (reload kvm_amd) sets it on all; if that fails, reboot\n",
+                syscfg.with(SaysSyscfg::has_snp_en),
+                syscfg.without(SaysSyscfg::has_snp_en),
             );
         }
-        self.apply(Event::Found(measured.snp_en()));
+        self.apply(Event::Found(syscfg.snp_en()));
         // The window, if it is open, has one of its own now.
         drop(disabled);
         Ok(())
@@ -241,54 +220,43 @@ impl Host {
             pr_err!("the hotplug window is not opened: {why}\n");
             return Err(ENODEV);
         }
-        let was_open = self.window.is_open();
+        let (was_open, was_pinned) = (self.window.is_open(), self.pin.is_some());
         self.apply(Event::Open);
-        let checked = Self::check_all_online();
+        let checked = machine::check_all_online();
         if checked.is_err() && !was_open {
+            // As it was before: nothing has been written.
             self.apply(Event::CloseSnpOff(SnpEn::Nowhere));
+            if !was_pinned {
+                self.pin = None;
+            }
         }
         checked
     }
 
-    fn check_all_online() -> Result {
-        let measured = Measurement::take()?;
-        let offline = measured.offline();
-        if offline.is_empty() {
-            return Ok(());
+    fn prepare(&mut self) -> Result {
+        if !self.window.is_open() {
+            pr_err!("the CPUs were to be prepared for SNP, but no hotplug window is open\n");
+            return Err(EPERM);
         }
-        pr_err!(
-            "SNP is not enabled: CPUs {offline} are present but offline. A CPU that came online later \
-             would run without SNP_EN and bypass the RMP checks of all others. Bring them online \
-             (chcpu -e; check for nosmt and maxcpus= on the command line) and try again\n"
-        );
-        Err(EOPNOTSUPP)
+        self.suspicions.clear();
+        let prepared = machine::prepare(&mut self.suspicions);
+        match prepared {
+            Ok(()) => self.apply(Event::Prepared),
+            Err(_) => self.apply(Event::NotPrepared(Syscfg::read()?.snp_en())),
+        };
+        prepared
     }
 
-    fn verify(&mut self) -> Result {
-        let measured = Measurement::take()?;
-        let step = self.apply(Event::Verify(measured.snp_en()));
-        self.update_pin(&measured);
-        match step.answer {
-            Answer::Done => Ok(()),
-            Answer::NotOpen => {
-                pr_err!("SNP_EN was to be verified, but no hotplug window is open\n");
-                Err(EPERM)
-            }
-            Answer::Missing | Answer::StaysOpen => {
-                pr_err!(
-                    "SNP is not initialised: SNP_EN is missing on CPUs {} after it was written. They \
-                     would bypass the RMP checks of all others. Reboot; if it happens again, look \
-                     for SNP settings in the BIOS\n",
-                    measured.without(),
-                );
-                Err(EIO)
+    /// Closes the window if `event`, which goes by `syscfg`, allows it. Once no CPU has `SNP_EN` any more the RMP is
+    /// cleared and MFDM switched off first.
+    fn close(&mut self, syscfg: &Syscfg, event: Event) -> Result {
+        if self.window.leaves_an_rmp() {
+            if let Some(proof) = syscfg.no_snp_en() {
+                machine::run_down(&proof);
             }
         }
-    }
-
-    fn close(&mut self, measured: &Measurement, event: Event) -> Result {
         let step = self.apply(event);
-        self.update_pin(measured);
+        self.update_pin(syscfg);
         match step.answer {
             Answer::Done => Ok(()),
             _ => Err(EBUSY),
@@ -331,8 +299,8 @@ impl Host {
 
     /// Once the window is closed this module may go, unless a CPU still has `SNP_EN`: the next load
     /// would take that for what another kernel left behind.
-    fn update_pin(&mut self, measured: &Measurement) {
-        if self.window.is_open() || measured.snp_en() != SnpEn::Nowhere {
+    fn update_pin(&mut self, syscfg: &Syscfg) {
+        if self.window.is_open() || syscfg.snp_en() != SnpEn::Nowhere {
             self.pin.get_or_insert_with(|| ModulePin::new(self.module));
         } else {
             self.pin = None;
@@ -420,6 +388,7 @@ pub(crate) fn show_open_seconds() -> Result<CString> {
 
 /// The contents of `/sys/kernel/snp_host/snp_en_cpus`, measured now.
 pub(crate) fn show_snp_en_cpus() -> Result<CString> {
-    let measured = Measurement::take()?;
-    CString::try_from_fmt(fmt!("{}", CpuList::new(|cpu| measured.with.test(cpu))))
+    let syscfg = Syscfg::read()?;
+    let cpus = syscfg.with(SaysSyscfg::has_snp_en);
+    CString::try_from_fmt(fmt!("{cpus}"))
 }

@@ -1,74 +1,260 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reading the whole RMP.
+//! The RMP as memory: finding it, checking that it covers what it should, clearing it, looking for entries.
 //!
-//! Reading is allowed at any time: the RMP check faults on writes to the table only.
+//! The kernel has done the same at boot (`snp_rmptable_init()`), for its own functions `rmp_make_private()`,
+//! `rmp_make_shared()`, `psmash()` and `snp_lookup_rmpentry()`, which go on using its mapping. A module cannot get
+//! at that, so this one finds the table by itself, and looks closer: the kernel compares ends, this every range of RAM.
+//!
+//! Reading is allowed at any time: the RMP check faults on writes only.
 
 use crate::{
+    cpus::NoSnpEn,
     rmp_table::{
-        segment,
+        self,
+        Flaw,
         Layout,
-        Msrs,
         Range,
+        Registers,
+        Segment,
         SEGMENTS, //
     },
     sys::{
         cpuid,
+        iomem::{
+            self,
+            Kind, //
+        },
         memremap::Mapping,
         msr::Msr,
-        sched::cond_resched, //
+        rmpread::rmpread,
+        sched::cond_resched,
+        workers::on_several, //
     },
-    window::Rmp,
+    window::{
+        Rmp,
+        SnpEn, //
+    },
 };
 use kernel::{
+    alloc::AllocError,
+    fmt,
+    page::PAGE_SIZE,
     prelude::*,
-    sizes::SZ_16M, //
+    sizes::SZ_4M,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+    time::{
+        Instant,
+        Monotonic, //
+    },
 };
 
-/// Looks at every entry. Takes about a second per 8 GiB of table (2 TiB of memory); sleeps.
-pub(crate) fn scan() -> Rmp {
-    match is_zero() {
-        Ok(true) => Rmp::Zero,
-        Ok(false) => Rmp::NotZero,
-        Err(_) => Rmp::Unreadable,
+/// How much of the table is mapped, worked through and followed by a chance for others to run. Clearing it takes a CPU
+/// about a millisecond.
+const PIECE: u64 = SZ_4M as u64;
+
+/// How many CPUs help at most. Fewer than that keep the memory of a socket busy.
+const HELPERS: usize = 31;
+
+/// Why a table cannot be used.
+pub(crate) enum Trouble {
+    /// It makes no sense.
+    Flaw(Flaw),
+    /// It could not be read.
+    Error(Error),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flaw(flaw) => core::fmt::Display::fmt(flaw, f),
+            Self::Error(err) => write!(f, "the RMP cannot be read ({err:?})"),
+        }
     }
 }
 
-fn is_zero() -> Result<bool> {
-    let msrs = Msrs {
-        base: Msr::AMD64_RMP_BASE.read()?,
-        end: Msr::AMD64_RMP_END.read()?,
-        cfg: match cpuid::has_segmented_rmp() {
-            true => Msr::AMD64_RMP_CFG.read()?,
-            false => 0,
-        },
-    };
-    match Layout::decode(msrs).ok_or(ENODEV)? {
-        Layout::Contiguous(entries) => is_range_zero(entries),
-        Layout::Segmented { table, shift } => {
-            let table = Mapping::new(table, SEGMENTS * size_of::<u64>())?;
-            for entries in table.words().filter_map(|d| segment(d, shift)) {
-                if !is_range_zero(entries)? {
-                    return Ok(false);
+impl From<Flaw> for Trouble {
+    fn from(flaw: Flaw) -> Self {
+        Self::Flaw(flaw)
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(err: Error) -> Self {
+        Self::Error(err)
+    }
+}
+
+impl From<AllocError> for Trouble {
+    fn from(err: AllocError) -> Self {
+        Self::Error(err.into())
+    }
+}
+
+/// The RMP, wherever its parts are.
+pub(crate) struct Table {
+    bookkeeping: Range,
+    /// What is not entries: the bookkeeping and, if there are segments, their descriptors.
+    own: KVec<Range>,
+    segments: KVec<Segment>,
+}
+
+impl Table {
+    /// Finds the table, and checks it. What the registers of this CPU say holds for all, if they have been compared.
+    pub(crate) fn find() -> Result<Self, Trouble> {
+        let registers = Registers {
+            base: Msr::AMD64_RMP_BASE.read()?,
+            end: Msr::AMD64_RMP_END.read()?,
+            cfg: match cpuid::has_segmented_rmp() {
+                true => Msr::AMD64_RMP_CFG.read()?,
+                false => 0,
+            },
+            cpuid: cpuid::rmp_segments(),
+        };
+        let layout = registers.layout()?;
+        let mut found = Self {
+            bookkeeping: registers.bookkeeping(),
+            own: KVec::new(),
+            segments: KVec::new(),
+        };
+        found.own.push(found.bookkeeping, GFP_KERNEL)?;
+        match layout {
+            Layout::Contiguous(segment) => {
+                rmp_table::check_covers_itself(segment)?;
+                found.segments.push(segment, GFP_KERNEL)?;
+            }
+            Layout::Segmented {
+                table,
+                shift,
+                count,
+            } => {
+                found.own.push(table, GFP_KERNEL)?;
+                let table = Mapping::new(table.start, SEGMENTS * size_of::<u64>())?;
+                for (index, descriptor) in table.words().take(count).enumerate() {
+                    if let Some(segment) = rmp_table::segment(index, descriptor, shift) {
+                        found.segments.push(segment, GFP_KERNEL)?;
+                    }
                 }
             }
-            Ok(true)
         }
+        rmp_table::check(&found.own, &found.segments)?;
+        found.check_ram()?;
+        Ok(found)
+    }
+
+    fn check_ram(&self) -> Result<(), Trouble> {
+        let mut flaw = None;
+        let walked = iomem::walk(Kind::SystemRam, |ram| {
+            let ram = Range {
+                start: ram.start,
+                len: ram.end.saturating_sub(ram.start).saturating_add(1),
+            };
+            rmp_table::check_ram(&self.own, &self.segments, ram).map_err(|found| {
+                flaw = Some(found);
+                EINVAL
+            })
+        });
+        match flaw {
+            Some(flaw) => Err(flaw.into()),
+            None => Ok(walked?),
+        }
+    }
+
+    /// Sets bookkeeping and entries to zero, with several CPUs, and says how long that took. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if the memory cannot be mapped; part of the table may have been cleared.
+    pub(crate) fn clear(&self, _proof: &NoSnpEn) -> Result {
+        let start = Instant::<Monotonic>::now();
+        zero(self.bookkeeping)?;
+        self.on_pieces(|piece| zero(piece.entries))?;
+        let bytes = self
+            .segments
+            .iter()
+            .fold(0u64, |sum, segment| sum.saturating_add(segment.entries.len));
+        pr_info!(
+            "RMP cleared: {} MiB in {} ms\n",
+            bytes.div_ceil(1 << 20),
+            start.elapsed().as_millis(),
+        );
+        Ok(())
+    }
+
+    /// Whether an entry is not zero.
+    ///
+    /// Where the CPU has RMPREAD the raw entries are its own affair. Without SNP_EN everywhere the instruction is undefined;
+    /// what was cleared and not touched since is zero in any format.
+    pub(crate) fn scan(&self, snp_en: SnpEn) -> Rmp {
+        let rmpread = cpuid::has_rmpread() && snp_en == SnpEn::Everywhere;
+        let looked = self.on_pieces(|piece| {
+            let zero = match rmpread {
+                true => is_unassigned(piece.covers)?,
+                false => mapped(piece.entries)?.words().all(|word| word == 0),
+            };
+            if zero {
+                Ok(())
+            } else {
+                Err(EEXIST)
+            }
+        });
+        match looked {
+            Ok(()) => Rmp::Zero,
+            Err(err) if err == EEXIST => Rmp::NotZero,
+            Err(_) => Rmp::Unreadable,
+        }
+    }
+
+    /// Does something with every piece of the entries, on several CPUs, until one piece fails.
+    fn on_pieces(&self, work: impl Fn(Segment) -> Result + Sync) -> Result {
+        let next = Atomic::<u64>::new(0);
+        let errno = Atomic::<i32>::new(0);
+        on_several(c"snp_host", HELPERS, || {
+            while errno.load(Relaxed) == 0 {
+                let n = next.fetch_add(1, Relaxed);
+                let Some(piece) = rmp_table::piece(&self.segments, PIECE, n) else {
+                    break;
+                };
+                if let Err(err) = work(piece) {
+                    errno.store(err.to_errno(), Relaxed);
+                }
+                cond_resched();
+            }
+        });
+        kernel::error::to_result(errno.load(Relaxed))
     }
 }
 
-fn is_range_zero(range: Range) -> Result<bool> {
-    let Range { mut start, len } = range;
-    let mut left = usize::try_from(len)?;
-    while left > 0 {
-        // A piece at a time: mapping takes page tables, and others want the CPU.
-        let piece = left.min(SZ_16M);
-        if Mapping::new(start, piece)?.words().any(|word| word != 0) {
+fn mapped(range: Range) -> Result<Mapping> {
+    Mapping::new(range.start, usize::try_from(range.len)?)
+}
+
+/// Clears a part of the table while no CPU has SNP_EN.
+#[allow(unsafe_code)]
+fn zero(range: Range) -> Result {
+    let mapping = mapped(range)?;
+    // SAFETY: `Table::find()` has made sure that the kernel does not use this memory, and the caller, which has a
+    // `NoSnpEn`, that no CPU enforces the RMP.
+    unsafe { mapping.zero() };
+    Ok(())
+}
+
+/// Whether RMPREAD finds nothing in the entries of this memory. SNP_EN must be set on every CPU.
+#[allow(unsafe_code)]
+fn is_unassigned(memory: Range) -> Result<bool> {
+    let pages = memory.len / PAGE_SIZE as u64;
+    for page in 0..pages {
+        let page = page
+            .checked_mul(PAGE_SIZE as u64)
+            .and_then(|offset| offset.checked_add(memory.start))
+            .ok_or(EOVERFLOW)?;
+        // SAFETY: `scan()` has made sure of the instruction and of SNP_EN, which nobody takes away while this module is locked.
+        if unsafe { rmpread(page) }? != [0, 0] {
             return Ok(false);
         }
-        start = start.checked_add(piece as u64).ok_or(EOVERFLOW)?;
-        left = left.saturating_sub(piece);
-        cond_resched();
     }
     Ok(true)
 }

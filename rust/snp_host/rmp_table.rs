@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the RMP's entries are, decoded from the MSRs and the segment table.
+//! Where the RMP's entries are, decoded from MSRs, CPUID and the segment table, and whether they make
+//! sense.
 //!
-//! Pure: no `kernel::`, no I/O; the tests at the end run on the build machine
-//! (`rustc --test rust/snp_host/rmp_table.rs`).
+//! Pure: no `kernel::`, no I/O; the tests (`rmp_table/tests.rs`) run on the build machine.
 //!
 //! Sources: AMD64 Architecture Programmer's Manual volume 2, 15.36.3 and 15.36.16; the reading of
 //! arch/x86/virt/svm/sev.c in Linux 7.3.
+
+use core::fmt;
 
 /// The first 16 KiB at RMP_BASE are the processors' own, not entries.
 const BOOKKEEPING: u64 = 0x4000;
@@ -14,24 +16,27 @@ const BOOKKEEPING: u64 = 0x4000;
 /// Bits 51:13 of RMP_BASE and RMP_END: zero if the BIOS reserved no table.
 const ADDRESS_MASK: u64 = ((1 << 52) - 1) & !((1 << 13) - 1);
 
-/// Bytes of table per byte of memory: one entry of 16 bytes for a page of 4 KiB.
-const TABLE_BYTES_PER_GIB: u64 = 16 << (30 - 12);
+/// One entry of 16 bytes for a page of 4 KiB.
+const ENTRY: u64 = 16;
+const PAGE: u64 = 0x1000;
 
 /// The entries of the segment table (RST): one page of them.
 pub(crate) const SEGMENTS: usize = 512;
 
-/// What the MSRs say.
+/// What the machine says of its RMP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Msrs {
+pub(crate) struct Registers {
     /// RMP_BASE.
     pub(crate) base: u64,
     /// RMP_END.
     pub(crate) end: u64,
     /// RMP_CFG; 0 where the CPU has no segmented RMP.
     pub(crate) cfg: u64,
+    /// EAX and EBX of CPUID leaf 0x80000025.
+    pub(crate) cpuid: (u32, u32),
 }
 
-/// A range of physical memory.
+/// A range of physical memory. Prints as `[first-last]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     /// First address.
@@ -40,170 +45,272 @@ pub(crate) struct Range {
     pub(crate) len: u64,
 }
 
+impl Range {
+    /// The address behind it.
+    fn end(self) -> u64 {
+        self.start.saturating_add(self.len)
+    }
+
+    fn overlaps(self, other: Self) -> bool {
+        self.start < other.end() && other.start < self.end()
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{:#x}-{:#x}]", self.start, self.end().saturating_sub(1))
+    }
+}
+
 /// The shape of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// All entries in one piece.
-    Contiguous(Range),
+    Contiguous(Segment),
     /// Entries in segments, which a table of [`SEGMENTS`] descriptors points to.
     Segmented {
         /// Where the descriptors are.
-        table: u64,
+        table: Range,
         /// log2 of the memory that one segment covers.
         shift: u32,
+        /// How many descriptors the CPU looks at.
+        count: usize,
     },
 }
 
-impl Layout {
-    /// Decodes the MSRs; [`None`] if they describe no table.
-    pub(crate) fn decode(msrs: Msrs) -> Option<Self> {
-        let base = msrs.base & ADDRESS_MASK;
-        if base == 0 {
-            return None;
+/// Entries that lie in one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Where the entries are.
+    pub(crate) entries: Range,
+    /// The memory that they are for.
+    pub(crate) covers: Range,
+}
+
+/// What is wrong with a table. The first field is where, or how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// RMP_BASE or RMP_END is not set.
+    Absent,
+    /// RMP_BASE and RMP_END leave no room for entries.
+    Bounds { base: u64, end: u64 },
+    /// Segments of this size (log2) are none that the CPU has.
+    Shift { shift: u32, min: u32, max: u32 },
+    /// Part of the table lies where there are no physical addresses any more.
+    Beyond(Range),
+    /// Two parts of the table lie in the same memory.
+    Overlap(Range, Range),
+    /// Part of the table lies in memory that the kernel uses as RAM.
+    InRam { table: Range, ram: Range },
+    /// The RMP has no entries for part of the RAM.
+    Gap { ram: Range, from: u64 },
+    /// A contiguous table that has no entries for itself.
+    NotItself { table: Range, covers: Range },
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => write!(f, "the BIOS has reserved no memory for the RMP"),
+            Self::Bounds { base, end } => write!(
+                f,
+                "RMP_BASE ({base:#x}) and RMP_END ({end:#x}) leave no room for entries"
+            ),
+            Self::Shift { shift, min, max } => write!(
+                f,
+                "the RMP has segments of 2^{shift} bytes, the CPU supports 2^{min} to 2^{max}"
+            ),
+            Self::Beyond(table) => write!(
+                f,
+                "part of the RMP is at {table}, beyond all physical addresses"
+            ),
+            Self::Overlap(one, other) => {
+                write!(f, "two parts of the RMP overlap, {one} and {other}")
+            }
+            Self::InRam { table, ram } => write!(
+                f,
+                "part of the RMP, {table}, lies in memory that the kernel uses, {ram}"
+            ),
+            Self::Gap { ram, from } => {
+                write!(
+                    f,
+                    "the RMP does not cover all of RAM {ram}: nothing from {from:#x} on"
+                )
+            }
+            Self::NotItself { table, covers } => {
+                write!(f, "the RMP {table} does not cover itself, only {covers}")
+            }
         }
-        let entries = base.checked_add(BOOKKEEPING)?;
-        if msrs.cfg & 1 != 0 {
-            let shift = (msrs.cfg >> 8) & 0x3f;
-            // A segment covers at least 1 GiB (the unit of the descriptors) and no more than the
-            // physical address space.
-            return (30..=52).contains(&shift).then_some(Self::Segmented {
-                table: entries,
-                shift: shift as u32,
-            });
-        }
-        if msrs.end & ADDRESS_MASK == 0 {
-            return None;
-        }
-        // RMP_END is the address of the last byte; its bits 12:0 read as ones.
-        let len = (msrs.end | 0x1fff).checked_add(1)?.checked_sub(entries)?;
-        (len != 0).then_some(Self::Contiguous(Range {
-            start: entries,
-            len,
-        }))
     }
 }
 
-/// Decodes a descriptor of the segment table; [`None`] for a segment that is not there.
-pub(crate) fn segment(descriptor: u64, shift: u32) -> Option<Range> {
+impl Registers {
+    /// The processors' own part of the table.
+    pub(crate) fn bookkeeping(self) -> Range {
+        Range {
+            start: self.base & ADDRESS_MASK,
+            len: BOOKKEEPING,
+        }
+    }
+
+    /// Where the entries are, or where that is written.
+    pub(crate) fn layout(self) -> Result<Layout, Flaw> {
+        let bookkeeping = self.bookkeeping();
+        if bookkeeping.start == 0 {
+            return Err(Flaw::Absent);
+        }
+        // Less than 2^52 and 2^14.
+        let start = bookkeeping.end();
+        if self.cfg & 1 != 0 {
+            return self.segmented(start);
+        }
+        if self.end & ADDRESS_MASK == 0 {
+            return Err(Flaw::Absent);
+        }
+        // RMP_END is the address of the last byte; its bits 12:0 read as ones.
+        let end = (self.end & ADDRESS_MASK) | 0x1fff;
+        let len = match (end + 1).checked_sub(start) {
+            None | Some(0) => {
+                return Err(Flaw::Bounds {
+                    base: self.base,
+                    end: self.end,
+                })
+            }
+            Some(len) => len,
+        };
+        Ok(Layout::Contiguous(Segment {
+            entries: Range { start, len },
+            covers: Range {
+                start: 0,
+                len: len / ENTRY * PAGE,
+            },
+        }))
+    }
+
+    fn segmented(self, start: u64) -> Result<Layout, Flaw> {
+        let (eax, ebx) = self.cpuid;
+        // CAST: Six bits.
+        let shift = ((self.cfg >> 8) & 0x3f) as u32;
+        // A segment covers at least 1 GiB (the unit of the descriptors) and no more than there are
+        // physical addresses, whatever the CPU says.
+        let (min, max) = ((eax & 0x3f).max(30), ((eax >> 6) & 0x3f).min(52));
+        if !(min..=max).contains(&shift) {
+            return Err(Flaw::Shift { shift, min, max });
+        }
+        // With bit 10 the CPU looks at no more than the number in bits 9:0, else at the whole page.
+        // CAST: Ten bits.
+        let count = match ebx & (1 << 10) {
+            0 => SEGMENTS,
+            _ => SEGMENTS.min((ebx & 0x3ff) as usize),
+        };
+        Ok(Layout::Segmented {
+            table: Range { start, len: PAGE },
+            shift,
+            count,
+        })
+    }
+}
+
+/// Decodes the descriptor number `index` of the segment table; [`None`] for a segment that is not there.
+pub(crate) fn segment(index: usize, descriptor: u64, shift: u32) -> Option<Segment> {
     let covered_gib = descriptor & 0xf_ffff;
+    // It may say more than a segment can cover, and means all of it then.
     let covered_gib = covered_gib.min(1 << (shift - 30));
-    (covered_gib != 0).then_some(Range {
-        start: descriptor & (((1 << 52) - 1) & !0xf_ffff),
-        len: covered_gib * TABLE_BYTES_PER_GIB,
+    if covered_gib == 0 {
+        return None;
+    }
+    let len = covered_gib << 30;
+    Some(Segment {
+        entries: Range {
+            start: descriptor & (((1 << 52) - 1) & !0xf_ffff),
+            len: len / PAGE * ENTRY,
+        },
+        covers: Range {
+            // CAST: At most `SEGMENTS`. Beyond 64 bits, and so beyond all RAM, if it is cut.
+            start: (index as u64).checked_mul(1 << shift)?,
+            len,
+        },
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn msrs() {
-        // base, end, cfg -> what.
-        let table = [
-            (0, 0, 0, None),
-            (0x3800_0000, 0, 0, None),
-            (0x1fff, 0x38ff_ffff, 0, None),
-            // 16 MiB at 0x38000000: all but the first 16 KiB are entries.
-            (
-                0x3800_0000,
-                0x38ff_ffff,
-                0,
-                Some(Layout::Contiguous(Range {
-                    start: 0x3800_4000,
-                    len: 0xff_c000,
-                })),
-            ),
-            // The low bits of RMP_END do not matter.
-            (
-                0x3800_0000,
-                0x38ff_e000,
-                0,
-                Some(Layout::Contiguous(Range {
-                    start: 0x3800_4000,
-                    len: 0xff_c000,
-                })),
-            ),
-            // No room for entries, end before base, end of the world.
-            (0x3800_0000, 0x3800_3fff, 0, None),
-            (0x3800_0000, 0x37ff_ffff, 0, None),
-            (0x3800_0000, u64::MAX, 0, None),
-            // Segmented: RMP_END is not looked at.
-            (
-                0x3800_0000,
-                0,
-                1 | (36 << 8),
-                Some(Layout::Segmented {
-                    table: 0x3800_4000,
-                    shift: 36,
-                }),
-            ),
-            (0x3800_0000, 0, 1 | (29 << 8), None),
-            (0x3800_0000, 0, 1 | (53 << 8), None),
-            (0, 0, 1 | (36 << 8), None),
-        ];
-        for (row, (base, end, cfg, expected)) in table.into_iter().enumerate() {
-            assert_eq!(
-                Layout::decode(Msrs { base, end, cfg }),
-                expected,
-                "row {row}"
-            );
+/// Checks the parts of a table, `segments` by the addresses that they cover, against each other.
+pub(crate) fn check(own: &[Range], segments: &[Segment]) -> Result<(), Flaw> {
+    let parts = || {
+        own.iter()
+            .copied()
+            .chain(segments.iter().map(|s| s.entries))
+    };
+    for (n, part) in parts().enumerate() {
+        if part.end() > 1 << 52 {
+            return Err(Flaw::Beyond(part));
+        }
+        if let Some(other) = parts().take(n).find(|other| part.overlaps(*other)) {
+            return Err(Flaw::Overlap(other, part));
         }
     }
-
-    #[test]
-    fn segments() {
-        let table = [
-            (0, 36, None),
-            (0x1234_5670_0000, 36, None),
-            // 64 GiB covered: 256 MiB of entries.
-            (
-                0x1234_5670_0040,
-                36,
-                Some(Range {
-                    start: 0x1234_5670_0000,
-                    len: 0x1000_0000,
-                }),
-            ),
-            // More than the segment covers is cut to it.
-            (
-                0x1234_567f_ffff,
-                36,
-                Some(Range {
-                    start: 0x1234_5670_0000,
-                    len: 0x1000_0000,
-                }),
-            ),
-            (
-                0xfff0_0000_0010_0001,
-                30,
-                Some(Range {
-                    start: 0x10_0000,
-                    len: 0x40_0000,
-                }),
-            ),
-        ];
-        for (row, (descriptor, shift, expected)) in table.into_iter().enumerate() {
-            assert_eq!(segment(descriptor, shift), expected, "row {row}");
-        }
-    }
-
-    #[test]
-    fn no_input_overflows() {
-        for bits in 0..64 {
-            for shift in 30..=52 {
-                let _ = segment(1 << bits, shift);
-                let _ = segment(u64::MAX >> bits, shift);
-            }
-            for other in 0..64 {
-                for cfg in [0, 1, u64::MAX] {
-                    let _ = Layout::decode(Msrs {
-                        base: u64::MAX << bits,
-                        end: u64::MAX >> other,
-                        cfg,
-                    });
-                }
-            }
-        }
-    }
+    Ok(())
 }
+
+/// Checks the parts of a table against a range of the RAM that the kernel uses: it must be covered, and
+/// must not be where the table is.
+pub(crate) fn check_ram(own: &[Range], segments: &[Segment], ram: Range) -> Result<(), Flaw> {
+    let mut parts = own
+        .iter()
+        .copied()
+        .chain(segments.iter().map(|s| s.entries));
+    if let Some(table) = parts.find(|part| part.overlaps(ram)) {
+        return Err(Flaw::InRam { table, ram });
+    }
+    let mut from = ram.start;
+    // Ascending, so what is covered grows in one go or ends.
+    for covers in segments.iter().map(|s| s.covers) {
+        if covers.start <= from && from < covers.end() {
+            from = covers.end();
+        }
+    }
+    if from < ram.end() {
+        return Err(Flaw::Gap { ram, from });
+    }
+    Ok(())
+}
+
+/// As the kernel has it for a contiguous table, and for such a one only: it must cover itself.
+pub(crate) fn check_covers_itself(contiguous: Segment) -> Result<(), Flaw> {
+    let Segment { entries, covers } = contiguous;
+    if entries.end() > covers.end() {
+        return Err(Flaw::NotItself {
+            table: entries,
+            covers,
+        });
+    }
+    Ok(())
+}
+
+/// The `n`-th piece of at most `size` bytes of entries, counted over all segments; [`None`] behind the last.
+pub(crate) fn piece(segments: &[Segment], size: u64, mut n: u64) -> Option<Segment> {
+    for segment in segments {
+        let Segment { entries, covers } = *segment;
+        let pieces = entries.len.div_ceil(size);
+        let Some(left) = n.checked_sub(pieces) else {
+            // Less than the length of the segment.
+            let offset = n * size;
+            let len = size.min(entries.len - offset);
+            return Some(Segment {
+                entries: Range {
+                    start: entries.start + offset,
+                    len,
+                },
+                covers: Range {
+                    start: covers.start + offset / ENTRY * PAGE,
+                    len: len / ENTRY * PAGE,
+                },
+            });
+        };
+        n = left;
+    }
+    None
+}
+
+#[cfg(test)]
+#[path = "rmp_table/tests.rs"]
+mod tests;

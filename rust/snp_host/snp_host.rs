@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What must outlive `ccp.ko` while SEV-SNP is enabled on this host: the CPU hotplug window.
+//! What must outlive `ccp.ko` while SEV-SNP is enabled on this host: the CPU hotplug window, and what may be done in
+//! it alone.
 //!
 //! `SYSCFG.SNP_EN`, once written, stays until reset or until the firmware clears it. A CPU that runs
 //! without it bypasses the RMP checks of all others, so no CPU may come or go meanwhile. Neither the
@@ -10,10 +11,15 @@
 //! | file | what it has |
 //! |---|---|
 //! | `exports.rs`, `exports.c` | the C functions for `ccp` (`include/linux/snp_host.h`) |
-//! | `host.rs` | measures, acts, tells |
-//! | `window.rs` | the state machine; pure |
-//! | `rmp.rs` | is the RMP all zero? |
-//! | `rmp_table.rs` | where the RMP is; pure |
+//! | `host.rs` | the window: measures, acts, tells |
+//! | `window.rs` | its state machine; pure |
+//! | `machine.rs` | the steps of preparing all CPUs, and the way back |
+//! | `prepare.rs` | their order; pure |
+//! | `preflight.rs` | what firmware compares between CPUs |
+//! | `compare.rs` | where CPUs differ; pure |
+//! | `cpus.rs` | reads and writes the registers of all CPUs |
+//! | `rmp.rs` | finds, clears, scans the RMP |
+//! | `rmp_table.rs` | where it is, whether it makes sense; pure |
 
 #![deny(unsafe_code)]
 
@@ -26,12 +32,19 @@ use sys::{
     sysfs, //
 };
 
+mod compare;
+mod cpus;
 mod exports;
 mod host;
+mod machine;
+mod preflight;
+mod prepare;
 mod rmp;
 mod rmp_table;
 #[allow(unsafe_code)]
 pub mod sys;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
 mod window;
 
 /// `/sys/kernel/snp_host`: what holds the window open, since when, and where `SNP_EN` is set.
@@ -104,6 +117,6 @@ module! {
     type: SnpHost,
     name: "snp_host",
     authors: ["The ccp-rs developers"],
-    description: "CPU hotplug window of an AMD SEV-SNP host",
+    description: "CPU hotplug window, CPUs and RMP of an AMD SEV-SNP host",
     license: "GPL",
 }

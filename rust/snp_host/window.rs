@@ -7,10 +7,10 @@
 //! explore every state with every event (`rustc --test rust/snp_host/window.rs`).
 //!
 //! ```text
-//!                       Open                          Verify: all CPUs
+//!                       Open                          Prepared (all CPUs)
 //!   Closed ─────────────────────────────► Preparing ───────────────────► Enabled
 //!     ▲  │                                 │   │                          │ │ ▲
-//!     │  │ Found (SNP_EN set at load)      │   │ Keep, or a close that    │ │ │ Verify: all CPUs
+//!     │  │ Found (SNP_EN set at load)      │   │ Keep, or a close that    │ │ │ Prepared (all CPUs)
 //!     │  └──────────────────────────────┐  │   │ the hardware contradicts │ │ │
 //!     │                                 ▼  │   ▼                          ▼ │ │
 //!     │                                Held(why) ─────────────────────────┼─┘
@@ -24,7 +24,7 @@
 //!
 //! * One `cpu_hotplug_disable()` is outstanding in every state but `Closed`, and none in `Closed`.
 //! * While a CPU has `SNP_EN`, the window closes for one reason only: the firmware refused
-//!   `SNP_INIT` after a successful verification, and the whole RMP is zero. Nothing is assigned then,
+//!   `SNP_INIT` after a successful prepare, and the whole RMP is zero. Nothing is assigned then,
 //!   so nothing is enforced, and a CPU without `SNP_EN` can do no harm.
 //! * Opening an open window neither stacks nor forgets why it was held.
 
@@ -121,8 +121,10 @@ pub(crate) enum Event {
     Found(SnpEn),
     /// `SNP_EN` is about to be written.
     Open,
-    /// `SNP_EN` was written and read back.
-    Verify(SnpEn),
+    /// All CPUs were prepared: `SNP_EN` was read back as set on every one.
+    Prepared,
+    /// Preparing failed, and this is where `SNP_EN` is set now.
+    NotPrepared(SnpEn),
     /// The caller says that SNP is off.
     CloseSnpOff(SnpEn),
     /// The caller says that the firmware refused `SNP_INIT`.
@@ -149,8 +151,6 @@ pub(crate) enum Answer {
     Done,
     /// The window has to stay open.
     StaysOpen,
-    /// `SNP_EN` is missing on a CPU.
-    Missing,
     /// No window is open.
     NotOpen,
 }
@@ -172,23 +172,37 @@ impl Window {
         self != Self::Closed
     }
 
+    /// Whether the RMP may have entries in this state that somebody made: it is cleared, and MFDM switched
+    /// off, before the window closes. That is done only while no CPU has `SNP_EN`.
+    pub(crate) fn leaves_an_rmp(self) -> bool {
+        matches!(self, Self::Enabled | Self::Held(_))
+    }
+
     /// Takes one step. Every event is answered in every state.
     pub(crate) fn step(self, event: Event) -> Step {
         use Answer::*;
 
         match (self, event) {
             (Self::Closed, Event::Found(SnpEn::Nowhere)) => self.stay(Done),
-            (Self::Closed, Event::Found(_)) => self.go(Self::Held(Hold::FoundAtLoad), Done),
+            (Self::Closed, Event::Found(SnpEn::Somewhere)) => {
+                self.go(Self::Held(Hold::Uneven), Done)
+            }
+            (Self::Closed, Event::Found(SnpEn::Everywhere)) => {
+                self.go(Self::Held(Hold::FoundAtLoad), Done)
+            }
             (_, Event::Found(_)) => self.stay(Done),
 
             (Self::Closed, Event::Open) => self.go(Self::Preparing, Done),
             // Taken over from an earlier user; what it was held for is still true.
             (_, Event::Open) => self.stay(Done),
 
-            (Self::Closed, Event::Verify(_)) => self.stay(NotOpen),
-            (_, Event::Verify(SnpEn::Everywhere)) => self.go(Self::Enabled, Done),
-            (_, Event::Verify(SnpEn::Somewhere)) => self.go(Self::Held(Hold::Uneven), Missing),
-            (_, Event::Verify(SnpEn::Nowhere)) => self.stay(Missing),
+            (Self::Closed, Event::Prepared | Event::NotPrepared(_)) => self.stay(NotOpen),
+            (_, Event::Prepared) => self.go(Self::Enabled, Done),
+            (_, Event::NotPrepared(SnpEn::Somewhere)) => {
+                self.go(Self::Held(Hold::Uneven), StaysOpen)
+            }
+            // Whoever opened it will close it, and then it is asked again where SNP_EN is.
+            (_, Event::NotPrepared(_)) => self.stay(StaysOpen),
 
             // Closing a window that was never opened, or twice.
             (Self::Closed, Event::CloseSnpOff(_) | Event::CloseInitRefused(..)) => self.stay(Done),
@@ -237,206 +251,5 @@ impl Window {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOLDS: [Hold; 12] = [
-        Hold::FoundAtLoad,
-        Hold::LegacyShutdown,
-        Hold::ShutdownFailed,
-        Hold::Timeout,
-        Hold::MailboxDead,
-        Hold::HardwareError,
-        Hold::RmpInitFailed,
-        Hold::RmpNotZero,
-        Hold::RmpUnreadable,
-        Hold::Uneven,
-        Hold::StillEnabled,
-        Hold::Undecided,
-    ];
-    const SNP_EN: [SnpEn; 3] = [SnpEn::Nowhere, SnpEn::Somewhere, SnpEn::Everywhere];
-    const RMP: [Rmp; 3] = [Rmp::Zero, Rmp::NotZero, Rmp::Unreadable];
-
-    fn windows() -> Vec<Window> {
-        [Window::Closed, Window::Preparing, Window::Enabled]
-            .into_iter()
-            .chain(HOLDS.map(Window::Held))
-            .collect()
-    }
-
-    fn events() -> Vec<Event> {
-        let mut events = vec![Event::Open];
-        events.extend(HOLDS.map(Event::Keep));
-        for en in SNP_EN {
-            events.extend([Event::Found(en), Event::Verify(en), Event::CloseSnpOff(en)]);
-            events.extend(RMP.map(|rmp| Event::CloseInitRefused(en, rmp)));
-        }
-        events
-    }
-
-    /// What an event says about the hardware, if it says anything.
-    fn measured(event: Event) -> Option<SnpEn> {
-        match event {
-            Event::Found(en)
-            | Event::Verify(en)
-            | Event::CloseSnpOff(en)
-            | Event::CloseInitRefused(en, _) => Some(en),
-            Event::Open | Event::Keep(_) => None,
-        }
-    }
-
-    #[test]
-    fn the_counter_is_one_while_open_and_zero_while_closed() {
-        for window in windows() {
-            for event in events() {
-                let step = window.step(event);
-                let before = i32::from(window.is_open());
-                let after = before
-                    + match step.count {
-                        Count::Disable => 1,
-                        Count::Enable => -1,
-                        Count::Leave => 0,
-                    };
-                assert_eq!(
-                    after,
-                    i32::from(step.next.is_open()),
-                    "{window:?} {event:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn with_snp_en_set_it_closes_only_after_a_refusal_with_a_zero_rmp() {
-        for window in windows() {
-            for event in events() {
-                let closes = window.is_open() && !window.step(event).next.is_open();
-                if !closes {
-                    continue;
-                }
-                let off = measured(event) == Some(SnpEn::Nowhere);
-                let refused = window == Window::Enabled
-                    && matches!(event, Event::CloseInitRefused(_, Rmp::Zero));
-                assert!(off || refused, "{window:?} {event:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn it_opens_only_for_a_prepare_or_for_what_was_found() {
-        for event in events() {
-            let opens = Window::Closed.step(event).next.is_open();
-            let may = event == Event::Open
-                || matches!(event, Event::Found(SnpEn::Somewhere | SnpEn::Everywhere));
-            assert_eq!(opens, may, "{event:?}");
-        }
-    }
-
-    #[test]
-    fn enabled_is_only_reached_by_a_full_verification() {
-        for window in windows() {
-            for event in events() {
-                if window.step(event).next == Window::Enabled && window != Window::Enabled {
-                    assert_eq!(event, Event::Verify(SnpEn::Everywhere), "{window:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn snp_off_on_all_cpus_always_closes() {
-        for window in windows() {
-            let step = window.step(Event::CloseSnpOff(SnpEn::Nowhere));
-            assert_eq!(
-                (step.next, step.answer),
-                (Window::Closed, Answer::Done),
-                "{window:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn done_means_what_was_asked_for() {
-        for window in windows() {
-            for event in events() {
-                let step = window.step(event);
-                if step.answer != Answer::Done {
-                    continue;
-                }
-                match event {
-                    Event::Open => assert!(step.next.is_open(), "{window:?}"),
-                    Event::Verify(en) => assert_eq!(
-                        (step.next, en),
-                        (Window::Enabled, SnpEn::Everywhere),
-                        "{window:?}"
-                    ),
-                    Event::CloseSnpOff(_) | Event::CloseInitRefused(..) => {
-                        assert_eq!(step.next, Window::Closed, "{window:?} {event:?}")
-                    }
-                    Event::Keep(_) => panic!("a window that is kept is not done: {window:?}"),
-                    Event::Found(_) => (),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn opening_an_open_window_keeps_its_reason() {
-        for why in HOLDS {
-            assert_eq!(Window::Held(why).step(Event::Open).next, Window::Held(why));
-            assert_eq!(
-                Window::Held(why).step(Event::Keep(Hold::Undecided)).next,
-                Window::Held(why)
-            );
-        }
-    }
-
-    /// Every sequence of four events from `Closed`: the sum of all counter changes is 0 or 1 at any
-    /// time. (The step-wise test above implies it; this one does not trust the implication.)
-    #[test]
-    fn no_sequence_stacks_or_underflows() {
-        fn walk(window: Window, count: i32, depth: usize, events: &[Event]) {
-            assert_eq!(count, i32::from(window.is_open()));
-            if depth == 0 {
-                return;
-            }
-            for &event in events {
-                let step = window.step(event);
-                let change = match step.count {
-                    Count::Disable => 1,
-                    Count::Enable => -1,
-                    Count::Leave => 0,
-                };
-                walk(step.next, count + change, depth - 1, events);
-            }
-        }
-        walk(Window::Closed, 0, 4, &events());
-    }
-
-    #[test]
-    fn reload_on_firmware_without_x86_shutdown() {
-        let mut window = Window::Closed;
-        let mut disables = 0;
-        for _ in 0..10 {
-            for event in [
-                Event::Open,
-                Event::Verify(SnpEn::Everywhere),
-                Event::Keep(Hold::LegacyShutdown),
-            ] {
-                let step = window.step(event);
-                disables += i32::from(step.count == Count::Disable);
-                assert_ne!(step.count, Count::Enable);
-                window = step.next;
-            }
-        }
-        assert_eq!((window, disables), (Window::Held(Hold::LegacyShutdown), 1));
-    }
-
-    #[test]
-    fn every_reason_says_something_of_its_own() {
-        let mut texts = HOLDS.map(Hold::text).to_vec();
-        texts.sort();
-        texts.dedup();
-        assert_eq!(texts.len(), HOLDS.len());
-    }
-}
+#[path = "window/tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use kernel::{
 
 /// What firmware (BIOS) said about a memory resource (`enum iores_desc`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Description {
+pub enum Description {
     /// Tables that ACPI has read or will read.
     AcpiTables,
     /// Storage for ACPI's sleep states.
@@ -39,23 +39,32 @@ impl Description {
 
 /// A memory resource.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct MemoryResource {
+pub struct MemoryResource {
     /// First address.
-    pub(crate) start: u64,
+    pub start: u64,
     /// Last address.
-    pub(crate) end: u64,
+    pub end: u64,
     /// Kind.
-    pub(crate) description: Description,
+    pub description: Description,
 }
 
-/// Calls `visit` for every memory resource, ascending, until it fails.
+/// Which resources a walk visits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// All memory, be it RAM or not.
+    Memory,
+    /// The RAM that the kernel uses.
+    SystemRam,
+}
+
+/// Calls `visit` for every resource of this kind, ascending, until it fails.
 ///
 /// The resource lock is not held during the calls; `visit` may sleep.
 ///
 /// # Errors
 ///
 /// What `visit` returned; [`EINVAL`] if there is no resource at all.
-pub(crate) fn walk<F: FnMut(MemoryResource) -> Result>(mut visit: F) -> Result {
+pub fn walk<F: FnMut(MemoryResource) -> Result>(kind: Kind, mut visit: F) -> Result {
     /// # Safety
     ///
     /// To be called by `walk_iomem_res_desc()` with the arguments below.
@@ -78,11 +87,16 @@ pub(crate) fn walk<F: FnMut(MemoryResource) -> Result>(mut visit: F) -> Result {
         }
     }
 
+    let flags = match kind {
+        Kind::Memory => bindings::IORESOURCE_MEM,
+        // As walk_system_ram_res() has it.
+        Kind::SystemRam => bindings::IORESOURCE_SYSTEM_RAM | bindings::IORESOURCE_BUSY,
+    };
     // SAFETY: `thunk` casts the argument back to what it is, and the walk is over when this returns.
     to_result(unsafe {
         bindings::walk_iomem_res_desc(
             bindings::IORES_DESC_NONE as c_ulong,
-            bindings::IORESOURCE_MEM as c_ulong,
+            flags as c_ulong,
             0,
             u64::MAX,
             (&raw mut visit).cast(),

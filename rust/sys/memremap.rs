@@ -10,7 +10,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// A cached mapping of a physical range, for reading 64-bit words.
+/// A write-back cached mapping of a physical range, in 64-bit words.
 pub struct Mapping {
     start: NonNull<u64>,
     words: usize,
@@ -22,7 +22,7 @@ impl Mapping {
     /// # Errors
     ///
     /// [`EINVAL`] if they are not; [`ENOMEM`] if the range cannot be mapped, among others because it
-    /// is RAM in part.
+    /// is memory of the kernel in part.
     pub fn new(start: u64, len: usize) -> Result<Self> {
         // CAST: A small constant.
         const MEMREMAP_WB: c_ulong = bindings::MEMREMAP_WB as c_ulong;
@@ -45,6 +45,17 @@ impl Mapping {
             // range does, at a multiple of 8. Volatile because others write the memory.
             unsafe { self.start.add(i).read_volatile() }
         })
+    }
+
+    /// Sets every word to zero.
+    ///
+    /// # Safety
+    ///
+    /// The memory belongs to the caller, and writing to it does not fault: no CPU enforces an RMP that
+    /// gives it to somebody else.
+    pub unsafe fn zero(&self) {
+        // SAFETY: The range is what `new()` mapped, for reading and writing.
+        unsafe { self.start.write_bytes(0, self.words) };
     }
 }
 

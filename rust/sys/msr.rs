@@ -15,8 +15,6 @@ use kernel::{
 pub struct Msr(u32);
 
 impl Msr {
-    /// EFER.
-    pub const EFER: Self = Self(bindings::MSR_EFER);
     /// SYSCFG.
     pub const AMD64_SYSCFG: Self = Self(bindings::MSR_AMD64_SYSCFG);
     /// RMP_BASE.
@@ -25,6 +23,13 @@ impl Msr {
     pub const AMD64_RMP_END: Self = Self(bindings::MSR_AMD64_RMP_END);
     /// RMP_CFG.
     pub const AMD64_RMP_CFG: Self = Self(bindings::MSR_AMD64_RMP_CFG);
+    /// VM_HSAVE_PA.
+    pub const VM_HSAVE_PA: Self = Self(bindings::MSR_VM_HSAVE_PA);
+
+    /// The register with this number (`MSR_*` in the C header).
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
 
     /// Reads the register on this CPU. May be called in any context; unless the caller is pinned to
     /// a CPU, "this" is one that it may have left already.
@@ -39,5 +44,23 @@ impl Msr {
         // caught by its exception table. RDMSR changes nothing but EDX:EAX.
         to_result(unsafe { bindings::rdmsr_safe_regs(regs.as_mut_ptr()) })?;
         Ok(u64::from(regs[2]) << 32 | u64::from(regs[0]))
+    }
+
+    /// Writes the register on this CPU. May be called in any context in which the caller stays on one
+    /// CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`EIO`] if this CPU has no such register or refuses the value (the access faulted). Some bits
+    /// ignore a write in silence: read back.
+    ///
+    /// # Safety
+    ///
+    /// The value must not make the CPU do what breaks the guarantees of other code.
+    pub unsafe fn write(self, value: u64) -> Result {
+        // As in `read()`. CAST: The halves.
+        let mut regs = [value as u32, self.0, (value >> 32) as u32, 0, 0, 0, 0, 0];
+        // SAFETY: As in `read()`; the caller answers for what the value does.
+        to_result(unsafe { bindings::wrmsr_safe_regs(regs.as_mut_ptr()) })
     }
 }

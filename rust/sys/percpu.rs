@@ -11,57 +11,78 @@ use kernel::{
         nr_cpu_ids,
         CpuId, //
     },
-    cpumask::{
-        Cpumask,
-        CpumaskVar, //
-    },
     fmt,
     prelude::*, //
 };
 
-/// Runs `test` on every online CPU at once, waits, and returns the CPUs where it was true.
-///
-/// `test` runs in interrupt context: it must not sleep, take a lock that is not IRQ-safe, or print.
-///
-/// # Errors
-///
-/// [`ENOMEM`].
-pub fn cpus_where<F: Fn() -> bool + Sync>(cpus: &CpusRead, test: F) -> Result<CpumaskVar> {
-    struct Call<F> {
-        test: F,
-        found: *mut bindings::cpumask,
-    }
+/// A value for every CPU that was online.
+pub struct PerCpu<T>(KVVec<Option<T>>);
 
-    /// # Safety
+impl<T: Send> PerCpu<T> {
+    /// Runs `f` on every online CPU at once, one interrupt for each, and waits for what they return.
     ///
-    /// `call` points to a `Call<F>` that nobody changes.
-    unsafe extern "C" fn on_cpu<F: Fn() -> bool + Sync>(call: *mut c_void) {
-        // SAFETY: `call` is the `Call<F>` of the function below, which waits for this one. It is
-        // only read, and `F` is `Sync`.
-        let call = unsafe { &*call.cast_const().cast::<Call<F>>() };
-        if (call.test)() {
-            // SAFETY: The mask outlives the call, and the bit is set atomically.
-            unsafe { bindings::cpumask_set_cpu(CpuId::current().as_u32(), call.found) };
+    /// `f` runs in interrupt context: it must not sleep, take a lock that is not IRQ-safe, or print.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]; nothing was run then.
+    pub fn collect<F: Fn() -> T + Sync>(cpus: &CpusRead, f: F) -> Result<Self> {
+        struct Call<T, F> {
+            f: F,
+            slots: *mut Option<T>,
         }
+
+        /// # Safety
+        ///
+        /// `call` points to a `Call<T, F>` with a slot for every CPU number, which nobody uses but the
+        /// CPU of that number in this function.
+        unsafe extern "C" fn on_cpu<T: Send, F: Fn() -> T + Sync>(call: *mut c_void) {
+            // SAFETY: The caller promises that; it is only read, and `F` is `Sync`.
+            let call = unsafe { &*call.cast_const().cast::<Call<T, F>>() };
+            // CAST: `u32` to `usize` loses nothing.
+            let cpu = CpuId::current().as_u32() as usize;
+            // SAFETY: The slot exists and is this CPU's own, which stays this one in an interrupt. It
+            // holds `None`.
+            unsafe { call.slots.add(cpu).write(Some((call.f)())) };
+        }
+
+        // CAST: As above.
+        let count = nr_cpu_ids() as usize;
+        let mut values = KVVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            values.push_within_capacity(None).map_err(|_| ENOMEM)?;
+        }
+        let mut call = Call {
+            f,
+            slots: values.as_mut_ptr(),
+        };
+        // SAFETY: `on_cpu` gets the `Call<T, F>` it expects, with a slot for each of `nr_cpu_ids()`. With
+        // `wait` set no CPU runs it any more when this returns. This is what `on_each_cpu()` of the C
+        // API is.
+        unsafe {
+            bindings::on_each_cpu_cond_mask(
+                None,
+                Some(on_cpu::<T, F>),
+                (&raw mut call).cast(),
+                true,
+                cpus.online().as_raw(),
+            )
+        };
+        Ok(Self(values))
+    }
+}
+
+impl<T> PerCpu<T> {
+    /// The value of one CPU.
+    pub fn get(&self, cpu: CpuId) -> Option<&T> {
+        // CAST: `u32` to `usize` loses nothing.
+        self.0.get(cpu.as_u32() as usize)?.as_ref()
     }
 
-    let found = CpumaskVar::new_zero(GFP_KERNEL)?;
-    let mut call = Call {
-        test,
-        found: found.as_raw(),
-    };
-    // SAFETY: `on_cpu` gets the `Call<F>` it expects, and with `wait` set no CPU runs it any more
-    // when this returns. This is what `on_each_cpu()` of the C API is.
-    unsafe {
-        bindings::on_each_cpu_cond_mask(
-            None,
-            Some(on_cpu::<F>),
-            (&raw mut call).cast(),
-            true,
-            cpus.online().as_raw(),
-        )
-    };
-    Ok(found)
+    /// The values of all CPUs, by CPU number.
+    pub fn as_slice(&self) -> &[Option<T>] {
+        &self.0
+    }
 }
 
 /// Prints as a list of CPU numbers ("0-3,8").
@@ -104,9 +125,4 @@ impl<F: Fn(CpuId) -> bool> fmt::Display for CpuList<F> {
         }
         Ok(())
     }
-}
-
-/// The CPUs that are in `all` and not in `some`.
-pub fn difference<'a>(all: &'a Cpumask, some: &'a Cpumask) -> CpuList<impl Fn(CpuId) -> bool + 'a> {
-    CpuList::new(move |cpu| all.test(cpu) && !some.test(cpu))
 }

@@ -9,7 +9,7 @@
 //! | type | what its existence proves |
 //! |---|---|
 //! | [`HotplugWindow`] | the window is open: no CPU comes or goes; all present CPUs are online |
-//! | [`SnpEnabled`] | the same, and `SNP_EN` has been read as set on every CPU |
+//! | [`SnpEnabled`] | the same, and all CPUs are prepared: `SNP_EN` has been read as set on every one |
 //! | [`NoSnpEn`] | `SNP_EN` has been read as clear on every CPU |
 //!
 //! The window itself belongs to `snp_host.ko` and survives an unload of this module. A value that
@@ -41,11 +41,8 @@ pub trait Host: Rmp + Sync {
     /// `snp_host_window_open()`.
     fn window_open(&self) -> Result;
 
-    /// `snp_prepare()`, for [`HotplugWindow::prepare`].
+    /// `snp_host_prepare()`, for [`HotplugWindow::prepare`].
     fn prepare(&self) -> Result;
-
-    /// `snp_host_window_verify()`.
-    fn window_verify(&self) -> Result;
 
     /// `snp_host_window_close()`.
     fn window_close(&self, why: bindings::snp_host_close) -> Result;
@@ -55,10 +52,6 @@ pub trait Host: Rmp + Sync {
 
     /// `snp_host_snp_en_cpus()`.
     fn snp_en_cpus(&self) -> Result<u32>;
-
-    /// `snp_shutdown()`: clears the RMP, for [`SnpEnabled::end`], which has seen that no CPU enforces
-    /// it.
-    fn shutdown(&self, proof: &NoSnpEn);
 }
 
 /// The machine that we are on.
@@ -79,12 +72,7 @@ impl Host for Kernel {
 
     fn prepare(&self) -> Result {
         // SAFETY: May be called in any sleepable context; takes no arguments.
-        to_result(unsafe { bindings::snp_prepare() })
-    }
-
-    fn window_verify(&self) -> Result {
-        // SAFETY: May be called in any sleepable context; takes no arguments.
-        to_result(unsafe { bindings::snp_host_window_verify() })
+        to_result(unsafe { bindings::snp_host_prepare() })
     }
 
     fn window_close(&self, why: bindings::snp_host_close) -> Result {
@@ -101,12 +89,6 @@ impl Host for Kernel {
         // SAFETY: May be called in any sleepable context; takes no arguments.
         let cpus = unsafe { bindings::snp_host_snp_en_cpus() };
         u32::try_from(cpus).map_err(|_| Error::from_errno(cpus))
-    }
-
-    fn shutdown(&self, _proof: &NoSnpEn) {
-        // SAFETY: May be called in any sleepable context; takes no arguments. Clearing the RMP is
-        // allowed because no CPU enforces it: `_proof`.
-        unsafe { bindings::snp_shutdown() };
     }
 }
 
@@ -126,8 +108,6 @@ pub enum Keep {
     HardwareError = bindings::snp_host_keep_SNP_HOST_KEEP_HARDWARE_ERROR,
     /// The firmware reported `RMP_INITIALIZATION_FAILED`.
     RmpInitFailed = bindings::snp_host_keep_SNP_HOST_KEEP_RMP_INIT_FAILED,
-    /// The firmware was shut down with `X86_SNP_SHUTDOWN`, but a CPU still has `SNP_EN`.
-    StillEnabled = bindings::snp_host_keep_SNP_HOST_KEEP_STILL_ENABLED,
 }
 
 /// Proof that the hotplug window is open.
@@ -150,22 +130,17 @@ impl HotplugWindow {
         Ok(Self(host))
     }
 
-    /// Prepares all CPUs for SNP and verifies that it took effect everywhere.
-    ///
-    /// The kernel's `snp_prepare()` clears the RMP, sets MFDM, then `SNP_EN` and `VMPL_EN`, then
-    /// clears `VM_HSAVE_PA`, on all CPUs; if this CPU has `SNP_EN` already it does nothing. It never
-    /// reads back what it wrote: that is done here, on every CPU.
+    /// Prepares all CPUs for SNP, which clears the RMP if no CPU has `SNP_EN` yet.
     ///
     /// # Errors
     ///
-    /// What `snp_prepare()` returns, [`EIO`] if a CPU has no `SNP_EN`, [`ENOMEM`]. The window is
-    /// then closed or kept as the hardware state demands.
+    /// [`EOPNOTSUPP`] if this host cannot do SNP, [`EBUSY`] if a CPU is using SVM: nothing has been written then.
+    /// [`EIO`] if a CPU ignored a write; [`ENOMEM`]. `snp_host` has told the log why. The window is then closed or
+    /// kept as the hardware state demands.
     pub fn prepare(self) -> Result<SnpEnabled> {
         let host = self.0;
-        // The window is open, so the set of online CPUs does not change between the MSR writes and
-        // the check.
+        // The window is open, so the set of online CPUs does not change meanwhile.
         host.prepare()?;
-        host.window_verify()?;
         // From here on the window is the business of `SnpEnabled`.
         core::mem::forget(self);
         Ok(SnpEnabled(host))
@@ -190,7 +165,7 @@ fn close(host: &dyn Host, why: bindings::snp_host_close) -> Result {
     closed
 }
 
-/// Proof that the hotplug window is open and every CPU has `SNP_EN` set.
+/// Proof that the hotplug window is open and every CPU is prepared for SNP.
 ///
 /// Dropping it keeps the window open, as "undecided".
 #[must_use = "say what becomes of the hotplug window"]
@@ -199,25 +174,17 @@ pub struct SnpEnabled(&'static dyn Host);
 impl SnpEnabled {
     /// The firmware was shut down with `X86_SNP_SHUTDOWN`: ends SNP on the x86 side.
     ///
-    /// Verifies that `SNP_EN` reads 0 on every CPU, lets the kernel clear the RMP and switch MFDM
-    /// off, and closes the window, in that order.
+    /// `snp_host` verifies that `SNP_EN` reads 0 on every CPU, clears the RMP, switches MFDM off, and closes the window, in
+    /// that order.
     ///
     /// # Errors
     ///
     /// [`EBUSY`] if a CPU still has `SNP_EN`; [`ENOMEM`]. The window then stays open.
     pub fn end(self) -> Result<NoSnpEn> {
         let host = self.0;
-        let proof = match NoSnpEn::measure(host) {
-            Err(err) if err == EBUSY => {
-                self.keep(Keep::StillEnabled);
-                return Err(err);
-            }
-            measured => measured?,
-        };
-        host.shutdown(&proof);
         core::mem::forget(self);
         close(host, bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF)?;
-        Ok(proof)
+        Ok(NoSnpEn(()))
     }
 
     /// The firmware refused `SNP_INIT` definitely (a status, not a timeout, and none of the

@@ -2,7 +2,7 @@
 
 //! A proof is made by asking the hardware, in `rust/sys/snp_host.rs` alone.
 //!
-//! in: platform/snp.rs
+//! in: platform/sev.rs
 
 use super::*;
 

@@ -16,6 +16,7 @@ use crate::{
         iomem::{
             self,
             Description,
+            Kind,
             MemoryResource, //
         },
         pages::Gfp,
@@ -35,7 +36,7 @@ pub(super) fn reserved_by_bios() -> Result<HvPages> {
     let mut page = HvPages::zeroed(Gfp::KERNEL, 0)?;
     let mut count = 0;
     let mut offset = size_of::<RangeListHeader>();
-    iomem::walk(|resource| {
+    iomem::walk(Kind::Memory, |resource| {
         let Some(range) = hv_fixed(resource) else {
             return Ok(());
         };

@@ -27,10 +27,8 @@ use crate::{
         snp_host::{
             HotplugWindow,
             Keep,
-            NoSnpEn,
             SnpEnabled, //
         },
-        svm,
     },
     wire::{
         snp::{
@@ -49,7 +47,7 @@ const INIT_EX_SINCE: (u8, u8) = (1, 52);
 impl<T: Transport> Platform<T> {
     /// Starts SNP firmware, if the host can do SNP and it is not up yet.
     ///
-    /// A host that cannot do SNP (the firmware is too old, a CPU is offline) is no error: the log has
+    /// A host that cannot do SNP (the firmware is too old, a CPU is offline, the RMP has a gap) is no error: the log has
     /// the reason, nothing has been changed, and legacy SEV may still work.
     ///
     /// # Errors
@@ -79,14 +77,12 @@ impl<T: Transport> Platform<T> {
             Err(err) if err == EOPNOTSUPP => return Ok(()),
             Err(err) => return Err(CmdError::Transport(err)),
         };
-        self.check_no_svm()?;
-        let enabled = window.prepare().map_err(|err| {
-            dev_err!(
-                self.dev(),
-                "SNP stays off: the CPUs could not be prepared ({err:?})\n"
-            );
-            CmdError::Transport(err)
-        })?;
+        let enabled = match window.prepare() {
+            Ok(enabled) => enabled,
+            // Firmware would refuse these CPUs, or the RMP. Nothing has been written.
+            Err(err) if err == EOPNOTSUPP => return Ok(()),
+            Err(err) => return Err(CmdError::Transport(err)),
+        };
 
         match self.snp_init(enabled) {
             // From here on firmware is in the INIT state, whatever else fails.
@@ -109,23 +105,6 @@ impl<T: Transport> Platform<T> {
             self.api.minor,
             self.api.build
         );
-        Ok(())
-    }
-
-    /// Preparing a CPU for SNP clears its VM_HSAVE_PA, as firmware demands. Where SVM is in use, KVM
-    /// would not notice and its guests would run without a host save area. That cannot happen while
-    /// kvm-amd is being loaded, but when it asks again for a VM after the PSP has been unbound.
-    fn check_no_svm(&self) -> Result<(), CmdError> {
-        // CPUs that have SNP_EN are not prepared again.
-        if NoSnpEn::measure(self.channel.host()).is_ok()
-            && svm::is_in_use().map_err(CmdError::Transport)?
-        {
-            dev_err!(
-                self.dev(),
-                "SNP stays off: KVM is using the CPUs' virtualization, and they cannot be prepared for SNP then; stop all guests and reload kvm_amd\n"
-            );
-            return Err(CmdError::Transport(EBUSY));
-        }
         Ok(())
     }
 

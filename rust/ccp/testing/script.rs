@@ -25,10 +25,7 @@ use crate::{
             Frames,
             Rmp, //
         },
-        snp_host::{
-            Host,
-            NoSnpEn, //
-        },
+        snp_host::Host,
     },
     wire::{
         CommandId,
@@ -144,13 +141,10 @@ pub(crate) enum Event {
     Command(CommandId),
     Open,
     Prepare,
-    Verify,
     /// With a value of `enum snp_host_close`.
     Close(u32),
     /// With a value of `enum snp_host_keep`.
     Keep(u32),
-    /// The RMP was cleared.
-    Shutdown,
 }
 
 /// SNP is off, or firmware refused SNP_INIT.
@@ -167,10 +161,8 @@ impl Event {
             Event::Command(id) => id.raw().into(),
             Event::Open => 1 << 16,
             Event::Prepare => 2 << 16,
-            Event::Verify => 3 << 16,
-            Event::Close(why) => 4 << 16 | why,
-            Event::Keep(why) => 5 << 16 | why,
-            Event::Shutdown => 6 << 16,
+            Event::Close(why) => 3 << 16 | why,
+            Event::Keep(why) => 4 << 16 | why,
         }
     }
 }
@@ -211,7 +203,6 @@ pub(crate) struct FakeHost {
     /// What these return: 0 or an errno.
     pub(crate) open: AtomicI32,
     pub(crate) prepare: AtomicI32,
-    pub(crate) verify: AtomicI32,
     pub(crate) close: AtomicI32,
     /// Which page does not become firmware's.
     pub(crate) private_fails: FailAt,
@@ -234,7 +225,6 @@ impl FakeHost {
             snp_en: AtomicU32::new(0),
             open: AtomicI32::new(0),
             prepare: AtomicI32::new(0),
-            verify: AtomicI32::new(0),
             close: AtomicI32::new(0),
             private_fails: FailAt::never(),
             shared_fails: FailAt::never(),
@@ -325,14 +315,15 @@ impl Host for FakeHost {
         Ok(())
     }
 
-    fn window_verify(&self) -> Result {
-        self.note(Event::Verify);
-        scripted(&self.verify)
-    }
-
     fn window_close(&self, why: bindings::snp_host_close) -> Result {
         self.note(Event::Close(why));
-        scripted(&self.close)
+        scripted(&self.close)?;
+        // As snp_host does, it believes only what it sees.
+        let off = why == bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF;
+        match self.snp_en.load(Relaxed) {
+            1.. if off => Err(EBUSY),
+            _ => Ok(()),
+        }
     }
 
     fn window_keep(&self, why: bindings::snp_host_keep) {
@@ -341,9 +332,5 @@ impl Host for FakeHost {
 
     fn snp_en_cpus(&self) -> Result<u32> {
         Ok(self.snp_en.load(Relaxed))
-    }
-
-    fn shutdown(&self, _proof: &NoSnpEn) {
-        self.note(Event::Shutdown);
     }
 }

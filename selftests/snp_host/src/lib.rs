@@ -6,6 +6,10 @@
 // The driver uses some items that no test does.
 #![allow(dead_code)]
 
+#[path = "../../../rust/snp_host/compare.rs"]
+mod compare;
+#[path = "../../../rust/snp_host/prepare.rs"]
+mod prepare;
 #[path = "../../../rust/snp_host/rmp_table.rs"]
 mod rmp_table;
 #[path = "../../../rust/snp_host/window.rs"]

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where CPUs differ that should be the same.
+//!
+//! Pure: no `kernel::`, no I/O; the tests at the end run on the build machine.
+
+/// What it means if CPUs differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// SNP cannot work: it is not started.
+    Refuse,
+    /// Firmware may refuse SNP_INIT for it, but that is not certain: a warning, and another one if firmware
+    /// does refuse.
+    Warn,
+    /// Preparing writes it on every CPU and reads it back, so it is worth a notice.
+    Repair,
+}
+
+/// A register, or some bits of one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Register {
+    /// As manuals and kernel call it.
+    pub(crate) name: &'static str,
+    /// The number of the MSR.
+    pub(crate) msr: u32,
+    /// The bits that count.
+    pub(crate) bits: u64,
+    /// What a difference means.
+    pub(crate) rule: Rule,
+}
+
+impl Register {
+    /// What these bits of `raw` say.
+    fn value(&self, raw: u64) -> u64 {
+        (raw & self.bits)
+            .checked_shr(self.bits.trailing_zeros())
+            .unwrap_or(0)
+    }
+}
+
+/// A register that is not the same on all CPUs that have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Difference {
+    /// Its place in the table.
+    pub(crate) register: usize,
+    /// The first CPU that has it, and its value there.
+    pub(crate) first: (usize, u64),
+    /// The first one that differs from that, and its value there.
+    pub(crate) other: (usize, u64),
+}
+
+/// What one CPU says: for each register of the table its raw value, or [`None`] if the CPU does not have it.
+pub(crate) type Values<const N: usize> = [Option<u64>; N];
+
+/// Compares what the CPUs say, in the order of the table. [`None`] stands for a CPU that was not asked.
+pub(crate) fn differences<'a, const N: usize>(
+    table: &'a [Register; N],
+    cpus: &'a [Option<impl AsRef<Values<N>>>],
+) -> impl Iterator<Item = Difference> + 'a {
+    (0..N).filter_map(|register| {
+        let mut values = values(table, cpus, register);
+        let first = values.next()?;
+        let other = values.find(|(_, value)| *value != first.1)?;
+        Some(Difference {
+            register,
+            first,
+            other,
+        })
+    })
+}
+
+/// Whether a CPU says something else than the first one of a [`Difference`].
+pub(crate) fn differs<const N: usize>(
+    table: &[Register; N],
+    cpus: &[Option<impl AsRef<Values<N>>>],
+    difference: Difference,
+    cpu: usize,
+) -> bool {
+    values(table, cpus, difference.register)
+        .any(|(number, value)| number == cpu && value != difference.first.1)
+}
+
+/// CPU number and value, for all CPUs that have the register.
+fn values<'a, const N: usize>(
+    table: &'a [Register; N],
+    cpus: &'a [Option<impl AsRef<Values<N>>>],
+    register: usize,
+) -> impl Iterator<Item = (usize, u64)> + 'a {
+    cpus.iter().enumerate().filter_map(move |(cpu, values)| {
+        let raw = (*values.as_ref()?.as_ref().get(register)?)?;
+        Some((cpu, table.get(register)?.value(raw)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn register(bits: u64) -> Register {
+        Register {
+            name: "",
+            msr: 0,
+            bits,
+            rule: Rule::Warn,
+        }
+    }
+
+    /// What the kernel's side has more of is not looked at.
+    struct Seen(Values<3>);
+
+    impl AsRef<Values<3>> for Seen {
+        fn as_ref(&self) -> &Values<3> {
+            &self.0
+        }
+    }
+
+    /// All of a register, a field of it, a single bit.
+    const TABLE: [Register; 3] = [register(!0), register(0xff00), register(1 << 63)];
+
+    /// Register; CPU and value; another CPU and value.
+    type Row = (usize, (usize, u64), (usize, u64));
+
+    fn all(cpus: &[Option<Seen>]) -> Vec<Row> {
+        differences(&TABLE, cpus)
+            .map(|d| (d.register, d.first, d.other))
+            .collect()
+    }
+
+    fn same(value: u64) -> Option<Seen> {
+        Some(Seen([Some(value); 3]))
+    }
+
+    #[test]
+    fn equal_cpus_do_not_differ() {
+        assert_eq!(all(&[]), []);
+        assert_eq!(all(&[same(7)]), []);
+        assert_eq!(all(&[same(7), same(7), same(7)]), []);
+        assert_eq!(all(&[Some(Seen([None; 3])), Some(Seen([None; 3]))]), []);
+    }
+
+    #[test]
+    fn only_the_bits_that_count_are_compared() {
+        assert_eq!(all(&[same(0x1), same(0x2)]), [(0, (0, 1), (1, 2))]);
+        assert_eq!(
+            all(&[same(0x100), same(0x3ff)]),
+            [(0, (0, 0x100), (1, 0x3ff)), (1, (0, 1), (1, 3))]
+        );
+        assert_eq!(
+            all(&[same(1 << 63), same(0)]),
+            [(0, (0, 1 << 63), (1, 0)), (2, (0, 1), (1, 0))]
+        );
+    }
+
+    #[test]
+    fn cpus_without_the_register_or_not_asked_are_left_out() {
+        let cpus = [
+            None,
+            Some(Seen([None; 3])),
+            same(5),
+            None,
+            same(5),
+            same(6),
+            same(5),
+            same(9),
+        ];
+        assert_eq!(all(&cpus), [(0, (2, 5), (5, 6))]);
+        let difference = differences(&TABLE, &cpus).next().unwrap();
+        let differ: Vec<usize> = (0..10)
+            .filter(|&cpu| differs(&TABLE, &cpus, difference, cpu))
+            .collect();
+        assert_eq!(differ, [5, 7]);
+    }
+
+    #[test]
+    fn one_register_at_a_time() {
+        let mut odd = [Some(5); 3];
+        for register in 0..3 {
+            odd[register] = Some(!0);
+            let found = all(&[same(5), Some(Seen(odd))]);
+            assert_eq!(found.len(), register + 1, "{found:?}");
+        }
+        odd = [Some(5), None, None];
+        assert_eq!(all(&[same(5), Some(Seen(odd))]), []);
+    }
+}

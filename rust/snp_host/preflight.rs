@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What firmware is known to compare between CPUs, looked at before it does.
+//!
+//! Firmware answers SNP_INIT with INVALID_CONFIG if CPUs are set up differently, and does not say where. There is no
+//! complete public list; [`compare::Rule`] says how certain each row is.
+
+use crate::{
+    compare::{
+        self,
+        Difference,
+        Register,
+        Rule::{
+            Refuse,
+            Repair,
+            Warn, //
+        },
+        Values, //
+    },
+    cpus::{
+        self,
+        uses_svm,
+        Round,
+        SaysSyscfg, //
+    },
+    sys::{
+        msr::Msr,
+        percpu::CpuList, //
+    },
+};
+use kernel::{
+    bindings,
+    cpu::CpuId,
+    prelude::*,
+    str::CString, //
+};
+
+/// All of a register, or a bit of it.
+macro_rules! bits {
+    () => {
+        !0
+    };
+    ($bit:expr) => {
+        1 << $bit
+    };
+}
+
+macro_rules! table {
+    ($($rule:ident $name:literal = $msr:expr $(, bit $bit:expr)?;)*) => {
+        const COUNT: usize = [$($name),*].len();
+
+        const TABLE: [Register; COUNT] = [$(
+            Register {
+                name: $name,
+                msr: $msr,
+                bits: bits!($($bit)?),
+                rule: $rule,
+            },
+        )*];
+    };
+}
+
+/// The numbers without a name in the kernel: variable MTRRs from 0x200 on (arch/x86/include/asm/msr-index.h,
+/// `MTRRphysBase_MSR()`), IORRs from 0xc0010016 on (AMD64 Architecture Programmer's Manual volume 2, appendix A).
+const VARIABLE_MTRR: u32 = 0x200;
+const IORR: u32 = 0xc001_0016;
+
+// CPUs with different tables enforce different things, so that SNP cannot work then is certain.
+table! {
+    Refuse "RMP_BASE" = bindings::MSR_AMD64_RMP_BASE;
+    Refuse "RMP_END" = bindings::MSR_AMD64_RMP_END;
+    Refuse "RMP_CFG" = bindings::MSR_AMD64_RMP_CFG;
+    Warn "SYSCFG.MEM_ENCRYPT" = bindings::MSR_AMD64_SYSCFG, bit bindings::MSR_AMD64_SYSCFG_MEM_ENCRYPT_BIT;
+    Repair "SYSCFG.MFDM" = bindings::MSR_AMD64_SYSCFG, bit bindings::MSR_AMD64_SYSCFG_MFDM_BIT;
+    Repair "SYSCFG.SNP_EN" = bindings::MSR_AMD64_SYSCFG, bit bindings::MSR_AMD64_SYSCFG_SNP_EN_BIT;
+    Repair "SYSCFG.VMPL_EN" = bindings::MSR_AMD64_SYSCFG, bit bindings::MSR_AMD64_SYSCFG_SNP_VMPL_EN_BIT;
+    Warn "HWCR.SMMLOCK" = bindings::MSR_K7_HWCR, bit bindings::MSR_K7_HWCR_SMMLOCK_BIT;
+    Warn "TOM" = bindings::MSR_K8_TOP_MEM1;
+    Warn "TOM2" = bindings::MSR_K8_TOP_MEM2;
+    Warn "IORRBase0" = IORR;
+    Warn "IORRMask0" = IORR + 1;
+    Warn "IORRBase1" = IORR + 2;
+    Warn "IORRMask1" = IORR + 3;
+    Warn "MTRRdefType" = bindings::MSR_MTRRdefType;
+    Warn "MTRRfix64K_00000" = bindings::MSR_MTRRfix64K_00000;
+    Warn "MTRRfix16K_80000" = bindings::MSR_MTRRfix16K_80000;
+    Warn "MTRRfix16K_A0000" = bindings::MSR_MTRRfix16K_A0000;
+    Warn "MTRRfix4K_C0000" = bindings::MSR_MTRRfix4K_C0000;
+    Warn "MTRRfix4K_C8000" = bindings::MSR_MTRRfix4K_C8000;
+    Warn "MTRRfix4K_D0000" = bindings::MSR_MTRRfix4K_D0000;
+    Warn "MTRRfix4K_D8000" = bindings::MSR_MTRRfix4K_D8000;
+    Warn "MTRRfix4K_E0000" = bindings::MSR_MTRRfix4K_E0000;
+    Warn "MTRRfix4K_E8000" = bindings::MSR_MTRRfix4K_E8000;
+    Warn "MTRRfix4K_F0000" = bindings::MSR_MTRRfix4K_F0000;
+    Warn "MTRRfix4K_F8000" = bindings::MSR_MTRRfix4K_F8000;
+    Warn "MTRRphysBase0" = VARIABLE_MTRR;
+    Warn "MTRRphysMask0" = VARIABLE_MTRR + 1;
+    Warn "MTRRphysBase1" = VARIABLE_MTRR + 2;
+    Warn "MTRRphysMask1" = VARIABLE_MTRR + 3;
+    Warn "MTRRphysBase2" = VARIABLE_MTRR + 4;
+    Warn "MTRRphysMask2" = VARIABLE_MTRR + 5;
+    Warn "MTRRphysBase3" = VARIABLE_MTRR + 6;
+    Warn "MTRRphysMask3" = VARIABLE_MTRR + 7;
+    Warn "MTRRphysBase4" = VARIABLE_MTRR + 8;
+    Warn "MTRRphysMask4" = VARIABLE_MTRR + 9;
+    Warn "MTRRphysBase5" = VARIABLE_MTRR + 10;
+    Warn "MTRRphysMask5" = VARIABLE_MTRR + 11;
+    Warn "MTRRphysBase6" = VARIABLE_MTRR + 12;
+    Warn "MTRRphysMask6" = VARIABLE_MTRR + 13;
+    Warn "MTRRphysBase7" = VARIABLE_MTRR + 14;
+    Warn "MTRRphysMask7" = VARIABLE_MTRR + 15;
+}
+
+/// What one CPU says.
+pub(crate) struct Seen {
+    registers: Values<COUNT>,
+    syscfg: cpus::Register,
+    efer: cpus::Register,
+}
+
+impl SaysSyscfg for Seen {
+    fn syscfg(&self) -> cpus::Register {
+        self.syscfg
+    }
+}
+
+impl AsRef<Values<COUNT>> for Seen {
+    fn as_ref(&self) -> &Values<COUNT> {
+        &self.registers
+    }
+}
+
+/// What all CPUs say.
+pub(crate) type Look = Round<Seen>;
+
+impl Look {
+    /// Reads everything, in one round. What a CPU does not have is left out.
+    pub(crate) fn take() -> Result<Self> {
+        Self::ask(|| Seen {
+            registers: TABLE
+                .each_ref()
+                .map(|register| Msr::new(register.msr).read().ok()),
+            syscfg: cpus::syscfg(),
+            efer: cpus::efer(),
+        })
+    }
+
+    /// The CPUs that use SVM.
+    pub(crate) fn using_svm(&self) -> CpuList<impl Fn(CpuId) -> bool + '_> {
+        self.with(|seen| uses_svm(&seen.efer))
+    }
+
+    /// Tells where CPUs differ, and adds what firmware may refuse to `suspicions`.
+    ///
+    /// # Errors
+    ///
+    /// [`EOPNOTSUPP`] if SNP cannot work with that difference; [`ENOMEM`].
+    pub(crate) fn compare(&self, suspicions: &mut KVec<CString>) -> Result {
+        let mut verdict = Ok(());
+        for difference in compare::differences(&TABLE, self.values()) {
+            let Some(register) = TABLE.get(difference.register) else {
+                continue;
+            };
+            let text = self.describe(register.name, difference)?;
+            match register.rule {
+                Refuse => {
+                    pr_err!(
+                        "SNP stays off: {text}; look for a newer BIOS\n",
+                        text = &*text
+                    );
+                    verdict = Err(EOPNOTSUPP);
+                }
+                Warn => {
+                    pr_warn!(
+                        "{text}; firmware may refuse SNP_INIT for that\n",
+                        text = &*text
+                    );
+                    suspicions.push(text, GFP_KERNEL)?;
+                }
+                Repair => pr_notice!("{text}; writing it on all CPUs\n", text = &*text),
+            }
+        }
+        verdict
+    }
+
+    fn describe(&self, name: &str, difference: Difference) -> Result<CString> {
+        let (first, value) = difference.first;
+        let (other, differing) = difference.other;
+        // CAST: A CPU number.
+        let differ = CpuList::new(|cpu| {
+            let cpu = cpu.as_u32() as usize;
+            compare::differs(&TABLE, self.values(), difference, cpu)
+        });
+        CString::try_from_fmt(fmt!(
+            "{name} is {value:#x} on CPU {first}, but not on CPUs {differ} ({differing:#x} on CPU {other})"
+        ))
+    }
+}
