@@ -19,6 +19,19 @@ def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="whole matrices instead of samples")
 
 
+@pytest.fixture
+def note(record_property):
+    """Say something that stands in the summary, also if the test passes."""
+    return functools.partial(record_property, "note")
+
+
+def pytest_terminal_summary(terminalreporter):
+    for reports in terminalreporter.stats.values():
+        for name, value in (pair for report in reports for pair in getattr(report, "user_properties", [])):
+            if name == "note":
+                terminalreporter.write_line(f"# {value}")
+
+
 def boot(scenario: str, *arguments: str, limit: float = 120, **config):
     """Run a scenario of selftests/vm in a machine of its own; see vmlib.machine.Config."""
 

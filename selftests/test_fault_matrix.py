@@ -65,14 +65,13 @@ def test_rules_notice():
         assert bool(rules.complaints(cell, struck, healthy)) == bool(effect), cell.name
 
 
-def test_every_command_is_in_the_matrix(long, capsys):
+def test_every_command_is_in_the_matrix(long, note):
     cells = matrix.all_cells()
     assert {cell.command for cell in cells} >= matrix.own_commands()
     done = results(long)
     assert {cell.command for cell in done} >= matrix.own_commands()
     assert {cell.kind.name for cell in done} == set(CHECKED_KINDS)
-    with capsys.disabled():
-        print(f"\n# fault matrix: {len(cells)} cells ({len({(c.variant, c.phase, c.command) for c in cells})} commands and phases, {len(matrix.KINDS)} kinds of fault), {len(done)} run")
+    note(f"fault matrix: {len(cells)} cells ({len({(c.variant, c.phase, c.command) for c in cells})} commands and phases, {len(matrix.KINDS)} kinds of fault), {len(done)} run")
 
 
 @pytest.mark.parametrize("kind", CHECKED_KINDS)

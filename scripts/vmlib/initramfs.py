@@ -60,12 +60,18 @@ def base() -> Path:
     files = sorted(set(PROGRAMS) | set(DATA) | set().union(*map(_libraries, PROGRAMS)))
     key = hashlib.sha256("".join(f"{f} {Path(f).stat().st_mtime_ns}\n" for f in files).encode()).hexdigest()[:16]
     archive = paths.INITRAMFS / f"base-{key}.cpio"
-    if archive.exists():
-        return archive
+    with paths.making("initramfs"):
+        if not archive.exists():
+            _make_base(archive, files)
+    return archive
+
+
+def _make_base(archive: Path, files: list[str]) -> None:
+    """Make it, in the place of an older one."""
     paths.INITRAMFS.mkdir(parents=True, exist_ok=True)
     for old in paths.INITRAMFS.glob("base-*"):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
-    stage = paths.INITRAMFS / f"base-{key}.stage"
+    stage = archive.with_suffix(".stage")
     for directory in ("dev", "proc", "sys", "tmp", "run", "root", "etc", "usr/bin", "usr/lib", "usr/lib64"):
         (stage / directory).mkdir(parents=True)
     for link in ("bin", "lib", "lib64"):
@@ -81,7 +87,6 @@ def base() -> Path:
     (stage / "usr/bin/sh").symlink_to("busybox")
     pack(stage, archive)
     shutil.rmtree(stage)
-    return archive
 
 
 def _module_files(kernel: Kernel) -> list[Path]:

@@ -89,9 +89,16 @@ def rmp_size(memory: int) -> int:
     return -(-(memory * MIB // 4096 * 16 + 16384) // MIB) * MIB
 
 
+def _last_change(run: Path) -> float:
+    try:
+        return run.stat().st_mtime
+    except FileNotFoundError:
+        return 0  # Tests that run in parallel tidy up, too.
+
+
 def _new_run(name: str) -> Path:
     paths.RUNS.mkdir(parents=True, exist_ok=True)
-    old = sorted(paths.RUNS.iterdir(), key=lambda p: p.stat().st_mtime)
+    old = sorted(paths.RUNS.iterdir(), key=_last_change)
     # Of those that went wrong more are kept: somebody may still want to know why.
     bad = [run for run in old if (run / "failure").exists()]
     for run in [run for run in old if run not in bad][:-40] + bad[:-40]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Where things are: the checkout, the cache directory, and what is in it."""
 
+import contextlib
+import fcntl
 import os
 import sys
 from pathlib import Path
@@ -29,3 +31,11 @@ OVMF_AMDSEV = TOOLS / "ovmf-amdsev/usr/share/ovmf/OVMF.amdsev.fd"
 RUNS = CACHE / "runs"
 INITRAMFS = CACHE / "initramfs"
 VM_SCRIPTS = TOP / "selftests" / "vm"
+
+
+@contextlib.contextmanager
+def making(what: str):
+    """Held by whoever makes a part of the cache that others, tests in parallel, need as well."""
+    with (CACHE / f".{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -15,11 +15,12 @@ def build() -> list[Path]:
     out = paths.CACHE / "programs"
     out.mkdir(exist_ok=True)
     built = []
-    for source in sorted((paths.TOP / "selftests/programs").glob("*.c")):
-        program = out / source.stem
-        if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-            partial = program.with_suffix(".new")
-            subprocess.run(["gcc", *FLAGS, "-o", partial, source], check=True)
-            partial.rename(program)
-        built.append(program)
+    with paths.making("programs"):
+        for source in sorted((paths.TOP / "selftests/programs").glob("*.c")):
+            program = out / source.stem
+            if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+                partial = program.with_suffix(".new")
+                subprocess.run(["gcc", *FLAGS, "-o", partial, source], check=True)
+                partial.rename(program)
+            built.append(program)
     return built

@@ -15,5 +15,6 @@ def build(kernel: str) -> Path:
     tree = paths.CACHE / f"linux-{paths.RELEASE}" / ("debug" if kernel == "debug" else "build")
     out = paths.CACHE / f"modules-test-{kernel}"
     out.mkdir(exist_ok=True)
-    subprocess.run(["make", "-s", "-C", tree, *compiler, f"M={paths.TOP / 'selftests/modules'}", f"MO={out}", "modules"], check=True, stdout=subprocess.DEVNULL)
+    with paths.making(out.name):
+        subprocess.run(["make", "-s", "-C", tree, *compiler, f"M={paths.TOP / 'selftests/modules'}", f"MO={out}", "modules"], check=True, stdout=subprocess.DEVNULL)
     return out
