@@ -15,6 +15,11 @@ from . import initramfs, paths
 from .machine import Result, VmError
 
 APPEND = "console=ttyS0"  # as in selftests/vm/first-launch.sh
+# Process 1 of the guest with a kernel.
+GUEST_INIT = """#!/busybox sh
+/busybox echo "guest user space: $(/busybox uname -r)"
+/busybox poweroff -f
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +58,12 @@ def guest_files(stage: Path) -> dict[str, Path]:
     if not initrd.exists():
         root = stage / "guest-root"
         root.mkdir(parents=True)
-        shutil.copy("/usr/bin/busybox", root / "init")
+        shutil.copy("/usr/bin/busybox", root / "busybox")
+        (root / "init").write_text(GUEST_INIT)
+        (root / "init").chmod(0o755)
         # The same bytes in every run, so that its digest is the same as well.
-        os.utime(root / "init", (0, 0))
+        for name in ("busybox", "init"):
+            os.utime(root / name, (0, 0))
         initramfs.pack(root, initrd)
         shutil.rmtree(root)
     return {"OVMF.fd": paths.OVMF, "OVMF.amdsev.fd": paths.OVMF_AMDSEV, "vmlinuz": paths.KERNEL, "initrd": initrd}

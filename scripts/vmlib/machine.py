@@ -56,6 +56,7 @@ class Config:
     other_psps: list[list[str]] = dataclasses.field(default_factory=list)  # the same for each further PSP
     cpu: list[str] = dataclasses.field(default_factory=list)  # more arguments of the CPU model
     rmp_check: bool = dataclasses.field(default_factory=lambda: os.environ.get("RMP_CHECK", "0") not in ("", "0"))  # report foreign writes
+    guest: bool = False  # the CPU model runs SEV-ES and SNP guests
     append: str = ""  # more kernel parameters
     files: dict[str, Path] = dataclasses.field(default_factory=dict)  # name inside -> file outside
 
@@ -176,7 +177,7 @@ class Machine:
         plugin = [
             f"file={paths.CPU_MODEL}", f"ram={self.ram}", f"low={c.memory * MIB}", f"link={self.link}",
             f"rmp_base={RMP_BASE:#x}", f"rmp_end={RMP_BASE + size - 1:#x}", f"log={self.run_dir / 'cpu.log'}",
-            f"rmp_check={'on' if c.rmp_check else 'off'}", *c.cpu,
+            f"rmp_check={'on' if c.rmp_check else 'off'}", f"guest={'on' if c.guest else 'off'}", *c.cpu,
         ]  # fmt: skip
         return [
             "-accel", "tcg,thread=multi", "-cpu", "EPYC-Milan,xlevel=0x80000022,hypervisor=off,phys-bits=49",

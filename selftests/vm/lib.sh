@@ -106,3 +106,45 @@ launch() {
 	[ "$state" = internal-error ] || sed "s/^/qemu: /" /tmp/qemu.err
 	say launched "$name" "${state:-unknown}" "$status"
 }
+
+# boot NAME VCPUS TEXT FIRMWARE [more arguments for QEMU]: run an SNP guest until its serial port has
+# printed TEXT, or it ends. Prints "@booted NAME yes TENTHS", or what there is to say and "@booted NAME no".
+boot() {
+	name=$1 vcpus=$2 text=$3 firmware=$4
+	shift 4
+	hashes=off
+	case " $* " in *" -kernel "*) hashes=on ;; esac
+	rm -f /tmp/qmp.in /tmp/qmp.out /tmp/serial
+	mkfifo /tmp/qmp.in
+	touch /tmp/serial
+	qemu-system-x86_64 -accel kvm -cpu EPYC-v4 -smp "$vcpus" -m 512M -no-reboot \
+		-machine q35,confidential-guest-support=sev0,memory-backend=ram \
+		-object memory-backend-memfd,id=ram,size=512M,share=true,prealloc=false \
+		-object sev-snp-guest,id=sev0,cbitpos=48,reduced-phys-bits=1,policy=0x30000,kernel-hashes=$hashes \
+		-bios "$firmware" -nodefaults -display none -serial file:/tmp/serial -qmp stdio "$@" \
+		</tmp/qmp.in >/tmp/qmp.out 2>/tmp/qemu.err &
+	qemu=$!
+	exec 5>/tmp/qmp.in
+	echo '{"execute":"qmp_capabilities"}' >&5
+	tenths=0
+	until grep -q "$text" /tmp/serial; do
+		# A guest that cannot go on is stopped, and its QEMU stays.
+		if ! kill -0 $qemu 2>/dev/null || grep -q '"event": "STOP"' /tmp/qmp.out; then
+			tenths=
+			break
+		fi
+		sleep 0.1
+		tenths=$((tenths + 1))
+	done
+	kill -0 $qemu 2>/dev/null && echo '{"execute":"quit"}' >&5
+	exec 5>&-
+	wait $qemu
+	if [ "$tenths" ]; then
+		say booted "$name" yes "$tenths"
+	else
+		sed 's/^/qemu: /' /tmp/qemu.err
+		sed 's/^/qmp: /' /tmp/qmp.out
+		tail -n 20 /tmp/serial | tr -d '\r\000' | sed 's/^/serial: /'
+		say booted "$name" no
+	fi
+}

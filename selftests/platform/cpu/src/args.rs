@@ -25,6 +25,8 @@ pub struct Args {
     pub snp_en: bool,
     /// Report writes to pages that the RMP gives away.
     pub rmp_check: bool,
+    /// Run SEV-ES and SNP guests, instead of refusing them.
+    pub guest: bool,
 }
 
 /// Why the arguments make no machine.
@@ -45,8 +47,8 @@ pub enum ArgError {
 }
 
 /// Every argument, in the order in which [`Args::parse`] keeps the values.
-const NAMES: [&str; 9] =
-    ["ram", "low", "link", "rmp_base", "rmp_end", "log", "rmpread", "snp_en", "rmp_check"];
+const NAMES: [&str; 10] =
+    ["ram", "low", "link", "rmp_base", "rmp_end", "log", "rmpread", "snp_en", "rmp_check", "guest"];
 
 impl fmt::Display for ArgError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,7 +84,7 @@ impl Args {
                 return Err(ArgError::Twice(NAMES[slot]));
             }
         }
-        let [ram, low, link, rmp_base, rmp_end, log, rmpread, snp_en, rmp_check] = values;
+        let [ram, low, link, rmp_base, rmp_end, log, rmpread, snp_en, rmp_check, guest] = values;
         let low = number("low", low)?;
         if low > 4 << 30 {
             return Err(ArgError::Low(low));
@@ -97,6 +99,7 @@ impl Args {
             rmpread: switch("rmpread", rmpread)?,
             snp_en: switch("snp_en", snp_en)?,
             rmp_check: switch("rmp_check", rmp_check)?,
+            guest: switch("guest", guest)?,
         })
     }
 }

@@ -19,6 +19,7 @@
 mod acpi;
 mod args;
 mod cpuid;
+mod guest;
 mod insn;
 mod iommu;
 mod log;

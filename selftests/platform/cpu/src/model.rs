@@ -187,6 +187,7 @@ impl Model<'_> {
             Kind::Rmpupdate => rmp_insn::rmpupdate(self, cpu),
             Kind::Psmash => rmp_insn::psmash(self, cpu),
             Kind::Rmpread => rmp_insn::rmpread(self, cpu),
+            Kind::Vmgexit | Kind::Pvalidate | Kind::Rmpadjust | Kind::MovToCr => Outcome::Native,
         }
     }
 

@@ -13,13 +13,16 @@ use link::{Mapping, MAX_CPUS};
 use rmp::{MemoryTable, Rmp, ENTRY_BYTES};
 
 use crate::args::Args;
-use crate::insn::{self, Kind};
+use crate::guest::access::{Access, Verdict};
+use crate::guest::inside::Inside;
+use crate::guest::{Layer, Left, VMRUN_BYTES};
+use crate::insn::{self, Insn, Kind};
 use crate::log::Log;
 use crate::model::{Cpu, Model, Outcome, Reg};
 use crate::qemu::ffi::{self, CpuState, Env, Functions, Info, PluginId, Tb};
 use crate::qemu::tlb::{self, Filled};
 use crate::qemu::vcpu::{Slot, Vcpu};
-use crate::qemu::version;
+use crate::qemu::{env, version};
 use crate::ram::Ram;
 use crate::stats::Stats;
 use crate::watch::Translation;
@@ -34,6 +37,10 @@ struct Machine {
     functions: Functions,
     model: Model<'static>,
     slots: [OnceLock<Slot>; MAX_CPUS],
+    /// SEV-ES and SNP guests, if they are to run.
+    guest: Option<Layer>,
+    /// Addresses behind a VMRUN, 0 where there is none yet. A kernel has two.
+    behind_vmrun: [AtomicU64; 8],
 }
 
 static MACHINE: OnceLock<Machine> = OnceLock::new();
@@ -66,6 +73,11 @@ pub unsafe extern "C" fn qemu_plugin_install(
                 (f.qemu_plugin_register_vcpu_init_cb)(id, on_vcpu_init, ptr::null_mut());
                 (f.qemu_plugin_register_vcpu_tb_trans_cb)(id, on_translate, ptr::null_mut());
                 (f.qemu_plugin_register_atexit_cb)(id, on_exit, ptr::null_mut());
+                if machine.guest.is_some() {
+                    let interrupt = ffi::DISCON_INTERRUPT;
+                    let on = on_delivered;
+                    (f.qemu_plugin_register_vcpu_discon_cb)(id, interrupt, on, ptr::null_mut());
+                }
             }
             0
         }
@@ -93,8 +105,13 @@ unsafe fn load(
     let args = Args::parse(args.iter().map(String::as_str)).map_err(|e| e.to_string())?;
     let model = build(&args)?;
     model.log.note(format_args!("QEMU: {}, at most {} CPUs", qemu.package, info.max_vcpus));
-    let machine =
-        Machine { functions: qemu.functions, model, slots: [const { OnceLock::new() }; MAX_CPUS] };
+    let machine = Machine {
+        functions: qemu.functions,
+        model,
+        slots: [const { OnceLock::new() }; MAX_CPUS],
+        guest: args.guest.then(Layer::new),
+        behind_vmrun: [const { AtomicU64::new(0) }; 8],
+    };
     MACHINE.set(machine).map_err(|_| "the plugin is loaded twice".to_owned())?;
     let machine = MACHINE.get().ok_or_else(|| "the plugin is not loaded".to_owned())?;
     // SAFETY: the release has been checked, and QEMU loads plugins before it makes CPUs.
@@ -166,12 +183,18 @@ unsafe extern "C" fn on_translate(tb: *mut Tb, _: *mut c_void) {
     unsafe {
         for n in 0..(f.qemu_plugin_tb_n_insns)(tb) {
             let insn = (f.qemu_plugin_tb_get_insn)(tb, n);
-            let at_reset_vector = n == 0 && (f.qemu_plugin_insn_vaddr)(insn) == RESET_VECTOR;
+            let address = (f.qemu_plugin_insn_vaddr)(insn);
             let mut bytes = [0u8; LONGEST];
             let length = (f.qemu_plugin_insn_data)(insn, bytes.as_mut_ptr().cast(), LONGEST);
-            let what = match insn::decode(&bytes[..length.min(LONGEST)]) {
-                Some(kind) => What::Execute(kind, length as u8),
-                None if at_reset_vector => What::Reset,
+            let decoded = insn::decode(&bytes[..length.min(LONGEST)])
+                .filter(|insn| machine.guest.is_some() || !insn.kind.only_in_guests());
+            if let Some(Insn { kind: Kind::Vmrun, .. }) = decoded {
+                machine.remember_vmrun(address, length as u64);
+            }
+            let what = match decoded {
+                _ if n == 0 && machine.is_behind_vmrun(address) => What::BehindVmrun,
+                Some(insn) => What::Execute(insn, length as u8),
+                None if n == 0 && address == RESET_VECTOR => What::Reset,
                 None => continue,
             };
             (f.qemu_plugin_register_vcpu_insn_exec_cb)(
@@ -184,28 +207,60 @@ unsafe extern "C" fn on_translate(tb: *mut Tb, _: *mut c_void) {
     }
 }
 
+impl Machine {
+    /// #VMEXIT goes on behind VMRUN, always in a new block.
+    fn remember_vmrun(&self, address: u64, length: u64) {
+        use std::sync::atomic::Ordering::SeqCst;
+        if self.guest.is_none() || length != VMRUN_BYTES {
+            return;
+        }
+        let behind = address + length;
+        for slot in &self.behind_vmrun {
+            match slot.compare_exchange(0, behind, SeqCst, SeqCst) {
+                Ok(_) => return,
+                Err(known) if known == behind => return,
+                Err(_) => {}
+            }
+        }
+        fatal(format_args!("there are more than {} VMRUNs", self.behind_vmrun.len()));
+    }
+
+    fn is_behind_vmrun(&self, address: u64) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.guest.is_some() && self.behind_vmrun.iter().any(|slot| slot.load(Relaxed) == address)
+    }
+}
+
 /// Why an instruction's callback is there. It fits into the pointer that QEMU keeps for the
 /// callback, so that translating again (and again) allocates nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
-    Execute(Kind, u8),
+    Execute(Insn, u8),
+    BehindVmrun,
     Reset,
 }
 
 impl What {
-    /// Byte 0: the length, byte 1: the kind. No instruction has length 0.
+    /// Byte 0: the length, byte 1: the kind, byte 2: its detail. No instruction has length 0.
     fn to_userdata(self) -> *mut c_void {
         ptr::without_provenance_mut(match self {
-            What::Execute(kind, length) => usize::from(length) | ((kind as usize) << 8),
+            What::Execute(Insn { kind, detail }, length) => {
+                usize::from(length) | ((kind as usize) << 8) | (usize::from(detail) << 16)
+            }
             What::Reset => 0,
+            What::BehindVmrun => 0x100,
         })
     }
 
     fn from_userdata(userdata: *mut c_void) -> Option<What> {
         let number = userdata.addr();
-        match number & 0xff {
-            0 => Some(What::Reset),
-            length => Some(What::Execute(*Kind::ALL.get(number >> 8)?, u8::try_from(length).ok()?)),
+        match (number & 0xff, number >> 8 & 0xff) {
+            (0, 0) => Some(What::Reset),
+            (0, _) => Some(What::BehindVmrun),
+            (length, kind) => {
+                let insn = Insn { kind: *Kind::ALL.get(kind)?, detail: (number >> 16) as u8 };
+                Some(What::Execute(insn, u8::try_from(length).ok()?))
+            }
         }
     }
 }
@@ -248,21 +303,102 @@ unsafe extern "C" fn on_execute(
     let Some(vcpu) = vcpu else {
         fatal(format_args!("CPU {index}: its state is not at {env:p}"));
     };
-    if vcpu.in_guest() {
-        return;
-    }
     match what {
+        What::Execute(Insn { kind, detail }, length) if vcpu.in_guest() => {
+            if let Some(layer) = &machine.guest {
+                let action = layer.instruction(&machine.model, &vcpu, kind, length, detail);
+                vcpu.perform(action, length.into());
+            }
+        }
+        _ if vcpu.in_guest() => {}
         What::Reset => {
             const PE: u64 = 1;
             if vcpu.get(Reg::Cr0) & PE == 0 {
                 machine.model.reset();
             }
         }
-        What::Execute(kind, length) => match machine.model.execute(kind, &vcpu) {
-            Outcome::Native => {}
-            Outcome::Retire(registers) => vcpu.retire(registers, length.into()),
-            Outcome::GeneralProtection => vcpu.raise_gp(),
-        },
+        What::BehindVmrun => {
+            if let Some(layer) = &machine.guest {
+                match layer.leave(&machine.model, &vcpu) {
+                    Left::NotOurs => {}
+                    Left::Goto(rip) => vcpu.goto(rip),
+                }
+            }
+        }
+        What::Execute(Insn { kind, .. }, length) => {
+            let outcome = match &machine.guest {
+                Some(layer) if kind == Kind::Vmrun && u64::from(length) == VMRUN_BYTES => {
+                    if !vcpu.fields_are_known() {
+                        fatal(format_args!("CPU {index}: its registers are elsewhere"));
+                    }
+                    layer.vmrun(&machine.model, &vcpu)
+                }
+                _ => machine.model.execute(kind, &vcpu),
+            };
+            match outcome {
+                Outcome::Native => {}
+                Outcome::Retire(registers) => vcpu.retire(registers, length.into()),
+                Outcome::GeneralProtection => vcpu.raise_gp(),
+            }
+        }
+    }
+}
+
+/// An interrupt or exception has been delivered.
+unsafe extern "C" fn on_delivered(index: c_uint, _: c_int, _: u64, _: u64, _: *mut c_void) {
+    let index = index as usize;
+    let Some(machine) = MACHINE.get() else { return };
+    let Some(slot) = machine.slots.get(index).and_then(OnceLock::get) else { return };
+    let Some(layer) = machine.guest.as_ref().filter(|layer| layer.expects_delivery(index)) else {
+        return;
+    };
+    // SAFETY: QEMU delivers events on the CPU's thread, between blocks.
+    let vcpu = unsafe { Vcpu::outside_block(&machine.functions, slot, index) };
+    // SAFETY: a CPU of this QEMU, in a discontinuity callback.
+    let vector = unsafe { env::exception_index(slot.state()) };
+    vcpu.perform(layer.delivered(&machine.model, &vcpu, vector), 0);
+}
+
+/// Before QEMU translates for a guest of this layer: what the RMP says. None on a host, and for other guests.
+///
+/// # Safety
+///
+/// In the hook, with its arguments.
+unsafe fn asks_for_guest(
+    machine: &Machine,
+    cpu: *mut CpuState,
+    address: u64,
+    access: c_int,
+    mmu_index: c_int,
+) -> Option<Verdict> {
+    let layer = machine.guest.as_ref()?;
+    // SAFETY: a CPU of QEMU's, on its thread.
+    if unsafe { env::HFLAGS2.get(Vcpu::env(cpu)) } & env::HF2_NPT == 0 {
+        return None;
+    }
+    let mut slots = machine.slots.iter().map(OnceLock::get).enumerate();
+    let (index, slot) = slots.find_map(|(n, slot)| Some((n, slot.filter(|slot| slot.is(cpu))?)))?;
+    if !layer.runs(index) {
+        return None;
+    }
+    match mmu_index {
+        tlb::MMU_NESTED_IDX => {
+            // SAFETY: QEMU translates on the CPU's thread; what it does not keep in the CPU's state while
+            // a helper translates is not looked at (RIP, flags).
+            let vcpu = unsafe { Vcpu::outside_block(&machine.functions, slot, index) };
+            let access = match access {
+                tlb::STORE => Access::Write,
+                tlb::FETCH => Access::Fetch,
+                _ => Access::Read,
+            };
+            Some(layer.translate(&machine.model, index, vcpu.paging(), address, access))
+        }
+        // Tables of the host.
+        tlb::MMU_PHYS_IDX => Some(Verdict::Pass),
+        _ => {
+            layer.cpu(index).address.set(address);
+            Some(Verdict::Pass)
+        }
     }
 }
 
@@ -276,12 +412,30 @@ unsafe extern "C" fn on_tlb_fill(
     probe: bool,
     return_address: usize,
 ) -> bool {
+    let Some(machine) = MACHINE.get() else { return false };
+    // SAFETY: in the hook, with its arguments.
+    let guest = unsafe { asks_for_guest(machine, cpu, address, access, mmu_index) };
+    if let (Some(Verdict::Deny(code)), true) = (guest, probe) {
+        // SAFETY: nested paging probes in the course of a guest's walk, and takes false for a fault with
+        // this error code, as from QEMU's own function.
+        unsafe { env::ERROR_CODE.set(Vcpu::env(cpu), code) };
+        return false;
+    }
     // SAFETY: QEMU's own arguments. If it raises a page fault, this frame is skipped; nothing in it has a
     // destructor.
     if !unsafe { tlb::fill(cpu, address, size, access, mmu_index, probe, return_address) } {
         return false;
     }
-    let Some(machine) = MACHINE.get() else { return true };
+    if let Some(verdict) = guest {
+        if let Verdict::Limit { write, execute } = verdict {
+            let f = &machine.functions;
+            // SAFETY: in the hook, with its arguments, and the entry has been made.
+            if let Some(filled) = unsafe { Filled::any(f, cpu, address, access, mmu_index) } {
+                filled.limit(write, execute);
+            }
+        }
+        return true;
+    }
     let this = |slot: &OnceLock<Slot>| slot.get().is_some_and(|slot| slot.is(cpu));
     let Some(index) = machine.slots.iter().position(this) else { return true };
     let (f, model) = (&machine.functions, &machine.model);
@@ -304,7 +458,12 @@ unsafe extern "C" fn on_tlb_fill(
 
 unsafe extern "C" fn on_exit(_: *mut c_void) {
     if let Some(machine) = MACHINE.get() {
-        machine.model.log.note(format_args!("{}end of the summary", machine.model.stats));
+        let guest = machine.guest.as_ref().map(|layer| layer.stats.to_string());
+        machine.model.log.note(format_args!(
+            "{}{}end of the summary",
+            machine.model.stats,
+            guest.unwrap_or_default()
+        ));
     }
 }
 
@@ -315,12 +474,14 @@ mod tests {
     #[test]
     fn userdata_comes_back() {
         for kind in Kind::ALL {
-            for length in [2, 4, 15] {
-                let what = What::Execute(kind, length);
+            for (length, detail) in [(2, 0), (4, 0x8f), (15, 0x40)] {
+                let what = What::Execute(Insn { kind, detail }, length);
                 assert_eq!(What::from_userdata(what.to_userdata()), Some(what));
             }
         }
-        assert_eq!(What::from_userdata(What::Reset.to_userdata()), Some(What::Reset));
+        for what in [What::Reset, What::BehindVmrun] {
+            assert_eq!(What::from_userdata(what.to_userdata()), Some(what));
+        }
         assert_eq!(What::from_userdata(ptr::without_provenance_mut(0xff02)), None);
     }
 }

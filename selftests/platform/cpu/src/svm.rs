@@ -30,26 +30,31 @@ pub enum Vmrun {
     NotModelled,
 }
 
+/// Whether this is the VMCB of a guest with encrypted registers.
+pub fn encrypted(ram: &Ram, vmcb: u64) -> bool {
+    let control = if vmcb % 4096 == 0 { ram.word(vmcb + MISC_CTL) } else { None };
+    control.is_some_and(|control| control.load(Relaxed) & SEV_ES != 0)
+}
+
 /// VMRUN with RAX = `vmcb`.
 pub fn vmrun(ram: &Ram, vmcb: u64) -> Vmrun {
-    if vmcb % 4096 != 0 {
+    if !encrypted(ram, vmcb) {
         return Vmrun::Native;
     }
-    let Some(control) = ram.word(vmcb + MISC_CTL) else {
-        return Vmrun::Native;
-    };
-    if control.load(Relaxed) & SEV_ES == 0 {
-        return Vmrun::Native;
-    }
+    refuse(ram, vmcb, VMEXIT_INVALID);
+    Vmrun::NotModelled
+}
+
+/// Fills in the VMCB as a processor does that refuses to run it.
+pub fn refuse(ram: &Ram, vmcb: u64, code: u64) {
     // KVM looks at the interrupt information on every exit: none was being delivered.
     for (field, value) in
-        [(EXIT_INFO_1, 0), (EXIT_INFO_2, 0), (EXIT_INT_INFO, 0), (EXIT_CODE, VMEXIT_INVALID)]
+        [(EXIT_INFO_1, 0), (EXIT_INFO_2, 0), (EXIT_INT_INFO, 0), (EXIT_CODE, code)]
     {
         if let Some(word) = ram.word(vmcb + field) {
             word.store(value, Release);
         }
     }
-    Vmrun::NotModelled
 }
 
 #[cfg(test)]

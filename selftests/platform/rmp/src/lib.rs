@@ -16,6 +16,7 @@
 mod entry;
 mod firmware;
 mod geometry;
+mod guest;
 mod insn;
 mod state;
 mod table;
@@ -23,6 +24,7 @@ mod table;
 pub use entry::{Entry, PageSize, MAX_ASID, MAX_GPA, VMPL0_ALL};
 pub use firmware::Refusal;
 pub use geometry::{Geometry, GeometryError, BOOKKEEPING_BYTES, ENTRY_BYTES, PAGES_PER_2M};
+pub use guest::{npf, permission, Adjust, Denied, Guest, GuestCode, Place};
 pub use insn::{Code, RmpRead, RmpUpdate};
 pub use state::State;
 pub use table::{MemoryTable, Rmp, Table};

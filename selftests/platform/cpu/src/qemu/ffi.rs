@@ -98,6 +98,10 @@ pub const CB_RW_REGS_PC: c_int = 3;
 pub type VcpuCallback = unsafe extern "C" fn(c_uint, *mut c_void);
 /// `qemu_plugin_vcpu_tb_trans_cb_t`.
 pub type TranslateCallback = unsafe extern "C" fn(*mut Tb, *mut c_void);
+/// `qemu_plugin_vcpu_discon_cb_t`: the CPU, what happened, where it was and where it goes.
+pub type DisconCallback = unsafe extern "C" fn(c_uint, c_int, u64, u64, *mut c_void);
+/// `QEMU_PLUGIN_DISCON_INTERRUPT`: on x86, anything that went through the IDT.
+pub const DISCON_INTERRUPT: c_int = 1;
 /// `qemu_plugin_udata_cb_t`.
 pub type ExitCallback = unsafe extern "C" fn(*mut c_void);
 /// `qemu_plugin_vcpu_udata_cb_t`. The plugin's is an assembly stub (see [`crate::plugin`]).
@@ -106,6 +110,7 @@ pub type ExecCallback = unsafe extern "C" fn();
 macro_rules! functions {
     ($($name:ident: fn($($arg:ty),*) $(-> $result:ty)?;)* ; $($object:ident),*) => {
         /// The functions, by their own names.
+        #[allow(non_snake_case, reason = "they are QEMU's")]
         pub struct Functions {
             $(
                 #[allow(missing_docs, reason = "documented by QEMU and GLib under this name")]
@@ -149,6 +154,7 @@ functions! {
     // The plugin API.
     qemu_plugin_register_vcpu_init_cb: fn(PluginId, VcpuCallback, *mut c_void);
     qemu_plugin_register_vcpu_tb_trans_cb: fn(PluginId, TranslateCallback, *mut c_void);
+    qemu_plugin_register_vcpu_discon_cb: fn(PluginId, c_int, DisconCallback, *mut c_void);
     qemu_plugin_register_atexit_cb: fn(PluginId, ExitCallback, *mut c_void);
     qemu_plugin_register_vcpu_insn_exec_cb: fn(*mut Insn, ExecCallback, c_int, *mut c_void);
     qemu_plugin_tb_n_insns: fn(*const Tb) -> usize;
@@ -179,6 +185,18 @@ functions! {
     tlb_flush: fn(*mut CpuState);
     tlb_flush_all_cpus_synced: fn(*mut CpuState);
     cpu_unwind_state_data: fn(*mut CpuState, usize, *mut u64) -> bool;
+    // The same for guests.
+    helper_vmload: fn(*mut Env, c_int);
+    helper_vmsave: fn(*mut Env, c_int);
+    helper_fldcw: fn(*mut Env, u32);
+    helper_ldmxcsr: fn(*mut Env, u32);
+    helper_update_mxcsr: fn(*mut Env);
+    helper_write_crN: fn(*mut Env, c_int, u64);
+    helper_wrmsr: fn(*mut Env);
+    cpu_sync_avx_hflag: fn(*mut Env);
+    cpu_sync_bndcs_hflags: fn(*mut Env);
+    cpu_load_eflags: fn(*mut Env, c_int, c_int);
+    cpu_vmexit: fn(*mut Env, u64, u64, usize) -> !;
     ;
     // Not called: see tlb.rs.
     x86_tcg_ops, x86_cpu_tlb_fill
@@ -195,7 +213,8 @@ pub fn query_version() -> Option<QueryVersion> {
     Some(unsafe { transmute_copy(&address) })
 }
 
-fn symbol(name: &'static str) -> Option<*mut c_void> {
+/// The address of a symbol, given with its terminating zero.
+pub fn symbol(name: &'static str) -> Option<*mut c_void> {
     let name = CStr::from_bytes_with_nul(name.as_bytes()).ok()?;
     // SAFETY: a look-up in what is loaded already, with a terminated name.
     let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };

@@ -19,14 +19,18 @@ pub type TlbFill =
 
 /// Bytes of `x86_tcg_ops` (the size of the symbol in QEMU 11.1.3).
 const OPS_BYTES: usize = 192;
-/// `MMU_DATA_LOAD` and `MMU_DATA_STORE`, kinds of access.
+/// `MMU_DATA_LOAD`, `MMU_DATA_STORE` and `MMU_INST_FETCH`, kinds of access.
 const LOAD: c_int = 0;
-const STORE: c_int = 1;
-const FETCH: c_int = 2;
+pub const STORE: c_int = 1;
+pub const FETCH: c_int = 2;
 /// `MMU_PHYS_IDX`: the walk of page tables, which probes every entry as if it were to be written.
-const MMU_PHYS_IDX: c_int = 6;
+pub const MMU_PHYS_IDX: c_int = 6;
+/// `MMU_NESTED_IDX`: the address is a guest's physical one.
+pub const MMU_NESTED_IDX: c_int = 7;
 /// `PAGE_WRITE` in `prot`.
 const WRITE: u8 = 2;
+/// `PAGE_EXEC` in `prot`.
+const EXECUTE: u8 = 4;
 const PAGE_MASK: u64 = !0xfff;
 
 static ORIGINAL: OnceLock<TlbFill> = OnceLock::new();
@@ -122,6 +126,24 @@ impl<'a> Filled<'a> {
         if mmu_index == MMU_PHYS_IDX {
             return None;
         }
+        // SAFETY: the caller's promise.
+        let filled = unsafe { Filled::any(f, cpu, address, access, mmu_index) };
+        // SAFETY: see any(); nothing has changed the TLB since.
+        filled.filter(|filled| unsafe { (*filled.full).prot } & WRITE != 0)
+    }
+
+    /// The page that [`fill`] has just made an entry for; none if it cannot be found again.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Filled::writable`].
+    pub unsafe fn any(
+        f: &'a Functions,
+        cpu: *mut CpuState,
+        address: u64,
+        access: c_int,
+        mmu_index: c_int,
+    ) -> Option<Filled<'a>> {
         // Looked up as a load: it must not count as a write. (A page that can be written can be read.)
         let kind = if access == FETCH { FETCH } else { LOAD };
         let (mut host, mut full) = (ptr::null_mut(), ptr::null_mut());
@@ -143,14 +165,7 @@ impl<'a> Filled<'a> {
         // SAFETY: null (no access), or the entry's description, which stays until the TLB changes, which
         // only this thread does.
         let prot = unsafe { full.as_ref() }.map_or(0, |full| full.prot);
-        (prot & WRITE != 0).then_some(Filled {
-            f,
-            cpu,
-            full,
-            address,
-            mmu_index,
-            write: access == STORE,
-        })
+        (prot != 0).then_some(Filled { f, cpu, full, address, mmu_index, write: access == STORE })
     }
 
     /// Physical address of the page.
@@ -167,9 +182,15 @@ impl<'a> Filled<'a> {
 
     /// Makes the entry read-only: the next write asks for a translation again.
     pub fn protect(self) {
+        self.limit(false, true);
+    }
+
+    /// Takes rights away that are not among these; what is not allowed asks for a translation again.
+    pub fn limit(self, write: bool, execute: bool) {
+        let without = |allowed, right| if allowed { 0 } else { right };
         // SAFETY: as in page(). QEMU makes the entry anew from its description.
         unsafe {
-            (*self.full).prot &= !WRITE;
+            (*self.full).prot &= !(without(write, WRITE) | without(execute, EXECUTE));
             let address = self.address & PAGE_MASK;
             (self.f.tlb_set_page_full)(self.cpu, self.mmu_index, address, self.full.cast());
         }

@@ -5,6 +5,7 @@ use std::ffi::{c_int, CStr};
 use std::mem::size_of;
 use std::{ptr, slice};
 
+use super::env;
 use super::ffi::{Array, ByteArray, CpuState, Env, Functions, RegDescriptor, Register};
 use crate::acpi::Memory;
 use crate::model::{Cpu, Reg};
@@ -12,8 +13,6 @@ use crate::model::{Cpu, Reg};
 /// Where `CPUX86State` lies behind the start of `CPUState` in QEMU 11.1.3 (the assembly of
 /// `helper_vmrun` in Debian's build subtracts it to get from one to the other).
 pub(super) const ENV_OFFSET: usize = 0x4070;
-/// Where RIP lies in `CPUX86State`, behind the 32 general registers of eight bytes.
-const RIP_OFFSET: usize = 0x100;
 /// SVM exit code of an intercepted VMRUN. VMRUN refuses a VMCB that does not intercept it, and an
 /// exit clears all intercepts, so it is intercepted exactly while a guest runs.
 const INTERCEPT_VMRUN: u32 = 0x80;
@@ -21,9 +20,10 @@ const VECTOR_GP: c_int = 13;
 
 /// What is known about one CPU from its first moment on.
 pub struct Slot {
-    state: *mut CpuState,
+    pub(super) state: *mut CpuState,
     registers: [*const Register; Reg::ALL.len()],
     rip: *const Register,
+    eflags: *const Register,
     buffer: *mut ByteArray,
 }
 
@@ -55,9 +55,14 @@ impl std::fmt::Display for Strange {
 }
 
 impl Slot {
-    /// Whether this is the CPU with QEMU's state `cpu`.
-    pub fn is(&self, cpu: *mut CpuState) -> bool {
-        self.state == cpu
+    /// QEMU's CPU.
+    pub fn state(&self) -> *mut CpuState {
+        self.state
+    }
+
+    /// Whether `state` is this CPU's.
+    pub fn is(&self, state: *mut CpuState) -> bool {
+        self.state == state
     }
 
     /// Looks up what is needed.
@@ -107,7 +112,7 @@ impl Slot {
         }
         // SAFETY: an allocation, never freed: CPUs stay.
         let buffer = unsafe { (f.g_byte_array_new)() };
-        Ok(Slot { state, registers, rip: find("rip")?, buffer })
+        Ok(Slot { state, registers, rip: find("rip")?, eflags: find("eflags")?, buffer })
     }
 }
 
@@ -115,11 +120,11 @@ impl Slot {
 /// leave by `longjmp`, skip no destructor.
 #[derive(Clone, Copy)]
 pub struct Vcpu<'a> {
-    f: &'a Functions,
-    slot: &'a Slot,
+    pub(super) f: &'a Functions,
+    pub(super) slot: &'a Slot,
     index: usize,
-    env: *mut Env,
-    return_address: usize,
+    pub(super) env: *mut Env,
+    pub(super) return_address: usize,
 }
 
 impl<'a> Vcpu<'a> {
@@ -146,6 +151,21 @@ impl<'a> Vcpu<'a> {
         })
     }
 
+    /// The CPU, outside of a translated block.
+    ///
+    /// # Safety
+    ///
+    /// On the thread of the CPU of `slot`, number `index`, where QEMU calls back and everything that
+    /// a block keeps in host registers has been written back. The value must not outlive the call.
+    pub unsafe fn outside_block(f: &'a Functions, slot: &'a Slot, index: usize) -> Vcpu<'a> {
+        Vcpu { f, slot, index, env: Vcpu::env(slot.state), return_address: 0 }
+    }
+
+    /// Where the state of a CPU is.
+    pub fn env(state: *mut CpuState) -> *mut Env {
+        state.wrapping_byte_add(ENV_OFFSET).cast()
+    }
+
     /// Whether the CPU runs a guest of its own (VMRUN).
     pub fn in_guest(&self) -> bool {
         // SAFETY: env is this CPU's state (checked in new); the function only looks.
@@ -154,9 +174,7 @@ impl<'a> Vcpu<'a> {
 
     /// Writes registers and goes on behind the instruction, which has `length` bytes.
     pub fn retire(self, registers: [Option<(Reg, u64)>; 4], length: u64) -> ! {
-        // SAFETY: the return address lies in the block being executed. This brings RIP and the
-        // lazy flags up to date; the block is left below, which it requires.
-        unsafe { (self.f.cpu_restore_state)(self.slot.state, self.return_address) };
+        self.restore();
         // Not an address: RIP counts from CS.base, which is not 0 in a BIOS.
         let rip = self.read(self.slot.rip);
         // SAFETY: this CPU's state; it is up to date since the call before.
@@ -168,6 +186,17 @@ impl<'a> Vcpu<'a> {
         // SAFETY: the callback has the flags for it. The frames that are skipped are this one, the
         // callback's, and the assembly stub: none holds a lock or a value with a destructor.
         unsafe { (self.f.qemu_plugin_set_pc)(next) }
+    }
+
+    /// Brings RIP and the lazy flags up to date. The block must be left after it.
+    pub(super) fn restore(&self) {
+        // SAFETY: the return address lies in the block being executed, which callers leave.
+        unsafe { (self.f.cpu_restore_state)(self.slot.state, self.return_address) };
+    }
+
+    /// RFLAGS, up to date after [`Vcpu::restore`].
+    pub(super) fn eflags(&self) -> u64 {
+        self.read(self.slot.eflags)
     }
 
     /// #GP(0) at the instruction.
@@ -232,7 +261,7 @@ impl<'a> Vcpu<'a> {
 /// `cpu` must be a CPU of QEMU's.
 pub(super) unsafe fn rip(cpu: *mut CpuState) -> u64 {
     // SAFETY: within CPUX86State; retire() compares it with what the plugin API says.
-    unsafe { cpu.byte_add(ENV_OFFSET + RIP_OFFSET).cast::<u64>().read() }
+    unsafe { env::EIP.get(Vcpu::env(cpu)) }
 }
 
 impl Cpu for Vcpu<'_> {

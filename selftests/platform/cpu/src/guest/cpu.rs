@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What is known of the guest that a CPU runs.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rmp::Denied;
+
+/// A guest between VMRUN and #VMEXIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Where its VMCB is.
+    pub vmcb: u64,
+    /// Where its VMSA is.
+    pub vmsa: u64,
+    /// The root of nested paging.
+    pub nested_cr3: u64,
+    /// SEV_FEATURES; none but SNP guests have any.
+    pub features: u64,
+    /// Address space identifier.
+    pub asid: u32,
+    /// The VMPL of the VMSA.
+    pub vmpl: u8,
+    /// The host's PAT, which no save area holds.
+    pub host_pat: u64,
+}
+
+/// Only the thread of the CPU uses it, except for [`GuestCpu::vmsa`].
+pub struct GuestCpu {
+    /// The guest that runs.
+    pub running: Cell<Option<Running>>,
+    /// The length of the VMGEXIT that comes next.
+    pub vmgexit: Cell<Option<u64>>,
+    /// #VC is on its way into the guest, with this error code.
+    pub vc: Cell<Option<u32>>,
+    /// The virtual address that TCG translates.
+    pub address: Cell<u64>,
+    /// What the RMP had against the translation that failed last.
+    pub denied: Cell<Option<Denied>>,
+    /// The VMSA that is in use, 0 if none. Other CPUs look at it.
+    vmsa: AtomicU64,
+}
+
+// SAFETY: QEMU runs callbacks of one CPU on its thread, and `guest` hands a GuestCpu only to
+// callbacks of its CPU; `vmsa` alone is looked at by others, and is an atomic.
+unsafe impl Sync for GuestCpu {}
+
+impl GuestCpu {
+    /// No guest.
+    pub const fn new() -> GuestCpu {
+        GuestCpu {
+            running: Cell::new(None),
+            vmgexit: Cell::new(None),
+            vc: Cell::new(None),
+            address: Cell::new(0),
+            denied: Cell::new(None),
+            vmsa: AtomicU64::new(0),
+        }
+    }
+
+    /// The guest has left: what was known of its last instruction is over. (A #VC that the layer
+    /// has just decided on is not.)
+    pub fn forget(&self) {
+        self.vmgexit.set(None);
+        self.denied.set(None);
+    }
+
+    /// Takes a VMSA into use.
+    pub fn hold(&self, vmsa: u64) {
+        self.vmsa.store(vmsa, Ordering::SeqCst);
+    }
+
+    /// Gives it free.
+    pub fn release(&self) {
+        self.vmsa.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether it is this VMSA that is in use.
+    pub fn holds(&self, vmsa: u64) -> bool {
+        self.vmsa.load(Ordering::SeqCst) == vmsa
+    }
+}

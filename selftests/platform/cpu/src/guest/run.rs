@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+//! VMRUN and #VMEXIT.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use link::SNP_EN;
+
+use super::access;
+use super::cpu::Running;
+use super::exits::{disposition, Disposition};
+use super::layout::{exit, feature, int_state, misc, save, vmcb};
+use super::vmsa::{Fpu, Registers, Vmsa};
+use super::walk::Paging;
+use super::{Layer, Wrong};
+use crate::insn::Kind;
+use crate::model::{Cpu, Model, Outcome, Reg};
+use crate::ram::Ram;
+use crate::svm;
+
+/// Bytes of VMRUN without prefixes.
+pub const VMRUN_BYTES: u64 = 3;
+/// EFER.SVME.
+const SVME: u64 = 1 << 12;
+/// RFLAGS.IF.
+const IF: u64 = 1 << 9;
+/// VMPLs.
+const VMPLS: u8 = 4;
+/// XCR0: x87, SSE, AVX, PKRU.
+const XCR0: u64 = 0x207;
+/// EVENT_INJ of #VC: vector 29, an exception with error code, valid.
+const INJECT_VC: u64 = 0x8000_0b1d;
+/// EXIT_INT_INFO: an event was being delivered.
+const EVENT_VALID: u64 = 1 << 31;
+
+/// A CPU at the border: host state apart from what TCG's VMRUN and #VMEXIT do not switch.
+pub trait Border: Cpu {
+    /// RIP of the host, at the first instruction of a block.
+    fn rip(&self) -> u64;
+    /// The page for the host's state.
+    fn host_area(&self) -> u64;
+    /// The registers that VMRUN and #VMEXIT leave to the model.
+    fn registers(&self) -> Registers;
+    /// Changes them, DR0 to DR3 only if `debug`.
+    fn set_registers(&self, registers: &Registers, debug: bool);
+    /// VMLOAD.
+    fn vmload(&self, pa: u64);
+    /// VMSAVE.
+    fn vmsave(&self, pa: u64);
+}
+
+/// What the host's CPU does behind a VMRUN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing else: the guest was none of this layer's.
+    NotOurs,
+    /// Registers have changed: start over at this RIP.
+    Goto(u64),
+}
+
+impl Running {
+    /// An SNP guest.
+    pub fn snp(&self) -> bool {
+        self.features & feature::SNP != 0
+    }
+
+    fn debug_swap(&self) -> bool {
+        self.features & feature::DEBUG_SWAP != 0
+    }
+}
+
+/// A field of the VMCB. VMCBs whose address VMRUN accepted, and that hold no RAM, are refused
+/// before (`svm::encrypted`).
+fn field(ram: &Ram, vmcb: u64, offset: u64) -> &AtomicU64 {
+    static NOWHERE: AtomicU64 = AtomicU64::new(0);
+    ram.word(vmcb + offset).unwrap_or(&NOWHERE)
+}
+
+impl Layer {
+    /// VMRUN on the host, with RAX holding the VMCB's address.
+    pub fn vmrun(&self, model: &Model<'_>, cpu: &impl Border) -> Outcome {
+        let vmcb = cpu.get(Reg::Rax);
+        // TCG raises the exceptions, and runs guests without encrypted registers.
+        if cpu.cpl() != 0 || cpu.get(Reg::Efer) & SVME == 0 || !svm::encrypted(&model.ram, vmcb) {
+            return model.execute(Kind::Vmrun, cpu);
+        }
+        let Err(wrong) = self.enter(model, cpu, vmcb) else {
+            return Outcome::Native;
+        };
+        self.end(model, cpu.index(), wrong);
+        let code = if let Wrong::VmsaBusy(_) = wrong { exit::BUSY } else { exit::INVALID };
+        svm::refuse(&model.ram, vmcb, code);
+        Outcome::retire([])
+    }
+
+    /// Whether a guest of this layer's runs on the CPU.
+    pub fn runs(&self, index: usize) -> bool {
+        self.cpu(index).running.get().is_some()
+    }
+
+    /// Whether the next event on this CPU may be a #VC of this layer's.
+    pub fn expects_delivery(&self, index: usize) -> bool {
+        self.cpu(index).vc.get().is_some()
+    }
+
+    /// Before TCG's VMRUN of an SEV-ES or SNP guest: loads what the VMSA holds.
+    fn enter(&self, model: &Model<'_>, cpu: &impl Border, vmcb: u64) -> Result<(), Wrong> {
+        let ram = &model.ram;
+        let get = |offset| field(ram, vmcb, offset).load(Acquire);
+        if get(vmcb::MISC_CTL) & misc::NESTED_PAGING == 0 {
+            return Err(Wrong::NoNestedPaging);
+        }
+        let host = cpu.host_area();
+        if Vmsa::read(ram, host + vmcb::SAVE).is_none() {
+            return Err(Wrong::NoHostArea(host));
+        }
+        let pa = get(vmcb::VMSA);
+        let vmsa = Vmsa::read(ram, pa).filter(|_| pa % 4096 == 0).ok_or(Wrong::VmsaAddress(pa))?;
+        let running = Running {
+            vmcb,
+            vmsa: pa,
+            nested_cr3: get(vmcb::NESTED_CR3),
+            features: vmsa.quad(save::SEV_FEATURES),
+            asid: get(vmcb::ASID) as u32,
+            vmpl: vmsa.vmpl(),
+            host_pat: cpu.registers().pat,
+        };
+        let registers = vmsa.registers();
+        self.check(model, cpu, &running, &registers)?;
+        let me = self.cpu(cpu.index());
+        me.hold(pa);
+        if self.others(cpu.index()).any(|other| other.holds(pa)) {
+            me.release();
+            return Err(Wrong::VmsaBusy(pa));
+        }
+        vmsa.to_vmcb(ram, vmcb);
+        cpu.vmload(vmcb);
+        cpu.set_registers(&registers, running.debug_swap());
+        me.running.set(Some(running));
+        self.stats.entered();
+        Ok(())
+    }
+
+    fn others(&self, index: usize) -> impl Iterator<Item = &super::GuestCpu> {
+        self.cpus.iter().enumerate().filter(move |(n, _)| *n != index).map(|(_, cpu)| cpu)
+    }
+
+    fn check(
+        &self,
+        model: &Model<'_>,
+        cpu: &impl Cpu,
+        running: &Running,
+        registers: &Registers,
+    ) -> Result<(), Wrong> {
+        if running.features & !(feature::SNP | feature::DEBUG_SWAP) != 0 {
+            return Err(Wrong::Features(running.features));
+        }
+        if running.vmpl >= VMPLS {
+            return Err(Wrong::Vmpl(running.vmpl));
+        }
+        let Registers { xcr0, fpu, .. } = registers;
+        if xcr0 & !XCR0 != 0 || xcr0 & 1 == 0 || xcr0 & 6 == 4 {
+            return Err(Wrong::Xcr0(*xcr0));
+        }
+        if fpu.mxcsr >> 16 != 0 {
+            return Err(Wrong::Mxcsr(fpu.mxcsr));
+        }
+        let snp_en = model.link_cpu(cpu).syscfg.load(Acquire) & SNP_EN != 0;
+        let owned = model.rmp.entry(running.vmsa).is_some_and(|entry| {
+            entry.assigned() && entry.vmsa() && entry.validated() && entry.asid() == running.asid
+        });
+        if running.snp() && !(snp_en && owned) {
+            return Err(Wrong::VmsaOwner(running.vmsa));
+        }
+        Ok(())
+    }
+
+    /// At the host's first instruction behind a VMRUN: saves what the guest left.
+    pub fn leave(&self, model: &Model<'_>, cpu: &impl Border) -> Left {
+        let me = self.cpu(cpu.index());
+        let Some(running) = me.running.take() else {
+            return Left::NotOurs;
+        };
+        me.release();
+        // A #VC whose delivery faulted: KVM drops it, and the guest will be at the instruction again.
+        me.vc.set(None);
+        let ram = &model.ram;
+        let rip = cpu.rip();
+        let code = field(ram, running.vmcb, vmcb::EXIT_CODE).load(Relaxed);
+        // TCG refused the state, or the model did: the guest has not run on, its VMSA stays.
+        let again = code != exit::INVALID && self.save(model, cpu, &running);
+        me.forget();
+        self.restore_host(ram, cpu, &running);
+        Left::Goto(if again { rip - VMRUN_BYTES } else { rip })
+    }
+
+    /// Saves the guest and fills in the VMCB; true if the guest is to go on with #VC.
+    fn save(&self, model: &Model<'_>, cpu: &impl Border, running: &Running) -> bool {
+        let ram = &model.ram;
+        let me = self.cpu(cpu.index());
+        let field = |offset| field(ram, running.vmcb, offset);
+        let Some(mut vmsa) = Vmsa::read(ram, running.vmsa) else {
+            return false;
+        };
+        cpu.vmsave(running.vmcb);
+        vmsa.take_from_vmcb(ram, running.vmcb);
+        let mut registers = cpu.registers();
+        if !running.debug_swap() {
+            registers.dr = vmsa.registers().dr;
+        }
+        vmsa.set_registers(&registers);
+
+        let mut code = field(vmcb::EXIT_CODE).load(Relaxed);
+        if code == exit::NPF {
+            let (info_1, info_2) = (field(vmcb::EXIT_INFO_1), field(vmcb::EXIT_INFO_2));
+            let fault = access::Fault { info_1: info_1.load(Relaxed), gpa: info_2.load(Relaxed) };
+            match fault.complete(&paging(&vmsa), me.denied.get()) {
+                Some(fault) => {
+                    info_1.store(fault.info_1, Relaxed);
+                    info_2.store(fault.gpa, Relaxed);
+                }
+                None => code = exit::PAGE_NOT_VALIDATED,
+            }
+        }
+        if code == exit::PAGE_NOT_VALIDATED {
+            vmsa.set_quad(save::CR2, me.address.get());
+        }
+        let info_1 = field(vmcb::EXIT_INFO_1).load(Relaxed);
+        let disposition = disposition(code, info_1, me.vmgexit.get());
+        if let Disposition::Automatic { code, advance } = disposition {
+            field(vmcb::EXIT_CODE).store(code, Relaxed);
+            vmsa.set_quad(save::RIP, vmsa.quad(save::RIP) + advance);
+            self.stats.exit(code);
+        }
+        vmsa.write(ram, running.vmsa);
+        if let Disposition::Reflected(code) = disposition {
+            self.stats.vc(code.into());
+            if field(vmcb::EXIT_INT_INFO).load(Relaxed) & EVENT_VALID != 0 {
+                self.end(model, cpu.index(), Wrong::Vectoring(code));
+                field(vmcb::EXIT_CODE).store(exit::INVALID, Release);
+                return false;
+            }
+            field(vmcb::EVENT_INJ).store(INJECT_VC | u64::from(code) << 32, Release);
+            me.vc.set(Some(code));
+            return true;
+        }
+        if vmsa.quad(save::RFLAGS) & IF != 0 {
+            field(vmcb::INT_STATE).fetch_or(int_state::INTERRUPT_MASK, Relaxed);
+        }
+        false
+    }
+
+    /// Everything that TCG's #VMEXIT has not restored comes from the host save area, where KVM has
+    /// put it (`__svm_sev_es_vcpu_run`, `sev_es_prepare_switch_to_guest`); the FPU is reset.
+    fn restore_host(&self, ram: &Ram, cpu: &impl Border, running: &Running) {
+        let area = cpu.host_area();
+        if let Some(host) = Vmsa::read(ram, area + vmcb::SAVE) {
+            let registers =
+                Registers { pat: running.host_pat, fpu: Fpu::INITIAL, ..host.registers() };
+            cpu.set_registers(&registers, running.debug_swap());
+        }
+        cpu.vmload(area);
+    }
+}
+
+/// How the guest of a VMSA translates.
+fn paging(vmsa: &Vmsa) -> Paging {
+    Paging {
+        cr0: vmsa.quad(save::CR0),
+        cr3: vmsa.quad(save::CR3),
+        cr4: vmsa.quad(save::CR4),
+        efer: vmsa.quad(save::EFER),
+    }
+}

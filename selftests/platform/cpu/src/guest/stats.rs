@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Entries, exits and #VCs, counted for the summary at exit.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Exit codes below this are counted each by itself; and so are those from [`HIGH`] on.
+const LOW: usize = 0xa8;
+const HIGH: u64 = 0x400;
+const CODES: usize = LOW + 8;
+
+/// Counters, for all CPUs together. Nothing depends on their order, so all accesses are relaxed.
+pub struct Stats {
+    entries: AtomicU64,
+    ended: AtomicU64,
+    exits: [AtomicU64; CODES],
+    vcs: [AtomicU64; CODES],
+}
+
+/// The counter of an exit code. There are no others than these.
+fn counter(counters: &[AtomicU64; CODES], code: u64) -> Option<&AtomicU64> {
+    let index = match code {
+        HIGH.. => LOW + usize::try_from(code - HIGH).ok()?,
+        _ => usize::try_from(code).ok().filter(|code| *code < LOW)?,
+    };
+    counters.get(index)
+}
+
+fn code(index: usize) -> usize {
+    if index < LOW {
+        index
+    } else {
+        index - LOW + HIGH as usize
+    }
+}
+
+impl Stats {
+    /// Nothing happened.
+    pub const fn new() -> Stats {
+        Stats {
+            entries: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            exits: [const { AtomicU64::new(0) }; CODES],
+            vcs: [const { AtomicU64::new(0) }; CODES],
+        }
+    }
+
+    /// A guest was entered.
+    pub fn entered(&self) {
+        self.entries.fetch_add(1, Relaxed);
+    }
+
+    /// A guest was ended by the model.
+    pub fn ended(&self) {
+        self.ended.fetch_add(1, Relaxed);
+    }
+
+    /// The hypervisor got this exit.
+    pub fn exit(&self, code: u64) {
+        if let Some(counter) = counter(&self.exits, code) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A guest got #VC with this error code.
+    pub fn vc(&self, code: u64) {
+        if let Some(counter) = counter(&self.vcs, code) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// One line per counter that is not zero: `count NAME[.CODE] NUMBER`.
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, counter) in [("guest_entry", &self.entries), ("guest_ended", &self.ended)] {
+            match counter.load(Relaxed) {
+                0 => {}
+                n => writeln!(f, "count {name} {n}")?,
+            }
+        }
+        for (name, counters) in [("guest_exit", &self.exits), ("guest_vc", &self.vcs)] {
+            for (index, counter) in counters.iter().enumerate() {
+                match counter.load(Relaxed) {
+                    0 => {}
+                    n => writeln!(f, "count {name}.{:#x} {n}", code(index))?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_names_the_codes() {
+        let stats = Stats::new();
+        stats.entered();
+        for code in [0x60, 0x403, 0x403, u64::MAX, 0x300] {
+            stats.exit(code);
+        }
+        stats.vc(0x72);
+        assert_eq!(
+            stats.to_string(),
+            "count guest_entry 1\ncount guest_exit.0x60 1\ncount guest_exit.0x403 2\n\
+             count guest_vc.0x72 1\n"
+        );
+    }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Fields of `CPUX86State` that neither the plugin API nor an exported function reaches. The
+//! offsets are those of Debian's QEMU 11.1.3, read from the assembly of the functions named beside
+//! them; README.md ("Another QEMU") says how to find them again.
+
+use super::ffi::{CpuState, Env};
+
+/// A field of type `T`.
+pub struct Field<T> {
+    offset: usize,
+    kind: std::marker::PhantomData<T>,
+}
+
+const fn field<T>(offset: usize) -> Field<T> {
+    Field { offset, kind: std::marker::PhantomData }
+}
+
+impl<T: Copy> Field<T> {
+    /// Reads it.
+    ///
+    /// # Safety
+    ///
+    /// `env` must be the state of a CPU of this QEMU, on whose thread this is, in a callback.
+    pub unsafe fn get(&self, env: *mut Env) -> T {
+        // SAFETY: within the structure, of this type and aligned for it (the offsets' origin).
+        unsafe { env.byte_add(self.offset).cast::<T>().read() }
+    }
+
+    /// Writes it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Field::get`]; the value must be one that QEMU could have put there.
+    pub unsafe fn set(&self, env: *mut Env, value: T) {
+        // SAFETY: as in get().
+        unsafe { env.byte_add(self.offset).cast::<T>().write(value) }
+    }
+}
+
+/// RAX to R15 (`do_vmexit`, RAX and RSP).
+pub const REGS: Field<[u64; 16]> = field(0);
+/// `do_vmexit`.
+pub const EIP: Field<u64> = field(0x100);
+/// `do_vmexit`.
+pub const HFLAGS: Field<u32> = field(0x130);
+/// `do_vmexit`.
+pub const HFLAGS2: Field<u32> = field(0x134);
+/// The base in `segs[R_SS]`, the third of ES, CS, SS (`do_vmexit`; `SegmentCache` has 24 bytes).
+pub const SS_BASE: Field<u64> = field(0x138 + 2 * 24 + 8);
+/// CR0 to CR4 (`do_vmexit`).
+pub const CR: Field<[u64; 5]> = field(0x228);
+/// `do_vmexit`.
+pub const EFER: Field<u64> = field(0x2d8);
+/// The top of the x87 stack (`x86_cpu_xsave_all_areas`, as all of the FPU).
+pub const FPSTT: Field<u32> = field(0x2e0);
+/// The status word without the top.
+pub const FPUS: Field<u16> = field(0x2e4);
+pub const FPUC: Field<u16> = field(0x2e6);
+/// 1: empty.
+pub const FPTAGS: Field<[u8; 8]> = field(0x2e8);
+/// Physical registers, of which 10 bytes each are used.
+pub const FPREGS: Field<[[u8; 16]; 8]> = field(0x2f0);
+pub const FPOP: Field<u16> = field(0x370);
+pub const FPIP: Field<u64> = field(0x378);
+pub const FPDP: Field<u64> = field(0x380);
+pub const MXCSR: Field<u32> = field(0x3b0);
+/// The first 16 of the vector registers, 64 bytes each.
+pub const XMM: Field<[[u8; 64]; 16]> = field(0x3c0);
+/// `helper_vmrun`.
+pub const VM_HSAVE: Field<u64> = field(0x2ca8);
+/// `helper_xgetbv`.
+pub const XCR0: Field<u64> = field(0x2d70);
+/// `helper_rdmsr`, at 277h.
+pub const PAT: Field<u64> = field(0x2f08);
+/// `helper_rdpkru`.
+pub const PKRU: Field<u32> = field(0x2f20);
+/// `x86_cpu_tlb_fill`, where it ends because of `probe`.
+pub const ERROR_CODE: Field<u32> = field(0x3480);
+/// DR0 to DR3 (`helper_get_dr`).
+pub const DR: Field<[u64; 4]> = field(0x3490);
+/// The VMCB's interrupt controls (`helper_write_crN`, CR8).
+pub const INT_CTL: Field<u32> = field(0x3530);
+
+/// HFLAGS: 64-bit code segment.
+pub const HF_CS64: u32 = 1 << 15;
+/// HFLAGS2: nested paging is in use (`do_vmexit` clears it).
+pub const HF2_NPT: u32 = 1 << 6;
+
+/// `CPUState.exception_index` (`x86_cpu_do_interrupt`).
+const EXCEPTION_INDEX: usize = 0x2c0;
+
+/// The vector that is being delivered.
+///
+/// # Safety
+///
+/// `state` must be a CPU of this QEMU, on whose thread this is, in a discontinuity callback.
+pub unsafe fn exception_index(state: *mut CpuState) -> i32 {
+    // SAFETY: as for Field::get.
+    unsafe { state.byte_add(EXCEPTION_INDEX).cast::<i32>().read() }
+}
