@@ -29,5 +29,5 @@ def test_snp_is_not_started_under_a_running_kvm():
     launched = dict(value.split()[:2] for value in values(rebind(), "launched"))
     assert launched == {"rebound": "unknown", "reloaded": "internal-error"}
     assert values(rebind(), "between") == ["closed"]
-    said = [line for line in rebind().console.splitlines() if "KVM is using the CPUs' virtualization" in line]
+    said = [line for line in rebind().console.splitlines() if "SNP stays off: KVM uses the virtualization of CPUs 0-1" in line]
     assert len(said) == 1

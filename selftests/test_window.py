@@ -8,7 +8,10 @@ from conftest import boot, splats, values
 
 CLOSED = "closed 0 allowed cpus="
 OPEN = "1 refused cpus=0-1"
-PRESET = "snp_en=1"  # for the CPU model, all other options are for the PSP model
+PRESET = "snp_en=1"
+RMPREAD = "rmpread=on"
+KDUMP = "elfcorehdr=0x1000"  # which makes a kernel take itself for one
+# What machine, and what happens in it.
 TABLES = {
     # Loading alone does nothing; SNP opens it; while it is open, suspend is refused and snp_host cannot
     # be unloaded; X86_SNP_SHUTDOWN closes it; then everything unloads.
@@ -31,6 +34,9 @@ TABLES = {
         ["--shutdown=legacy", "--fault=SNP_INIT_EX@2:status=3"],
         [("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("+kvm_amd", f"held {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}")],
     ),
+    # Both again on CPUs with RMPREAD, whose raw entries nobody knows.
+    "rmpread-zero": ([RMPREAD, "--fault=SNP_INIT_EX:status=3"], [("+kvm_amd", "closed 0 allowed cpus=0-1")]),
+    "rmpread-not-zero": ([RMPREAD, "--shutdown=legacy", "--fault=SNP_INIT_EX@2:status=3"], [("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("+kvm_amd", f"held {OPEN}")]),
     # Refusals that say nothing about the RMP.
     "rmp-init-failed": (["--fault=SNP_INIT_EX:status=0x26"], [("+kvm_amd", f"held {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}")]),
     "hardware-error": (["--fault=SNP_INIT_EX:status=0x13"], [("+kvm_amd", f"held {OPEN}")]),
@@ -38,14 +44,24 @@ TABLES = {
     "offline": ([], [("+snp_host", CLOSED), ("offline", "closed 0 offline cpus="), ("+kvm_amd", "closed 0 offline cpus="), ("online", CLOSED), ("-kvm_amd", CLOSED), ("-ccp", CLOSED), ("-snp_host", "gone 0")]),
     # SNP_EN is set before we come: open at once, until SNP was shut down.
     "found": ([PRESET], [("+snp_host", f"held {OPEN}"), ("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", CLOSED)]),
+    # The in-tree driver has left SNP_EN behind, and knows nothing of a window.
+    "intree-first": (
+        ["--shutdown=legacy"],
+        [("intree", "gone 0"), ("-kvm_amd", "gone 0"), ("-ccp", "gone 0"), ("+snp_host", f"held {OPEN}"), ("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}")],
+    ),
+    # A kdump kernel touches nothing, whatever it finds.
+    "kdump": ([PRESET, KDUMP], [("+snp_host", "closed 0 allowed cpus=0-1"), ("+kvm_amd", "closed 0 allowed cpus=0-1"), ("-kvm_amd", "closed 0 allowed cpus=0-1")]),
+    # Taken away by force: CPUs can still not go. Coming back, it cannot know of that.
+    "force": (["--shutdown=legacy"], [("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}"), ("force", "gone 1"), ("+snp_host", "held 2 refused cpus=0-1")]),
 }
 
 
 @functools.cache
 def run(name: str):
     options, rows = TABLES[name]
-    psp, cpu = [o for o in options if o != PRESET], [o for o in options if o == PRESET]
-    return boot("window.sh", *(step.rstrip("!") for step, _ in rows), psp=psp, cpu=cpu, limit=240)
+    psp, cpu = [o for o in options if o.startswith("--")], [o for o in options if o in (PRESET, RMPREAD)]
+    append = " ".join(o for o in options if o not in psp + cpu)
+    return boot("window.sh", *(step.rstrip("!") for step, _ in rows), psp=psp, cpu=cpu, append=append, limit=240)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -66,3 +82,15 @@ def test_reasons_are_told():
     assert sum("without X86_SNP_SHUTDOWN" in reason for reason in values(legacy, "reason")) >= times_held
     for text in ("hotplug window opened", "hotplug window closed", "suspend refused"):
         assert sum(f"snp_host: {text}" in line for line in life.console.splitlines()) == 1, text
+
+
+def test_forced_unload_is_survived():
+    """The message says what still holds and what does not."""
+    said = [line for line in run("force").console.splitlines() if "snp_host: unloaded by force" in line]
+    assert len(said) == 1 and "CPU hotplug stays disabled until the machine restarts" in said[0]
+
+
+def test_rmp_is_cleared_before_and_after():
+    """On every start with SNP_EN on no CPU, and once firmware has cleared it; never while it is set."""
+    cleared = {name: run(name).console.count("snp_host: RMP cleared") for name in ("life", "legacy", "found")}
+    assert cleared == {"life": 2, "legacy": 1, "found": 1}

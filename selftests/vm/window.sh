@@ -4,6 +4,7 @@
 # may go, and the CPUs with SNP_EN.
 #   +MODULE, -MODULE  load, unload it        offline, online  CPU 1
 #   unbind, bind      the PSP                sleep            suspend to idle
+#   intree            load the in-tree ccp and kvm_amd         force  unload snp_host by force
 # A step that fails is not the end of the scenario: "@did STEP failed".
 . /vm/lib.sh
 
@@ -15,11 +16,15 @@ take() {
 	online) echo 1 >/sys/devices/system/cpu/cpu1/online ;;
 	unbind | bind) echo 0000:41:00.0 >/sys/bus/pci/drivers/ccp/"$1" ;;
 	sleep) echo freeze >/sys/power/state ;;
+	# modprobe would look for ours, and for snp_host.
+	intree) modprobe kvm && insmod "$(echo "$modules"/drivers/crypto/ccp/ccp.ko*)" && insmod "$(echo "$modules"/arch/x86/kvm/kvm-amd.ko*)" ;;
+	force) rmmod -f snp_host ;;
 	*) fail "what is $1?" ;;
 	esac
 }
 
 window=/sys/kernel/snp_host
+modules=/lib/modules/$(uname -r)/kernel
 for step in "$@"; do
 	if take "$step" 2>/dev/null; then say did "$step" "done"; else say did "$step" failed; fi
 	if [ -d $window ]; then
