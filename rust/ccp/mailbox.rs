@@ -64,7 +64,9 @@ pub(crate) trait Timeouts {
     /// For the first command after probe (`psp_probe_timeout`): a PSP that is not there shall not
     /// hold up the boot.
     fn first_ms(&self) -> u32;
-    /// For all others (`psp_cmd_timeout`): SNP_INIT takes 14 s on a machine with 768 GiB.
+    /// For SNP_INIT and SNP_INIT_EX, which write the whole RMP.
+    fn snp_init_ms(&self) -> u32;
+    /// For all others (`psp_cmd_timeout`).
     fn command_ms(&self) -> u32;
 }
 
@@ -205,11 +207,13 @@ where
         })
     }
 
-    fn timeout_ms(&self) -> u32 {
-        if self.answered {
-            self.timeouts.command_ms()
-        } else {
+    fn timeout_ms(&self, command: &CommandInfo) -> u32 {
+        if !self.answered {
             self.timeouts.first_ms()
+        } else if command.id.initialises_snp() {
+            self.timeouts.snp_init_ms()
+        } else {
+            self.timeouts.command_ms()
         }
     }
 }
@@ -274,7 +278,7 @@ where
 
     /// Sleeps until the answer is there.
     fn sleep(self) -> Result<Status, Dead> {
-        let timeout_ms = self.mailbox.timeout_ms();
+        let timeout_ms = self.mailbox.timeout_ms(self.command);
         let mut left = msecs_to_jiffies(timeout_ms);
         let mut waited_secs: u32 = 0;
         loop {
@@ -318,7 +322,7 @@ where
     fn poll(self) -> Result<Status, Dead> {
         /// Between two reads. The in-tree driver's value.
         const STEP_USECS: u32 = 10;
-        let timeout_ms = self.mailbox.timeout_ms();
+        let timeout_ms = self.mailbox.timeout_ms(self.command);
         for _ in 0..timeout_ms.saturating_mul(1000 / STEP_USECS) {
             match self.response() {
                 Response::AllOnes => return Err(self.gone()),

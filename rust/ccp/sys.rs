@@ -23,6 +23,8 @@ pub mod hotplug;
 pub mod iomem;
 #[path = "../sys/iommu.rs"]
 pub(crate) mod iommu;
+#[path = "../sys/killable_mutex.rs"]
+pub(crate) mod killable_mutex;
 #[path = "../sys/mem_encrypt.rs"]
 pub(crate) mod mem_encrypt;
 #[path = "../sys/misc_device.rs"]

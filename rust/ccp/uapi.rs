@@ -116,9 +116,8 @@ impl MiscDevice for SevFile {
     }
 
     fn ioctl(_this: (), file: &File, ioctl: u32, arg: usize) -> Result<isize> {
-        if !slot::is_attached() {
-            return Err(ENODEV);
-        }
+        // Nothing else is looked at without a PSP.
+        slot::with_killable(|_| Ok::<_, Error>(()))?;
         if ioctl != SEV_ISSUE_CMD {
             return Err(EINVAL);
         }
@@ -158,20 +157,20 @@ impl Caller {
         match cmd {
             0 => {
                 self.must_write()?;
-                slot::with(|platform| platform.factory_reset())
+                slot::with_killable(|platform| platform.factory_reset())
             }
             1 => {
-                let status = slot::with(|platform| platform.platform_status())?;
+                let status = slot::with_killable(|platform| platform.platform_status())?;
                 put(self.data, &status).map_err(after_firmware)
             }
             2 => {
                 self.must_write()?;
-                slot::with(|platform| platform.pek_gen())
+                slot::with_killable(|platform| platform.pek_gen())
             }
             3 => self.pek_csr(),
             4 => {
                 self.must_write()?;
-                slot::with(|platform| platform.pdh_gen())
+                slot::with_killable(|platform| platform.pdh_gen())
             }
             5 => self.pdh_cert_export(),
             6 => self.pek_cert_import(),
@@ -179,14 +178,14 @@ impl Caller {
             8 => self.get_id2(),
             9 => {
                 self.must_point()?;
-                let status = slot::with(|platform| platform.snp_platform_status())?;
+                let status = slot::with_killable(|platform| platform.snp_platform_status())?;
                 put(self.data, &status).map_err(after_firmware)
             }
-            10 => slot::with(|platform| platform.commit()),
+            10 => slot::with_killable(|platform| platform.commit()),
             11 => {
                 self.must_be_able_to_change_snp()?;
                 let config: SnpConfig = get(self.data)?;
-                slot::with(|platform| platform.set_config(config))
+                slot::with_killable(|platform| platform.set_config(config))
             }
             12 => self.vlek_load(),
             _ => Err(EINVAL.into()),
@@ -196,7 +195,7 @@ impl Caller {
     fn pek_csr(&self) -> Result<(), Failure> {
         self.must_write()?;
         let mut user: UserBuffer = get(self.data)?;
-        let csr = slot::with({
+        let csr = slot::with_killable({
             let len = user.wanted()?;
             move |platform| platform.pek_csr(len)
         })?;
@@ -212,7 +211,7 @@ impl Caller {
             (Some(pdh), Some(chain)) => Some([pdh, chain]),
             _ => None,
         };
-        let certs = slot::with(|platform| platform.pdh_cert_export(len, self.writable))?;
+        let certs = slot::with_killable(|platform| platform.pdh_cert_export(len, self.writable))?;
         let targets = [user.first.address, user.second.address];
         [user.first.len, user.second.len] = certs.len;
         put(self.data, &user).map_err(after_firmware)?;
@@ -224,12 +223,12 @@ impl Caller {
         let user: UserBuffers = get(self.data)?;
         let pek = user.first.contents()?;
         let oca = user.second.contents()?;
-        slot::with(|platform| platform.cert_import(pek, user.first.len, oca, user.second.len))
+        slot::with_killable(|platform| platform.cert_import(pek, user.first.len, oca, user.second.len))
     }
 
     fn get_id(&self) -> Result<(), Failure> {
         kernel::pr_warn_once!("SEV_GET_ID is deprecated, use SEV_GET_ID2\n");
-        let id = slot::with(|platform| platform.get_id(Some(TWO_IDS)))?;
+        let id = slot::with_killable(|platform| platform.get_id(Some(TWO_IDS)))?;
         hand_out(&id, [self.data])
     }
 
@@ -237,7 +236,7 @@ impl Caller {
         let mut user: UserBuffer = get(self.data)?;
         let (target, room) = (user.address, user.len);
         let len = (target != 0 && room != 0).then_some(room.min(BLOB_MAX));
-        let id = slot::with(|platform| platform.get_id(len))?;
+        let id = slot::with_killable(|platform| platform.get_id(len))?;
         [user.len] = id.len;
         put(self.data, &user).map_err(after_firmware)?;
         hand_out(&id, [target])
@@ -255,7 +254,7 @@ impl Caller {
             len: VLEK_HASHSTICK_LEN as u32,
         };
         let hashstick = hashstick.contents()?;
-        slot::with(|platform| platform.vlek_load(hashstick))
+        slot::with_killable(|platform| platform.vlek_load(hashstick))
     }
 
     fn must_write(&self) -> Result {
@@ -269,7 +268,7 @@ impl Caller {
     fn must_be_able_to_change_snp(&self) -> Result {
         self.must_point()?;
         self.must_write()?;
-        slot::with(|platform| platform.is_snp_up().then_some(()).ok_or(ENODEV))
+        slot::with_killable(|platform| platform.is_snp_up().then_some(()).ok_or(ENODEV))
     }
 }
 

@@ -104,3 +104,17 @@ pub fn walk<F: FnMut(MemoryResource) -> Result>(kind: Kind, mut visit: F) -> Res
         )
     })
 }
+
+/// The first address behind all RAM that the kernel uses.
+///
+/// # Errors
+///
+/// As [`walk`].
+pub fn end_of_ram() -> Result<u64> {
+    let mut end: u64 = 0;
+    walk(Kind::SystemRam, |resource| {
+        end = end.max(resource.end.saturating_add(1));
+        Ok(())
+    })?;
+    Ok(end)
+}

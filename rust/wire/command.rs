@@ -47,6 +47,11 @@ impl CommandId {
     pub(crate) fn is_legacy(self) -> bool {
         self < Self::SNP_INIT
     }
+
+    /// Whether the command brings SNP firmware to the INIT state, which takes a time of its own.
+    pub(crate) fn initialises_snp(self) -> bool {
+        self == Self::SNP_INIT || self == Self::SNP_INIT_EX
+    }
 }
 
 /// How the memory behind an address in a command buffer is to be given to firmware.

@@ -155,12 +155,17 @@ mod suite {
     #[derive(Clone, Copy)]
     struct Limits {
         first_ms: u32,
+        snp_init_ms: u32,
         command_ms: u32,
     }
 
     impl Timeouts for Limits {
         fn first_ms(&self) -> u32 {
             self.first_ms
+        }
+
+        fn snp_init_ms(&self) -> u32 {
+            self.snp_init_ms
         }
 
         fn command_ms(&self) -> u32 {
@@ -170,10 +175,12 @@ mod suite {
 
     const PATIENT: Limits = Limits {
         first_ms: LONG_MS,
+        snp_init_ms: LONG_MS,
         command_ms: LONG_MS,
     };
     const IMPATIENT: Limits = Limits {
         first_ms: SHORT_MS,
+        snp_init_ms: SHORT_MS,
         command_ms: SHORT_MS,
     };
 
@@ -355,15 +362,15 @@ mod suite {
             let start = Instant::now();
             let quick_first = Limits {
                 first_ms: SHORT_MS,
-                command_ms: LONG_MS,
+                ..PATIENT
             };
             check!(mailbox(&psp, &dev, quick_first)
                 .execute(command, 0, wait)
                 .is_err());
 
             let quick_later = Limits {
-                first_ms: LONG_MS,
                 command_ms: SHORT_MS,
+                ..PATIENT
             };
             let mut mailbox = mailbox(&psp, &dev, quick_later);
             psp.plan.set(PROMPT);
@@ -371,6 +378,34 @@ mod suite {
             psp.plan.set(SILENT);
             check!(mailbox.execute(command, 0, wait).is_err());
             check!(!took_long(start), "{:?}", wait);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn snp_init_has_a_timeout_of_its_own() -> Result {
+        let (_faux, dev) = device()?;
+        for command in TABLE {
+            let initialises = matches!(command.id, CommandId::SNP_INIT | CommandId::SNP_INIT_EX);
+            for wait in WAITS {
+                let psp = Psp::new()?;
+                let (snp_init_ms, command_ms) = if initialises {
+                    (SHORT_MS, LONG_MS)
+                } else {
+                    (LONG_MS, SHORT_MS)
+                };
+                let limits = Limits {
+                    first_ms: LONG_MS,
+                    snp_init_ms,
+                    command_ms,
+                };
+                let mut mailbox = mailbox(&psp, &dev, limits);
+                check!(mailbox.execute(CommandId::PLATFORM_STATUS.row(), 0, wait) == ok());
+                psp.plan.set(SILENT);
+                let start = Instant::now();
+                check!(mailbox.execute(command, 0, wait).is_err());
+                check!(!took_long(start), "{}", command.name);
+            }
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use kernel::{
             AtomicFlag,
             Relaxed, //
         },
-        global_lock, //
+        static_lock_class, //
     },
 };
 
@@ -27,6 +27,10 @@ use super::{
     Left,
     Platform, //
 };
+use crate::sys::killable_mutex::{
+    Guard,
+    KillableMutex, //
+};
 
 struct Master {
     platform: Platform,
@@ -34,10 +38,9 @@ struct Master {
     _notifier: Notifier,
 }
 
-global_lock! {
-    // SAFETY: Initialised by `init()`, before anything that uses the lock exists.
-    unsafe(uninit) static COMMANDS: Mutex<Option<KBox<Master>>> = None;
-}
+/// The command lock. A command may take minutes (SNP_INIT), and so may the wait for the next one.
+// SAFETY: Initialised by `init()`, before anything that uses the lock exists.
+static COMMANDS: KillableMutex<Option<KBox<Master>>> = unsafe { KillableMutex::new(None) };
 
 static INITIALISED: AtomicFlag = AtomicFlag::new(false);
 
@@ -51,7 +54,7 @@ pub(crate) fn init() -> Result {
         return Err(EBUSY);
     }
     // SAFETY: Called once, as just checked.
-    unsafe { COMMANDS.init() };
+    unsafe { COMMANDS.init(c"ccp command lock", static_lock_class!()) };
     Ok(())
 }
 
@@ -93,12 +96,8 @@ pub(crate) fn detach(left: Left) -> bool {
     in_use
 }
 
-/// Whether there is a master.
-pub(crate) fn is_attached() -> bool {
-    COMMANDS.lock().is_some()
-}
-
-/// Runs `work` on the master under the command lock.
+/// Runs `work` on the master under the command lock. For kernel code, which has to end what it began
+/// (a guest, say) even in a task that was killed.
 ///
 /// # Errors
 ///
@@ -106,7 +105,25 @@ pub(crate) fn is_attached() -> bool {
 pub(crate) fn with<R, E: From<Error>>(
     work: impl FnOnce(&mut Platform) -> Result<R, E>,
 ) -> Result<R, E> {
-    match COMMANDS.lock().as_mut() {
+    on_master(COMMANDS.lock(), work)
+}
+
+/// The same for user space, which can be killed while it waits for the lock.
+///
+/// # Errors
+///
+/// As [`with`], and [`EINTR`] if it was.
+pub(crate) fn with_killable<R, E: From<Error>>(
+    work: impl FnOnce(&mut Platform) -> Result<R, E>,
+) -> Result<R, E> {
+    on_master(COMMANDS.lock_killable()?, work)
+}
+
+fn on_master<R, E: From<Error>>(
+    mut slot: Guard<Option<KBox<Master>>>,
+    work: impl FnOnce(&mut Platform) -> Result<R, E>,
+) -> Result<R, E> {
+    match slot.as_mut() {
         Some(master) => work(&mut master.platform),
         None => Err(ENODEV.into()),
     }

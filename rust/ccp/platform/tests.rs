@@ -611,4 +611,32 @@ mod suite {
         }
         Ok(())
     }
+
+    #[test]
+    fn time_for_snp_init_grows_with_the_rmp() -> Result {
+        const GIB: u64 = 1 << 30;
+        // GiB of RAM; milliseconds that firmware takes at worst; the time-out, with the default of 100 s.
+        for (gib, worst, ms) in [
+            (64, 1_184, 202_368),
+            (128, 2_368, 204_736),
+            (256, 4_736, 209_472),
+            (512, 9_472, 218_944),
+            (1024, 18_944, 237_888),
+            (2048, 37_888, 275_776),
+            (4096, 75_776, 351_552),
+            (8192, 151_552, 503_104),
+            (16384, 303_104, 806_208),
+        ] {
+            check!(snp_init_ms(100_000, gib * GIB) == ms, "{}", gib);
+            // Even if the administrator has set the shortest time-out.
+            check!(snp_init_ms(1_000, gib * GIB) >= 2 * worst, "{}", gib);
+            // What is not a whole GiB counts as one.
+            check!(snp_init_ms(100_000, gib * GIB - 1) == ms, "{}", gib);
+            check!(snp_init_ms(100_000, gib * GIB + 1) > ms, "{}", gib);
+        }
+        check!(snp_init_ms(100_000, 0) == 200_000);
+        check!(snp_init_ms(u32::MAX, u64::MAX) == u32::MAX);
+        check!(ParamTimeouts.snp_init_ms() > 2 * ParamTimeouts.command_ms());
+        Ok(())
+    }
 }
