@@ -44,23 +44,6 @@ def is_gone_for_good(cell: Cell) -> bool:
     return cell.kind.name == "gone"
 
 
-def is_before_snp(cell: Cell) -> bool:
-    """Whether SNP firmware has not been initialised when the fault strikes."""
-    return cell.phase == "probe" or cell.command in ("SNP_INIT", "SNP_INIT_EX")
-
-
-def stays_with_firmware(cell: Cell) -> bool:
-    """Whether firmware is left initialised with nobody to shut it down: only a restart helps then."""
-    if not is_deadly(cell):
-        return False
-    executed = cell.kind.name == "stale"
-    if cell.command in ("SNP_INIT", "SNP_INIT_EX"):
-        return executed
-    if cell.command == "SNP_SHUTDOWN_EX":
-        return not executed
-    return cell.phase != "probe"
-
-
 def changes(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
     """How what user space sees differs from `healthy`."""
     if cell.kind.name == "late":
@@ -119,8 +102,7 @@ def again(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
     """How loading everything once more, now without a fault, differs from `healthy`."""
     if is_gone_for_good(cell):
         return {"sev": "N", "sev_es": "N", "sev_snp": "N", "file": "No such file or directory"}
-    if stays_with_firmware(cell):
-        return {"sev": "N", "sev_es": "N", "sev_snp": "N"} | dict.fromkeys(asks(healthy), f"ENODEV {UNTOUCHED}")
+    # Firmware that was left initialised is taken over, stopped, and started anew.
     return {}
 
 

@@ -50,10 +50,19 @@ def test_snp_init_refused(status, name):
     assert len(lines) == 1, said(result, "ccp")
 
 
-def test_first_status_refused():
-    result = load("SNP_PLATFORM_STATUS@1:status=0x13")
-    assert values(result, "kvm") == ["yes"]
-    assert said(result, r"ccp .*SNP_PLATFORM_STATUS.*HWERROR_PLATFORM")
+@pytest.mark.parametrize(
+    "status, words",
+    [
+        ("0x13", r"HWERROR_PLATFORM \(0x13\)"),
+        # As if it were initialised, which it cannot be on CPUs without SNP_EN.
+        ("0x1a", r"INVALID_PAGE_STATE \(0x1a\): SNP firmware is still initialised, but not every CPU has SNP_EN"),
+    ],
+)
+def test_first_status_refused(status, words):
+    result = load(f"SNP_PLATFORM_STATUS@1:status={status}")
+    assert values(result, "kvm") == ["yes"] and values(result, "sev") == ["N"]
+    assert len(said(result, rf"ccp .*SNP_PLATFORM_STATUS failed: {words}")) == 1
+    assert not said(result, "hotplug window stays open")
 
 
 @pytest.mark.parametrize("irq", ["msi", "none"])

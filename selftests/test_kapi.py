@@ -45,6 +45,6 @@ def test_pages_are_the_hosts_again():
 def test_buffers_that_do_not_fit():
     """Refused before firmware sees anything. (The in-tree driver warns with a call trace.)"""
     lines = calls("ours", "mismatches=1")[0]
-    for name in ("missing-buffer", "needless-buffer", "unknown-command", "truncated-command"):
+    for name in ("missing-buffer", "needless-buffer", "unknown-command", "truncated-command", "life-cycle-command"):
         assert f"{name} -22 0x5555" in lines
     assert calls("ours", "mismatches=1")[1] == calls("ours")[1]

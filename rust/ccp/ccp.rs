@@ -19,8 +19,10 @@
 
 use kernel::{
     driver::Registration,
-    prelude::*, //
+    prelude::*,
+    str::CString, //
 };
+use sys::sysfs;
 
 mod cmd;
 mod driver;
@@ -41,8 +43,23 @@ mod uapi;
 mod wire;
 mod words;
 
+/// `/sys/kernel/ccp`: how many pages have been lost to firmware since the module was loaded.
+static FILES: [sysfs::File; 1] = [sysfs::File::new::<LostPages>()];
+
+struct LostPages;
+
+impl sysfs::Show for LostPages {
+    const NAME: &'static CStr = c"lost_pages";
+
+    fn show() -> Result<CString> {
+        CString::try_from_fmt(fmt!("{}", pages::leaked()))
+    }
+}
+
+/// The module. Fields are dropped in this order.
 #[pin_data]
 struct Ccp {
+    directory: sysfs::Directory,
     #[pin]
     driver: Registration<sys::pci_adapter::Adapter<driver::PspDriver>>,
 }
@@ -57,6 +74,7 @@ impl kernel::InPlaceModule for Ccp {
                 #[allow(unsafe_code)]
                 unsafe { psps::init() };
             },
+            directory: sysfs::Directory::in_kernel(c"ccp", &FILES)?,
             driver <- Registration::new(c"ccp", module),
             _: { psps::complete() },
         })

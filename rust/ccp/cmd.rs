@@ -253,6 +253,28 @@ impl<T: Transport> Channel<T> {
         result
     }
 
+    /// Runs a command that stores its answer in a page of its own, whose address `command` is given, and
+    /// returns a copy of the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::give`] and `command`; if the page cannot be taken back.
+    pub(crate) fn answer_in_page<A: FromBytes>(
+        &mut self,
+        command: impl FnOnce(&mut Self, u64) -> Result<(), CmdError>,
+    ) -> Result<A, CmdError> {
+        let page = HvPages::zeroed(Gfp::KERNEL_ACCOUNT, 0).map_err(CmdError::Transport)?;
+        let page = self.give(page)?;
+        let result = command(self, page.spa().encrypted());
+        let page = page.take_back(self);
+        result?;
+        let page = page.map_err(|_| CmdError::Lost(Status::SUCCESS))?;
+        match A::read_from_prefix(page.bytes()) {
+            Ok((answer, _)) => Ok(answer),
+            Err(_) => Err(CmdError::Transport(EINVAL)),
+        }
+    }
+
     /// Puts a failure into words.
     pub(crate) fn report(&self, command: &CommandInfo, err: CmdError) {
         match err {

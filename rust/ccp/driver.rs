@@ -25,6 +25,7 @@ use crate::{
     sys::{
         completion::Completion,
         cpu,
+        crash::is_kdump_kernel,
         pci_adapter,
         pci_bar,
         pci_msi::MsiHandler, //
@@ -153,6 +154,11 @@ fn probe_sev<'bound>(
     generation: &Generation,
     registers: Registers<MasterIo>,
 ) -> Result<Option<Sev<'bound>>> {
+    if is_kdump_kernel() {
+        // Firmware may be in any state, and nobody runs guests here.
+        dev_info!(dev, "this is a kdump kernel: the PSP is left alone\n");
+        return Ok(None);
+    }
     let Some(capability) = registers.capability() else {
         dev_err!(
             dev,

@@ -38,7 +38,10 @@ use crate::{
         pages::Gfp, //
     },
     uapi,
-    wire::CommandId, //
+    wire::{
+        CommandId,
+        Relayed, //
+    }, //
 };
 
 /// Largest blob that user space may pass for a command.
@@ -113,6 +116,13 @@ unsafe extern "C" fn sev_do_cmd(cmd: c_int, data: *mut c_void, psp_ret: *mut c_i
         );
         return EINVAL.to_errno();
     }
+    let Some(relayed) = Relayed::new(command) else {
+        pr_warn!(
+            "sev_do_cmd: {} starts, stops or replaces firmware, which is for this driver alone; it is not issued\n",
+            command.name
+        );
+        return EINVAL.to_errno();
+    };
     let buffer = if data.is_null() {
         &mut []
     } else {
@@ -122,7 +132,7 @@ unsafe extern "C" fn sev_do_cmd(cmd: c_int, data: *mut c_void, psp_ret: *mut c_i
     };
     // SAFETY: The addresses in the buffer name the caller's memory, by its promise.
     let memory = unsafe { CallerMemory::trust() };
-    let result = slot::with(|platform| platform.relay(command, buffer, &memory));
+    let result = slot::with(|platform| platform.relay(relayed, buffer, &memory));
     // SAFETY: By the caller's promise.
     unsafe { finish(result, psp_ret) }
 }

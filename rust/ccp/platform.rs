@@ -6,8 +6,12 @@
 //!                 start_snp()                        start_sev()
 //!   SNP: Down ────────────────► Up        SEV: Uninit ───────────► Init
 //!          ▲    stop_snp()      │                ▲    stop_sev()    │
-//!          └────────────────────┘                └──────────────────┘
+//!          ├────────────────────┘                ├──────────────────┘
+//!          └────── Stale                         └────── Stale
 //! ```
+//!
+//! Stale is firmware that is initialised but not usable: an earlier kernel or load of this driver left it
+//! so, or a start ended half-way and could not be undone. [`Platform::init`] stops it before anything else.
 //!
 //! SNP comes before SEV: [`Platform::start_sev`] needs SNP up, or the proof that no CPU has SNP_EN set
 //! (firmware refuses legacy INIT otherwise). Going down, SEV comes first.
@@ -49,7 +53,6 @@ use crate::{
     },
     sys::{
         completion::Completion,
-        crash::is_kdump_kernel,
         iomem,
         params,
         snp_host, //
@@ -161,8 +164,32 @@ pub(crate) enum Left {
 enum Snp {
     /// UNINIT.
     Down,
-    /// INIT.
+    /// INIT, by a start of ours.
     Up(SnpUp),
+    /// INIT, but not usable.
+    Stale {
+        up: SnpUp,
+        /// There may be guests that this driver knows nothing of.
+        guests: bool,
+    },
+}
+
+impl Snp {
+    /// Proof that firmware is in the INIT state, if it is.
+    fn proof(&self) -> Option<&SnpUp> {
+        match self {
+            Snp::Down => None,
+            Snp::Up(up) | Snp::Stale { up, .. } => Some(up),
+        }
+    }
+
+    /// Takes the proof: what becomes of the hotplug window is for the caller to say.
+    fn take(&mut self) -> Option<SnpUp> {
+        match core::mem::replace(self, Snp::Down) {
+            Snp::Down => None,
+            Snp::Up(up) | Snp::Stale { up, .. } => Some(up),
+        }
+    }
 }
 
 /// State of legacy SEV firmware.
@@ -170,10 +197,10 @@ enum Snp {
 enum Sev {
     /// UNINIT.
     Uninit,
-    /// INIT or WORKING, by our own command.
+    /// INIT or WORKING, by a start of ours.
     Init,
-    /// INIT or WORKING when this driver first asked: an earlier kernel left it so.
-    Inherited,
+    /// INIT or WORKING, but not usable.
+    Stale,
 }
 
 /// One PSP and everything known about its firmware.
@@ -186,6 +213,8 @@ pub(crate) struct Platform<T = Mailbox<MasterIo, ParamTimeouts>> {
     features: FeatureInfo,
     snp: Snp,
     sev: Sev,
+    /// kvm-amd has asked for legacy SEV, which is started with the first command that needs it.
+    sev_on_demand: bool,
     /// The trusted memory region, from the first INIT until the next shutdown.
     tmr: Option<FwPages>,
     /// What kvm-amd asked for when it was loaded. Later calls do not say it again, but a platform
@@ -200,8 +229,6 @@ impl Platform {
     ///
     /// `done` is what the interrupt handler of this device completes when the mailbox has an answer.
     ///
-    /// In a kdump kernel no command is issued: the firmware may be in any state.
-    ///
     /// # Errors
     ///
     /// If firmware does not answer or cannot say who it is. The log has the reason.
@@ -212,10 +239,8 @@ impl Platform {
     ) -> Result<Self> {
         let mailbox = Mailbox::new(dev.clone(), registers, done, ParamTimeouts);
         let mut platform = Self::unidentified(Channel::new(dev, mailbox, &snp_host::KERNEL)?);
-        if !is_kdump_kernel() {
-            platform.identify().map_err(CmdError::errno)?;
-            platform.update_firmware();
-        }
+        platform.identify().map_err(CmdError::errno)?;
+        platform.update_firmware();
         Ok(platform)
     }
 }
@@ -230,6 +255,7 @@ impl<T: Transport> Platform<T> {
             features: FeatureInfo::default(),
             snp: Snp::Down,
             sev: Sev::Uninit,
+            sev_on_demand: false,
             tmr: None,
             max_snp_asid: 0,
             firmware_pages: RBTree::new(),
@@ -242,13 +268,14 @@ impl<T: Transport> Platform<T> {
 
     /// Whether SNP or SEV is up, or was when the mailbox died.
     fn is_in_use(&self) -> bool {
-        self.is_snp_up() || self.sev != Sev::Uninit
+        self.snp.proof().is_some() || self.sev != Sev::Uninit
     }
 
     /// Stops SEV, then SNP, in the order of the in-tree driver; to be called before the device goes
     /// away, and when kvm-amd is unloaded. What fails has been logged and stays as it is.
     pub(crate) fn shutdown(&mut self, left: Left) {
-        self.stop_sev();
-        self.stop_snp(left);
+        self.sev_on_demand = false;
+        let _ = self.stop_sev();
+        let _ = self.stop_snp(left);
     }
 }

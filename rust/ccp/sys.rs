@@ -50,3 +50,5 @@ pub(crate) mod physical;
 pub(crate) mod rmp;
 #[path = "../sys/snp_host.rs"]
 pub mod snp_host;
+#[path = "../sys/sysfs.rs"]
+pub mod sysfs;

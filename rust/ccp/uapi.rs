@@ -223,7 +223,9 @@ impl Caller {
         let user: UserBuffers = get(self.data)?;
         let pek = user.first.contents()?;
         let oca = user.second.contents()?;
-        slot::with_killable(|platform| platform.cert_import(pek, user.first.len, oca, user.second.len))
+        slot::with_killable(|platform| {
+            platform.cert_import(pek, user.first.len, oca, user.second.len)
+        })
     }
 
     fn get_id(&self) -> Result<(), Failure> {

@@ -50,7 +50,11 @@ impl<T> KillableMutex<T> {
     /// # Safety
     ///
     /// To be called once.
-    pub(crate) unsafe fn init(&'static self, name: &'static CStr, class: Pin<&'static LockClassKey>) {
+    pub(crate) unsafe fn init(
+        &'static self,
+        name: &'static CStr,
+        class: Pin<&'static LockClassKey>,
+    ) {
         // SAFETY: The mutex is static, and by the promise of `new()` nobody uses it yet.
         unsafe { bindings::__mutex_init(self.raw.get(), name.as_char_ptr(), class.as_ptr()) };
     }
@@ -61,14 +65,13 @@ impl<T> KillableMutex<T> {
     ///
     /// [`EINTR`] if it is; nobody will see it.
     pub(crate) fn lock_killable(&'static self) -> Result<Guard<T>> {
+        let raw = self.raw.get();
         #[cfg(CONFIG_DEBUG_LOCK_ALLOC)]
         // SAFETY: The mutex was initialised, and the caller may sleep. No lock is held that nests it.
-        let locked = unsafe {
-            bindings::_mutex_lock_killable(self.raw.get(), 0, core::ptr::null_mut())
-        };
+        let locked = unsafe { bindings::_mutex_lock_killable(raw, 0, core::ptr::null_mut()) };
         #[cfg(not(CONFIG_DEBUG_LOCK_ALLOC))]
         // SAFETY: The mutex was initialised, and the caller may sleep.
-        let locked = unsafe { bindings::mutex_lock_killable(self.raw.get()) };
+        let locked = unsafe { bindings::mutex_lock_killable(raw) };
         to_result(locked)?;
         Ok(Guard(self, PhantomData))
     }

@@ -24,6 +24,7 @@
 use super::{
     bindings,
     cc,
+    hotplug::CpusRead,
     rmp::Rmp, //
 };
 use kernel::{
@@ -52,6 +53,9 @@ pub trait Host: Rmp + Sync {
 
     /// `snp_host_snp_en_cpus()`.
     fn snp_en_cpus(&self) -> Result<u32>;
+
+    /// How many CPUs are online.
+    fn online_cpus(&self) -> u32;
 }
 
 /// The machine that we are on.
@@ -89,6 +93,10 @@ impl Host for Kernel {
         // SAFETY: May be called in any sleepable context; takes no arguments.
         let cpus = unsafe { bindings::snp_host_snp_en_cpus() };
         u32::try_from(cpus).map_err(|_| Error::from_errno(cpus))
+    }
+
+    fn online_cpus(&self) -> u32 {
+        CpusRead::lock().online().weight()
     }
 }
 
@@ -141,6 +149,24 @@ impl HotplugWindow {
         let host = self.0;
         // The window is open, so the set of online CPUs does not change meanwhile.
         host.prepare()?;
+        // From here on the window is the business of `SnpEnabled`.
+        core::mem::forget(self);
+        Ok(SnpEnabled(host))
+    }
+
+    /// Takes over CPUs that were prepared before: by an earlier kernel, or for an earlier load of this
+    /// module. Verifies that all of them have `SNP_EN`, and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`EIO`] if a CPU has no `SNP_EN`, [`ENOMEM`]. The window is then closed or kept as the hardware
+    /// state demands.
+    pub fn adopt(self) -> Result<SnpEnabled> {
+        let host = self.0;
+        // The window is open: all present CPUs are online and stay so.
+        if host.snp_en_cpus()? != host.online_cpus() {
+            return Err(EIO);
+        }
         // From here on the window is the business of `SnpEnabled`.
         core::mem::forget(self);
         Ok(SnpEnabled(host))

@@ -48,6 +48,26 @@ impl CommandId {
         self < Self::SNP_INIT
     }
 
+    /// Whether the command works only while legacy SEV is initialised, and may be the first of its kind:
+    /// those of legacy guests, and DF_FLUSH, which KVM issues before it uses the ASID of one again.
+    pub(crate) fn needs_sev(self) -> bool {
+        self == Self::DF_FLUSH || (Self::DECOMMISSION..=Self::DBG_ENCRYPT).contains(&self)
+    }
+
+    /// Whether the command starts, stops or replaces firmware.
+    fn is_life_cycle(self) -> bool {
+        matches!(
+            self,
+            Self::INIT
+                | Self::INIT_EX
+                | Self::SHUTDOWN
+                | Self::DOWNLOAD_FIRMWARE
+                | Self::SNP_INIT
+                | Self::SNP_INIT_EX
+                | Self::SNP_SHUTDOWN_EX
+        )
+    }
+
     /// Whether the command brings SNP firmware to the INIT state, which takes a time of its own.
     pub(crate) fn initialises_snp(self) -> bool {
         self == Self::SNP_INIT || self == Self::SNP_INIT_EX
@@ -90,6 +110,23 @@ pub(crate) struct CommandInfo {
     /// Memory that firmware writes through addresses in the command buffer. Filled in for legacy
     /// commands only: for SNP commands the ABI makes the caller supply pages in the right state.
     pub(crate) fw_buffers: &'static [FwBuffer],
+}
+
+/// A command that other kernel modules may issue through this driver: any but those that start, stop or
+/// replace firmware, whose state the driver would lose track of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Relayed(&'static CommandInfo);
+
+impl Relayed {
+    /// `None` if nobody but the driver may issue the command.
+    pub(crate) fn new(command: &'static CommandInfo) -> Option<Self> {
+        (!command.id.is_life_cycle()).then_some(Self(command))
+    }
+
+    /// Its row.
+    pub(crate) fn info(self) -> &'static CommandInfo {
+        self.0
+    }
 }
 
 /// Expands to the constants of [`CommandId`] and to [`TABLE`], so that a command cannot have an id

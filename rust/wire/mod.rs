@@ -19,6 +19,7 @@ pub(crate) use command::{
     CommandId,
     CommandInfo,
     FwBuffer,
+    Relayed,
     Target, //
 };
 pub(crate) use status::Status;

@@ -40,6 +40,11 @@ impl SnpStatus {
     /// `flags`: the platform (BIOS) is set up for ciphertext hiding.
     pub(crate) const FLAG_CIPHERTEXT_HIDING_CAP: u32 = 1 << 5;
 
+    /// Whether SNP firmware is in the INIT state.
+    pub(crate) fn is_init(&self) -> bool {
+        self.state == 1
+    }
+
     /// Whether all bits of `flag` are set.
     pub(crate) fn has(&self, flag: u32) -> bool {
         self.flags & flag == flag

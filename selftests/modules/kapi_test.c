@@ -200,6 +200,8 @@ static void bad_buffers(void)
 	report("unknown-command", "%d %#x", rc, error);
 	rc = sev_do_cmd(0x10004, buf, &error);
 	report("truncated-command", "%d %#x", rc, error);
+	rc = sev_do_cmd(SEV_CMD_SHUTDOWN, NULL, &error);
+	report("life-cycle-command", "%d %#x", rc, error);
 }
 
 static int __init kapi_test_init(void)

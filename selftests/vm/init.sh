@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-# init.sh twice: load and unload kvm-amd two times, with ccp staying.
-# init.sh dead: kill the mailbox before kvm-amd is loaded; then bind the PSP again.
+# Initialisation that does not go the usual way. init.sh CASE…:
+#   twice         load and unload kvm-amd two times, with ccp staying
+#   dead          kill the mailbox before kvm-amd is loaded; then bind the PSP again
+#   left COMMAND… the PSP falls silent at the command while kvm-amd is loaded or unloaded; then load anew
+#   rebound       the PSP falls silent under kvm-amd, is bound anew, and a guest is to start
+#   demand        legacy SEV waits for the first guest that needs it
+#   refuse FAULT  load, unload while the PSP does that
 . /vm/lib.sh
+
+window() { say "$1" "$(cat /sys/kernel/snp_host/state) $(cat /sys/kernel/snp_host/snp_en_cpus)"; }
 
 load() {
 	modprobe kvm_amd || fail "kvm_amd does not load"
@@ -9,6 +16,11 @@ load() {
 	say state "$(cat /sys/kernel/snp_host/state)"
 	say snp_en "$(cat /sys/kernel/snp_host/snp_en_cpus)"
 	rmmod kvm_amd || fail "kvm_amd does not unload"
+}
+
+rebind() {
+	driver=/sys/bus/pci/drivers/ccp
+	echo 0000:41:00.0 >$driver/unbind && echo 0000:41:00.0 >$driver/bind || fail "the PSP cannot be bound again"
 }
 
 case $1 in
@@ -19,9 +31,58 @@ dead)
 	sev-ioctl platform-status
 	load
 	ask clear
-	driver=/sys/bus/pci/drivers/ccp
-	echo 0000:41:00.0 >$driver/unbind && echo 0000:41:00.0 >$driver/bind || fail "the PSP cannot be bound again"
+	rebind
 	load
+	;;
+left)
+	shift
+	for command; do
+		modprobe ccp psp_cmd_timeout=2 || fail "ccp does not load"
+		ask fault "$command:silent" || fail "the PSP takes no orders"
+		load
+		say lost "$(cat /sys/kernel/ccp/lost_pages)"
+		rmmod ccp || fail "ccp does not unload"
+		ask clear
+		ask mark "after-$command"
+		modprobe ccp || fail "ccp does not load again"
+		window found
+		load
+		window stopped
+		rmmod ccp || fail "ccp does not unload"
+		ask mark next
+	done
+	exit 0
+	;;
+rebound)
+	modprobe ccp psp_cmd_timeout=2 && modprobe kvm_amd || fail "the modules do not load"
+	ask fault PLATFORM_STATUS:silent || fail "the PSP takes no orders"
+	sev-ioctl platform-status
+	ask clear
+	rebind
+	snp-launch
+	window found
+	rmmod kvm_amd || fail "kvm_amd does not unload"
+	window stopped
+	load
+	;;
+demand)
+	ask mark load
+	modprobe ccp psp_init_on_probe=0 || fail "ccp does not load"
+	modprobe kvm_amd || fail "kvm_amd does not load"
+	ask mark snp-guest
+	snp-launch
+	ask mark refused
+	ask fault INIT@1:status=0x13
+	sev-launch
+	ask mark sev-guest
+	sev-launch
+	ask mark end
+	rmmod kvm_amd || fail "kvm_amd does not unload"
+	;;
+refuse)
+	modprobe kvm_amd || fail "kvm_amd does not load"
+	ask fault "$2" || fail "the PSP takes no orders"
+	rmmod kvm_amd || fail "kvm_amd does not unload"
 	;;
 esac
 rmmod ccp || fail "ccp does not unload"

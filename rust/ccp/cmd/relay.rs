@@ -27,8 +27,8 @@ use crate::{
         pages::Gfp, //
     },
     wire::{
-        CommandInfo,
         FwBuffer,
+        Relayed,
         Status,
         Target, //
     },
@@ -62,10 +62,11 @@ impl<T: Transport> Channel<T> {
     /// See [`CmdError`].
     pub(crate) fn relay(
         &mut self,
-        command: &'static CommandInfo,
+        command: Relayed,
         data: &mut [u8],
         memory: &CallerMemory,
     ) -> Result<(), CmdError> {
+        let command = command.info();
         if !self.snp_init() || !command.id.is_legacy() || command.fw_buffers.is_empty() {
             return self.run(command, data, Wait::Interrupt);
         }

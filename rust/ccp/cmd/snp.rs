@@ -2,6 +2,8 @@
 
 //! SNP commands that the driver issues itself.
 
+use kernel::prelude::*;
+
 use super::{
     Channel,
     CmdError,
@@ -16,7 +18,7 @@ use crate::{
     },
 };
 
-/// Proof that SNP firmware is in the INIT state, and that all CPUs were ready for that.
+/// Proof that SNP firmware is in the INIT state, and that all CPUs have SNP_EN.
 pub(crate) struct SnpUp(SnpEnabled);
 
 impl SnpUp {
@@ -49,6 +51,39 @@ impl<T: Transport> Channel<T> {
             }
             Err(err) => Err((enabled, err)),
         }
+    }
+
+    /// Takes over SNP firmware that this driver has not started: has it say itself that it is in the INIT
+    /// state. It does so in a page in the Firmware state alone, which there can be because all CPUs have
+    /// SNP_EN.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`]; nothing has been logged. [`EINVAL`] if firmware is in another state.
+    pub(crate) fn adopt_snp(
+        &mut self,
+        enabled: SnpEnabled,
+    ) -> Result<(SnpUp, snp::SnpStatus), (SnpEnabled, CmdError)> {
+        self.set_snp_init(true);
+        let err = match self.snp_status() {
+            Ok(status) if status.is_init() => return Ok((SnpUp(enabled), status)),
+            Ok(_) => CmdError::Transport(EINVAL),
+            Err(err) => err,
+        };
+        self.set_snp_init(false);
+        Err((enabled, err))
+    }
+
+    /// SNP_PLATFORM_STATUS. Nothing has been logged on failure.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`]: INVALID_PAGE_STATE if SNP firmware is in the INIT state and this driver does not
+    /// know.
+    pub(crate) fn snp_status(&mut self) -> Result<snp::SnpStatus, CmdError> {
+        self.answer_in_page(|channel, address| {
+            channel.issue::<SnpPlatformStatus>(&mut snp::Addr { address })
+        })
     }
 }
 

@@ -15,7 +15,8 @@ use kernel::{
 
 use super::{
     Platform,
-    Sev, //
+    Sev,
+    Snp, //
 };
 use crate::{
     cmd::{
@@ -27,7 +28,6 @@ use crate::{
             SnpFeatureInfo,
             SnpPlatformStatus, //
         },
-        Channel,
         CmdError,
         Command as _, //
     },
@@ -35,12 +35,14 @@ use crate::{
     pages::HvPages,
     sys::{
         cpu,
-        pages::Gfp, //
+        snp_host::{
+            HotplugWindow,
+            Keep, //
+        }, //
     },
     wire::{
         sev,
         snp::{
-            Addr,
             FeatureInfo,
             FeatureInfoRequest,
             SnpStatus, //
@@ -55,23 +57,6 @@ const DOWNLOAD_SINCE: (u8, u8) = (0, 15);
 /// Firmware before this commits an update only when it is loaded a second time.
 const COMMITS_SINCE: (u8, u8) = (1, 50);
 
-/// Runs a command that stores its answer in a page of its own, and returns a copy of the answer.
-pub(super) fn answer_in_page<T: Transport, A: zerocopy::FromBytes>(
-    channel: &mut Channel<T>,
-    command: impl FnOnce(&mut Channel<T>, u64) -> Result<(), CmdError>,
-) -> Result<A, CmdError> {
-    let page = HvPages::zeroed(Gfp::KERNEL_ACCOUNT, 0).map_err(CmdError::Transport)?;
-    let page = channel.give(page)?;
-    let result = command(channel, page.spa().encrypted());
-    let page = page.take_back(channel);
-    result?;
-    let page = page.map_err(|_| CmdError::Transport(EFAULT))?;
-    match A::read_from_prefix(page.bytes()) {
-        Ok((answer, _)) => Ok(answer),
-        Err(_) => Err(CmdError::Transport(EINVAL)),
-    }
-}
-
 impl<T: Transport> Platform<T> {
     /// Asks for versions, features and states. In this order: SNP_PLATFORM_STATUS and, if firmware
     /// has it, SNP_FEATURE_INFO (on SNP hosts); then PLATFORM_STATUS, whose version counts.
@@ -81,9 +66,7 @@ impl<T: Transport> Platform<T> {
     /// See [`CmdError`]; they have been logged.
     pub(super) fn identify(&mut self) -> Result<(), CmdError> {
         if self.channel.host().is_snp_host() {
-            self.snp_status = self
-                .query_snp_status(false)
-                .inspect_err(|err| self.report_unidentified(*err))?;
+            self.snp_status = self.first_snp_status()?;
             if self.snp_status.has(SnpStatus::FLAG_FEATURE_INFO) {
                 self.features = self.query_features()?;
             }
@@ -98,7 +81,7 @@ impl<T: Transport> Platform<T> {
         };
         self.sev = match status.state() {
             Ok(sev::PlatformState::Uninit) => Sev::Uninit,
-            Ok(sev::PlatformState::Init | sev::PlatformState::Working) => Sev::Inherited,
+            Ok(sev::PlatformState::Init | sev::PlatformState::Working) => Sev::Stale,
             Err(state) => {
                 dev_err!(
                     self.dev(),
@@ -110,33 +93,50 @@ impl<T: Transport> Platform<T> {
         Ok(())
     }
 
-    fn report_unidentified(&self, err: CmdError) {
-        if err.is(Status::INVALID_PAGE_STATE) {
-            // The page is the host's, and only firmware in the INIT state minds.
+    /// SNP_PLATFORM_STATUS. A page of the host's is refused by firmware in the INIT state: then this driver
+    /// has lost touch with firmware that it started (after a time-out), or an earlier kernel has not
+    /// stopped it (kexec). It is taken over as it is, and stopped before it is used.
+    fn first_snp_status(&mut self) -> Result<SnpStatus, CmdError> {
+        let err = match self.channel.snp_status() {
+            Err(err) if err.is(Status::INVALID_PAGE_STATE) => err,
+            result => {
+                return result.inspect_err(|err| self.channel.report(SnpPlatformStatus::INFO, *err))
+            }
+        };
+        let adopted = HotplugWindow::open(self.channel.host()).and_then(HotplugWindow::adopt);
+        let Ok(enabled) = adopted else {
             dev_err!(
                 self.dev(),
-                "SNP_PLATFORM_STATUS failed: {}: SNP firmware is still initialised, by an earlier kernel or by a driver that lost touch with it; restart the machine\n",
+                "SNP_PLATFORM_STATUS failed: {}: SNP firmware is still initialised, but not every CPU has SNP_EN, so it cannot be stopped; restart the machine\n",
                 Status::INVALID_PAGE_STATE
             );
-        } else {
-            self.channel.report(SnpPlatformStatus::INFO, err);
+            return Err(err);
+        };
+        match self.channel.adopt_snp(enabled) {
+            Ok((up, status)) => {
+                dev_notice!(
+                    self.dev(),
+                    "SNP firmware was left initialised, with {} guest(s), by an earlier kernel or a driver that lost touch with it; it is started anew when kvm_amd is loaded\n",
+                    { status.guest_count }
+                );
+                self.snp = Snp::Stale {
+                    up,
+                    guests: status.guest_count != 0,
+                };
+                Ok(status)
+            }
+            Err((enabled, err)) => {
+                self.channel.report(SnpPlatformStatus::INFO, err);
+                if let CmdError::Died(_) = err {
+                    enabled.keep(Keep::Timeout);
+                }
+                Err(err)
+            }
         }
     }
 
-    /// SNP_PLATFORM_STATUS. Works in every state of SNP firmware.
-    pub(super) fn query_snp_status(&mut self, required: bool) -> Result<SnpStatus, CmdError> {
-        answer_in_page(&mut self.channel, |channel, address| {
-            let mut request = Addr { address };
-            if required {
-                channel.require::<SnpPlatformStatus>(&mut request)
-            } else {
-                channel.issue::<SnpPlatformStatus>(&mut request)
-            }
-        })
-    }
-
     fn query_features(&mut self) -> Result<FeatureInfo, CmdError> {
-        answer_in_page(&mut self.channel, |channel, address| {
+        self.channel.answer_in_page(|channel, address| {
             channel.require::<SnpFeatureInfo>(&mut FeatureInfoRequest {
                 // CAST: 16.
                 length: size_of::<FeatureInfoRequest>() as u32,
@@ -150,6 +150,10 @@ impl<T: Transport> Platform<T> {
     /// failure changes nothing: the old firmware goes on.
     pub(super) fn update_firmware(&mut self) {
         if !self.api.at_least(DOWNLOAD_SINCE.0, DOWNLOAD_SINCE.1) {
+            return;
+        }
+        if !matches!(self.snp, Snp::Down) {
+            // Firmware takes none in the INIT state.
             return;
         }
         let Some(image) = self.find_firmware() else {

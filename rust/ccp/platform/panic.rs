@@ -7,8 +7,7 @@ use kernel::prelude::*;
 use super::{
     slot,
     Platform,
-    Sev,
-    Snp, //
+    Sev, //
 };
 use crate::{
     cmd::{
@@ -17,10 +16,11 @@ use crate::{
             SnpDfFlush,
             SnpShutdownEx, //
         },
+        CmdError, //
     },
     mailbox::Wait,
     sys::{
-        cpu,
+        cc, cpu,
         crash::{
             OnPanic,
             PanicNotifier, //
@@ -33,7 +33,9 @@ struct LastShutdown;
 
 impl OnPanic for LastShutdown {
     fn on_panic() {
-        slot::seize(Platform::panic_shutdown);
+        if !slot::seize(Platform::panic_shutdown) && cc::is_snp_host() {
+            pr_err!("SNP is not shut down for the panic: a command is in flight, firmware takes no second; a kdump kernel may fault on pages of guests and firmware\n");
+        }
     }
 }
 
@@ -53,25 +55,35 @@ impl Notifier {
 }
 
 impl Platform {
-    /// Stops firmware with interrupts off and all other CPUs stopped. Nothing is allocated, freed or
-    /// waited for, and no state is kept up to date: nobody will look at it any more.
+    /// Stops firmware with interrupts off and all other CPUs stopped, or says why not. Nothing is
+    /// allocated, freed or waited for, and no state is kept up to date: nobody will look at it any more.
     fn panic_shutdown(&mut self) {
-        let Snp::Up(_) = self.snp else { return };
+        if self.snp.proof().is_none() {
+            return;
+        }
         if self.sev != Sev::Uninit {
+            // SNP_SHUTDOWN_EX says it all.
             let _ = self.channel.issue_waiting::<Shutdown>(&mut (), Wait::Poll);
         }
         // The other CPUs have done theirs in the NMI that stopped them (kdump_sev_callback()).
         cpu::wbinvd_local();
-        let result = self.panic_snp_shutdown();
+        let mut result = self.panic_snp_shutdown();
         if matches!(result, Err(err) if err.is(Status::DFFLUSH_REQUIRED)) {
-            let _ = self
+            result = self
                 .channel
-                .issue_waiting::<SnpDfFlush>(&mut (), Wait::Poll);
-            let _ = self.panic_snp_shutdown();
+                .issue_waiting::<SnpDfFlush>(&mut (), Wait::Poll)
+                .and_then(|()| self.panic_snp_shutdown());
+        }
+        match result {
+            Ok(()) => dev_info!(self.dev(), "SNP is shut down for the panic\n"),
+            Err(err) => dev_err!(
+                self.dev(),
+                "SNP is not shut down for the panic: SNP_SHUTDOWN_EX: {err}; a kdump kernel may fault on pages of guests and firmware\n"
+            ),
         }
     }
 
-    fn panic_snp_shutdown(&mut self) -> Result<(), crate::cmd::CmdError> {
+    fn panic_snp_shutdown(&mut self) -> Result<(), CmdError> {
         let mut request = Self::snp_shutdown_request(self.can_end_snp());
         self.channel
             .issue_waiting::<SnpShutdownEx>(&mut request, Wait::Poll)

@@ -29,6 +29,7 @@ use crate::{
         snp::{
             SnpCommit,
             SnpConfig,
+            SnpPlatformStatus,
             SnpVlekLoad, //
         },
         CmdError,
@@ -45,14 +46,13 @@ use crate::{
         pages::Gfp, //
     },
     wire::{
-        self,
         sev,
         snp::{
             self,
             Feature,
             SnpStatus, //
         },
-        CommandId,
+        Relayed,
         Status,
         TcbLayout, //
     },
@@ -102,7 +102,7 @@ impl<T: Transport> Platform<T> {
     ///
     /// See [`CmdError`].
     pub(crate) fn snp_platform_status(&mut self) -> Result<SnpStatus, Failure> {
-        Ok(self.query_snp_status(false)?)
+        Ok(self.channel.snp_status()?)
     }
 
     /// Stops SEV if it has no guests, and makes the platform forget its owner and keys.
@@ -256,27 +256,21 @@ impl<T: Transport> Platform<T> {
     }
 
     /// A command of another kernel module. `data` is its command buffer, with the length that the
-    /// command table gives.
+    /// command table gives. The first one that needs legacy SEV starts it, if kvm-amd has asked for it.
     ///
     /// # Errors
     ///
-    /// See [`CmdError`].
+    /// See [`CmdError`]; those of the start have been logged.
     pub(crate) fn relay(
         &mut self,
-        command: &'static wire::CommandInfo,
+        command: Relayed,
         data: &mut [u8],
         memory: &CallerMemory,
     ) -> Result<(), Failure> {
-        let result = self.channel.relay(command, data, memory);
-        // kvm-amd does not send these, but nothing stops it; the state must follow firmware.
-        if result.is_ok() {
-            match command.id {
-                CommandId::INIT | CommandId::INIT_EX => self.sev = Sev::Init,
-                CommandId::SHUTDOWN => self.sev = Sev::Uninit,
-                _ => {}
-            }
+        if self.sev_on_demand && self.sev == Sev::Uninit && command.info().id.needs_sev() {
+            self.start_sev()?;
         }
-        Ok(result?)
+        Ok(self.channel.relay(command, data, memory)?)
     }
 
     /// Whether SNP firmware is in the INIT state, by this driver.
@@ -323,12 +317,15 @@ impl<T: Transport> Platform<T> {
         } else {
             return true;
         };
-        // The death of the mailbox has been logged once, and that is enough.
-        let required = self.channel.alive().is_ok();
-        match self.query_snp_status(required) {
+        match self.channel.snp_status() {
             Ok(status) => layout.snp_svn(status.current_tcb) < fixed_in,
-            // Firmware that cannot say is not trusted with SEV-ES guests. It has been logged.
-            Err(_) => false,
+            // Firmware that cannot say is not trusted with SEV-ES guests.
+            Err(err) => {
+                if !matches!(err, CmdError::Dead(_)) {
+                    self.channel.report(SnpPlatformStatus::INFO, err);
+                }
+                false
+            }
         }
     }
 

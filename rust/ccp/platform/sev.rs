@@ -68,14 +68,14 @@ impl<T: Transport> Platform<T> {
         };
         provide_tmr(&mut self.channel, &mut self.tmr, tmr_len);
         sev_init(&mut self.channel, self.tmr.as_ref(), &order)?;
-        self.sev = Sev::Init;
-
+        // No ASID may be used without the flush.
+        self.sev = Sev::Stale;
         cpu::wbinvd_on_all();
         if let Err(err) = self.channel.require::<DfFlush>(&mut ()) {
-            // No ASID may be used without the flush.
-            self.stop_sev();
+            let _ = self.stop_sev();
             return Err(err);
         }
+        self.sev = Sev::Init;
         dev_info!(
             self.dev(),
             "SEV API:{}.{} build:{}\n",
@@ -86,16 +86,20 @@ impl<T: Transport> Platform<T> {
         Ok(())
     }
 
-    /// Stops legacy SEV, if it is up, and frees the TMR. On failure SEV stays up and the TMR is kept:
-    /// firmware may be using it.
-    pub(super) fn stop_sev(&mut self) {
+    /// Stops legacy SEV, if it is up, and frees the TMR.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`]; they have been logged. SEV stays up then and the TMR is kept: firmware may be
+    /// using it.
+    pub(super) fn stop_sev(&mut self) -> Result<(), CmdError> {
         if self.sev != Sev::Uninit {
-            if self.channel.dead().is_some() || self.channel.require::<Shutdown>(&mut ()).is_err() {
-                return;
-            }
+            self.channel.alive()?;
+            self.channel.require::<Shutdown>(&mut ())?;
             self.sev = Sev::Uninit;
         }
         free_tmr(&mut self.channel, &mut self.tmr);
+        Ok(())
     }
 
     /// Runs `work` with legacy SEV up, and stops SEV afterwards if it was not up before. SNP is left
@@ -112,13 +116,13 @@ impl<T: Transport> Platform<T> {
         if borrowed {
             if let Err(err) = self.start_sev() {
                 // Not up, but there may be a TMR.
-                self.stop_sev();
+                let _ = self.stop_sev();
                 return Err(err);
             }
         }
         let result = work(self);
         if borrowed {
-            self.stop_sev();
+            let _ = self.stop_sev();
         }
         result
     }
@@ -130,9 +134,9 @@ impl<T: Transport> Platform<T> {
 ///
 /// [`EBUSY`] if it is not; the log says what to do. What the measurement returns.
 fn order<'a, T: Transport>(snp: &'a Snp, channel: &Channel<T>) -> Result<Order<'a>, CmdError> {
-    match snp {
-        Snp::Up(up) => Ok(Order::AfterSnp(up)),
-        Snp::Down => match NoSnpEn::measure(channel.host()) {
+    match snp.proof() {
+        Some(up) => Ok(Order::AfterSnp(up)),
+        None => match NoSnpEn::measure(channel.host()) {
             Ok(proof) => Ok(Order::WithoutSnp(proof)),
             Err(err) => {
                 if err == EBUSY {

@@ -130,13 +130,14 @@ fn on_master<R, E: From<Error>>(
 }
 
 /// Runs `work` on the master if the lock is free, and never unlocks it again: for a kernel that is
-/// dying. Does nothing if the lock is taken (a command may be in flight, firmware takes no second).
-pub(super) fn seize(work: impl FnOnce(&mut Platform)) {
+/// dying. Does nothing but say no if the lock is taken: a command may be in flight.
+pub(super) fn seize(work: impl FnOnce(&mut Platform)) -> bool {
     let Some(mut slot) = COMMANDS.try_lock() else {
-        return;
+        return false;
     };
     if let Some(master) = slot.as_mut() {
         work(&mut master.platform);
     }
     core::mem::forget(slot);
+    true
 }

@@ -35,6 +35,7 @@ use crate::{
             self,
             Feature, //
         },
+        CommandInfo,
         Status, //
     },
 };
@@ -58,7 +59,7 @@ impl<T: Transport> Platform<T> {
         if !self.channel.host().is_snp_host() {
             return Ok(());
         }
-        if let Snp::Up(_) = self.snp {
+        if self.snp.proof().is_some() {
             return Ok(());
         }
         if !self.api.at_least(SNP_SINCE.0, SNP_SINCE.1) {
@@ -85,8 +86,8 @@ impl<T: Transport> Platform<T> {
         };
 
         match self.snp_init(enabled) {
-            // From here on firmware is in the INIT state, whatever else fails.
-            Ok(up) => self.snp = Snp::Up(up),
+            // From here on firmware is in the INIT state, but no ASID may be used without the flush.
+            Ok(up) => self.snp = Snp::Stale { up, guests: false },
             Err((enabled, err)) => {
                 Self::undo_prepare(enabled, err);
                 return Err(err);
@@ -95,8 +96,11 @@ impl<T: Transport> Platform<T> {
 
         cpu::wbinvd_on_all();
         if let Err(err) = self.channel.require::<SnpDfFlush>(&mut ()) {
-            self.stop_snp(Left::Guests);
+            let _ = self.stop_snp(Left::Guests);
             return Err(err);
+        }
+        if let Some(up) = self.snp.take() {
+            self.snp = Snp::Up(up);
         }
         dev_info!(
             self.dev(),
@@ -179,50 +183,79 @@ impl<T: Transport> Platform<T> {
         }
     }
 
-    /// Stops SNP firmware, if it is up. On failure it stays up.
+    /// Stops SNP firmware, if it is up.
     ///
     /// Without SNP_EN the RMPUPDATE instruction is undefined, and KVM gives the pages of a guest back with
     /// it when the guest ends. Each SNP guest has a page from `snp_alloc_firmware_page()`, its context, so
     /// SNP_EN stays set if guests may be left and there is such a page.
-    pub(super) fn stop_snp(&mut self, left: Left) {
-        let Snp::Up(up) = core::mem::replace(&mut self.snp, Snp::Down) else {
-            return;
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`]; they have been logged. If firmware refused, SNP stays up.
+    pub(super) fn stop_snp(&mut self, left: Left) -> Result<(), CmdError> {
+        let unknown_guests = match &self.snp {
+            Snp::Down => return Ok(()),
+            Snp::Up(_) => false,
+            Snp::Stale { guests, .. } => *guests,
         };
-        if self.channel.dead().is_some() {
-            // The mailbox has said why, and snp_host says what it means.
-            up.over().keep(Keep::MailboxDead);
-            return;
-        }
-        if self.sev != Sev::Uninit {
-            dev_warn!(
-                self.dev(),
-                "stopping SNP although SEV could not be stopped\n"
-            );
-        }
-        let guests = left == Left::Guests && !self.firmware_pages.is_empty();
+        let guests = left == Left::Guests && (unknown_guests || !self.firmware_pages.is_empty());
         let x86 = self.can_end_snp() && !guests;
-        cpu::wbinvd_on_all();
-        let mut result = self.snp_shutdown(x86);
-        if matches!(result, Err(err) if err.is(Status::DFFLUSH_REQUIRED)) {
-            result = self
-                .channel
-                .require::<SnpDfFlush>(&mut ())
-                .and_then(|()| self.snp_shutdown(x86));
-        }
-        match result {
+        match self.snp_shutdown_flushed(x86) {
             Ok(()) => {
                 self.channel.set_snp_init(false);
-                self.after_snp_shutdown(up.over(), x86);
-            }
-            Err(err) => {
-                self.channel.report(SnpShutdownEx::INFO, err);
-                match err {
-                    CmdError::Died(_) => up.over().keep(Keep::Timeout),
-                    CmdError::Dead(_) => up.over().keep(Keep::MailboxDead),
-                    // Firmware is still in the INIT state.
-                    _ => self.snp = Snp::Up(up),
+                if let Some(up) = self.snp.take() {
+                    self.after_snp_shutdown(up.over(), x86);
                 }
+                Ok(())
             }
+            Err((command, err)) => {
+                self.report_shutdown(command, err);
+                let keep = match err {
+                    CmdError::Died(_) => Some(Keep::Timeout),
+                    CmdError::Dead(_) => Some(Keep::MailboxDead),
+                    // Firmware is still in the INIT state.
+                    _ => None,
+                };
+                if let Some(keep) = keep {
+                    if let Some(up) = self.snp.take() {
+                        up.over().keep(keep);
+                    }
+                }
+                Err(err)
+            }
+        }
+    }
+
+    fn report_shutdown(&self, command: &CommandInfo, err: CmdError) {
+        match err {
+            // The mailbox has said why, and snp_host says what it means.
+            CmdError::Dead(_) => {}
+            err if self.sev != Sev::Uninit && err.is(Status::INVALID_PLATFORM_STATE) => dev_err!(
+                self.dev(),
+                "{} failed: {}: firmware stops SNP only after SEV, and that could not be stopped; SNP stays initialised, restart the machine\n",
+                command.name,
+                Status::INVALID_PLATFORM_STATE
+            ),
+            err => self.channel.report(command, err),
+        }
+    }
+
+    /// SNP_SHUTDOWN_EX, once more if firmware wants a flush first.
+    ///
+    /// # Errors
+    ///
+    /// The command that failed, and how; nothing has been logged.
+    fn snp_shutdown_flushed(&mut self, x86: bool) -> Result<(), (&'static CommandInfo, CmdError)> {
+        let failed = |err| (SnpShutdownEx::INFO, err);
+        self.channel.alive().map_err(failed)?;
+        cpu::wbinvd_on_all();
+        match self.snp_shutdown(x86) {
+            Err(err) if err.is(Status::DFFLUSH_REQUIRED) => {
+                let flushed = self.channel.issue::<SnpDfFlush>(&mut ());
+                flushed.map_err(|err| (SnpDfFlush::INFO, err))?;
+                self.snp_shutdown(x86).map_err(failed)
+            }
+            result => result.map_err(failed),
         }
     }
 
@@ -263,7 +296,7 @@ impl<T: Transport> Platform<T> {
     /// The device goes away: if firmware refused to stop, the hotplug window stays open for that
     /// reason.
     pub(super) fn abandon_snp(&mut self) {
-        if let Snp::Up(up) = core::mem::replace(&mut self.snp, Snp::Down) {
+        if let Some(up) = self.snp.take() {
             up.over().keep(Keep::ShutdownFailed);
         }
     }

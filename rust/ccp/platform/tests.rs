@@ -6,7 +6,7 @@
 use kernel::macros::kunit_tests;
 
 #[kunit_tests(ccp_platform)]
-#[allow(unsafe_code)] // The macro's; there is none here.
+#[allow(unsafe_code, reason = "the macro's, and the licence of a C caller")]
 mod suite {
     use super::super::*;
     use crate::{
@@ -14,6 +14,7 @@ mod suite {
         pages::leaked,
         sys::{
             bindings::*,
+            caller_memory::CallerMemory,
             pages::Gfp, //
         },
         testing::{
@@ -34,13 +35,20 @@ mod suite {
             }, //
         },
         wire::{
+            command::TABLE,
+            sev::PlatformStatus,
             snp::{
                 Feature,
+                FeatureInfo,
+                SnpInitEx,
                 SnpShutdownEx,
+                SnpStatus,
+                INIT_CIPHERTEXT_HIDING_EN,
                 SHUTDOWN_X86_SNP, //
             },
             status,
             CommandId,
+            Relayed,
             Status, //
         },
     };
@@ -57,6 +65,9 @@ mod suite {
     const DF_FLUSH: Event = Command(CommandId::DF_FLUSH);
     const SHUTDOWN: Event = Command(CommandId::SHUTDOWN);
     const PEK_GEN: Event = Command(CommandId::PEK_GEN);
+    const SNP_STATUS: Event = Command(CommandId::SNP_PLATFORM_STATUS);
+    const FEATURE_INFO: Event = Command(CommandId::SNP_FEATURE_INFO);
+    const STATUS: Event = Command(CommandId::PLATFORM_STATUS);
 
     const KEEP_LEGACY: Event = Keep(snp_host_keep_SNP_HOST_KEEP_LEGACY_SHUTDOWN);
     const KEEP_REFUSED: Event = Keep(snp_host_keep_SNP_HOST_KEEP_SHUTDOWN_FAILED);
@@ -84,6 +95,12 @@ mod suite {
         /// SNP_SHUTDOWN_EX with X86_SNP clears SNP_EN.
         clears_snp_en: Cell<bool>,
         reclaims: Cell<usize>,
+        /// The state of SNP firmware, and of legacy SEV, as it says it itself.
+        snp_init: Cell<bool>,
+        sev_init: Cell<bool>,
+        guests: Cell<u32>,
+        /// Of the last SNP_INIT_EX: flags, and how the ASIDs are split.
+        asked_for: Cell<(u32, u16)>,
     }
 
     impl Plan {
@@ -92,6 +109,10 @@ mod suite {
                 faults: [const { Cell::new(None) }; 2],
                 clears_snp_en: Cell::new(true),
                 reclaims: Cell::new(0),
+                snp_init: Cell::new(false),
+                sev_init: Cell::new(false),
+                guests: Cell::new(0),
+                asked_for: Cell::new((0, 0)),
             }
         }
 
@@ -124,11 +145,63 @@ mod suite {
                     Silent => silence(call.command),
                 };
             }
-            if call.is(CommandId::SNP_SHUTDOWN_EX) && self.clears_snp_en.get() {
-                let request: SnpShutdownEx = call.field(0).map_err(Unanswered::NotStarted)?;
-                if request.flags & SHUTDOWN_X86_SNP != 0 {
-                    host.snp_en.store(0, Relaxed);
+            self.carry_out(host, call).map_err(Unanswered::NotStarted)
+        }
+
+        fn carry_out(&self, host: &FakeHost, call: &Call) -> Result<Status> {
+            match call.command.id {
+                CommandId::SNP_INIT | CommandId::SNP_INIT_EX => {
+                    self.snp_init.set(true);
+                    if call.is(CommandId::SNP_INIT_EX) {
+                        let request: SnpInitEx = call.field(0)?;
+                        self.asked_for.set((request.flags, request.max_snp_asid));
+                    }
                 }
+                CommandId::SNP_SHUTDOWN_EX => {
+                    self.snp_init.set(false);
+                    let request: SnpShutdownEx = call.field(0)?;
+                    if self.clears_snp_en.get() && request.flags & SHUTDOWN_X86_SNP != 0 {
+                        host.snp_en.store(0, Relaxed);
+                    }
+                }
+                CommandId::INIT => self.sev_init.set(true),
+                CommandId::SHUTDOWN => self.sev_init.set(false),
+                CommandId::PLATFORM_STATUS => call.set_field(
+                    0,
+                    PlatformStatus {
+                        api_major: 1,
+                        api_minor: 55,
+                        state: self.sev_init.get().into(),
+                        ..PlatformStatus::default()
+                    },
+                ),
+                CommandId::SNP_PLATFORM_STATUS => {
+                    // Nothing else is given while this is asked.
+                    if self.snp_init.get() && host.assigned() == 0 {
+                        return Ok(Status::INVALID_PAGE_STATE);
+                    }
+                    let status = SnpStatus {
+                        state: self.snp_init.get().into(),
+                        flags: SnpStatus::FLAG_FEATURE_INFO,
+                        guest_count: self.guests.get(),
+                        ..SnpStatus::default()
+                    };
+                    let page = call.field(0)?;
+                    call.memory().with(page, size_of::<SnpStatus>(), |bytes| {
+                        bytes.copy_from_slice(status.as_bytes());
+                    });
+                }
+                CommandId::SNP_FEATURE_INFO => {
+                    let features = FeatureInfo {
+                        ecx: Feature::X86Shutdown as u32,
+                        ..FeatureInfo::default()
+                    };
+                    let page = call.field(8)?;
+                    call.memory().with(page, size_of::<FeatureInfo>(), |bytes| {
+                        bytes.copy_from_slice(features.as_bytes());
+                    });
+                }
+                _ => {}
             }
             Ok(Status::SUCCESS)
         }
@@ -163,13 +236,13 @@ mod suite {
         let (_faux, mut p) = platform(&HOST, &plan, false)?;
         let before = leaked();
         for _ in 0..2 {
-            check!(p.init(false, 0).is_ok());
+            check!(p.init(true, 0).is_ok());
             check!(HOST.saw(&START));
             // The TMR is firmware's.
             check!(HOST.assigned() == 512);
             check!(p.is_snp_up());
             // Again changes nothing.
-            check!(p.init(false, 0).is_ok() && HOST.saw(&[]));
+            check!(p.init(true, 0).is_ok() && HOST.saw(&[]));
             p.shutdown(Left::Nobody);
             check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
             check!(HOST.assigned() == 0);
@@ -187,7 +260,7 @@ mod suite {
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
         let before = leaked();
         for _ in 0..2 {
-            check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+            check!(p.init(true, 0).is_ok() && HOST.saw(&START));
             p.shutdown(Left::Nobody);
             check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
             check!(HOST.assigned() == 0);
@@ -203,7 +276,7 @@ mod suite {
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
         // A CPU is offline: no SNP, but SEV.
         HOST.open.store(EOPNOTSUPP.to_errno(), Relaxed);
-        check!(p.init(false, 0).is_ok());
+        check!(p.init(true, 0).is_ok());
         check!(HOST.saw(&[Open, INIT, DF_FLUSH]));
         check!(!p.is_snp_up() && HOST.assigned() == 0);
         p.shutdown(Left::Nobody);
@@ -212,14 +285,14 @@ mod suite {
         // Nor do the CPUs fit: the same.
         HOST.open.store(0, Relaxed);
         HOST.prepare.store(EOPNOTSUPP.to_errno(), Relaxed);
-        check!(p.init(false, 0).is_ok());
+        check!(p.init(true, 0).is_ok());
         check!(HOST.saw(&[Open, Prepare, CLOSE_SNP_OFF, INIT, DF_FLUSH]));
         check!(!p.is_snp_up() && HOST.assigned() == 0);
         p.shutdown(Left::Nobody);
         check!(HOST.saw(&[SHUTDOWN]));
 
         HOST.open.store(ENOMEM.to_errno(), Relaxed);
-        check!(errno(p.init(false, 0)) == Some(ENOMEM));
+        check!(errno(p.init(true, 0)) == Some(ENOMEM));
         check!(HOST.saw(&[Open]));
         Ok(())
     }
@@ -237,7 +310,7 @@ mod suite {
         ] {
             HOST.close.store(close, Relaxed);
             HOST.prepare.store(EIO.to_errno(), Relaxed);
-            check!(errno(p.init(false, 0)) == Some(EIO), "{}", close);
+            check!(errno(p.init(true, 0)) == Some(EIO), "{}", close);
             match keep {
                 Some(keep) => check!(HOST.saw(&[Open, Prepare, CLOSE_SNP_OFF, keep])),
                 None => check!(HOST.saw(&[Open, Prepare, CLOSE_SNP_OFF])),
@@ -264,13 +337,13 @@ mod suite {
                 _ => CLOSE_INIT_REFUSED,
             };
             plan.once(CommandId::SNP_INIT_EX, Refuses(status));
-            check!(errno(p.init(false, 0)) == Some(EIO), "{}", status);
+            check!(errno(p.init(true, 0)) == Some(EIO), "{}", status);
             check!(HOST.saw(&[Open, Prepare, SNP_INIT, verdict]), "{}", status);
             check!(!p.is_snp_up(), "{}", status);
             HOST.snp_en.store(0, Relaxed);
         }
         // It is as if nothing had been tried.
-        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         p.shutdown(Left::Nobody);
         Ok(())
     }
@@ -296,7 +369,7 @@ mod suite {
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, false)?;
         plan.once(CommandId::SNP_DF_FLUSH, Refuses(Status::WBINVD_REQUIRED));
-        check!(errno(p.init(false, 0)) == Some(EIO));
+        check!(errno(p.init(true, 0)) == Some(EIO));
         check!(HOST.saw(&[
             Open,
             Prepare,
@@ -306,7 +379,7 @@ mod suite {
             KEEP_LEGACY
         ]));
         check!(!p.is_snp_up());
-        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         p.shutdown(Left::Nobody);
         Ok(())
     }
@@ -317,25 +390,25 @@ mod suite {
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, false)?;
         plan.once(CommandId::INIT, Refuses(Status::INVALID_PLATFORM_STATE));
-        let failure = p.init(false, 0).err().ok_or(EINVAL)?;
+        let failure = p.init(true, 0).err().ok_or(EINVAL)?;
         check!(failure.errno == EIO && failure.fw_error == Some(1));
         check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT]));
         check!(p.is_snp_up());
-        check!(p.init(false, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
         p.shutdown(Left::Nobody);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
 
         // Damaged storage of firmware's is made anew by the first attempt, and no third is made.
-        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         p.shutdown(Left::Nobody);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
         plan.once(CommandId::INIT, Refuses(Status::SECURE_DATA_INVALID));
-        check!(p.init(false, 0).is_ok());
+        check!(p.init(true, 0).is_ok());
         check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, INIT, DF_FLUSH]));
         p.shutdown(Left::Nobody);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
         plan.set(&[(CommandId::INIT, Refuses(Status::SECURE_DATA_INVALID), 2)]);
-        check!(errno(p.init(false, 0)) == Some(EIO));
+        check!(errno(p.init(true, 0)) == Some(EIO));
         check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, INIT]));
         p.shutdown(Left::Nobody);
         check!(HOST.assigned() == 0);
@@ -348,7 +421,7 @@ mod suite {
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, false)?;
         plan.once(CommandId::DF_FLUSH, Refuses(Status::WBINVD_REQUIRED));
-        check!(errno(p.init(false, 0)) == Some(EIO));
+        check!(errno(p.init(true, 0)) == Some(EIO));
         check!(HOST.saw(&[
             Open,
             Prepare,
@@ -359,7 +432,7 @@ mod suite {
             SHUTDOWN
         ]));
         check!(HOST.assigned() == 0);
-        check!(p.init(false, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
 
         p.shutdown(Left::Nobody);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
@@ -371,9 +444,9 @@ mod suite {
         static HOST: FakeHost = FakeHost::new();
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, false)?;
-        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         plan.once(CommandId::SHUTDOWN, Refuses(Status::ACTIVE));
-        p.stop_sev();
+        check!(p.stop_sev().is_err());
         check!(HOST.saw(&[SHUTDOWN]));
         check!(p.sev == Sev::Init && HOST.assigned() == 512);
         p.shutdown(Left::Nobody);
@@ -388,7 +461,7 @@ mod suite {
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
         let flush = Refuses(Status::DFFLUSH_REQUIRED);
-        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         plan.once(CommandId::SNP_SHUTDOWN_EX, flush);
         p.shutdown(Left::Nobody);
         check!(HOST.saw(&[
@@ -408,17 +481,17 @@ mod suite {
             &[(CommandId::SNP_SHUTDOWN_EX, flush, 2)][..],
         ] {
             plan.set(&[]);
-            check!(p.init(false, 0).is_ok() && HOST.saw(&START));
-            p.stop_sev();
+            check!(p.init(true, 0).is_ok() && HOST.saw(&START));
+            check!(p.stop_sev().is_ok());
             check!(HOST.saw(&[SHUTDOWN]));
             plan.set(faults);
-            p.stop_snp(Left::Nobody);
+            check!(p.stop_snp(Left::Nobody).is_err());
             check!(p.is_snp_up());
             match faults.len() {
                 2 => check!(HOST.saw(&[SNP_SHUTDOWN, SNP_DF_FLUSH])),
                 _ => check!(HOST.saw(&[SNP_SHUTDOWN, SNP_DF_FLUSH, SNP_SHUTDOWN])),
             }
-            p.stop_snp(Left::Nobody);
+            check!(p.stop_snp(Left::Nobody).is_ok());
             check!(HOST.saw(&[SNP_SHUTDOWN, CLOSE_SNP_OFF]));
         }
         Ok(())
@@ -429,7 +502,7 @@ mod suite {
         static HOST: FakeHost = FakeHost::new();
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
-        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         plan.set(&[(
             CommandId::SNP_SHUTDOWN_EX,
             Refuses(Status::INVALID_PARAM),
@@ -439,7 +512,7 @@ mod suite {
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN]));
         check!(p.is_snp_up());
         // SEV can be started again beside it.
-        check!(p.init(false, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
         p.shutdown(Left::Nobody);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN]));
         // The device goes.
@@ -455,7 +528,7 @@ mod suite {
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
         plan.clears_snp_en.set(false);
-        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         p.shutdown(Left::Nobody);
         // snp_host does not close the window, and the pages' assignments are not forgotten.
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
@@ -502,14 +575,14 @@ mod suite {
                     | CommandId::INIT
                     | CommandId::DF_FLUSH
             );
-            let started = errno(p.init(false, 0));
+            let started = errno(p.init(true, 0));
             check!(started == (!starts).then_some(ETIMEDOUT), "{:?}", silent);
             check!(HOST.saw(start), "{:?}", silent);
             p.shutdown(Left::Nobody);
             check!(HOST.saw(stop), "{:?}", silent);
             check!(!p.is_snp_up(), "{:?}", silent);
             // Nobody is prepared for a firmware that does not listen.
-            check!(errno(p.init(false, 0)) == Some(EBUSY), "{:?}", silent);
+            check!(errno(p.init(true, 0)) == Some(EBUSY), "{:?}", silent);
             check!(p.pek_gen().is_err(), "{:?}", silent);
             check!(HOST.saw(&[]), "{:?}", silent);
         }
@@ -543,6 +616,292 @@ mod suite {
         check!(p.sev == Sev::Init);
         p.shutdown(Left::Nobody);
         check!(HOST.assigned() == 0);
+        Ok(())
+    }
+
+    /// A platform whose firmware this driver has not asked anything yet.
+    fn unidentified<'a>(
+        host: &'static FakeHost,
+        plan: &'a Plan,
+    ) -> Result<(faux::Registration, Platform<impl Transport + 'a>)> {
+        let (faux, dev) = device()?;
+        let transport = Scripted::new(move |call: &Call| plan.execute(host, call));
+        let platform = Platform::unidentified(Channel::new(dev, transport, host)?);
+        Ok((faux, platform))
+    }
+
+    #[test]
+    fn identifying_firmware_that_nobody_has_started() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = unidentified(&HOST, &plan)?;
+        check!(p.identify().is_ok());
+        check!(HOST.saw(&[SNP_STATUS, FEATURE_INFO, STATUS]));
+        check!(!p.is_in_use() && p.api.at_least(1, 55) && p.can_end_snp());
+        Ok(())
+    }
+
+    #[test]
+    fn firmware_that_was_left_initialised_is_started_anew() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        for sev in [false, true] {
+            let before = leaked();
+            let plan = Plan::new();
+            let (_faux, mut p) = unidentified(&HOST, &plan)?;
+            plan.snp_init.set(true);
+            plan.sev_init.set(sev);
+            HOST.snp_en.store(CPUS, Relaxed);
+            check!(p.identify().is_ok(), "{}", sev);
+            check!(HOST.saw(&[SNP_STATUS, Open, SNP_STATUS, FEATURE_INFO, STATUS]));
+            check!(p.is_in_use() && !p.is_snp_up() && HOST.assigned() == 0);
+            // There may be guests when a VM is being made, but not when kvm-amd is being loaded.
+            check!(errno(p.init(false, 0)) == Some(EBUSY) && HOST.saw(&[]));
+            check!(p.init(true, 0).is_ok(), "{}", sev);
+            let stop = [SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF];
+            let stop = stop.get(usize::from(!sev)..).ok_or(EINVAL)?;
+            let mut events = KVec::new();
+            for event in Iterator::chain(stop.iter(), &START) {
+                events.push(*event, GFP_KERNEL)?;
+            }
+            check!(HOST.saw(&events), "{}", sev);
+            check!(p.is_snp_up() && p.sev == Sev::Init);
+            p.shutdown(Left::Nobody);
+            check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
+            check!(HOST.assigned() == 0 && leaked() == before);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn firmware_that_was_left_initialised_and_stays_so() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        HOST.snp_en.store(CPUS, Relaxed);
+        let plan = Plan::new();
+        let (_faux, mut p) = unidentified(&HOST, &plan)?;
+        plan.snp_init.set(true);
+        check!(p.identify().is_ok());
+        HOST.forget_events();
+        for _ in 0..2 {
+            plan.once(CommandId::SNP_SHUTDOWN_EX, Refuses(Status::INVALID_PARAM));
+            check!(errno(p.init(true, 0)) == Some(EIO));
+            check!(HOST.saw(&[SNP_SHUTDOWN]) && !p.is_snp_up() && p.is_in_use());
+        }
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SNP_SHUTDOWN, CLOSE_SNP_OFF]));
+        Ok(())
+    }
+
+    #[test]
+    fn guests_that_were_left_by_another_keep_snp_en() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        for (guests, left, end) in [
+            (1, Left::Guests, &[SNP_SHUTDOWN, KEEP_LEGACY][..]),
+            (1, Left::Nobody, &[SNP_SHUTDOWN, CLOSE_SNP_OFF]),
+            (0, Left::Guests, &[SNP_SHUTDOWN, CLOSE_SNP_OFF]),
+        ] {
+            HOST.snp_en.store(CPUS, Relaxed);
+            let plan = Plan::new();
+            let (_faux, mut p) = unidentified(&HOST, &plan)?;
+            plan.snp_init.set(true);
+            plan.guests.set(guests);
+            check!(p.identify().is_ok());
+            HOST.forget_events();
+            p.shutdown(left);
+            check!(HOST.saw(end), "{} {:?}", guests, left);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn firmware_that_cannot_be_taken_over() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        HOST.snp_en.store(CPUS, Relaxed);
+        let silent = CommandId::SNP_PLATFORM_STATUS;
+        let refusal = Refuses(Status::INVALID_PAGE_STATE);
+        let plan = Plan::new();
+
+        // Nothing happens if another status is refused.
+        {
+            let (_faux, mut p) = unidentified(&HOST, &plan)?;
+            plan.once(silent, Refuses(Status::HWERROR_PLATFORM));
+            check!(p.identify().is_err() && HOST.saw(&[SNP_STATUS]));
+        }
+
+        // A CPU has no SNP_EN: no page may be given to firmware.
+        {
+            let (_faux, mut p) = unidentified(&HOST, &plan)?;
+            plan.once(silent, refusal);
+            HOST.snp_en.store(CPUS - 1, Relaxed);
+            check!(p.identify().is_err());
+            check!(HOST.saw(&[SNP_STATUS, Open, CLOSE_SNP_OFF]));
+            check!(!p.is_in_use());
+            HOST.snp_en.store(CPUS, Relaxed);
+        }
+
+        // It refuses that page, too; it says that it is not initialised after all; it falls silent.
+        for (faults, keep) in [
+            (&[(silent, refusal, 2)][..], KEEP_UNDECIDED),
+            (&[(silent, refusal, 1)], KEEP_UNDECIDED),
+            (&[(silent, refusal, 1), (silent, Silent, 1)], KEEP_TIMEOUT),
+        ] {
+            let (_faux, mut p) = unidentified(&HOST, &plan)?;
+            plan.set(faults);
+            check!(p.identify().is_err());
+            check!(HOST.saw(&[SNP_STATUS, Open, SNP_STATUS, keep]));
+            check!(!p.is_in_use() && !p.channel.snp_init());
+            // What has not answered keeps its page.
+            check!(HOST.assigned() == i32::from(keep == KEEP_TIMEOUT));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_start_that_can_be_neither_ended_nor_undone() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let refused = Refuses(Status::INVALID_PARAM);
+        plan.set(&[
+            (CommandId::SNP_DF_FLUSH, refused, 1),
+            (CommandId::SNP_SHUTDOWN_EX, refused, 1),
+        ]);
+        check!(errno(p.init(true, 0)) == Some(EIO) && !p.is_snp_up());
+        check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, SNP_SHUTDOWN]));
+        // Without the flush no ASID may be used, so it is not taken for started.
+        check!(p.init(true, 0).is_ok() && p.is_snp_up());
+        check!(HOST.saw(&[
+            SNP_SHUTDOWN,
+            CLOSE_SNP_OFF,
+            Open,
+            Prepare,
+            SNP_INIT,
+            SNP_DF_FLUSH,
+            INIT,
+            DF_FLUSH
+        ]));
+        p.shutdown(Left::Nobody);
+        HOST.forget_events();
+
+        // The same for SEV; SNP is not touched.
+        plan.set(&[
+            (CommandId::DF_FLUSH, refused, 1),
+            (CommandId::SHUTDOWN, refused, 1),
+        ]);
+        check!(errno(p.init(true, 0)) == Some(EIO));
+        check!(HOST.saw(&[
+            Open,
+            Prepare,
+            SNP_INIT,
+            SNP_DF_FLUSH,
+            INIT,
+            DF_FLUSH,
+            SHUTDOWN
+        ]));
+        check!(p.init(true, 0).is_ok() && p.sev == Sev::Init);
+        check!(HOST.saw(&[SHUTDOWN, INIT, DF_FLUSH]));
+        p.shutdown(Left::Nobody);
+        check!(HOST.assigned() == 0);
+        Ok(())
+    }
+
+    /// A command of kvm-amd's.
+    fn relay(p: &mut Platform<impl Transport>, id: CommandId) -> Result<(), Failure> {
+        let command = Relayed::new(id.row()).ok_or(EPERM)?;
+        let mut data = [0; 68];
+        let data = data.get_mut(..command.info().len.into()).ok_or(EINVAL)?;
+        // SAFETY: There are no addresses in the buffer.
+        p.relay(command, data, &unsafe { CallerMemory::trust() })
+    }
+
+    #[test]
+    fn sev_starts_with_the_first_command_that_needs_it() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        let needy = [
+            CommandId::LAUNCH_START,
+            CommandId::RECEIVE_START,
+            CommandId::DF_FLUSH,
+        ];
+        // Nobody has asked for it.
+        for id in needy {
+            check!(relay(&mut p, id).is_ok() && HOST.saw(&[Command(id)]));
+        }
+        for id in needy {
+            check!(p.init(false, 0).is_ok() && HOST.saw(&SNP_START));
+            for row in TABLE {
+                let snp = !row.id.is_legacy() && row.id != CommandId::SNP_PAGE_RECLAIM;
+                if snp && Relayed::new(row).is_some() && row.id != CommandId::SNP_PLATFORM_STATUS {
+                    check!(relay(&mut p, row.id).is_ok(), "{}", row.name);
+                    check!(HOST.saw(&[Command(row.id)]), "{}", row.name);
+                }
+            }
+            // What goes wrong is for the one who asked.
+            plan.once(CommandId::INIT, Refuses(Status::HWERROR_PLATFORM));
+            let failure = relay(&mut p, id).err().ok_or(EINVAL)?;
+            check!(failure.errno == EIO && failure.fw_error == Some(0x13));
+            check!(HOST.saw(&[INIT]));
+            check!(relay(&mut p, id).is_ok() && HOST.saw(&[INIT, DF_FLUSH, Command(id)]));
+            check!(relay(&mut p, id).is_ok() && HOST.saw(&[Command(id)]));
+            check!(p.init(false, 0).is_ok() && HOST.saw(&[]));
+            p.shutdown(Left::Nobody);
+            check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+            check!(relay(&mut p, id).is_ok() && HOST.saw(&[Command(id)]));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn asids_stay_split_until_kvm_amd_is_loaded_again() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        // Whether kvm-amd is being loaded, what it says, and what firmware is asked for.
+        for (probe, max_snp_asid, asked) in [
+            (true, 0, None),
+            (true, 40, Some(40)),
+            (false, 0, Some(40)),
+            (false, 50, Some(50)),
+            (false, 0, Some(50)),
+            (true, 0, None),
+            (false, 0, None),
+        ] {
+            check!(p.init(probe, max_snp_asid).is_ok());
+            let (flags, asid) = plan.asked_for.get();
+            let hides = flags & INIT_CIPHERTEXT_HIDING_EN != 0;
+            check!(hides.then_some(asid) == asked, "{} {}", probe, max_snp_asid);
+            check!(hides || asid == 0, "{} {}", probe, max_snp_asid);
+            p.shutdown(Left::Nobody);
+        }
+        check!(errno(p.init(true, 0x10000)) == Some(EINVAL));
+        Ok(())
+    }
+
+    #[test]
+    fn firmware_of_each_age() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        const OLD_START: [Event; 6] = [
+            Open,
+            Prepare,
+            Command(CommandId::SNP_INIT),
+            SNP_DF_FLUSH,
+            INIT,
+            DF_FLUSH,
+        ];
+        for (minor, start) in [
+            (50, &[INIT, DF_FLUSH][..]),
+            (51, &OLD_START),
+            (52, &START),
+            (58, &START),
+        ] {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, false)?;
+            p.api.minor = minor;
+            check!(p.init(true, 0).is_ok() && HOST.saw(start), "{}", minor);
+            p.shutdown(Left::Nobody);
+            HOST.forget_events();
+            HOST.snp_en.store(0, Relaxed);
+        }
         Ok(())
     }
 
@@ -581,7 +940,7 @@ mod suite {
         static HOST: FakeHost = FakeHost::new();
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
-        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         let context = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
         p.shutdown(Left::Guests);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
@@ -589,7 +948,7 @@ mod suite {
         p.free_firmware_page(context);
         check!(HOST.assigned() == 0);
 
-        check!(p.init(false, 0).is_ok() && HOST.saw(&START));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         p.shutdown(Left::Guests);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
         Ok(())

@@ -260,6 +260,11 @@ impl FakeHost {
         same
     }
 
+    /// What was noted so far is of no interest.
+    pub(crate) fn forget_events(&self) {
+        self.count.store(0, Relaxed);
+    }
+
     /// Pages that are firmware's now.
     pub(crate) fn assigned(&self) -> i32 {
         self.assigned.load(Relaxed)
@@ -332,5 +337,9 @@ impl Host for FakeHost {
 
     fn snp_en_cpus(&self) -> Result<u32> {
         Ok(self.snp_en.load(Relaxed))
+    }
+
+    fn online_cpus(&self) -> u32 {
+        CPUS
     }
 }
