@@ -48,6 +48,16 @@ def test_no_other_takes_the_masters_place():
     assert [commands(trace) for trace in result.other_traces] == [[]]
 
 
+def test_a_silent_master_is_not_asked_again():
+    """It may still be at work on what it was asked; only binding it anew starts anew."""
+    steps = ["+ccp", "unbind:61", "bind:61", "unbind:41", "bind:41", "-ccp"]
+    result = boot("psps.sh", *steps, psp=["--fault=SNP_PLATFORM_STATUS@1:silent"], other_psps=[[]])
+    assert result.status == 0 and not result.splats(), result.splats()
+    assert commands(result.trace).count("SNP_PLATFORM_STATUS") == 2 and commands(result.trace)[-1] != "SNP_PLATFORM_STATUS"
+    assert result.console.count("the firmware could not be identified") == 1
+    assert [commands(trace) for trace in result.other_traces] == [[]]
+
+
 @functools.cache
 def taken_away():
     """The PSP is unbound under an SNP guest."""

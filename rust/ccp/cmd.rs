@@ -23,6 +23,7 @@ use crate::{
         Wait, //
     },
     pages::{
+        Address,
         FwPages,
         HvPages,
         Reclaimer,
@@ -261,7 +262,7 @@ impl<T: Transport> Channel<T> {
     /// As [`Self::give`] and `command`; if the page cannot be taken back.
     pub(crate) fn answer_in_page<A: FromBytes>(
         &mut self,
-        command: impl FnOnce(&mut Self, u64) -> Result<(), CmdError>,
+        command: impl FnOnce(&mut Self, Address) -> Result<(), CmdError>,
     ) -> Result<A, CmdError> {
         let page = HvPages::zeroed(Gfp::KERNEL_ACCOUNT, 0).map_err(CmdError::Transport)?;
         let page = self.give(page)?;
@@ -297,7 +298,7 @@ impl<T: Transport> Channel<T> {
             return Err(CmdError::Transport(EINVAL));
         }
         if data.is_empty() {
-            return status_to_result(self.transport.execute(command, 0, wait)?);
+            return status_to_result(self.transport.execute(command, Address::NONE, wait)?);
         }
 
         let assign = command.writes_buffer && self.snp_init && command.id.is_legacy();

@@ -200,7 +200,7 @@ fn probe_sev<'bound>(
     psps::add(psps::Candidate {
         address,
         dev: dev.as_ref().into(),
-        registers,
+        registers: Some(registers),
         done,
     })?;
     Ok(Some(sev))

@@ -40,6 +40,7 @@ use kernel::{
 };
 
 use crate::{
+    pages::Address,
     regs::{
         Doorbell,
         Registers,
@@ -123,12 +124,11 @@ pub(crate) enum Unanswered {
 
 /// Whatever carries a command to firmware and brings its status back.
 pub(crate) trait Transport {
-    /// Issues `command` with its buffer at `spa` (with encryption bit; 0 for commands without
-    /// buffer) and waits for the answer.
+    /// Issues `command` with its buffer at `buffer` (with encryption bit) and waits for the answer.
     fn execute(
         &mut self,
         command: &'static CommandInfo,
-        spa: u64,
+        buffer: Address,
         wait: Wait,
     ) -> Result<Status, Unanswered>;
 
@@ -182,7 +182,7 @@ where
     fn start(
         &mut self,
         command: &'static CommandInfo,
-        spa: u64,
+        buffer: Address,
         wait: Wait,
     ) -> Result<InFlight<'_, I, T>, Unanswered> {
         match self.state {
@@ -195,7 +195,7 @@ where
             .try_with_command(u32::from(command.id.raw()))
             .map_err(Unanswered::NotStarted)?
             .with_interrupt(wait == Wait::Interrupt);
-        self.registers.set_command_buffer(spa);
+        self.registers.set_command_buffer(buffer);
         // An interrupt of an earlier command may have come late. One that comes between here and the
         // doorbell is recognised by a response that is not ready.
         self.done.reinit();
@@ -226,10 +226,10 @@ where
     fn execute(
         &mut self,
         command: &'static CommandInfo,
-        spa: u64,
+        buffer: Address,
         wait: Wait,
     ) -> Result<Status, Unanswered> {
-        let flight = self.start(command, spa, wait)?;
+        let flight = self.start(command, buffer, wait)?;
         let answer = match wait {
             Wait::Interrupt => flight.sleep(),
             Wait::Poll => flight.poll(),

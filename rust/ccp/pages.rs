@@ -30,6 +30,11 @@ use kernel::{
     },
 };
 
+use zerocopy_derive::{
+    Immutable,
+    KnownLayout, //
+};
+
 use crate::{
     cmd::CmdError,
     sys::{
@@ -61,12 +66,30 @@ pub(crate) struct Spa(u64);
 impl Spa {
     /// With the encryption bit, as firmware expects addresses of memory that the host reads and
     /// writes encrypted (SME). Without SME the same as [`Self::plain`].
-    pub(crate) fn encrypted(self) -> u64 {
-        self.0 | sme_mask()
+    pub(crate) fn encrypted(self) -> Address {
+        Address(self.0 | sme_mask())
     }
 
     /// Without the encryption bit: for the TMR and for SNP_PAGE_RECLAIM.
-    pub(crate) fn plain(self) -> u64 {
+    pub(crate) fn plain(self) -> Address {
+        Address(self.0)
+    }
+}
+
+/// An address as it stands in a command buffer and in the mailbox's registers. A new one is made from a
+/// [`Spa`] alone; what firmware leaves in a command buffer is one, too.
+#[derive(
+    Clone, Copy, Default, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(transparent)]
+pub(crate) struct Address(u64);
+
+impl Address {
+    /// For commands that have no command buffer, and for buffers that are not there.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// The number.
+    pub(crate) fn raw(self) -> u64 {
         self.0
     }
 }

@@ -64,8 +64,9 @@ pub(crate) struct Candidate {
     pub(crate) address: u64,
     /// The device.
     pub(crate) dev: ARef<Device>,
-    /// Its registers, valid until [`remove`].
-    pub(crate) registers: Registers<MasterIo>,
+    /// Its registers, valid until [`remove`]; taken by the one attempt to make it the master: firmware that
+    /// did not answer may still be at work, and only a new binding starts anew.
+    pub(crate) registers: Option<Registers<MasterIo>>,
     /// What its interrupt handler completes.
     pub(crate) done: Arc<Completion>,
 }
@@ -145,11 +146,14 @@ impl Psps {
         if self.master.is_some() {
             return;
         }
-        let Some(psp) = self.all.iter().min_by_key(|psp| psp.address) else {
+        let Some(psp) = self.all.iter_mut().min_by_key(|psp| psp.address) else {
+            return;
+        };
+        let Some(registers) = psp.registers.take() else {
             return;
         };
         let attached =
-            Platform::new(psp.dev.clone(), psp.registers, psp.done.clone()).and_then(slot::attach);
+            Platform::new(psp.dev.clone(), registers, psp.done.clone()).and_then(slot::attach);
         match attached {
             Ok(()) => self.master = Some(psp.address),
             Err(err) => dev_err!(

@@ -8,6 +8,7 @@
 //!
 //! Source: drivers/crypto/ccp/{sp-pci.c, psp-dev.h, sev-dev.h} of Linux 7.3.
 
+use crate::pages::Address;
 use kernel::{
     bitfield,
     io::{
@@ -129,11 +130,11 @@ where
         Response::from(self.read(self.map.cmdresp))
     }
 
-    /// Tells the mailbox where the command buffer is (system physical address; 0 for none).
-    pub(crate) fn set_command_buffer(&self, spa: u64) {
+    /// Tells the mailbox where the command buffer is.
+    pub(crate) fn set_command_buffer(&self, buffer: Address) {
         // CAST: The two halves are what the registers take.
-        self.write(self.map.cmdbuf_lo, spa as u32);
-        self.write(self.map.cmdbuf_hi, (spa >> 32) as u32);
+        self.write(self.map.cmdbuf_lo, buffer.raw() as u32);
+        self.write(self.map.cmdbuf_hi, (buffer.raw() >> 32) as u32);
     }
 
     /// Starts a command. The write also publishes the command buffer: MMIO writes are ordered after

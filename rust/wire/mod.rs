@@ -15,6 +15,9 @@ pub(crate) mod snp;
 pub(crate) mod status;
 pub(crate) mod version;
 
+/// Addresses are made by whoever owns the memory behind them.
+pub(crate) use crate::pages::Address;
+
 pub(crate) use command::{
     CommandId,
     CommandInfo,

@@ -2,6 +2,7 @@
 
 //! Command buffers of the legacy SEV commands that the driver itself issues.
 
+use super::Address;
 use zerocopy_derive::{
     FromBytes,
     Immutable,
@@ -17,7 +18,7 @@ pub(crate) struct Init {
     pub(crate) flags: u32,
     pub(crate) reserved: u32,
     /// Trusted memory region. Without the encryption bit.
-    pub(crate) tmr_address: u64,
+    pub(crate) tmr_address: Address,
     pub(crate) tmr_len: u32,
 }
 
@@ -67,7 +68,7 @@ impl PlatformStatus {
 #[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
 pub(crate) struct OutBuffer {
-    pub(crate) address: u64,
+    pub(crate) address: Address,
     pub(crate) len: u32,
 }
 
@@ -75,10 +76,10 @@ pub(crate) struct OutBuffer {
 #[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
 pub(crate) struct PekCertImport {
-    pub(crate) pek_address: u64,
+    pub(crate) pek_address: Address,
     pub(crate) pek_len: u32,
     pub(crate) reserved: u32,
-    pub(crate) oca_address: u64,
+    pub(crate) oca_address: Address,
     pub(crate) oca_len: u32,
 }
 
@@ -86,10 +87,10 @@ pub(crate) struct PekCertImport {
 #[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
 pub(crate) struct PdhCertExport {
-    pub(crate) pdh_address: u64,
+    pub(crate) pdh_address: Address,
     pub(crate) pdh_len: u32,
     pub(crate) reserved: u32,
-    pub(crate) chain_address: u64,
+    pub(crate) chain_address: Address,
     pub(crate) chain_len: u32,
 }
 
@@ -97,6 +98,6 @@ pub(crate) struct PdhCertExport {
 #[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
 pub(crate) struct DownloadFirmware {
-    pub(crate) address: u64,
+    pub(crate) address: Address,
     pub(crate) len: u32,
 }

@@ -2,6 +2,7 @@
 
 //! Command buffers and data pages of the SNP commands that the driver itself issues.
 
+use super::Address;
 use zerocopy_derive::{
     FromBytes,
     Immutable,
@@ -13,7 +14,7 @@ use zerocopy_derive::{
 #[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
 pub(crate) struct Addr {
-    pub(crate) address: u64,
+    pub(crate) address: Address,
 }
 
 /// The page that `SNP_PLATFORM_STATUS` fills.
@@ -59,7 +60,7 @@ pub(crate) struct FeatureInfoRequest {
     pub(crate) length: u32,
     /// Sub-leaf of CPUID function 0x80000024.
     pub(crate) ecx_in: u32,
-    pub(crate) address: u64,
+    pub(crate) address: Address,
 }
 
 /// What `SNP_FEATURE_INFO` stores for sub-leaf 0.
@@ -117,7 +118,7 @@ pub(crate) struct SnpInitEx {
     pub(crate) flags: u32,
     pub(crate) rsvd: u32,
     /// Page with a [`RangeListHeader`] and [`Range`]s.
-    pub(crate) list_paddr: u64,
+    pub(crate) list_paddr: Address,
     /// Highest ASID of SNP guests, if [`INIT_CIPHERTEXT_HIDING_EN`].
     pub(crate) max_snp_asid: u16,
     pub(crate) rsvd2: [u8; 46],
@@ -167,7 +168,7 @@ pub(crate) const SHUTDOWN_X86_SNP: u32 = 1 << 1;
 #[repr(C, packed)]
 pub(crate) struct PageReclaim {
     /// Address of the page; bit 0 selects a 2 MiB page.
-    pub(crate) paddr: u64,
+    pub(crate) paddr: Address,
 }
 
 /// `SNP_CONFIG`.
@@ -199,7 +200,7 @@ pub(crate) struct VlekLoad {
     pub(crate) version: u8,
     pub(crate) rsvd: [u8; 3],
     /// The wrapped hashstick, [`VLEK_HASHSTICK_LEN`] bytes.
-    pub(crate) address: u64,
+    pub(crate) address: Address,
 }
 
 /// Length of the wrapped VLEK hashstick that AMD's key distribution service hands out.

@@ -14,10 +14,10 @@ where
     I: Io<'a, Target = Region<BAR_SIZE>>,
     I::Backend: IoCapable<u32>,
 {
-    let flight = mailbox.start(command, 0, Wait::Poll)?;
+    let flight = mailbox.start(command, Address::NONE, Wait::Poll)?;
     let _ = flight.poll();
     #[cfg(not(refused))]
-    let flight = mailbox.start(command, 0, Wait::Poll)?;
+    let flight = mailbox.start(command, Address::NONE, Wait::Poll)?;
     let _ = flight.poll(); //~ E0382 move occurs because `flight` has type `InFlight
     Ok(())
 }

@@ -15,8 +15,10 @@ where
     I::Backend: IoCapable<u32>,
 {
     #[cfg(refused)]
-    mailbox.start(command, 0, Wait::Interrupt)?; //~ unused_must_use unused `InFlight` that must be used
+    mailbox.start(command, Address::NONE, Wait::Interrupt)?; //~ unused_must_use unused `InFlight` that must be used
     #[cfg(not(refused))]
-    let _ = mailbox.start(command, 0, Wait::Interrupt)?.sleep();
+    let _ = mailbox
+        .start(command, Address::NONE, Wait::Interrupt)?
+        .sleep();
     Ok(())
 }

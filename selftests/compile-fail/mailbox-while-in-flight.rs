@@ -16,7 +16,7 @@ where
 {
     #[cfg(not(refused))]
     let _ = mailbox.dead();
-    let flight = mailbox.start(command, 0, Wait::Interrupt)?;
+    let flight = mailbox.start(command, Address::NONE, Wait::Interrupt)?;
     #[cfg(refused)]
     let _ = mailbox.dead(); //~ E0502 cannot borrow `*mailbox` as immutable because it is also borrowed as mutable
     let _ = flight.sleep();

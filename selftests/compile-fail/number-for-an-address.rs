@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A number does not pass for an address.
+//! What stands in a command buffer does not pass for an address of pages that are given away.
 //!
 //! in: cmd.rs
 
@@ -11,5 +11,5 @@ fn reclaim<T: Transport>(pages: &FwPages, channel: &mut Channel<T>) -> Result<()
     let page = pages.spa().plain();
     #[cfg(not(refused))]
     let page = pages.spa();
-    channel.page_reclaim(page) //~ E0308 expected `Spa`, found `u64`
+    channel.page_reclaim(page) //~ E0308 expected `Spa`, found `Address`
 }

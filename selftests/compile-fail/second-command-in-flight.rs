@@ -14,10 +14,10 @@ where
     I: Io<'a, Target = Region<BAR_SIZE>>,
     I::Backend: IoCapable<u32>,
 {
-    let first = mailbox.start(command, 0, Wait::Interrupt)?;
+    let first = mailbox.start(command, Address::NONE, Wait::Interrupt)?;
     #[cfg(not(refused))]
     let _ = first.sleep();
-    let second = mailbox.start(command, 0, Wait::Interrupt)?; //~ E0499 cannot borrow `*mailbox` as mutable more than once at a time
+    let second = mailbox.start(command, Address::NONE, Wait::Interrupt)?; //~ E0499 cannot borrow `*mailbox` as mutable more than once at a time
     let _ = second.sleep();
     #[cfg(refused)]
     let _ = first.sleep();

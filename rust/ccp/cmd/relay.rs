@@ -136,7 +136,11 @@ impl<T: Transport> Channel<T> {
             Target::Bounce => {
                 let pages = HvPages::for_len(Gfp::KERNEL_ACCOUNT, len as usize).map_err(failed)?;
                 let pages = pages.into_firmware(self).map_err(failed)?;
-                put(buffer, field.address, pages.spa().encrypted().to_le_bytes())?;
+                put(
+                    buffer,
+                    field.address,
+                    pages.spa().encrypted().raw().to_le_bytes(),
+                )?;
                 Ok(Some(Given::Bounce {
                     pages,
                     field: field.address,

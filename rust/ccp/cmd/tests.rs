@@ -189,7 +189,7 @@ mod suite {
                 };
                 let mut channel = channel(&dev, &HOST, snp_init, script)?;
                 let mut request = sev::OutBuffer {
-                    address: 0x1000,
+                    address: zerocopy::transmute!(0x1000_u64),
                     len: 64,
                 };
                 let result = channel.issue::<super::super::sev::GetId>(&mut request);
@@ -200,7 +200,7 @@ mod suite {
                     status
                 );
                 let (address, len) = (request.address, request.len);
-                check!(address == 0x1000 && len == 0x1234, "{:?}", status);
+                check!(address.raw() == 0x1000 && len == 0x1234, "{:?}", status);
                 check!(HOST.assigned() == 0, "{:?}", status);
             }
         }

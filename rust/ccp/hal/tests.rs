@@ -138,7 +138,7 @@ mod suite {
         for expected in &TABLE {
             let device = Recorder::new(0);
             let registers = registers(&device, expected);
-            registers.set_command_buffer(0x0123_4567_89ab_cdef);
+            registers.set_command_buffer(zerocopy::transmute!(0x0123_4567_89ab_cdef_u64));
             registers.ring(
                 Doorbell::zeroed()
                     .with_const_command::<0x85>()

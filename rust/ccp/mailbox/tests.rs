@@ -206,11 +206,11 @@ mod suite {
     fn prompt(
         mailbox: &mut Mailbox<View<'_>, Limits>,
         command: &'static CommandInfo,
-        spa: u64,
+        buffer: Address,
         wait: Wait,
     ) -> Result<Status, Unanswered> {
         let start = Instant::now();
-        let answer = mailbox.execute(command, spa, wait);
+        let answer = mailbox.execute(command, buffer, wait);
         if took_long(start) {
             return Err(Unanswered::NotStarted(ETIMEDOUT));
         }
@@ -226,7 +226,7 @@ mod suite {
             for wait in WAITS {
                 let spa = 0x0008_1234_5678_9000 + n as u64;
                 check!(
-                    prompt(&mut mailbox, command, spa, wait) == ok(),
+                    prompt(&mut mailbox, command, zerocopy::transmute!(spa), wait) == ok(),
                     "{}",
                     command.name
                 );
@@ -263,7 +263,7 @@ mod suite {
                         response: Some(READY | u32::from(row.code)),
                         ..PROMPT
                     });
-                    let answer = prompt(&mut mailbox, command, 0, wait);
+                    let answer = prompt(&mut mailbox, command, Address::NONE, wait);
                     check!(
                         answer == Ok(Status::new(row.code)),
                         "{} {}",
@@ -288,7 +288,7 @@ mod suite {
                 response: Some(READY | u32::from(raw)),
                 ..PROMPT
             });
-            let answer = prompt(&mut mailbox, command, 0, Wait::Poll);
+            let answer = prompt(&mut mailbox, command, Address::NONE, Wait::Poll);
             check!(answer == Ok(Status::new(raw)), "{:#x}", raw);
         }
         // The bits between READY and the status say nothing.
@@ -296,7 +296,9 @@ mod suite {
             response: Some(READY | 0x7fff_0003),
             ..PROMPT
         });
-        check!(prompt(&mut mailbox, command, 0, Wait::Poll) == Ok(Status::INVALID_CONFIG));
+        check!(
+            prompt(&mut mailbox, command, Address::NONE, Wait::Poll) == Ok(Status::INVALID_CONFIG)
+        );
         Ok(())
     }
 
@@ -312,14 +314,14 @@ mod suite {
                     command: command.name,
                     secs: 0,
                 };
-                let answer = mailbox.execute(command, 0, wait);
+                let answer = mailbox.execute(command, Address::NONE, wait);
                 check!(answer == Err(Unanswered::Died(dead)), "{}", command.name);
                 check!(mailbox.dead() == Some(dead), "{}", command.name);
                 psp.accesses();
                 for next in [command, CommandId::PLATFORM_STATUS.row()] {
                     let refused = Err(Unanswered::WasDead(dead));
                     check!(
-                        mailbox.execute(next, 0, wait) == refused,
+                        mailbox.execute(next, Address::NONE, wait) == refused,
                         "{}",
                         command.name
                     );
@@ -338,14 +340,14 @@ mod suite {
             psp.plan.set(SILENT);
             let mut mailbox = mailbox(&psp, &dev, IMPATIENT);
             let command = CommandId::INIT.row();
-            check!(mailbox.execute(command, 0, wait).is_err());
+            check!(mailbox.execute(command, Address::NONE, wait).is_err());
             let dead = mailbox.dead();
             check!(dead.is_some());
             psp.plan.set(PROMPT);
             psp.finish_if_due();
             psp.accesses();
             check!(mailbox.dead() == dead);
-            let answer = mailbox.execute(command, 0, wait);
+            let answer = mailbox.execute(command, Address::NONE, wait);
             check!(matches!(answer, Err(Unanswered::WasDead(why)) if Some(why) == dead));
             check!(psp.accesses() == (0, 0));
         }
@@ -365,7 +367,7 @@ mod suite {
                 ..PATIENT
             };
             check!(mailbox(&psp, &dev, quick_first)
-                .execute(command, 0, wait)
+                .execute(command, Address::NONE, wait)
                 .is_err());
 
             let quick_later = Limits {
@@ -374,9 +376,9 @@ mod suite {
             };
             let mut mailbox = mailbox(&psp, &dev, quick_later);
             psp.plan.set(PROMPT);
-            check!(mailbox.execute(command, 0, wait) == ok());
+            check!(mailbox.execute(command, Address::NONE, wait) == ok());
             psp.plan.set(SILENT);
-            check!(mailbox.execute(command, 0, wait).is_err());
+            check!(mailbox.execute(command, Address::NONE, wait).is_err());
             check!(!took_long(start), "{:?}", wait);
         }
         Ok(())
@@ -400,10 +402,12 @@ mod suite {
                     command_ms,
                 };
                 let mut mailbox = mailbox(&psp, &dev, limits);
-                check!(mailbox.execute(CommandId::PLATFORM_STATUS.row(), 0, wait) == ok());
+                check!(
+                    mailbox.execute(CommandId::PLATFORM_STATUS.row(), Address::NONE, wait) == ok()
+                );
                 psp.plan.set(SILENT);
                 let start = Instant::now();
-                check!(mailbox.execute(command, 0, wait).is_err());
+                check!(mailbox.execute(command, Address::NONE, wait).is_err());
                 check!(!took_long(start), "{}", command.name);
             }
         }
@@ -416,7 +420,14 @@ mod suite {
         let psp = Psp::new()?;
         let mut mailbox = mailbox(&psp, &dev, PATIENT);
         // The PSP of this test answers, with its interrupt, while the doorbell is being written.
-        check!(prompt(&mut mailbox, CommandId::DF_FLUSH.row(), 0, Wait::Interrupt) == ok());
+        check!(
+            prompt(
+                &mut mailbox,
+                CommandId::DF_FLUSH.row(),
+                Address::NONE,
+                Wait::Interrupt
+            ) == ok()
+        );
         check!(!psp.has_stale_interrupt());
         Ok(())
     }
@@ -432,7 +443,8 @@ mod suite {
         });
         let mut mailbox = mailbox(&psp, &dev, IMPATIENT);
         for _ in 0..2 {
-            let answer = mailbox.execute(CommandId::SNP_INIT_EX.row(), 0, Wait::Interrupt);
+            let answer =
+                mailbox.execute(CommandId::SNP_INIT_EX.row(), Address::NONE, Wait::Interrupt);
             check!(answer == Ok(Status::INVALID_CONFIG));
             check!(psp.accesses() == (1, 3));
         }
@@ -451,7 +463,12 @@ mod suite {
                 spurious: true,
                 ..PROMPT
             });
-            let answer = prompt(&mut mailbox, CommandId::INIT.row(), 0, Wait::Interrupt);
+            let answer = prompt(
+                &mut mailbox,
+                CommandId::INIT.row(),
+                Address::NONE,
+                Wait::Interrupt,
+            );
             check!(answer == ok(), "{}", unfinished);
             check!(psp.accesses() == (unfinished + 1, 3), "{}", unfinished);
         }
@@ -467,7 +484,7 @@ mod suite {
             ..SILENT
         });
         let mut mailbox = mailbox(&psp, &dev, IMPATIENT);
-        let answer = mailbox.execute(CommandId::INIT.row(), 0, Wait::Interrupt);
+        let answer = mailbox.execute(CommandId::INIT.row(), Address::NONE, Wait::Interrupt);
         check!(matches!(answer, Err(Unanswered::Died(Dead::Silent { .. }))));
         // Each costs a tick at least.
         let (reads, _) = psp.accesses();
@@ -486,7 +503,14 @@ mod suite {
         let mut mailbox = mailbox(&psp, &dev, PATIENT);
         psp.done.complete();
         psp.done.complete();
-        check!(prompt(&mut mailbox, CommandId::PDH_GEN.row(), 0, Wait::Interrupt) == ok());
+        check!(
+            prompt(
+                &mut mailbox,
+                CommandId::PDH_GEN.row(),
+                Address::NONE,
+                Wait::Interrupt
+            ) == ok()
+        );
         check!(psp.accesses() == (1, 3));
         check!(!psp.has_stale_interrupt());
         Ok(())
@@ -509,7 +533,7 @@ mod suite {
                     let dead = Dead::Gone {
                         command: command.name,
                     };
-                    let answer = prompt(&mut mailbox, command, 0, wait);
+                    let answer = prompt(&mut mailbox, command, Address::NONE, wait);
                     check!(
                         answer == Err(Unanswered::Died(dead)),
                         "{} {}",
@@ -522,7 +546,7 @@ mod suite {
                         command.name,
                         unfinished
                     );
-                    let again = prompt(&mut mailbox, command, 0, wait);
+                    let again = prompt(&mut mailbox, command, Address::NONE, wait);
                     check!(again == Err(Unanswered::WasDead(dead)), "{}", command.name);
                     check!(psp.accesses() == (0, 0), "{}", command.name);
                 }
@@ -541,7 +565,14 @@ mod suite {
             ..PROMPT
         });
         let mut mailbox = mailbox(&psp, &dev, PATIENT);
-        check!(prompt(&mut mailbox, CommandId::SHUTDOWN.row(), 0, Wait::Poll) == ok());
+        check!(
+            prompt(
+                &mut mailbox,
+                CommandId::SHUTDOWN.row(),
+                Address::NONE,
+                Wait::Poll
+            ) == ok()
+        );
         check!(psp.accesses() == (101, 3));
         Ok(())
     }
@@ -553,10 +584,10 @@ mod suite {
             let psp = Psp::new()?;
             let mut mailbox = mailbox(&psp, &dev, PATIENT);
             // Somebody does not wait for it.
-            drop(mailbox.start(command, 0, Wait::Interrupt));
+            drop(mailbox.start(command, Address::NONE, Wait::Interrupt));
             psp.accesses();
             for wait in WAITS {
-                let answer = prompt(&mut mailbox, CommandId::INIT.row(), 0, wait);
+                let answer = prompt(&mut mailbox, CommandId::INIT.row(), Address::NONE, wait);
                 check!(
                     answer == Err(Unanswered::NotStarted(EBUSY)),
                     "{}",

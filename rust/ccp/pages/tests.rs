@@ -124,7 +124,7 @@ mod suite {
         }
 
         fn page_reclaim(&mut self, page: Spa) -> Result<(), CmdError> {
-            let n = self.number(page.plain());
+            let n = self.number(page.plain().raw());
             if self.dead {
                 self.illegal = true;
             }
@@ -203,7 +203,7 @@ mod suite {
             let mut ledger = Ledger::new(Faults::default());
             let given = block(order)?.into_firmware(&mut ledger)?;
             check!(ledger.all(Owner::Firmware, count), "{}", count);
-            check!(Some(given.spa().plain()) == ledger.base, "{}", count);
+            check!(Some(given.spa().plain().raw()) == ledger.base, "{}", count);
             let taken = given.take_back(&mut ledger).map_err(|_| EINVAL)?;
             check!(ledger.all(Owner::Host, count), "{}", count);
             check!(taken.bytes().len() == count * 4096, "{}", count);

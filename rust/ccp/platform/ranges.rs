@@ -37,7 +37,7 @@ pub(super) fn reserved_by_bios() -> Result<HvPages> {
     let mut count = 0;
     let mut offset = size_of::<RangeListHeader>();
     iomem::walk(Kind::Memory, |resource| {
-        let Some(range) = hv_fixed(resource) else {
+        let Some(range) = hv_fixed(resource)? else {
             return Ok(());
         };
         // Fails if the range does not fit the page.
@@ -56,20 +56,25 @@ pub(super) fn reserved_by_bios() -> Result<HvPages> {
 
 /// The range for a resource, if it is one that others than the host write to. Both ends are rounded
 /// outwards: a page that is reserved in part is reserved.
-fn hv_fixed(resource: MemoryResource) -> Option<Range> {
+///
+/// # Errors
+///
+/// [`E2BIG`] if the list has no number for so many pages.
+pub(super) fn hv_fixed(resource: MemoryResource) -> Result<Option<Range>> {
     match resource.description {
         Description::AcpiTables | Description::AcpiNvStorage | Description::Reserved => {}
-        Description::Other => return None,
+        Description::Other => return Ok(None),
     }
     let page = PAGE_SIZE as u64;
-    let base = resource.start - resource.start % page;
-    let last = resource.end / page;
-    let page_count = last.checked_sub(base / page)?.checked_add(1)?;
-    Some(Range {
-        base,
-        page_count: u32::try_from(page_count).ok()?,
+    let first = resource.start / page;
+    let pages = (resource.end / page)
+        .saturating_sub(first)
+        .saturating_add(1);
+    Ok(Some(Range {
+        base: first.saturating_mul(page),
+        page_count: u32::try_from(pages).map_err(|_| E2BIG)?,
         rsvd: 0,
-    })
+    }))
 }
 
 fn put(page: &mut HvPages, offset: usize, bytes: &[u8]) -> Result {

@@ -37,6 +37,7 @@ use crate::{
     },
     mailbox::Transport,
     pages::{
+        Address,
         FwPages,
         HvPages, //
     },
@@ -430,6 +431,8 @@ impl<T: Transport> Platform<T> {
     }
 }
 
-fn address_of(pages: &Option<FwPages>) -> u64 {
-    pages.as_ref().map_or(0, |pages| pages.spa().encrypted())
+fn address_of(pages: &Option<FwPages>) -> Address {
+    pages
+        .as_ref()
+        .map_or(Address::NONE, |pages| pages.spa().encrypted())
 }

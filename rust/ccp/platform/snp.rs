@@ -22,6 +22,7 @@ use crate::{
         Command as _, //
     },
     mailbox::Transport,
+    pages::HvPages,
     sys::{
         cpu, iommu,
         snp_host::{
@@ -44,6 +45,14 @@ use crate::{
 const SNP_SINCE: (u8, u8) = (1, 51);
 /// Since then SNP_INIT_EX takes a list of HV-Fixed ranges.
 const INIT_EX_SINCE: (u8, u8) = (1, 52);
+
+/// The HV-Fixed ranges for firmware.
+enum Ranges {
+    /// For SNP_INIT_EX.
+    List(HvPages),
+    /// Firmware has SNP_INIT only.
+    NotTaken,
+}
 
 impl<T: Transport> Platform<T> {
     /// Starts SNP firmware, if the host can do SNP and it is not up yet.
@@ -72,6 +81,9 @@ impl<T: Transport> Platform<T> {
             );
             return Ok(());
         }
+        let Some(ranges) = self.ranges()? else {
+            return Ok(());
+        };
         let window = match HotplugWindow::open(self.channel.host()) {
             Ok(window) => window,
             // A CPU is offline: snp_host has said so. Not one MSR has been written.
@@ -85,7 +97,7 @@ impl<T: Transport> Platform<T> {
             Err(err) => return Err(CmdError::Transport(err)),
         };
 
-        match self.snp_init(enabled) {
+        match self.snp_init(enabled, ranges) {
             // From here on firmware is in the INIT state, but no ASID may be used without the flush.
             Ok(up) => self.snp = Snp::Stale { up, guests: false },
             Err((enabled, err)) => {
@@ -112,20 +124,40 @@ impl<T: Transport> Platform<T> {
         Ok(())
     }
 
-    /// Issues SNP_INIT_EX, or SNP_INIT where firmware has no list of ranges.
-    fn snp_init(&mut self, enabled: SnpEnabled) -> Result<SnpUp, (SnpEnabled, CmdError)> {
+    /// What SNP_INIT_EX gets a list of, made before any CPU is prepared; nothing in it where firmware has
+    /// no such command. [`None`] if SNP has to stay off; the log has the reason.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    fn ranges(&self) -> Result<Option<Ranges>, CmdError> {
         if !self.api.at_least(INIT_EX_SINCE.0, INIT_EX_SINCE.1) {
-            cpu::wbinvd_on_all();
-            return self.channel.init_snp(enabled, None);
+            return Ok(Some(Ranges::NotTaken));
         }
-        let ranges = match ranges::reserved_by_bios() {
-            Ok(ranges) => ranges.lend(),
+        match ranges::reserved_by_bios() {
+            Ok(list) => Ok(Some(Ranges::List(list))),
+            Err(err) if err == ENOMEM => Err(CmdError::Transport(err)),
             Err(err) => {
                 dev_err!(
                     self.dev(),
-                    "SNP_INIT_EX: the list of memory that the BIOS reserved cannot be made ({err:?})\n"
+                    "SNP stays off: SNP_INIT_EX takes no list as long as that of the memory that the BIOS has reserved ({err:?}); look for a BIOS update\n"
                 );
-                return Err((enabled, CmdError::Transport(err)));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Issues SNP_INIT_EX, or SNP_INIT where firmware has no list of ranges.
+    fn snp_init(
+        &mut self,
+        enabled: SnpEnabled,
+        ranges: Ranges,
+    ) -> Result<SnpUp, (SnpEnabled, CmdError)> {
+        let ranges = match ranges {
+            Ranges::List(list) => list.lend(),
+            Ranges::NotTaken => {
+                cpu::wbinvd_on_all();
+                return self.channel.init_snp(enabled, None);
             }
         };
         let mut flags = snp::INIT_RMP | snp::INIT_LIST_PADDR_EN;

@@ -15,6 +15,10 @@ mod suite {
         sys::{
             bindings::*,
             caller_memory::CallerMemory,
+            iomem::{
+                Description,
+                MemoryResource, //
+            },
             pages::Gfp, //
         },
         testing::{
@@ -951,6 +955,46 @@ mod suite {
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         p.shutdown(Left::Guests);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_the_bios_reserved_is_rounded_outwards() -> Result {
+        // First and last byte; base and number of pages.
+        for (start, end, base, page_count) in [
+            (0, 0xfff, 0, 1),
+            (0x1000, 0x2fff, 0x1000, 2),
+            (0x1001, 0x1fff, 0x1000, 1),
+            (0x1fff, 0x2000, 0x1000, 2),
+            (0x9fc00, 0x9ffff, 0x9f000, 1),
+            (1 << 40, (1 << 40) + 0x1000, 1 << 40, 2),
+        ] {
+            for (description, fixed) in [
+                (Description::AcpiTables, true),
+                (Description::AcpiNvStorage, true),
+                (Description::Reserved, true),
+                (Description::Other, false),
+            ] {
+                let range = ranges::hv_fixed(MemoryResource {
+                    start,
+                    end,
+                    description,
+                })?;
+                check!(range.is_some() == fixed, "{:#x} {:?}", start, description);
+                let Some(range) = range else { continue };
+                check!(
+                    { range.base } == base && { range.page_count } == page_count,
+                    "{:#x}",
+                    start
+                );
+            }
+        }
+        let endless = MemoryResource {
+            start: 0,
+            end: u64::MAX,
+            description: Description::Reserved,
+        };
+        check!(matches!(ranges::hv_fixed(endless), Err(err) if err == E2BIG));
         Ok(())
     }
 

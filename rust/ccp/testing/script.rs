@@ -18,6 +18,7 @@ use crate::{
         Unanswered,
         Wait, //
     },
+    pages::Address,
     sys::{
         bindings,
         physical::Physical,
@@ -100,7 +101,7 @@ where
     fn execute(
         &mut self,
         command: &'static CommandInfo,
-        spa: u64,
+        buffer: Address,
         wait: Wait,
     ) -> Result<Status, Unanswered> {
         if let Some(why) = self.dead {
@@ -108,7 +109,7 @@ where
         }
         let call = Call {
             command,
-            spa,
+            spa: buffer.raw(),
             wait,
             // SAFETY: The script gets the addresses that the code under test puts into commands, and
             // uses them while it executes one.

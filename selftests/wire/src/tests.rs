@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt::Debug};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::wire::{
-    command, sev::*, snp::*, status, ApiVersion, CommandId, Status, Target, TcbLayout,
+    command, sev::*, snp::*, status, Address, ApiVersion, CommandId, Relayed, Status, Target,
+    TcbLayout,
 };
 
 /// What golden.c printed.
@@ -186,6 +187,35 @@ fn lookup_finds_every_row_and_nothing_else() {
 }
 
 #[test]
+fn what_starts_stops_or_replaces_firmware_is_not_relayed() {
+    let refused: Vec<_> = command::TABLE
+        .iter()
+        .filter(|row| Relayed::new(row).is_none())
+        .map(|row| row.name)
+        .collect();
+    assert_eq!(
+        refused,
+        [
+            "INIT",
+            "SHUTDOWN",
+            "DOWNLOAD_FIRMWARE",
+            "INIT_EX",
+            "SNP_INIT",
+            "SNP_INIT_EX",
+            "SNP_SHUTDOWN_EX"
+        ]
+    );
+}
+
+#[test]
+fn commands_of_legacy_guests_need_sev() {
+    for row in command::TABLE {
+        let needs = (0x20..=0x61).contains(&row.id.raw()) || row.name == "DF_FLUSH";
+        assert_eq!(row.id.needs_sev(), needs, "{}", row.name);
+    }
+}
+
+#[test]
 fn statuses_are_sorted_and_speak() {
     for pair in status::TABLE.windows(2) {
         assert!(
@@ -205,8 +235,8 @@ fn statuses_are_sorted_and_speak() {
 
 #[test]
 fn structures_of_legacy_commands() {
-    let (address, len) = (0x1122_3344_5566_7788, 0x99aa_bbcc);
-    let (address2, len2) = (0x0102_0304_0506_0708, 0x0d0e_0f10);
+    let (address, len) = (Address(0x1122_3344_5566_7788), 0x99aa_bbcc);
+    let (address2, len2) = (Address(0x0102_0304_0506_0708), 0x0d0e_0f10);
     same(
         "Init",
         Init {
@@ -253,7 +283,10 @@ fn structures_of_legacy_commands() {
 
 #[test]
 fn structures_of_snp_commands() {
-    let (address, address2) = (0x1122_3344_5566_7788, 0x0102_0304_0506_0708);
+    let (address, address2) = (
+        Address(0x1122_3344_5566_7788),
+        Address(0x0102_0304_0506_0708),
+    );
     same("Addr", Addr { address });
     same(
         "SnpStatus",
@@ -265,8 +298,8 @@ fn structures_of_snp_commands() {
             build: 0x5566_7788,
             flags: SnpStatus::FLAG_FEATURE_INFO | SnpStatus::FLAG_CIPHERTEXT_HIDING_CAP,
             guest_count: 0xbcde_f012,
-            current_tcb: address,
-            reported_tcb: address2,
+            current_tcb: address.0,
+            reported_tcb: address2.0,
         },
     );
     same(
@@ -299,7 +332,7 @@ fn structures_of_snp_commands() {
     same(
         "Range",
         Range {
-            base: address2,
+            base: address2.0,
             page_count: 0x1122_3344,
             rsvd: 0,
         },
@@ -321,13 +354,13 @@ fn structures_of_snp_commands() {
     same(
         "PageReclaim",
         PageReclaim {
-            paddr: 0x1122_3344_5566_7000,
+            paddr: Address(0x1122_3344_5566_7000),
         },
     );
     same(
         "SnpConfig",
         SnpConfig {
-            reported_tcb: address,
+            reported_tcb: address.0,
             flags: 3,
             rsvd: [0; 52],
         },
