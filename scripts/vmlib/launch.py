@@ -14,7 +14,7 @@ from pathlib import Path
 from . import initramfs, paths
 from .machine import Result, VmError
 
-APPEND = "console=ttyS0"  # as in selftests/vm/first-launch.sh
+APPEND = "console=ttyS0"  # as in selftests/vm/lib.sh
 # Process 1 of the guest with a kernel.
 GUEST_INIT = """#!/busybox sh
 /busybox echo "guest user space: $(/busybox uname -r)"
@@ -85,11 +85,12 @@ def expected(guest: Guest, files: dict[str, Path]) -> str:
 def launches(result: Result, files: dict[str, Path]) -> list[Launch]:
     """What became of each guest, in the order of the launches: the digest of the n-th SNP_LAUNCH_FINISH
     belongs to the n-th guest that was entered."""
-    tried = [(words[1], words[2]) for line in result.lines if (words := line.split()) and words[0] == "@launched"]
+    tried = [(words[1], words[2]) for line in result.lines if (words := line.split()) and words[0] in ("@launched", "@booted")]
     digests = iter([c.get("digest", "") for c in result.commands() if c["cmd"] == "SNP_LAUNCH_FINISH" and c["status"] == 0])
     right = {guest.name: expected(guest, files) for guest in GUESTS}
     out = []
     for name, state in tried:
-        entered = state == "internal-error"
+        # Of a guest that is refused, or of one that runs: when it has said what it was to say.
+        entered = state == "internal-error" or state.isdigit()
         out.append(Launch(name, next(digests, "") if entered else "", right[name], entered))
     return out

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# first-launch.sh [CYCLES]: the story of the demo, inside the machine: load, check, launch three guests,
-# unload.
+# first-launch.sh [CYCLES [run]]: the story of the demo, inside the machine: load, check, launch three guests,
+# unload. With "run" the guests run as far as guest.sh says; without, they are refused when they are entered.
 . /vm/lib.sh
 
 modprobe msr || fail "the msr module does not load"
@@ -13,9 +13,15 @@ for _ in $(seq "${1:-1}"); do
 	if snphost ok >/tmp/snphost 2>&1; then say snphost ok; else cat /tmp/snphost; say snphost failed; fi
 	say hotplug loaded "$(hotplug)"
 
-	launch 1-vcpu 1 /guest/OVMF.fd
-	launch 4-vcpus 4 /guest/OVMF.fd
-	launch kernel-hashes 1 /guest/OVMF.amdsev.fd -kernel /guest/vmlinuz -initrd /guest/initrd -append "console=ttyS0"
+	if [ "$2" = run ]; then
+		boot_ovmf 1-vcpu 1
+		boot_ovmf 4-vcpus 4
+		boot_linux kernel-hashes 1
+	else
+		launch 1-vcpu 1 /guest/OVMF.fd
+		launch 4-vcpus 4 /guest/OVMF.fd
+		launch kernel-hashes 1 /guest/OVMF.amdsev.fd -kernel /guest/vmlinuz -initrd /guest/initrd -append "console=ttyS0"
+	fi
 
 	unload
 	say unloaded

@@ -108,7 +108,8 @@ launch() {
 }
 
 # boot NAME VCPUS TEXT FIRMWARE [more arguments for QEMU]: run an SNP guest until its serial port has
-# printed TEXT, or it ends. Prints "@booted NAME yes TENTHS", or what there is to say and "@booted NAME no".
+# printed TEXT. Then end it, unless $ends says that it ends by itself. Prints "@serial NAME TEXT…", and "@booted
+# NAME TENTHS END" with tenths of a second until then, or "never" and what there is to say, and why QEMU ended.
 boot() {
 	name=$1 vcpus=$2 text=$3 firmware=$4
 	shift 4
@@ -124,27 +125,38 @@ boot() {
 		-bios "$firmware" -nodefaults -display none -serial file:/tmp/serial -qmp stdio "$@" \
 		</tmp/qmp.in >/tmp/qmp.out 2>/tmp/qemu.err &
 	qemu=$!
-	exec 5>/tmp/qmp.in
+	exec 5<>/tmp/qmp.in
 	echo '{"execute":"qmp_capabilities"}' >&5
 	tenths=0
 	until grep -q "$text" /tmp/serial; do
 		# A guest that cannot go on is stopped, and its QEMU stays.
 		if ! kill -0 $qemu 2>/dev/null || grep -q '"event": "STOP"' /tmp/qmp.out; then
-			tenths=
+			tenths=never
 			break
 		fi
 		sleep 0.1
 		tenths=$((tenths + 1))
 	done
-	kill -0 $qemu 2>/dev/null && echo '{"execute":"quit"}' >&5
-	exec 5>&-
+	[ $tenths != never ] && [ "$ends" ] || echo '{"execute":"quit"}' >&5
 	wait $qemu
-	if [ "$tenths" ]; then
-		say booted "$name" yes "$tenths"
-	else
+	exec 5>&-
+	if [ $tenths = never ]; then
 		sed 's/^/qemu: /' /tmp/qemu.err
 		sed 's/^/qmp: /' /tmp/qmp.out
 		tail -n 20 /tmp/serial | tr -d '\r\000' | sed 's/^/serial: /'
-		say booted "$name" no
+	else
+		say serial "$name" "$(grep -o "${text}[ -~]*" /tmp/serial | head -n 1)"
 	fi
+	say booted "$name" $tenths "$(sed -n 's/.*"event": "SHUTDOWN".*"reason": "\([a-z-]*\)".*/\1/p' /tmp/qmp.out)"
+}
+
+# boot_ovmf NAME VCPUS: OVMF up to its shell.
+boot_ovmf() { boot "$1" "$2" 'Shell>' /guest/OVMF.fd; }
+
+# boot_linux NAME VCPUS: a kernel whose hash OVMF has compared with the measured one, up to user space, where it
+# is switched off. In an SNP guest Linux takes CPUID leaf 0Dh only with XSAVEC or XSAVES, and TCG has neither;
+# without that leaf it does without XSAVE.
+boot_linux() {
+	ends=yes boot "$1" "$2" 'guest user space' /guest/OVMF.amdsev.fd -cpu EPYC-v4,level=12 \
+		-kernel /guest/vmlinuz -initrd /guest/initrd -append "console=ttyS0"
 }

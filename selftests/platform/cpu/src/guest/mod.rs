@@ -17,6 +17,8 @@ pub mod inside;
 mod layout;
 mod run;
 mod stats;
+#[cfg(test)]
+mod tests;
 pub mod vmsa;
 pub mod walk;
 

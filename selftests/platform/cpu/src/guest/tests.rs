@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: GPL-2.0
+//! VMRUN, #VMEXIT and instructions inside, on a CPU made of a few cells and without TCG: what TCG would
+//! write to the VMCB the tests write there.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering::Relaxed;
+
+use rmp::{Code, RmpUpdate};
+
+use super::inside::Inside;
+use super::layout::{exit, fault, save, vmcb, C_BIT};
+use super::vmsa::{Fpu, Registers, Vmsa};
+use super::walk::Paging;
+use super::{Action, Border, Layer, Left};
+use crate::acpi::Memory;
+use crate::insn::Kind;
+use crate::model::tests::machine;
+use crate::model::{Cpu, Model, Outcome, Reg};
+
+const VMCB: u64 = 0x10_0000;
+const VMSA: u64 = 0x10_1000;
+const HOST: u64 = 0x10_2000;
+/// Nested tables: four levels from here on, and the guest's page 0 at PAGE.
+const NESTED: u64 = 0x11_0000;
+const PAGE: u64 = 0x12_0000;
+const ASID: u32 = 5;
+const BEHIND: u64 = 0xffff_ffff_8100_0003;
+
+struct Fake {
+    index: usize,
+    registers: Cell<Registers>,
+    rax: Cell<u64>,
+    paging: Cell<Paging>,
+    loaded: Cell<u64>,
+}
+
+const NO_REGISTERS: Registers =
+    Registers { gpr: [0; 16], xcr0: 7, pkru: 0, pat: 0x66, dr: [0; 4], fpu: Fpu::INITIAL };
+
+impl Fake {
+    fn new(index: usize) -> Fake {
+        let paging = Paging { cr0: 1, cr3: 0, cr4: 0, efer: 0 };
+        Fake {
+            index,
+            registers: Cell::new(NO_REGISTERS),
+            rax: Cell::new(VMCB),
+            paging: Cell::new(paging),
+            loaded: Cell::new(0),
+        }
+    }
+}
+
+impl Memory for Fake {
+    fn read(&self, _: u64, _: &mut [u8]) -> bool {
+        false
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> bool {
+        false
+    }
+}
+
+impl Cpu for Fake {
+    fn index(&self) -> usize {
+        self.index
+    }
+
+    fn get(&self, reg: Reg) -> u64 {
+        match reg {
+            Reg::Rax => self.rax.get(),
+            Reg::Efer => 0x1d01,
+            Reg::Cr0 => 1,
+            Reg::Cs => 0x10,
+            Reg::Rcx => self.gpr(1),
+            Reg::Rdx => self.gpr(2),
+            Reg::Rbx => self.gpr(3),
+        }
+    }
+
+    fn read_virtual(&self, _: u64, _: &mut [u8; 16]) -> bool {
+        false
+    }
+
+    fn write_virtual(&self, _: u64, _: &[u8; 16]) -> bool {
+        false
+    }
+
+    fn flush_translations(&self) {}
+
+    fn flush_all_translations(&self) {}
+}
+
+impl Border for Fake {
+    fn rip(&self) -> u64 {
+        BEHIND
+    }
+
+    fn host_area(&self) -> u64 {
+        HOST
+    }
+
+    fn registers(&self) -> Registers {
+        self.registers.get()
+    }
+
+    fn set_registers(&self, registers: &Registers, debug: bool) {
+        let dr = if debug { registers.dr } else { self.registers.get().dr };
+        self.registers.set(Registers { dr, ..*registers });
+    }
+
+    fn vmload(&self, pa: u64) {
+        self.loaded.set(pa);
+    }
+
+    fn vmsave(&self, _: u64) {}
+}
+
+impl Inside for Fake {
+    fn gpr(&self, number: u8) -> u64 {
+        self.registers.get().gpr[usize::from(number)]
+    }
+
+    fn control(&self, _: u8) -> u64 {
+        0x11
+    }
+
+    fn set_rsp(&self, value: u64) {
+        let mut registers = self.registers.get();
+        registers.gpr[4] = value;
+        self.registers.set(registers);
+    }
+
+    fn paging(&self) -> Paging {
+        self.paging.get()
+    }
+
+    fn long_code(&self) -> bool {
+        false
+    }
+
+    fn stack_base(&self) -> u64 {
+        0
+    }
+}
+
+fn put(model: &Model<'_>, pa: u64, value: u64) {
+    model.ram.word(pa).unwrap().store(value, Relaxed);
+}
+
+fn get(model: &Model<'_>, pa: u64) -> u64 {
+    model.ram.word(pa).unwrap().load(Relaxed)
+}
+
+/// A page of the guest's, validated.
+fn give(model: &Model<'_>, pa: u64, gpa: u64) {
+    let new = RmpUpdate { gpa, assigned: true, large: false, immutable: false, asid: ASID };
+    assert_eq!(model.rmp.rmpupdate(pa, &new), Code::Success);
+    let guest = rmp::Guest { asid: ASID, vmpl: 0 };
+    let place = rmp::Place { pa, gpa, mapped: rmp::PageSize::Size4K };
+    assert!(model.rmp.pvalidate(guest, place, rmp::PageSize::Size4K, true).is_ok());
+}
+
+/// An SNP guest that is ready for VMRUN.
+fn guest() -> Model<'static> {
+    let model = machine(true);
+    give(&model, VMSA, 0xffff_ffff_f000);
+    give(&model, PAGE, 0);
+    let guest = rmp::Guest { asid: ASID, vmpl: 0 };
+    let place = rmp::Place { pa: VMSA, gpa: 0xffff_ffff_f000, mapped: rmp::PageSize::Size4K };
+    let adjust = rmp::Adjust { vmpl: 1, permissions: 0, vmsa: true };
+    assert!(model.rmp.rmpadjust(guest, place, rmp::PageSize::Size4K, adjust).is_ok());
+    for (offset, value) in [
+        (vmcb::MISC_CTL, 7),
+        (vmcb::ASID, ASID.into()),
+        (vmcb::VMSA, VMSA),
+        (vmcb::NESTED_CR3, NESTED),
+        (vmcb::INTERCEPTS_10, 1 << (exit::CR0_WRITE_TRAP - exit::VMRUN)),
+    ] {
+        put(&model, VMCB + offset, value);
+    }
+    for level in 0..3 {
+        put(&model, NESTED + level * 0x1000, (NESTED + (level + 1) * 0x1000) | 7);
+    }
+    put(&model, NESTED + 0x3000, PAGE | 7);
+    for (offset, value) in [
+        (save::SEV_FEATURES, 1),
+        (save::XCR0, 3),
+        (save::MXCSR, 0x1f80),
+        (save::RIP, 0x100),
+        (save::RFLAGS, 0x202),
+        (save::GPRS + 8, 0x1111),
+    ] {
+        put(&model, VMSA + offset as u64, value);
+    }
+    for (offset, value) in [(save::GPRS + 8, 0x2222), (save::XCR0, 7)] {
+        put(&model, HOST + 0x400 + offset as u64, value);
+    }
+    model
+}
+
+fn entered() -> (Model<'static>, Layer, Fake) {
+    let (model, layer, cpu) = (guest(), Layer::new(), Fake::new(0));
+    assert_eq!(layer.vmrun(&model, &cpu), Outcome::Native);
+    (model, layer, cpu)
+}
+
+/// TCG leaves the guest with this.
+fn leave(model: &Model<'_>, layer: &Layer, cpu: &Fake, code: u64, info_1: u64) -> Left {
+    put(model, VMCB + vmcb::EXIT_CODE, code);
+    put(model, VMCB + vmcb::EXIT_INFO_1, info_1);
+    layer.leave(model, cpu)
+}
+
+#[test]
+fn vmrun_loads_the_vmsa() {
+    let (model, _, cpu) = entered();
+    assert_eq!(cpu.registers().gpr[1], 0x1111);
+    assert_eq!((cpu.registers().xcr0, cpu.loaded.get()), (3, VMCB));
+    assert_eq!(get(&model, VMCB + 0x578), 0x100, "RIP for TCG");
+}
+
+#[test]
+fn exits_save_the_guest_and_give_the_host_its_registers() {
+    let (model, layer, cpu) = entered();
+    let mut registers = cpu.registers();
+    registers.gpr[1] = 0x3333;
+    cpu.registers.set(registers);
+    assert_eq!(leave(&model, &layer, &cpu, exit::HLT, 0), Left::Goto(BEHIND));
+    let vmsa = Vmsa::read(&model.ram, VMSA).unwrap();
+    assert_eq!((vmsa.registers().gpr[1], vmsa.quad(save::RIP)), (0x3333, 0x101));
+    assert_eq!(get(&model, VMCB + vmcb::INT_STATE), 2, "interrupts are on");
+    let host = cpu.registers();
+    assert_eq!((host.gpr[1], host.xcr0, host.pat), (0x2222, 7, 0x66));
+    assert_eq!(cpu.loaded.get(), HOST);
+    assert_eq!(leave(&model, &layer, &cpu, exit::HLT, 0), Left::NotOurs);
+}
+
+#[test]
+fn what_the_hypervisor_must_not_handle_becomes_vc() {
+    let (model, layer, cpu) = entered();
+    assert_eq!(leave(&model, &layer, &cpu, 0x72, 0), Left::Goto(BEHIND - 3), "VMRUN again");
+    assert_eq!(get(&model, VMCB + vmcb::EVENT_INJ), 0x72_8000_0b1d);
+    assert!(layer.expects_delivery(0));
+    // Delivered: the error code goes below the frame, on the guest's page 0.
+    assert_eq!(layer.vmrun(&model, &cpu), Outcome::Native);
+    cpu.set_rsp(0x804);
+    assert_eq!(layer.delivered(&model, &cpu, 29), Action::Native);
+    assert_eq!((cpu.gpr(4), get(&model, PAGE + 0x800)), (0x800, 0x72));
+    assert!(!layer.expects_delivery(0));
+}
+
+#[test]
+fn vmsas_that_cannot_be_run_are_refused() {
+    let rows = [
+        ("no nested paging", VMCB + vmcb::MISC_CTL, 6),
+        ("no VMSA", VMCB + vmcb::VMSA, u64::MAX),
+        ("another guest's", VMCB + vmcb::ASID, 6),
+        ("a plain page", VMCB + vmcb::VMSA, PAGE),
+        ("a feature", VMSA + save::SEV_FEATURES as u64, 3),
+        ("XCR0", VMSA + save::XCR0 as u64, 5),
+        ("MXCSR", VMSA + save::MXCSR as u64, 1 << 16),
+    ];
+    for (name, address, value) in rows {
+        let (model, layer, cpu) = (guest(), Layer::new(), Fake::new(0));
+        // What makes a plain page look like a VMSA, apart from the RMP.
+        put(&model, PAGE + save::SEV_FEATURES as u64, 1);
+        put(&model, PAGE + save::XCR0 as u64, 3);
+        put(&model, address, value);
+        assert_eq!(layer.vmrun(&model, &cpu), Outcome::retire([]), "{name}");
+        assert_eq!(get(&model, VMCB + vmcb::EXIT_CODE), exit::INVALID, "{name}");
+        assert_eq!(cpu.registers(), NO_REGISTERS, "{name}");
+    }
+}
+
+#[test]
+fn a_vmsa_runs_once() {
+    let (model, layer, first) = entered();
+    let second = Fake::new(1);
+    assert_eq!(layer.vmrun(&model, &second), Outcome::retire([]));
+    assert_eq!(get(&model, VMCB + vmcb::EXIT_CODE), exit::BUSY);
+    leave(&model, &layer, &first, exit::INTR, 0);
+    assert_eq!(layer.vmrun(&model, &second), Outcome::Native);
+}
+
+#[test]
+fn a_state_that_tcg_refuses_changes_no_vmsa() {
+    let (model, layer, cpu) = entered();
+    put(&model, VMCB + 0x578, 0x9999);
+    assert_eq!(leave(&model, &layer, &cpu, exit::INVALID, 0), Left::Goto(BEHIND));
+    assert_eq!(get(&model, VMSA + save::RIP as u64), 0x100);
+    assert_eq!(cpu.registers().gpr[1], 0x2222, "the host's");
+}
+
+#[test]
+fn nested_faults_tell_what_was_private() {
+    let (model, layer, cpu) = entered();
+    put(&model, VMCB + vmcb::EXIT_INFO_2, 0x7000 | C_BIT);
+    assert_eq!(leave(&model, &layer, &cpu, exit::NPF, fault::FINAL), Left::Goto(BEHIND));
+    let info = [vmcb::EXIT_INFO_1, vmcb::EXIT_INFO_2].map(|field| get(&model, VMCB + field));
+    assert_eq!(info, [fault::FINAL | fault::ENCRYPTED, 0x7000]);
+}
+
+#[test]
+fn instructions_inside() {
+    let (model, layer, cpu) = entered();
+    let run = |kind, gpr: [u64; 3], detail| {
+        let mut registers = cpu.registers();
+        registers.gpr[..3].copy_from_slice(&gpr);
+        cpu.registers.set(registers);
+        cpu.rax.set(gpr[0]);
+        layer.instruction(&model, &cpu, kind, 4, detail)
+    };
+    let retired = |rax, rdx, flags, flush| Action::Retire { rax, rdx, flags, flush };
+    const ZF_PF: u64 = 0x44;
+    let npf = |info_1| Action::Exit { code: exit::NPF, info_1 };
+    let rows = [
+        ("SEV_STATUS", Kind::Rdmsr, [0, 0xc001_0131, 0], retired(Some(7), Some(0), None, false)),
+        ("GHCB is written", Kind::Wrmsr, [0x9000, 0xc001_0130, 1], Action::done()),
+        ("and read", Kind::Rdmsr, [0, 0xc001_0130, 0], retired(Some(0x9000), Some(1), None, false)),
+        ("another MSR", Kind::Rdmsr, [0, 0x10, 0], Action::Native),
+        ("validated", Kind::Pvalidate, [0, 0, 1], retired(Some(0), None, Some(ZF_PF | 1), false)),
+        ("rescinded", Kind::Pvalidate, [0, 0, 0], retired(Some(0), None, Some(ZF_PF), true)),
+        ("again", Kind::Pvalidate, [0, 0, 1], retired(Some(0), None, Some(ZF_PF), false)),
+        ("2 MiB", Kind::Pvalidate, [0, 1, 1], retired(Some(6), None, Some(0x04), false)),
+        ("size 2", Kind::Pvalidate, [0, 2, 1], retired(Some(1), None, Some(0), false)),
+        (
+            "not mapped",
+            Kind::Pvalidate,
+            [0x5000, 0, 1],
+            npf(fault::FINAL | fault::USER | fault::ENCRYPTED),
+        ),
+        ("VMPL 1", Kind::Rmpadjust, [0x14, 0, 1], retired(Some(0), None, Some(ZF_PF), true)),
+        ("VMPL 0", Kind::Rmpadjust, [0, 0, 0], retired(Some(2), None, Some(0), false)),
+        ("VMGEXIT", Kind::Vmgexit, [0; 3], Action::Native),
+    ];
+    for (name, kind, gpr, action) in rows {
+        assert_eq!(run(kind, gpr, 0), action, "{name}");
+    }
+    assert_eq!(get(&model, VMCB + vmcb::EXIT_INFO_2), 0x5000, "of the fault");
+    // The VMGEXIT of the last row.
+    leave(&model, &layer, &cpu, exit::VMMCALL, 0);
+    assert_eq!(get(&model, VMCB + vmcb::EXIT_CODE), exit::VMGEXIT);
+    assert_eq!(get(&model, VMSA + save::RIP as u64), 0x104);
+}
+
+#[test]
+fn control_registers_are_trapped_when_they_change() {
+    let (model, layer, cpu) = entered();
+    let write = |value, detail| {
+        let mut registers = cpu.registers();
+        registers.gpr[3] = value;
+        cpu.registers.set(registers);
+        layer.instruction(&model, &cpu, Kind::MovToCr, 3, detail)
+    };
+    assert_eq!(write(0x31, 0x03), Action::TrapCr { number: 0, value: 0x31 });
+    assert_eq!(write(0x11, 0x03), Action::Native, "the same");
+    assert_eq!(write(0x31, 0x43), Action::Native, "CR4 is not trapped here");
+    assert_eq!(write(0x11, 0x83), Action::done(), "CR8, the same");
+    let ended = Action::Exit { code: exit::INVALID, info_1: 0 };
+    assert_eq!(write(0x31, 0x83), ended, "CR8, which TCG cannot write");
+}
