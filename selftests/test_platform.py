@@ -44,3 +44,94 @@ def test_in_tree_driver_after_a_legacy_shutdown():
     assert result.status == 0 and not result.splats(), result.splats()
     assert [value.split()[2] for value in values(result, "disabled")[1:-1]] == ["Y"] * 3
     assert "IOMMU shutdown failed" not in result.console and result.rmp["assigned"] == 0
+
+
+def variant(*msrs: str, snp: str = "Y", **config):
+    """Load the in-tree driver and kvm-amd on a variant of the platform."""
+    result = boot("variant.sh", *msrs, driver="intree", limit=180, **config)
+    assert result.status == 0 and not messages(result), messages(result)
+    assert values(result, "snp") == [snp]
+    return result
+
+
+def messages(result) -> list[str]:
+    """Splats of the kernel; the CPU model's reports are a test's own matter."""
+    return [line for line in result.splats() if not line.startswith("CPU model:")]
+
+
+CPUS = {
+    "1-cpu": {"cpus": 1},
+    "8-cpus": {"cpus": 8},
+    "rmpread": {"rmpread": True},
+    # Segments of 1 GiB: two. And one that is larger than memory, with RMPREAD.
+    "segmented": {"segments": 30},
+    "segmented-rmpread": {"segments": 35, "rmpread": True},
+}
+
+
+@pytest.mark.parametrize("name", CPUS)
+def test_in_tree_driver_on_other_cpus(name):
+    result = variant(**CPUS[name])
+    assert not result.rmp["reports"] and result.rmp["assigned"] == 0
+    assert ("Segmented RMP using" in result.console) == ("segments" in CPUS[name])
+    # 2 GiB of memory: with segments exactly that has entries.
+    assert "segments" not in CPUS[name] or result.rmp["entries"] == 2 << 30 >> 12
+
+
+FIRMWARE = {
+    # SNP_INIT_EX from 1.52 on, FEATURE_INFO (and with it the x86 shutdown) from 1.55 on.
+    "1.51.3": ["SNP_INIT"],
+    "1.52.4": ["SNP_INIT_EX"],
+    "1.55.21": ["SNP_FEATURE_INFO", "SNP_INIT_EX"],
+    "1.58.4": ["SNP_FEATURE_INFO", "SNP_INIT_EX"],
+}
+
+
+@pytest.mark.parametrize("api", FIRMWARE)
+def test_in_tree_driver_on_other_firmware(api):
+    result = variant(api=api)
+    commands = [entry for entry in result.commands() if entry["cmd"] in ("SNP_INIT", "SNP_INIT_EX", "SNP_FEATURE_INFO")]
+    assert [entry["cmd"] for entry in commands] == FIRMWARE[api] and all(entry["status"] == 0 for entry in commands)
+    assert f"SEV-SNP API:{'.'.join(api.split('.')[:2])} " in result.console
+    assert result.rmp["assigned"] == 0
+    # Before 1.53 the IOMMU's pages are the host's before Linux takes them back. That stumbles only if one of them
+    # is aligned to 2 MiB: then it looks at the entry first.
+    assert "IOMMU shutdown failed" not in result.console or api in ("1.51.3", "1.52.4")
+    assert result.rmp["cpus_with_snp_en"] == ([] if "SNP_FEATURE_INFO" in FIRMWARE[api] else [0, 1])
+
+
+def test_msrs_that_differ():
+    """They read as they were told to, and SNP_INIT refuses and names the one."""
+    result = variant("0xc0010016", "0xc001001d", msr=["1:IORR_BASE0=0x1000", "1:TOP_MEM2=absent"], snp="N")
+    assert values(result, "msr") == ["0xc0010016 0 0 1 0x1000 ", "0xc001001d 0 0 1 none "]
+    refused = [entry for entry in result.commands() if entry["cmd"] == "SNP_INIT_EX"]
+    assert [(entry["status_name"], entry["wrong"]) for entry in refused] == [("INVALID_CONFIG", "IORR_BASE0")] * len(refused) and refused
+
+
+@pytest.mark.parametrize("checks", ["on", "off"])
+def test_cpu_without_snp_en(checks):
+    """SNP_EN is set on CPU 0 when Linux starts, which the in-tree driver takes for all. Firmware refuses; if it
+    does not, the CPU model reports the CPU that is not protected."""
+    result = variant(snp_en="0", psp=[f"--checks={checks}"], snp="N" if checks == "on" else "Y")
+    reports = [(report["cpu"], report["report"]) for report in result.rmp["reports"]]
+    assert reports == ([] if checks == "on" else [(1, "no-snp-en")])
+    assert checks == "off" or "SYSCFG.SNP_EN clear" in {entry.get("wrong") for entry in result.commands()}
+
+
+@pytest.mark.parametrize("shutdown", ["x86", "legacy"])
+def test_kexec(shutdown):
+    """The next kernel finds CPUs and firmware as they were left, and initialises SNP again."""
+    result = boot("kexec.sh", "next", driver="intree", shutdown=shutdown, kexec=True, limit=180)
+    assert result.status == 0 and not result.splats(), result.splats()
+    left = "" if shutdown == "x86" else "0,1"
+    assert values(result, "first") == ["found snp_en=", "loaded Y snp_en=0,1"]
+    assert values(result, "second") == [f"found snp_en={left}", "loaded Y snp_en=0,1"]
+    assert result.rmp["assigned"] == 0
+
+
+def test_kdump():
+    """A panic with SNP up: the driver shuts SNP down, and the crash kernel finds the dump."""
+    result = boot("kexec.sh", "crash", driver="intree", kexec=True, crashkernel=256, limit=180)
+    assert result.status == 0
+    assert values(result, "crashed") == ["found snp_en=", "vmcore"]
+    assert [entry["cmd"] for entry in result.commands()][-1] == "SNP_SHUTDOWN_EX"

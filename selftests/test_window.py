@@ -8,7 +8,7 @@ from conftest import boot, splats, values
 
 CLOSED = "closed 0 allowed cpus="
 OPEN = "1 refused cpus=0-1"
-PRESET = "snp_en=1"
+PRESET = "snp_en=on"
 RMPREAD = "rmpread=on"
 KDUMP = "elfcorehdr=0x1000"  # which makes a kernel take itself for one
 # What machine, and what happens in it.

@@ -21,6 +21,7 @@ PROGRAMS = [
     "/usr/bin/qemu-system-x86_64",
     str(paths.SNPHOST),
 ]
+SMALL = ["/usr/bin/busybox", "/usr/bin/kmod"]
 DATA = [
     "/usr/share/qemu/kvmvapic.bin",
     "/usr/share/qemu/linuxboot_dma.bin",
@@ -57,19 +58,29 @@ def pack(stage: Path, archive: Path) -> None:
 
 def base() -> Path:
     """The archive with programs and libraries; made when one of them has changed."""
-    files = sorted(set(PROGRAMS) | set(DATA) | set().union(*map(_libraries, PROGRAMS)))
+    return _programs("base", PROGRAMS, DATA)
+
+
+def small() -> Path:
+    """The same for a kernel that follows another one: without QEMU, so that it fits into a crash kernel's
+    memory."""
+    return _programs("small", SMALL, [])
+
+
+def _programs(kind: str, programs: list[str], data: list[str]) -> Path:
+    files = sorted(set(programs) | set(data) | set().union(*map(_libraries, programs)))
     key = hashlib.sha256("".join(f"{f} {Path(f).stat().st_mtime_ns}\n" for f in files).encode()).hexdigest()[:16]
-    archive = paths.INITRAMFS / f"base-{key}.cpio"
+    archive = paths.INITRAMFS / f"{kind}-{key}.cpio"
     with paths.making("initramfs"):
         if not archive.exists():
-            _make_base(archive, files)
+            _make(archive, kind, programs, files)
     return archive
 
 
-def _make_base(archive: Path, files: list[str]) -> None:
+def _make(archive: Path, kind: str, programs: list[str], files: list[str]) -> None:
     """Make it, in the place of an older one."""
     paths.INITRAMFS.mkdir(parents=True, exist_ok=True)
-    for old in paths.INITRAMFS.glob("base-*"):
+    for old in paths.INITRAMFS.glob(f"{kind}-*"):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     stage = archive.with_suffix(".stage")
     for directory in ("dev", "proc", "sys", "tmp", "run", "root", "etc", "usr/bin", "usr/lib", "usr/lib64"):
@@ -80,7 +91,7 @@ def _make_base(archive: Path, files: list[str]) -> None:
     (stage / "usr/sbin").symlink_to("bin")
     for file in files:
         # Libraries and programs are found by their usual names, wherever the cache is.
-        name = f"/usr/bin/{Path(file).name}" if file in PROGRAMS else re.sub(r"^/(lib|lib64|bin)/", r"/usr/\1/", file)
+        name = f"/usr/bin/{Path(file).name}" if file in programs else re.sub(r"^/(lib|lib64|bin)/", r"/usr/\1/", file)
         _copy(Path(file), stage, name)
     for link in KMOD_LINKS:
         (stage / "usr/bin" / link).symlink_to("kmod")

@@ -57,8 +57,30 @@ class Config:
     cpu: list[str] = dataclasses.field(default_factory=list)  # more arguments of the CPU model
     rmp_check: bool = dataclasses.field(default_factory=lambda: os.environ.get("RMP_CHECK", "0") not in ("", "0"))  # report foreign writes
     guest: bool = False  # the CPU model runs SEV-ES and SNP guests
+    api: str = ""  # version of the PSP's firmware, such as "1.51.3"
+    shutdown: str = ""  # "legacy" or "x86": whether firmware can clear SNP_EN
+    segments: int = 0  # segmented RMP: logarithm of the segments' size, 30 at least
+    rmpread: bool = False  # the CPUs have RMPREAD
+    snp_en: str = ""  # CPUs that power on with SNP_EN set: "on", or such as "0-1+3"
+    msr: list[str] = dataclasses.field(default_factory=list)  # CPU:MSR=VALUE, see platform/cpu/README.md
+    kexec: bool = False  # have a kernel in the machine that can follow the first (next_kernel in vm/lib.sh)
+    crashkernel: int = 0  # MiB set aside for a kernel that follows a panic (crash_kernel in vm/lib.sh)
     append: str = ""  # more kernel parameters
     files: dict[str, Path] = dataclasses.field(default_factory=dict)  # name inside -> file outside
+
+    def psp_arguments(self) -> list[str]:
+        """What makes the PSP model this PSP."""
+        return [*([f"--api={self.api}"] if self.api else []), *([f"--shutdown={self.shutdown}"] if self.shutdown else []), *self.psp]
+
+    def cpu_arguments(self) -> list[str]:
+        """What makes the CPU model these CPUs."""
+        switches = {"rmp_check": self.rmp_check, "guest": self.guest, "rmpread": self.rmpread}
+        return [
+            *(f"{name}=on" for name, on in switches.items() if on),
+            *([f"rmp_segment_shift={self.segments}"] if self.segments else []),
+            *([f"snp_en={self.snp_en}"] if self.snp_en else []),
+            *(f"msr={msr}" for msr in self.msr), *self.cpu,
+        ]  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -150,7 +172,7 @@ class Machine:
 
     def _start_psps(self) -> None:
         self.link.write_bytes(bytes(65536))
-        for name, more in zip(self._names, [self.config.psp, *self.config.other_psps]):
+        for name, more in zip(self._names, [self.config.psp_arguments(), *self.config.other_psps]):
             log = self.run_dir / f"pspd{name}.log"
             command = [paths.PSPD, "--socket", self._socket(name), "--link", self.link, "--trace", self._trace_file(name), "--control", self._control(name), *more]
             with log.open("w") as file:
@@ -177,10 +199,10 @@ class Machine:
         plugin = [
             f"file={paths.CPU_MODEL}", f"ram={self.ram}", f"low={c.memory * MIB}", f"link={self.link}",
             f"rmp_base={RMP_BASE:#x}", f"rmp_end={RMP_BASE + size - 1:#x}", f"log={self.run_dir / 'cpu.log'}",
-            f"rmp_check={'on' if c.rmp_check else 'off'}", f"guest={'on' if c.guest else 'off'}", *c.cpu,
+            *c.cpu_arguments(),
         ]  # fmt: skip
         return [
-            "-accel", "tcg,thread=multi", "-cpu", "EPYC-Milan,xlevel=0x80000022,hypervisor=off,phys-bits=49",
+            "-accel", "tcg,thread=multi", "-cpu", "EPYC-Milan,xlevel=0x80000025,hypervisor=off,phys-bits=49",
             "-device", "amd-iommu,xtsup=on,dma-remap=on",
             *(argument for n, name in enumerate(self._names) for argument in self._psp_device(n, name)),
             "-plugin", ",".join(plugin),
@@ -211,7 +233,8 @@ class Machine:
         size = rmp_size(self.config.memory)
         # lpj: on a busy machine the calibration of the delay loop can fail for ever. The value, that of a
         # 2.6 GHz TSC, only matters where nothing better is known.
-        return f"lpj=10400000 memmap={size // MIB}M${RMP_BASE:#x} {self.config.append}".strip()
+        crash = f"crashkernel={self.config.crashkernel}M " if self.config.crashkernel else ""
+        return f"lpj=10400000 memmap={size // MIB}M${RMP_BASE:#x} {crash}{self.config.append}".strip()
 
     def _qemu(self, initrd: Path, serial: list[str]) -> list[str]:
         return [
@@ -234,6 +257,12 @@ class Machine:
         if self._coverage_dir:
             files["vm/coverage.ko"] = test_modules.build(self.config.kernel) / "coverage.ko"
         initrd = self.fast / "initrd"
+        if self.config.kexec:
+            following = self.fast / "initrd-following"
+            stage_of_it = self.fast / "layer-following"
+            stage_of_it.mkdir()
+            initramfs.concatenate([initramfs.small(), initramfs.layer(stage_of_it, self.kernel, self.config.driver, files)], following)
+            files = files | {"boot/vmlinuz": self.kernel.image, "boot/initrd": following}
         initramfs.concatenate([initramfs.base(), initramfs.layer(stage, self.kernel, self.config.driver, files)], initrd)
         return initrd
 

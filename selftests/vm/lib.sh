@@ -13,11 +13,39 @@ ask() {
 	[ "$answer" = ok ]
 }
 
+# Which kernel of this machine runs the scenario: "first", or the word that next_kernel or crash_kernel was
+# given. The scenario starts anew in each.
+stage=$(sed -n 's/.*ccp_rs_stage=\([^ ]*\).*/\1/p' /proc/cmdline)
+stage=${stage:-first}
+
+# next_kernel STAGE [PARAMETERS]: end this kernel as for a restart, but go on with another one (kexec), without
+# a reset: CPUs and firmware stay as they are. Needs Config(kexec=True). Returns only if it fails.
+next_kernel() {
+	load_kernel next "$@" && kexec-load go
+}
+
+# crash_kernel STAGE [PARAMETERS]: have a kernel ready that a panic starts (kdump). Needs
+# Config(kexec=True, crashkernel=MIB).
+crash_kernel() { load_kernel crash "$@"; }
+
+load_kernel() {
+	how=$1 next=$2
+	shift 2
+	[ "$how" = next ] || set -- "$@" nr_cpus=1 reset_devices
+	# A crash kernel has no room to set aside for another one.
+	parameters=$(sed 's/ccp_rs_stage=[^ ]*//; s/crashkernel=[^ ]*//' /proc/cmdline)
+	kexec-load "$how" /boot/vmlinuz /boot/initrd "$parameters ccp_rs_stage=$next $*"
+}
+
 # cases FUNCTION: ask for cases and call the function with the words of each, until there are no more or
 # it fails, which says that the machine cannot be used for another one. Kernel messages and PSP commands
-# of a case stand between marks with its name.
+# of a case stand between marks with its name. A function that goes on with another kernel is called there
+# again, with the same words and another $stage.
 cases() {
-	while ask next && [ -n "$reply" ]; do
+	question=next
+	[ "$stage" = first ] || question=again
+	while ask $question && [ -n "$reply" ]; do
+		question=next
 		case_name=${reply%% *}
 		echo "case $case_name begins" >/dev/kmsg
 		# shellcheck disable=SC2086 # they are words

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # reports.sh RMP: write to the RMP at this address, then to a page of firmware's, before and after SNP is
 # initialised; "@WHEN WHAT" with the CPU model's reports so far.
+# shellcheck disable=SC2154 # reply is lib.sh's
 . /vm/lib.sh
 
-reply=
 poke() {
 	insmod /poke.ko address="$3" || fail "$3 cannot be written"
 	rmmod poke

@@ -15,18 +15,42 @@ pub struct Args {
     pub low: u64,
     /// The page shared with the PSP model.
     pub link: PathBuf,
-    /// What the machine's firmware wrote to RMP_BASE and RMP_END.
+    /// The memory that the machine's firmware has set aside for the RMP.
     pub rmp: Geometry,
+    /// The RMP is segmented.
+    pub segments: Option<Segments>,
     /// Where notes and the summary go.
     pub log: Option<PathBuf>,
     /// Offer RMPREAD (CPUID 8000001F EAX bit 21), as Zen 5 does.
     pub rmpread: bool,
-    /// Power on with SNP_EN set on every CPU, as a kernel finds it that was started by kexec.
-    pub snp_en: bool,
+    /// CPUs (a bit each) that power on with SNP_EN set, as a kernel finds it that was started by kexec.
+    pub snp_en: u64,
+    /// MSRs that differ from what firmware should have left.
+    pub pins: Vec<Pin>,
     /// Report writes to pages that the RMP gives away.
     pub rmp_check: bool,
     /// Run SEV-ES and SNP guests, instead of refusing them.
     pub guest: bool,
+}
+
+/// A segmented RMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segments {
+    /// Logarithm of the memory that a segment stands for.
+    pub shift: u32,
+    /// The processor has room for no more segments than this.
+    pub limit: Option<u32>,
+}
+
+/// An MSR of one CPU that holds a value which cannot be changed, or does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// QEMU's number of the CPU; none for all.
+    pub cpu: Option<usize>,
+    /// Number of the MSR.
+    pub msr: u32,
+    /// None: accesses raise #GP(0).
+    pub value: Option<u64>,
 }
 
 /// Why the arguments make no machine.
@@ -46,15 +70,33 @@ pub enum ArgError {
     Rmp(GeometryError),
 }
 
-/// Every argument, in the order in which [`Args::parse`] keeps the values.
-const NAMES: [&str; 10] =
-    ["ram", "low", "link", "rmp_base", "rmp_end", "log", "rmpread", "snp_en", "rmp_check", "guest"];
+/// Every argument but `msr`, in the order in which [`Args::parse`] keeps the values.
+const NAMES: [&str; 12] = [
+    "ram",
+    "low",
+    "link",
+    "rmp_base",
+    "rmp_end",
+    "log",
+    "rmpread",
+    "snp_en",
+    "rmp_check",
+    "guest",
+    "rmp_segment_shift",
+    "rmp_segment_limit",
+];
+/// The one that may be given any number of times.
+const MSR: &str = "msr";
 
 impl fmt::Display for ArgError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ArgError::Unknown(arg) => {
-                write!(f, "unknown argument '{arg}'; the arguments are {}=", NAMES.join("=, "))
+                write!(
+                    f,
+                    "unknown argument '{arg}'; the arguments are {}=, {MSR}=",
+                    NAMES.join("=, ")
+                )
             }
             ArgError::Value(name, value, wants) => {
                 write!(f, "{name}={value}: {name} must be {wants}")
@@ -73,7 +115,12 @@ impl Args {
     /// Parses `name=value` strings.
     pub fn parse<'a>(args: impl Iterator<Item = &'a str>) -> Result<Args, ArgError> {
         let mut values: [Option<&str>; NAMES.len()] = [None; NAMES.len()];
+        let mut pins = Vec::new();
         for arg in args {
+            if let Some(pin) = arg.strip_prefix(MSR).and_then(|rest| rest.strip_prefix('=')) {
+                pins.push(parse_pin(pin)?);
+                continue;
+            }
             let found = arg.split_once('=').and_then(|(name, value)| {
                 NAMES.iter().position(|known| *known == name).map(|slot| (slot, value))
             });
@@ -84,7 +131,8 @@ impl Args {
                 return Err(ArgError::Twice(NAMES[slot]));
             }
         }
-        let [ram, low, link, rmp_base, rmp_end, log, rmpread, snp_en, rmp_check, guest] = values;
+        let [ram, low, link, rmp_base, rmp_end, log, rmpread, snp_en, rmp_check, guest, shift, limit] =
+            values;
         let low = number("low", low)?;
         if low > 4 << 30 {
             return Err(ArgError::Low(low));
@@ -97,7 +145,9 @@ impl Args {
                 .map_err(ArgError::Rmp)?,
             log: path("log", log)?,
             rmpread: switch("rmpread", rmpread)?,
-            snp_en: switch("snp_en", snp_en)?,
+            snp_en: cpus("snp_en", snp_en)?,
+            segments: segments(shift, limit)?,
+            pins,
             rmp_check: switch("rmp_check", rmp_check)?,
             guest: switch("guest", guest)?,
         })
@@ -118,6 +168,64 @@ fn number(name: &'static str, value: Option<&str>) -> Result<u64, ArgError> {
         None => value.parse(),
     };
     parsed.map_err(|_| ArgError::Value(name, value.to_owned(), "a number, decimal or 0x…"))
+}
+
+fn segments(shift: Option<&str>, limit: Option<&str>) -> Result<Option<Segments>, ArgError> {
+    let within = |name, text: &str, range: std::ops::RangeInclusive<u32>, wants| {
+        let value = text.parse().ok().filter(|value| range.contains(value));
+        value.ok_or_else(|| ArgError::Value(name, text.to_owned(), wants))
+    };
+    let limit = match limit {
+        Some(text) => Some(within("rmp_segment_limit", text, 1..=512, "a number from 1 to 512")?),
+        None => None,
+    };
+    let wants = "a number from 30 to 40";
+    match (shift, limit) {
+        (Some(text), limit) => {
+            Ok(Some(Segments { shift: within("rmp_segment_shift", text, 30..=40, wants)?, limit }))
+        }
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(ArgError::Missing("rmp_segment_shift")),
+    }
+}
+
+/// `CPU:MSR=VALUE`.
+fn parse_pin(text: &str) -> Result<Pin, ArgError> {
+    let parse = || {
+        let (cpu, rest) = text.split_once(':')?;
+        let (msr, value) = rest.split_once('=')?;
+        let cpu = match cpu {
+            "all" => None,
+            number => Some(number.parse().ok().filter(|cpu| *cpu < link::MAX_CPUS)?),
+        };
+        let value = match value {
+            "absent" => None,
+            value => Some(number("msr", Some(value)).ok()?),
+        };
+        Some(Pin { cpu, msr: crate::msr::number(msr)?, value })
+    };
+    const WANTS: &str = "CPU:MSR=VALUE with a CPU's number or 'all', a name from README.md, and a \
+                         number or 'absent'";
+    parse().ok_or_else(|| ArgError::Value("msr", text.to_owned(), WANTS))
+}
+
+/// On or off for all CPUs, or which: `0-1+3`.
+fn cpus(name: &'static str, value: Option<&str>) -> Result<u64, ArgError> {
+    let parse = |text: &str| {
+        text.split('+').try_fold(0u64, |mask, part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+            let range = (first <= last && last < link::MAX_CPUS).then_some(first..=last)?;
+            Some(range.fold(mask, |mask, cpu| mask | (1 << cpu)))
+        })
+    };
+    match value {
+        None | Some("off") => Ok(0),
+        Some("on") => Ok(u64::MAX),
+        Some(text) => parse(text).ok_or_else(|| {
+            ArgError::Value(name, text.to_owned(), "on, off, or CPUs such as 0-1+3")
+        }),
+    }
 }
 
 fn switch(name: &'static str, value: Option<&str>) -> Result<bool, ArgError> {
@@ -146,7 +254,23 @@ mod tests {
         assert_eq!(args.low, 2 << 30);
         assert_eq!((args.rmp.base(), args.rmp.end()), (0x3800_0000, 0x38ff_ffff));
         assert_eq!(args.log, Some(PathBuf::from("/r/cpu.log")));
-        assert!(args.rmpread && !args.snp_en);
+        assert!(args.rmpread && args.snp_en == 0 && args.segments.is_none());
+    }
+
+    #[test]
+    fn variants_parse() {
+        let more = "snp_en=0-1+3 rmp_segment_shift=31 rmp_segment_limit=2 msr=1:HWCR=0 \
+                    msr=all:MTRR_DEF_TYPE=0xc06 msr=0:0xc001001d=absent";
+        let args = parse(&format!("{GOOD} {more}")).unwrap();
+        assert_eq!(args.snp_en, 0b1011);
+        assert_eq!(args.segments, Some(Segments { shift: 31, limit: Some(2) }));
+        let pins = [
+            Pin { cpu: Some(1), msr: 0xc001_0015, value: Some(0) },
+            Pin { cpu: None, msr: 0x2ff, value: Some(0xc06) },
+            Pin { cpu: Some(0), msr: 0xc001_001d, value: None },
+        ];
+        assert_eq!(args.pins, pins);
+        assert_eq!(parse(&format!("{GOOD} snp_en=on")).unwrap().snp_en, u64::MAX);
     }
 
     #[test]
@@ -161,7 +285,15 @@ mod tests {
             (GOOD.replace("low=0x80000000", "low=0x100000001"), "ends at 4 GiB"),
             (GOOD.replace("link=/r/link", "link="), "link=: link must be a file name"),
             (GOOD.replace("0x38ffffff", "0x38fffffe"), "multiples of 8 KiB"),
-            (format!("{GOOD} snp_en=yes"), "snp_en=yes: snp_en must be on or off"),
+            (format!("{GOOD} snp_en=yes"), "snp_en=yes: snp_en must be on, off, or CPUs"),
+            (format!("{GOOD} snp_en=3-1"), "snp_en=3-1: snp_en must be"),
+            (format!("{GOOD} snp_en=64"), "snp_en=64: snp_en must be"),
+            (format!("{GOOD} rmpread=yes"), "rmpread=yes: rmpread must be on or off"),
+            (format!("{GOOD} rmp_segment_shift=29"), "must be a number from 30 to 40"),
+            (format!("{GOOD} rmp_segment_limit=2"), "rmp_segment_shift= is missing"),
+            (format!("{GOOD} msr=1:HWCR"), "msr=1:HWCR: msr must be CPU:MSR=VALUE"),
+            (format!("{GOOD} msr=1:EFER=0"), "msr must be CPU:MSR=VALUE"),
+            (format!("{GOOD} msr=64:HWCR=0"), "msr must be CPU:MSR=VALUE"),
         ];
         for (line, expected) in rows {
             let sentence = parse(&line).unwrap_err().to_string();

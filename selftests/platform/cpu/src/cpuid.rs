@@ -6,6 +6,8 @@
 //! arch/x86/kvm/svm/sev.c (sev_hardware_setup). Beyond what kvm-amd insists on, a feature without
 //! a model is not announced.
 
+use crate::args::Segments;
+
 /// Width of a physical address, which QEMU must be told with `phys-bits=`: the C-bit is the top
 /// one, so that TCG's page walks take it for an address bit instead of a reserved one.
 pub const PHYS_BITS: u32 = 49;
@@ -25,6 +27,8 @@ pub struct Leaf {
 
 /// "Encrypted memory capabilities".
 pub const ENCRYPTED_MEMORY: u32 = 0x8000_001f;
+/// "Segmented RMP".
+pub const SEGMENTED_RMP: u32 = 0x8000_0025;
 /// "SVM features".
 pub const SVM: u32 = 0x8000_000a;
 
@@ -37,6 +41,7 @@ const VMPL: u32 = 1 << 5;
 /// Hardware keeps caches coherent over encryption, so software need not flush.
 const COHERENT: u32 = 1 << 10;
 const RMPREAD: u32 = 1 << 21;
+const SEGMENTS: u32 = 1 << 23;
 
 // 8000001F EBX
 const C_BIT: u32 = PHYS_BITS - 1;
@@ -50,6 +55,12 @@ const ASIDS: u32 = 100;
 /// The first ASID for guests without SEV-ES; SEV-ES and SNP guests have those below.
 const MIN_SEV_ASID: u32 = 50;
 
+// 80000025: EAX 5:0 and 11:6 are the logarithms of the smallest and largest segment, EBX 9:0 is how many
+// segments the processor caches, and bit 10 says that there can be no more.
+const SEGMENT_SHIFTS: u32 = 30 | (40 << 6);
+const CACHED_SEGMENTS: u32 = 16;
+const HARD_LIMIT: u32 = 1 << 10;
+
 // 8000000A EDX
 const NESTED_PAGING: u32 = 1 << 0;
 const LBR_VIRTUALISATION: u32 = 1 << 1;
@@ -60,14 +71,27 @@ const VIRTUAL_GIF: u32 = 1 << 16;
 /// VMRUN and friends check their address operand.
 const SVME_ADDRESS_CHECK: u32 = 1 << 28;
 
-/// The answer for `leaf`, if it is not TCG's own. Both leaves have no sub-leaves.
-pub fn leaf(leaf: u32, rmpread: bool) -> Option<Leaf> {
+/// The answer for `leaf`, if it is not TCG's own. None of these leaves has sub-leaves.
+pub fn leaf(leaf: u32, rmpread: bool, segments: Option<Segments>) -> Option<Leaf> {
     match leaf {
         ENCRYPTED_MEMORY => Some(Leaf {
-            eax: SME | SEV | SEV_ES | SEV_SNP | VMPL | COHERENT | if rmpread { RMPREAD } else { 0 },
+            eax: [SME, SEV, SEV_ES, SEV_SNP, VMPL, COHERENT]
+                .into_iter()
+                .fold(0, |all, bit| all | bit)
+                | if rmpread { RMPREAD } else { 0 }
+                | if segments.is_some() { SEGMENTS } else { 0 },
             ebx: C_BIT | PHYS_REDUCTION | VMPLS,
             ecx: ASIDS,
             edx: MIN_SEV_ASID,
+        }),
+        SEGMENTED_RMP => Some(match segments {
+            Some(Segments { limit, .. }) => Leaf {
+                eax: SEGMENT_SHIFTS,
+                ebx: limit.map_or(CACHED_SEGMENTS, |limit| HARD_LIMIT | limit),
+                ecx: 0,
+                edx: 0,
+            },
+            None => Leaf { eax: 0, ebx: 0, ecx: 0, edx: 0 },
         }),
         // TCG has NPT, VGIF and the address check with 16 ASIDs. kvm-amd refuses SEV without
         // decode assists, LBR virtualisation and NRIP save, and warns without flush by ASID.
@@ -94,17 +118,22 @@ mod tests {
     /// The words as tools print them, so that a slip in a constant shows.
     #[test]
     fn leaves_are_the_ones_of_the_proved_machine() {
+        let some = |limit| Some(Segments { shift: 31, limit });
         let rows = [
-            (0x8000_001f, false, Some([0x0000_043b, 0x0000_4070, 100, 50])),
-            (0x8000_001f, true, Some([0x0020_043b, 0x0000_4070, 100, 50])),
-            (0x8000_000a, false, Some([1, 0x8000, 0, 0x1001_00cb])),
-            (0x8000_001e, false, None),
-            (0x8000_0020, true, None),
-            (0, false, None),
+            (0x8000_001f, false, None, Some([0x0000_043b, 0x0000_4070, 100, 50])),
+            (0x8000_001f, true, None, Some([0x0020_043b, 0x0000_4070, 100, 50])),
+            (0x8000_001f, false, some(None), Some([0x0080_043b, 0x0000_4070, 100, 50])),
+            (0x8000_0025, false, None, Some([0, 0, 0, 0])),
+            (0x8000_0025, false, some(None), Some([0xa1e, 16, 0, 0])),
+            (0x8000_0025, false, some(Some(2)), Some([0xa1e, 0x402, 0, 0])),
+            (0x8000_000a, false, None, Some([1, 0x8000, 0, 0x1001_00cb])),
+            (0x8000_001e, false, None, None),
+            (0x8000_0020, true, None, None),
+            (0, false, None, None),
         ];
-        for (number, rmpread, expected) in rows {
-            let found = leaf(number, rmpread).map(|l| [l.eax, l.ebx, l.ecx, l.edx]);
-            assert_eq!(found, expected, "leaf {number:#x}, rmpread {rmpread}");
+        for (number, rmpread, segments, expected) in rows {
+            let found = leaf(number, rmpread, segments).map(|l| [l.eax, l.ebx, l.ecx, l.edx]);
+            assert_eq!(found, expected, "leaf {number:#x}, rmpread {rmpread}, {segments:?}");
         }
     }
 }

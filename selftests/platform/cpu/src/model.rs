@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! One instruction in, its outcome out.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use link::{Link, SNP_EN};
 use rmp::{MemoryTable, Rmp};
 
 use crate::acpi::{self, NotPatched};
+use crate::args::{Pin, Segments};
 use crate::cpuid::{self, ENCRYPTED_MEMORY};
 use crate::insn::Kind;
 use crate::iommu;
@@ -137,8 +138,14 @@ pub struct Model<'a> {
     pub rmp: Rmp<MemoryTable<'a>>,
     /// RMPREAD exists.
     pub rmpread: bool,
-    /// CPUs power on with SNP_EN set.
-    pub snp_en: bool,
+    /// CPUs (a bit each) power on with SNP_EN set.
+    pub snp_en: u64,
+    /// The RMP is segmented.
+    pub segments: Option<Segments>,
+    /// MSRs that are not as they should be.
+    pub pins: Vec<Pin>,
+    /// A kernel runs: the pins hold.
+    pub pinned: AtomicBool,
     /// Writes to pages that the RMP gives away are reported.
     pub rmp_check: bool,
     /// The IVRS has its SNP bit, or somebody is at it.
@@ -159,7 +166,8 @@ impl Model<'_> {
 
     /// A CPU comes into being.
     pub fn add_cpu(&self, index: usize) {
-        msr::reset(&self.link.cpu[index], self.rmp.geometry(), self.snp_en);
+        let snp_en = self.snp_en >> index & 1 != 0;
+        msr::reset(&self.link.cpu[index], self.rmp.geometry(), self.low(), snp_en);
     }
 
     /// A CPU is at the reset vector: the machine has been powered on, or reset as a whole.
@@ -168,12 +176,17 @@ impl Model<'_> {
             return;
         }
         for cpu in self.link.present() {
-            msr::reset(cpu, self.rmp.geometry(), false);
+            msr::reset(cpu, self.rmp.geometry(), self.low(), false);
         }
+        self.pinned.store(false, Release);
         self.link.iommu_snp.store(0, Relaxed);
         self.link.snp_active.store(0, Release);
         self.acpi_patched.store(false, Release);
         self.log.note(format_args!("reset: SNP_EN is clear on all CPUs"));
+    }
+
+    fn low(&self) -> u64 {
+        self.link.low.load(Relaxed)
     }
 
     /// Executes `kind` on `cpu`.
@@ -201,12 +214,13 @@ impl Model<'_> {
 
     fn cpuid(&self, cpu: &impl Cpu) -> Outcome {
         let number = cpu.get(Reg::Rax) as u32;
-        let Some(leaf) = cpuid::leaf(number, self.rmpread) else {
+        let Some(leaf) = cpuid::leaf(number, self.rmpread, self.segments) else {
             return Outcome::Native;
         };
         // A kernel asks for this leaf before it looks at ACPI; a BIOS has no use for it.
         if number == ENCRYPTED_MEMORY && cpu.cpl() == 0 {
             self.patch_acpi(cpu);
+            self.pin();
         }
         self.stats.cpuid();
         Outcome::retire([
@@ -238,11 +252,39 @@ impl Model<'_> {
         }
     }
 
+    /// The BIOS is done with the MSRs: those that are to be wrong become so.
+    fn pin(&self) {
+        if self.pinned.swap(true, AcqRel) {
+            return;
+        }
+        for pin in &self.pins {
+            for (index, cpu) in self.link.cpu.iter().enumerate() {
+                let (Some(value), Some(place)) = (pin.value, msr::place(pin.msr, cpu)) else {
+                    continue;
+                };
+                if pin.cpu.unwrap_or(index) == index {
+                    place.store(value, Release);
+                }
+            }
+        }
+    }
+
+    /// What is wrong with an MSR of `cpu`.
+    fn pin_of(&self, number: u32, cpu: &impl Cpu) -> Option<&Pin> {
+        let mine = |pin: &&Pin| pin.msr == number && pin.cpu.unwrap_or(cpu.index()) == cpu.index();
+        self.pinned.load(Acquire).then(|| self.pins.iter().find(mine))?
+    }
+
     fn rdmsr(&self, cpu: &impl Cpu) -> Outcome {
-        let Some(msr) = self.privileged_msr(cpu) else {
+        let Some((number, msr)) = self.privileged_msr(cpu) else {
             return Outcome::Native;
         };
-        let Some(value) = msr::read(msr, self.link_cpu(cpu)) else {
+        let value = match self.pin_of(number, cpu) {
+            Some(Pin { value: None, .. }) => return self.fault(Fault::Msr),
+            Some(_) => msr::place(number, self.link_cpu(cpu)).map(|place| place.load(Acquire)),
+            None => msr::read(number, self.link_cpu(cpu)),
+        };
+        let Some(value) = value else {
             return Outcome::Native;
         };
         self.stats.rdmsr(msr);
@@ -250,12 +292,16 @@ impl Model<'_> {
     }
 
     fn wrmsr(&self, cpu: &impl Cpu) -> Outcome {
-        let Some(msr) = self.privileged_msr(cpu) else {
+        let Some((number, msr)) = self.privileged_msr(cpu) else {
             return Outcome::Native;
         };
         let value = (cpu.get(Reg::Rdx) << 32) | (cpu.get(Reg::Rax) & 0xffff_ffff);
         let assigned = |pa| self.rmp.entry(pa).is_some_and(|entry| entry.assigned());
-        let written = msr::write(msr, value, self.link_cpu(cpu), assigned);
+        let written = match self.pin_of(number, cpu) {
+            Some(Pin { value: None, .. }) => Written::Fault,
+            Some(_) => Written::Ignored,
+            None => msr::write(number, value, self.link_cpu(cpu), assigned),
+        };
         self.stats.wrmsr(msr, written);
         if msr == Msr::Syscfg && written == Written::Done && value & SNP_EN != 0 {
             // From here on writes are looked at, and what is in the TLB was not.
@@ -269,8 +315,9 @@ impl Model<'_> {
     }
 
     /// The MSR in ECX if it is one of ours. TCG raises the #GP of unprivileged accesses.
-    fn privileged_msr(&self, cpu: &impl Cpu) -> Option<Msr> {
-        Msr::from_number(cpu.get(Reg::Rcx) as u32).filter(|_| cpu.cpl() == 0)
+    fn privileged_msr(&self, cpu: &impl Cpu) -> Option<(u32, Msr)> {
+        let number = cpu.get(Reg::Rcx) as u32;
+        Some((number, Msr::from_number(number)?)).filter(|_| cpu.cpl() == 0)
     }
 
     /// TCG has no caches to write back; the PSP wants to see that software did it. It is done before
@@ -392,14 +439,18 @@ pub mod tests {
         let link: &'static Link = Box::leak(Box::new(unsafe { std::mem::zeroed() }));
         let ram = Ram::for_test(RAM, RAM);
         let geometry = Geometry::new(BASE, BASE + BYTES - 1).unwrap();
-        let words = ram.slice(geometry.entry_address(0), geometry.entries() * 16).unwrap();
-        let rmp = Rmp::new(geometry, MemoryTable { words, locks: &link.rmp_locks });
+        link.low.store(RAM, Relaxed);
+        let words = ram.slice(0, RAM).unwrap();
+        let rmp = Rmp::new(geometry, MemoryTable { words, start: 0, locks: &link.rmp_locks });
         let model = Model {
             link,
             ram,
             rmp,
             rmpread: true,
-            snp_en,
+            snp_en: if snp_en { u64::MAX } else { 0 },
+            segments: None,
+            pins: Vec::new(),
+            pinned: AtomicBool::new(false),
             rmp_check: false,
             acpi_patched: AtomicBool::new(false),
             iommu: AtomicU64::new(0),
@@ -516,6 +567,41 @@ pub mod tests {
         assert_eq!(model.link.cpu[0].syscfg.load(Relaxed), 0x0080_0000, "CPU 0 has its own");
     }
 
+    /// From the kernel's first look at CPUID on, and until a reset.
+    #[test]
+    fn pinned_msrs_differ_and_stay_so() {
+        let mut model = machine(false);
+        let pin = |cpu, name, value| Pin { cpu, msr: msr::number(name).unwrap(), value };
+        model.pins = vec![
+            pin(Some(1), "SYSCFG", Some(0x0300_0000)),
+            pin(None, "MTRR_DEF_TYPE", Some(0xc06)),
+            pin(Some(1), "TOP_MEM2", None),
+        ];
+        let rdmsr = |number| model.execute(Kind::Rdmsr, &Fake::new(&[(Reg::Rcx, number)]));
+        let (syscfg, mtrr, top_mem2) = (0xc001_0010, 0x2ff, 0xc001_001d);
+        let value = |value| Outcome::retire([(Reg::Rax, value), (Reg::Rdx, 0)]);
+        assert_eq!([rdmsr(syscfg), rdmsr(mtrr)], [value(0x0080_0000), Outcome::Native]);
+        model.execute(Kind::Cpuid, &Fake::new(&[(Reg::Rax, 0x8000_001f)]));
+        assert_eq!([rdmsr(syscfg), rdmsr(mtrr)], [value(0x0300_0000), value(0xc06)]);
+        assert_eq!(rdmsr(top_mem2), Outcome::GeneralProtection);
+        for (number, outcome) in [
+            (syscfg, Outcome::retire([])),
+            (mtrr, Outcome::retire([])),
+            (top_mem2, Outcome::GeneralProtection),
+        ] {
+            let write = Fake::new(&[(Reg::Rcx, number), (Reg::Rax, 0)]);
+            assert_eq!(model.execute(Kind::Wrmsr, &write), outcome, "{number:#x}");
+        }
+        assert_eq!([rdmsr(syscfg), rdmsr(mtrr)], [value(0x0300_0000), value(0xc06)]);
+        assert_eq!(model.link.cpu[0].syscfg.load(Relaxed), 0x0080_0000, "CPU 0 is as it was");
+        // Firmware is not bound by it.
+        model.link.cpu[1].syscfg.store(0, Relaxed);
+        assert_eq!(rdmsr(syscfg), value(0));
+        model.reset();
+        model.reset();
+        assert_eq!([rdmsr(syscfg), rdmsr(mtrr)], [value(0x0080_0000), Outcome::Native]);
+    }
+
     #[test]
     fn msrs_at_the_wrong_place_are_tcgs() {
         let model = machine(false);
@@ -583,6 +669,10 @@ pub mod tests {
     #[test]
     fn reset_clears_snp_but_power_on_keeps_the_preset() {
         let model = machine(true);
+        let some = machine(false);
+        Model { snp_en: 0b10, ..some }.add_cpu(1);
+        assert_eq!(some.link.cpu[1].syscfg.load(Relaxed), 0x0388_0000);
+        assert_eq!(some.link.cpu[0].syscfg.load(Relaxed), 0x0080_0000);
         model.reset();
         assert_eq!(model.link.cpu[1].syscfg.load(Relaxed), 0x0388_0000);
         model.reset();

@@ -5,14 +5,15 @@ use std::arch::global_asm;
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::OnceLock;
 use std::{fmt, ptr};
 
 use link::{Mapping, MAX_CPUS};
-use rmp::{MemoryTable, Rmp, ENTRY_BYTES};
+use rmp::{Geometry, MemoryTable, Rmp, BOOKKEEPING_BYTES, CFG_SEGMENTED, CFG_SHIFT};
 
-use crate::args::Args;
+use crate::args::{Args, Segments};
 use crate::guest::access::{Access, Verdict};
 use crate::guest::inside::Inside;
 use crate::guest::{Layer, Left, VMRUN_BYTES};
@@ -127,29 +128,57 @@ fn build(args: &Args) -> Result<Model<'static>, String> {
     let link = Mapping::open(&args.link).map_err(|error| error.to_string())?;
     // Used until the process ends.
     let link: &'static Mapping = Box::leak(Box::new(link));
-    let rmp = &args.rmp;
-    let words = ram.slice(rmp.entry_address(0), rmp.entries() * ENTRY_BYTES).ok_or_else(|| {
-        format!("the RMP at {:#x} to {:#x} does not lie in RAM as a whole", rmp.base(), rmp.end())
-    })?;
+    let words = ram.slice(0, args.low).ok_or("the RAM file has less than low= says")?;
+    let rmp = place_rmp(args, words)?;
+    if let Some(range) = rmp.ranges().find(|range| range.end > args.low) {
+        return Err(format!(
+            "the RMP at {:#x} to {:#x} does not lie in low RAM",
+            range.start, range.end
+        ));
+    }
     let log =
         args.log.as_deref().map(|path| File::create(path).map_err(|error| says(path, &error)));
-    use std::sync::atomic::Ordering::Release;
     link.low.store(args.low, Release);
-    link.rmp_end.store(rmp.end(), Release);
-    // The PSP model takes a base that is not 0 for the sign that the CPUs are there.
-    link.rmp_base.store(rmp.base(), Release);
     Ok(Model {
         link,
         ram,
-        rmp: Rmp::new(*rmp, MemoryTable { words, locks: &link.rmp_locks }),
+        rmp: Rmp::new(rmp, MemoryTable { words, start: 0, locks: &link.rmp_locks }),
         rmpread: args.rmpread,
         snp_en: args.snp_en,
+        segments: args.segments,
+        pins: args.pins.clone(),
+        pinned: AtomicBool::new(false),
         rmp_check: args.rmp_check,
         acpi_patched: AtomicBool::new(false),
         iommu: AtomicU64::new(0),
         stats: Stats::default(),
         log: Log::new(log.transpose()?),
     })
+}
+
+/// What the BIOS makes of the memory that it has set aside for the RMP. Segments start 1 MiB behind
+/// book-keeping and segment table, which is written here.
+fn place_rmp(args: &Args, ram: &[AtomicU64]) -> Result<Geometry, String> {
+    let Some(Segments { shift, .. }) = args.segments else {
+        return Ok(args.rmp.clone());
+    };
+    let base = args.rmp.base();
+    let table = Geometry::segment_table(shift, args.low, base + (1 << 20));
+    let first = ((base + BOOKKEEPING_BYTES) / 8) as usize;
+    for (n, word) in table.into_iter().enumerate() {
+        ram.get(first + n).ok_or("the RMP does not lie in low RAM")?.store(word, Relaxed);
+    }
+    let cfg = CFG_SEGMENTED | u64::from(shift) << CFG_SHIFT;
+    // RMP_END is not used: Linux wants to see 0.
+    let word = |pa: u64| ram.get((pa / 8) as usize).map(|word| word.load(Relaxed));
+    let rmp = Geometry::from_registers(base, 0, cfg, word).map_err(|error| error.to_string())?;
+    match rmp.ranges().map(|range| range.end).max() {
+        Some(end) if end > args.rmp.end() + 1 => Err(format!(
+            "a segmented RMP from {base:#x} on needs memory up to {end:#x}, rmp_end= says {:#x}",
+            args.rmp.end()
+        )),
+        _ => Ok(rmp),
+    }
 }
 
 /// An assumption about QEMU does not hold: going on would corrupt it.

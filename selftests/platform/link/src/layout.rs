@@ -16,6 +16,45 @@ pub const SNP_EN: u64 = 1 << 24;
 /// "LINK" and the version of this layout.
 const MAGIC: u64 = 0x4b4e_494c_0000_0002;
 
+/// MSRs without rules of their own that firmware compares between CPUs, with their names: memory types and
+/// where memory ends. [`Cpu::config`] has their values in this order.
+pub const CONFIG_MSRS: [(u32, &str); 34] = [
+    (0x2ff, "MTRR_DEF_TYPE"),
+    (0x250, "MTRR_FIX64K_00000"),
+    (0x258, "MTRR_FIX16K_80000"),
+    (0x259, "MTRR_FIX16K_A0000"),
+    (0x268, "MTRR_FIX4K_C0000"),
+    (0x269, "MTRR_FIX4K_C8000"),
+    (0x26a, "MTRR_FIX4K_D0000"),
+    (0x26b, "MTRR_FIX4K_D8000"),
+    (0x26c, "MTRR_FIX4K_E0000"),
+    (0x26d, "MTRR_FIX4K_E8000"),
+    (0x26e, "MTRR_FIX4K_F0000"),
+    (0x26f, "MTRR_FIX4K_F8000"),
+    (0x200, "MTRR_PHYS_BASE0"),
+    (0x201, "MTRR_PHYS_MASK0"),
+    (0x202, "MTRR_PHYS_BASE1"),
+    (0x203, "MTRR_PHYS_MASK1"),
+    (0x204, "MTRR_PHYS_BASE2"),
+    (0x205, "MTRR_PHYS_MASK2"),
+    (0x206, "MTRR_PHYS_BASE3"),
+    (0x207, "MTRR_PHYS_MASK3"),
+    (0x208, "MTRR_PHYS_BASE4"),
+    (0x209, "MTRR_PHYS_MASK4"),
+    (0x20a, "MTRR_PHYS_BASE5"),
+    (0x20b, "MTRR_PHYS_MASK5"),
+    (0x20c, "MTRR_PHYS_BASE6"),
+    (0x20d, "MTRR_PHYS_MASK6"),
+    (0x20e, "MTRR_PHYS_BASE7"),
+    (0x20f, "MTRR_PHYS_MASK7"),
+    (0xc001_0016, "IORR_BASE0"),
+    (0xc001_0017, "IORR_MASK0"),
+    (0xc001_0018, "IORR_BASE1"),
+    (0xc001_0019, "IORR_MASK1"),
+    (0xc001_001a, "TOP_MEM"),
+    (0xc001_001d, "TOP_MEM2"),
+];
+
 /// What the CPU model reports of a CPU: a mistake of software that a processor would answer with a
 /// fault, or not at all. The numbers are those of [`Cpu::reports`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +120,11 @@ pub struct Cpu {
     pub rmp_end: AtomicU64,
     /// What the CPU did that it should not have done, by [`Report`].
     pub reports: [Reported; Report::ALL.len()],
-    padding: [AtomicU64; 13],
+    /// MSR C0010136, which says whether the RMP is segmented.
+    pub rmp_cfg: AtomicU64,
+    /// The MSRs of [`CONFIG_MSRS`].
+    pub config: [AtomicU64; CONFIG_MSRS.len()],
+    padding: [AtomicU64; 10],
 }
 
 /// Memory that one of the IOMMU's registers names.
@@ -98,10 +141,6 @@ pub struct IommuBuffer {
 #[repr(C)]
 pub struct Link {
     magic: AtomicU64,
-    /// First byte of the RMP; 0 until the CPU model has started.
-    pub rmp_base: AtomicU64,
-    /// Last byte of the RMP.
-    pub rmp_end: AtomicU64,
     /// Bytes of RAM below 4 GiB: up to here physical address and file offset are equal, what is
     /// mapped from 4 GiB up follows in the file.
     pub low: AtomicU64,
@@ -109,7 +148,7 @@ pub struct Link {
     pub iommu_snp: AtomicU32,
     /// 1 from SNP_INIT until firmware clears SNP_EN, or a reset does. The PSP model writes it.
     pub snp_active: AtomicU32,
-    reserved: [AtomicU64; 3],
+    reserved: [AtomicU64; 5],
     /// The IOMMU's event log, PPR log and completion-wait semaphore. The CPU model reads the IOMMU's
     /// registers when a CPU writes its caches back, which must be done before SNP_INIT.
     pub iommu: [IommuBuffer; 3],
@@ -122,7 +161,7 @@ pub struct Link {
     padding: [AtomicU8; SIZE - 128 - MAX_CPUS * size_of::<Cpu>() - RMP_LOCKS],
 }
 
-const _: () = assert!(size_of::<Cpu>() == 256);
+const _: () = assert!(size_of::<Cpu>() == 512);
 const _: () = assert!(size_of::<Link>() == SIZE);
 
 impl Link {
@@ -183,6 +222,14 @@ mod tests {
         assert_eq!(found.map(|n| n.load(Ordering::Relaxed)), [2, 0x1000, 0x3800_0000]);
         for (n, report) in Report::ALL.into_iter().enumerate() {
             assert_eq!(report as usize, n);
+        }
+    }
+
+    #[test]
+    fn config_msrs_are_listed_once() {
+        for (n, (number, name)) in CONFIG_MSRS.iter().enumerate() {
+            let same = |row: &(u32, &str)| row.0 == *number || row.1 == *name;
+            assert_eq!(CONFIG_MSRS.iter().position(same), Some(n), "{name}");
         }
     }
 

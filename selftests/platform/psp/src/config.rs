@@ -40,6 +40,8 @@ pub struct Config {
     pub api: Api,
     /// Whether SNP_SHUTDOWN_EX can clear SNP_EN (FEATURE_INFO.ECX bit 1).
     pub x86_shutdown: bool,
+    /// Whether SNP_INIT looks at the CPUs' settings and the IOMMU's. Without, it believes the host.
+    pub checks: bool,
     /// Number of the C-bit (CPUID 8000001F EBX 5:0). Drivers set it in addresses, or not.
     pub c_bit: u32,
     /// Largest ASID (CPUID 8000001F ECX).
@@ -60,6 +62,7 @@ impl Config {
     pub const MILAN: Config = Config {
         api: Api { major: 1, minor: 55, build: 21 },
         x86_shutdown: true,
+        checks: true,
         c_bit: 48,
         max_asid: 100,
         min_sev_asid: 50,
@@ -77,6 +80,11 @@ impl Config {
     /// Whether the IOMMU's pages become Reclaim at shutdown, not Hypervisor (sev-dev.c: from 1.53 on).
     pub(crate) fn reclaims_iommu_pages(&self) -> bool {
         (self.api.major, self.api.minor) >= (1, 53)
+    }
+
+    /// Whether a guest's policy can forbid that its pages are swapped.
+    pub(crate) fn has_page_swap_disable(&self) -> bool {
+        (self.api.major, self.api.minor) >= (1, 58)
     }
 
     /// Whether SNP_INIT_EX exists (sev-dev.c: from 1.52 on).

@@ -2,7 +2,7 @@
 //! What firmware sees of the machine.
 
 /// Registers of one CPU, as firmware finds them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpuRegisters {
     /// MSR C0010010.
     pub syscfg: u64,
@@ -14,6 +14,10 @@ pub struct CpuRegisters {
     pub rmp_base: u64,
     /// MSR C0010133.
     pub rmp_end: u64,
+    /// MSR C0010136.
+    pub rmp_cfg: u64,
+    /// MSRs that say what memory is where (MTRRs, IORRs, TOP_MEM), by name.
+    pub memory_types: Vec<(&'static str, u64)>,
     /// WBINVDs this CPU has executed so far.
     pub wbinvd: u64,
 }
@@ -27,6 +31,11 @@ impl CpuRegisters {
     /// SYSCFG bit 24, SecureNestedPagingEn.
     pub const fn snp_en(&self) -> bool {
         self.syscfg & (1 << 24) != 0
+    }
+
+    /// SYSCFG bit 23, MemEncryptionModEn, and 25, VMPL_EN.
+    pub const fn encryption_and_vmpls(&self) -> u64 {
+        self.syscfg & (1 << 23 | 1 << 25)
     }
 
     /// HWCR bit 0, SmmLock.

@@ -56,6 +56,9 @@ pub struct Serve {
     /// Whether SNP_SHUTDOWN_EX can clear SNP_EN (x86) or not (legacy)
     #[arg(long, value_enum, default_value_t = Shutdown::X86)]
     pub shutdown: Shutdown,
+    /// Whether SNP_INIT checks CPUs and IOMMU, or believes the host
+    #[arg(long, value_enum, default_value_t = Checks::On)]
+    pub checks: Checks,
     /// Interrupt capability of the device
     #[arg(long, value_enum, default_value_t = Irq::Msix)]
     pub irq: Irq,
@@ -82,6 +85,12 @@ pub enum Shutdown {
     X86,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Checks {
+    On,
+    Off,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Irq {
     Msix,
@@ -94,6 +103,7 @@ impl Serve {
         Config {
             api: self.api,
             x86_shutdown: self.shutdown == Shutdown::X86,
+            checks: self.checks == Checks::On,
             c_bit: self.c_bit,
             seed: self.seed,
             ..Config::MILAN

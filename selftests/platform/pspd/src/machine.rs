@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use psp::{CpuRegisters, Platform};
-use rmp::{Entry, BOOKKEEPING_BYTES, ENTRY_BYTES};
+use rmp::Entry;
 
 use crate::memory::Memory;
 
@@ -14,21 +14,13 @@ pub struct Machine {
     pub link: link::Mapping,
 }
 
-impl Machine {
-    fn entry_address(&self, index: u64) -> u64 {
-        self.link.rmp_base.load(Ordering::Acquire) + BOOKKEEPING_BYTES + index * ENTRY_BYTES
-    }
-}
-
 impl rmp::Table for Machine {
-    fn load(&self, index: u64) -> Entry {
-        let at = self.entry_address(index);
+    fn load(&self, at: u64) -> Entry {
         let lo = self.memory.load(at);
         Entry { lo, hi: self.memory.load(at + 8) }
     }
 
-    fn store(&self, index: u64, entry: Entry) {
-        let at = self.entry_address(index);
+    fn store(&self, at: u64, entry: Entry) {
         self.memory.store(at + 8, entry.hi);
         self.memory.store(at, entry.lo);
     }
@@ -63,6 +55,12 @@ impl Platform for Machine {
             hwcr: cpu.hwcr.load(Ordering::Acquire),
             rmp_base: cpu.rmp_base.load(Ordering::Acquire),
             rmp_end: cpu.rmp_end.load(Ordering::Acquire),
+            rmp_cfg: cpu.rmp_cfg.load(Ordering::Acquire),
+            memory_types: link::CONFIG_MSRS
+                .iter()
+                .zip(&cpu.config)
+                .map(|(msr, value)| (msr.1, value.load(Ordering::Acquire)))
+                .collect(),
             wbinvd: cpu.wbinvd.load(Ordering::Acquire),
         };
         self.link.present().map(registers).collect()

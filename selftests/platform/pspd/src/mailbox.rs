@@ -154,12 +154,12 @@ fn dump_page(dir: &Path, n: u64, outcome: &Outcome, machine: &Machine) {
 struct HalfWritten<'a>(&'a Machine);
 
 impl rmp::Table for HalfWritten<'_> {
-    fn load(&self, index: u64) -> Entry {
-        self.0.load(index)
+    fn load(&self, at: u64) -> Entry {
+        self.0.load(at)
     }
 
-    fn store(&self, index: u64, entry: Entry) {
-        self.0.store(index, entry);
+    fn store(&self, at: u64, entry: Entry) {
+        self.0.store(at, entry);
     }
 
     fn try_lock(&self, region: u64) -> bool {

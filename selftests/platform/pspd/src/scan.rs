@@ -2,27 +2,26 @@
 //! `pspd scan`: what is in the RMP.
 
 use std::fs::File;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use link::Report;
-use rmp::{Entry, Geometry, Rmp, State, BOOKKEEPING_BYTES, ENTRY_BYTES};
+use rmp::{Entry, Geometry, Rmp, State};
 use serde_json::{json, Map, Value};
 
 use crate::cli::Scan;
 use crate::memory::Mapping;
 
-/// The table in the RAM file, mapped with its book-keeping (mappings start at a page). Reading
-/// needs no locks.
+/// Memory below 4 GiB, where the table is. Reading needs no locks.
 struct RamTable(Mapping);
 
 impl rmp::Table for RamTable {
-    fn load(&self, index: u64) -> Entry {
-        let at = (BOOKKEEPING_BYTES + index * ENTRY_BYTES) as usize;
+    fn load(&self, at: u64) -> Entry {
+        let at = at as usize;
         let lo = self.0.word(at).load(Ordering::Acquire);
         Entry { lo, hi: self.0.word(at + 8).load(Ordering::Relaxed) }
     }
 
-    fn store(&self, _index: u64, _entry: Entry) {
+    fn store(&self, _at: u64, _entry: Entry) {
         unreachable!("a scan changes nothing");
     }
 
@@ -39,15 +38,27 @@ pub fn run(options: &Scan) -> Result<(), String> {
     let link = link::Mapping::open(&options.link).map_err(|error| error.to_string())?;
     let ram = File::options().read(true).write(true).open(&options.ram);
     let ram = ram.map_err(|error| format!("cannot open {}: {error}", options.ram.display()))?;
-    let (base, end) = (link.rmp_base.load(Ordering::Acquire), link.rmp_end.load(Ordering::Acquire));
-    let geometry = Geometry::new(base, end).map_err(|error| {
-        format!("the link page names no RMP ({error}): has the machine been started?")
-    })?;
-    if end >= link.low.load(Ordering::Acquire) {
-        return Err(format!("the RMP ends at {end:#x}, above RAM below 4 GiB: not supported"));
+    let (low, cpu) = (link.low.load(Ordering::Acquire), &link.cpu[0]);
+    if low == 0 {
+        return Err("the link page has no RAM: has the machine been started?".to_owned());
     }
-    let map = Mapping::new(&ram, base, end + 1 - base);
+    let map = Mapping::new(&ram, 0, low);
     let map = map.map_err(|error| format!("cannot map {}: {error}", options.ram.display()))?;
+    let register = |register: &AtomicU64| register.load(Ordering::Acquire);
+    let word = |pa| (pa + 8 <= low).then(|| register(map.word(pa as usize)));
+    let geometry = Geometry::from_registers(
+        register(&cpu.rmp_base),
+        register(&cpu.rmp_end),
+        register(&cpu.rmp_cfg),
+        word,
+    )
+    .map_err(|error| format!("CPU 0's registers describe no RMP: {error}"))?;
+    if let Some(range) = geometry.ranges().find(|range| range.end > low) {
+        return Err(format!(
+            "the RMP ends at {:#x}, above RAM below 4 GiB: not supported",
+            range.end
+        ));
+    }
     println!("{}", report(&link, &Rmp::new(geometry, RamTable(map))));
     Ok(())
 }
@@ -63,9 +74,7 @@ fn report(link: &link::Link, rmp: &Rmp<RamTable>) -> Value {
             assigned += count;
         }
     }
-    let nonzero = (0..rmp.geometry().entries())
-        .filter(|index| rmp::Table::load(rmp.table(), *index) != Entry::ZERO)
-        .count();
+    let nonzero = rmp.geometry().indices().filter(|index| rmp.load(*index) != Entry::ZERO).count();
     let snp_en = |cpu: &link::Cpu| cpu.syscfg.load(Ordering::Acquire) & link::SNP_EN != 0;
     let cpus = link.cpu.iter().enumerate();
     let cpus = cpus.filter(|(_, cpu)| cpu.present.load(Ordering::Acquire) != 0);

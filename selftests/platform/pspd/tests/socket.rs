@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::{Machine, BUFFER, RMP_BASE};
+use serde_json::json;
 
 const PLATFORM_STATUS: u32 = 0x04;
 const GET_ID: u32 = 0x0c;
@@ -81,14 +82,14 @@ fn snp_starts_and_stops() {
     assert_eq!(scan["states"]["context"], 1);
     assert_eq!(scan["states"]["reclaim"], 1);
     assert_eq!(scan["states"]["rmp-table"], 20);
-    assert_eq!(scan["cpus_with_snp_en"], serde_json::json!([0, 1]));
+    assert_eq!(scan["cpus_with_snp_en"], json!([0, 1]));
 
     let shutdown = [8, 0, 0, 0, 3, 0, 0, 0];
     assert_eq!(machine.command(SNP_SHUTDOWN_EX, &shutdown), 0);
     assert!(machine.link.present().all(|cpu| cpu.syscfg.load(Ordering::Acquire) == 1 << 19));
     let scan = machine.scan();
     assert_eq!(scan["states"]["rmp-table"], 0);
-    assert_eq!(scan["cpus_with_snp_en"], serde_json::json!([]));
+    assert_eq!(scan["cpus_with_snp_en"], json!([]));
     assert_eq!(scan["nonzero"], 2, "Firmware and Reclaim pages are the host's to clear");
 }
 

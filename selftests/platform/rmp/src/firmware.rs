@@ -65,7 +65,7 @@ impl<T: Table> Rmp<T> {
     /// The entry of a Pre-Guest page of guest `asid`, for SNP_LAUNCH_UPDATE's checks.
     pub fn pre_guest(&self, pa: u64, asid: u32, size: PageSize) -> Result<Entry, Refusal> {
         let index = self.page_index(pa, size)?;
-        pre_guest(self.table().load(index), asid, size)
+        pre_guest(self.load(index), asid, size)
     }
 
     /// Pre-Guest -> Guest-Valid (SNP_LAUNCH_UPDATE), with permissions `hi` for the VMPLs above 0.
@@ -113,22 +113,22 @@ impl<T: Table> Rmp<T> {
 
     /// SNP_INIT with INIT_RMP: every page becomes Hypervisor, the table protects itself.
     pub fn initialise(&self) {
-        for index in 0..self.geometry().entries() {
+        for index in self.geometry().indices() {
             let own = self.geometry().holds(index << 12);
             let entry = if own { Entry::RMP_TABLE } else { Entry::ZERO };
-            if self.table().load(index) != entry {
+            if self.load(index) != entry {
                 let _locked = self.lock(index);
-                self.table().store(index, entry);
+                self.store(index, entry);
             }
         }
     }
 
     /// SNP_SHUTDOWN_EX with X86_SNP_SHUTDOWN: host software may write the table again.
     pub fn release_table(&self) {
-        for index in 0..self.geometry().entries() {
+        for index in self.geometry().indices() {
             if self.geometry().holds(index << 12) {
                 let _locked = self.lock(index);
-                self.table().store(index, Entry::ZERO);
+                self.store(index, Entry::ZERO);
             }
         }
     }
@@ -151,7 +151,7 @@ impl<T: Table> Rmp<T> {
     ) -> Result<(), Refusal> {
         let index = self.page_index(pa, size)?;
         let _locked = self.lock(index);
-        let old = self.table().load(index);
+        let old = self.load(index);
         if old.assigned() && old.page_size() != size {
             return Err(Refusal::Size);
         }
@@ -247,7 +247,7 @@ mod tests {
             for (from, entry) in every_state() {
                 let fixture = Fixture::new();
                 let rmp = fixture.rmp();
-                rmp.table().store(PAGE >> 12, entry);
+                rmp.store(PAGE >> 12, entry);
                 let got = change(&rmp);
                 let row = format!("{name} from {from:?}");
                 match allowed.iter().find(|rule| rule.0 == from) {
@@ -281,7 +281,7 @@ mod tests {
         let fixture = Fixture::new();
         let rmp = fixture.rmp();
         let pre = Entry::pre_guest(3, 0xffff_ffff_f000);
-        rmp.table().store(PAGE >> 12, pre);
+        rmp.store(PAGE >> 12, pre);
         let wrong_owner = rmp.launch(PAGE, 4, PageSize::Size4K, true, 0);
         assert_eq!(wrong_owner, Err(Refusal::Owner(3)));
         rmp.launch(PAGE, 3, PageSize::Size4K, true, 0x0700).unwrap();
@@ -306,7 +306,7 @@ mod tests {
     fn initialise_clears_and_protects() {
         let fixture = Fixture::new();
         let rmp = fixture.rmp();
-        rmp.table().store(7, Entry::CONTEXT);
+        rmp.store(7, Entry::CONTEXT);
         rmp.initialise();
         assert_eq!(rmp.state(0x7000), Some(State::Hypervisor));
         assert_eq!(rmp.state(0x60_0000), Some(State::RmpTable));

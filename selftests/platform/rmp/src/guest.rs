@@ -213,7 +213,7 @@ impl<T: Table> Rmp<T> {
     fn update(&self, index: u64, size: PageSize, change: impl Fn(Entry) -> Entry) {
         let pages = if size == PageSize::Size2M { PAGES_PER_2M } else { 1 };
         for index in index..index + pages {
-            self.table().store(index, change(self.table().load(index)));
+            self.store(index, change(self.load(index)));
         }
     }
 }

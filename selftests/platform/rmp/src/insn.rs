@@ -124,7 +124,7 @@ impl<T: Table> Rmp<T> {
         };
         let pages = size.bytes() >> 12;
         for index in index..index + pages {
-            let old = self.table().load(index);
+            let old = self.load(index);
             if old.immutable() || old.locked() {
                 return Code::FailPermission;
             }
@@ -145,7 +145,7 @@ impl<T: Table> Rmp<T> {
         let Some(_locked) = self.try_lock(index) else {
             return Code::FailInUse;
         };
-        let head = self.table().load(index);
+        let head = self.load(index);
         if head.immutable() || head.locked() {
             return Code::FailPermission;
         }
@@ -153,8 +153,8 @@ impl<T: Table> Rmp<T> {
             return Code::FailInput;
         }
         for index in index..index + PAGES_PER_2M {
-            let small = self.table().load(index).with_page_size(PageSize::Size4K);
-            self.table().store(index, small);
+            let small = self.load(index).with_page_size(PageSize::Size4K);
+            self.store(index, small);
         }
         Code::Success
     }
@@ -162,14 +162,14 @@ impl<T: Table> Rmp<T> {
     /// RMPREAD: the architectural view of an entry.
     pub fn rmpread(&self, pa: u64) -> Result<RmpRead, Code> {
         let index = self.aligned_index(pa, PageSize::Size4K).ok_or(Code::FailInput)?;
-        let entry = self.table().load(index);
+        let entry = self.load(index);
         let first = index - index % PAGES_PER_2M;
-        let last = (first + PAGES_PER_2M).min(self.geometry().entries());
         Ok(RmpRead {
             gpa: entry.gpa(),
             assigned: entry.assigned(),
             large: entry.page_size() == PageSize::Size2M,
-            region_in_use: (first..last).any(|n| self.table().load(n).assigned()),
+            region_in_use: (first..first + PAGES_PER_2M)
+                .any(|page| self.entry(page << 12).is_some_and(|entry| entry.assigned())),
             immutable: entry.immutable(),
             asid: entry.asid(),
         })
@@ -187,8 +187,8 @@ impl<T: Table> Rmp<T> {
     /// Number of entries per state over the whole table, in the order of [`State::ALL`].
     pub fn census(&self) -> [(State, u64); State::ALL.len()] {
         let mut census = State::ALL.map(|state| (state, 0));
-        for index in 0..self.geometry().entries() {
-            let state = State::of(self.table().load(index));
+        for index in self.geometry().indices() {
+            let state = State::of(self.load(index));
             if let Some(row) = census.iter_mut().find(|row| row.0 == state) {
                 row.1 += 1;
             }
@@ -259,7 +259,7 @@ mod tests {
         for (name, old, new, code) in rows {
             let fixture = Fixture::new();
             let rmp = fixture.rmp();
-            rmp.table().store(512, *old);
+            rmp.store(512, *old);
             assert_eq!(rmp.rmpupdate(0x20_0000, new), *code, "{name}");
             let left = rmp.entry(0x20_0000).unwrap();
             if *code == Code::Success {
@@ -276,7 +276,7 @@ mod tests {
         let fixture = Fixture::new();
         let rmp = fixture.rmp();
         let old = Entry::RECLAIM.with_asid(3).with_validated(true).with_vmsa(true);
-        rmp.table().store(1, old.with_permissions(0x0f0f_0f0f));
+        rmp.store(1, old.with_permissions(0x0f0f_0f0f));
         assert_eq!(rmp.rmpupdate(0x1000, &GUEST), Code::Success);
         let entry = rmp.entry(0x1000).unwrap();
         assert_eq!(State::of(entry), State::GuestInvalid);
@@ -299,8 +299,8 @@ mod tests {
         let rmp = fixture.rmp();
         assert_eq!(rmp.rmpupdate(0x20_0000, &GUEST_2M), Code::Success);
         for index in 512..1024 {
-            let entry = rmp.table().load(index).with_validated(true);
-            rmp.table().store(index, entry);
+            let entry = rmp.load(index).with_validated(true);
+            rmp.store(index, entry);
         }
         assert_eq!(rmp.psmash(0x20_0000), Code::Success);
         let last = rmp.entry(0x3f_f000).unwrap();
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(rmp.psmash(0x20_0000), Code::FailInput, "already 4K");
         assert_eq!(rmp.psmash(0x20_1000), Code::FailInput, "misaligned");
         assert_eq!(rmp.psmash(0x80_0000), Code::FailInput, "not covered");
-        rmp.table().store(1024, Entry::FIRMWARE.with_page_size(PageSize::Size2M));
+        rmp.store(1024, Entry::FIRMWARE.with_page_size(PageSize::Size2M));
         assert_eq!(rmp.psmash(0x40_0000), Code::FailPermission, "immutable");
     }
 
@@ -346,8 +346,8 @@ mod tests {
     fn census_counts_every_entry() {
         let fixture = Fixture::new();
         let rmp = fixture.rmp();
-        rmp.table().store(1, Entry::FIRMWARE);
-        rmp.table().store(2, Entry::CONTEXT);
+        rmp.store(1, Entry::FIRMWARE);
+        rmp.store(2, Entry::CONTEXT);
         let census = rmp.census();
         let count = |state| census.iter().find(|row| row.0 == state).unwrap().1;
         assert_eq!(census.iter().map(|row| row.1).sum::<u64>(), rmp.geometry().entries());

@@ -23,7 +23,10 @@ mod table;
 
 pub use entry::{Entry, PageSize, MAX_ASID, MAX_GPA, VMPL0_ALL};
 pub use firmware::Refusal;
-pub use geometry::{Geometry, GeometryError, BOOKKEEPING_BYTES, ENTRY_BYTES, PAGES_PER_2M};
+pub use geometry::{
+    Geometry, GeometryError, BOOKKEEPING_BYTES, CFG_SEGMENTED, CFG_SHIFT, ENTRY_BYTES,
+    PAGES_PER_2M, SEGMENT_TABLE_BYTES,
+};
 pub use guest::{npf, permission, Adjust, Denied, Guest, GuestCode, Place};
 pub use insn::{Code, RmpRead, RmpUpdate};
 pub use state::State;

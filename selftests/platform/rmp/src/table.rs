@@ -7,11 +7,12 @@ use crate::{Entry, Geometry, PageSize, State, PAGES_PER_2M};
 
 /// The storage of entries, shared between processors and firmware.
 pub trait Table {
-    /// Entry `index`. `lo` is read first: a reader that sees the new `lo` sees the new `hi`.
-    fn load(&self, index: u64) -> Entry;
-    /// Writes entry `index`, `hi` before `lo`, each as one 64-bit store: `lo` holds `assigned`,
+    /// The entry at physical address `at`. `lo` is read first: a reader that sees the new `lo` sees the
+    /// new `hi`.
+    fn load(&self, at: u64) -> Entry;
+    /// Writes the entry at `at`, `hi` before `lo`, each as one 64-bit store: `lo` holds `assigned`,
     /// so nobody sees a page as assigned before its permissions are there.
-    fn store(&self, index: u64, entry: Entry);
+    fn store(&self, at: u64, entry: Entry);
     /// Takes the lock of 2 MiB region `region` if it is free.
     fn try_lock(&self, region: u64) -> bool;
     /// Gives it back. Only the holder calls this.
@@ -19,12 +20,12 @@ pub trait Table {
 }
 
 impl<T: Table + ?Sized> Table for &T {
-    fn load(&self, index: u64) -> Entry {
-        (**self).load(index)
+    fn load(&self, at: u64) -> Entry {
+        (**self).load(at)
     }
 
-    fn store(&self, index: u64, entry: Entry) {
-        (**self).store(index, entry);
+    fn store(&self, at: u64, entry: Entry) {
+        (**self).store(at, entry);
     }
 
     fn try_lock(&self, region: u64) -> bool {
@@ -56,7 +57,7 @@ impl<T: Table> Drop for Locked<'_, T> {
 }
 
 impl<T: Table> Rmp<T> {
-    /// `table` must hold `geometry.entries()` entries.
+    /// `table` must hold the entries at the addresses that `geometry` gives.
     pub fn new(geometry: Geometry, table: T) -> Rmp<T> {
         Rmp { geometry, table }
     }
@@ -73,7 +74,16 @@ impl<T: Table> Rmp<T> {
 
     /// The entry of the page that holds `pa`; none for a page that the table does not cover.
     pub fn entry(&self, pa: u64) -> Option<Entry> {
-        Some(self.table.load(self.geometry.index(pa)?))
+        Some(self.load(self.geometry.index(pa)?))
+    }
+
+    /// Entry number `index`, one of [`Geometry::indices`].
+    pub fn load(&self, index: u64) -> Entry {
+        self.table.load(self.geometry.entry_address(index))
+    }
+
+    pub(crate) fn store(&self, index: u64, entry: Entry) {
+        self.table.store(self.geometry.entry_address(index), entry);
     }
 
     /// The state of the page that holds `pa`; none (the ABI's "Default") if it is not covered.
@@ -103,7 +113,7 @@ impl<T: Table> Rmp<T> {
     /// model choice.
     pub(crate) fn store_page(&self, index: u64, size: PageSize, entry: Entry) {
         match size {
-            PageSize::Size4K => self.table.store(index, entry),
+            PageSize::Size4K => self.store(index, entry),
             PageSize::Size2M => {
                 for n in 0..PAGES_PER_2M {
                     let part = if entry.asid() != 0 {
@@ -111,7 +121,7 @@ impl<T: Table> Rmp<T> {
                     } else {
                         entry
                     };
-                    self.table.store(index + n, part);
+                    self.store(index + n, part);
                 }
             }
         }
@@ -123,21 +133,29 @@ impl<T: Table> Rmp<T> {
 /// This is the one implementation for memory that is mapped as a whole (and for tests).
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryTable<'a> {
-    /// Two words per entry: `lo`, `hi`. Starts after the book-keeping.
+    /// Memory in which all entries lie, two words each: `lo`, `hi`.
     pub words: &'a [AtomicU64],
+    /// Physical address of the first word.
+    pub start: u64,
     /// At least one byte; 0 is free.
     pub locks: &'a [AtomicU8],
 }
 
+impl MemoryTable<'_> {
+    fn place(&self, at: u64) -> usize {
+        ((at - self.start) / 8) as usize
+    }
+}
+
 impl Table for MemoryTable<'_> {
-    fn load(&self, index: u64) -> Entry {
-        let at = index as usize * 2;
+    fn load(&self, at: u64) -> Entry {
+        let at = self.place(at);
         let lo = self.words[at].load(Ordering::Acquire);
         Entry { lo, hi: self.words[at + 1].load(Ordering::Relaxed) }
     }
 
-    fn store(&self, index: u64, entry: Entry) {
-        let at = index as usize * 2;
+    fn store(&self, at: u64, entry: Entry) {
+        let at = self.place(at);
         self.words[at + 1].store(entry.hi, Ordering::Relaxed);
         self.words[at].store(entry.lo, Ordering::Release);
     }
@@ -172,8 +190,9 @@ pub(crate) mod tests {
         }
 
         pub(crate) fn rmp(&self) -> Rmp<MemoryTable<'_>> {
-            let table = MemoryTable { words: &self.words, locks: &self.locks };
-            Rmp::new(self.geometry, table)
+            let start = self.geometry.entry_address(0);
+            let table = MemoryTable { words: &self.words, start, locks: &self.locks };
+            Rmp::new(self.geometry.clone(), table)
         }
 
         pub(crate) fn assert_unlocked(&self) {

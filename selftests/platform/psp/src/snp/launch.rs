@@ -15,6 +15,8 @@ const POLICY_MIGRATE_MA: u64 = 1 << 18;
 const POLICY_SINGLE_SOCKET: u64 = 1 << 20;
 const POLICY_RAPL_DIS: u64 = 1 << 23;
 const POLICY_CIPHERTEXT_HIDING: u64 = 1 << 24;
+/// From 1.58 on (sev_get_snp_policy_bits(), sev-dev.c).
+const POLICY_PAGE_SWAP_DISABLE: u64 = 1 << 25;
 /// CXL_ALLOW (21) and MEM_AES_256_XTS (22) are not among the features that the model advertises.
 const POLICY_KNOWN: u64 = 0xffff
     | POLICY_SMT
@@ -31,11 +33,13 @@ pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let (gctx, policy) = (call.pa(0), call.u64(8));
     call.fact("policy", Fact::Number(policy));
     let may = policy_allows(psp, policy)?;
+    let known = POLICY_KNOWN
+        | if psp.config.has_page_swap_disable() { POLICY_PAGE_SWAP_DISABLE } else { 0 };
     let guest = psp.guest(call, gctx)?;
     if guest.state != State::Init {
         return Err(Status::InvalidGuestState);
     }
-    if call.u32(24) != 0 || policy & !POLICY_KNOWN != 0 || policy & POLICY_MUST_BE_ONE == 0 {
+    if call.u32(24) != 0 || policy & !known != 0 || policy & POLICY_MUST_BE_ONE == 0 {
         return Err(Status::InvalidParam);
     }
     if !may {

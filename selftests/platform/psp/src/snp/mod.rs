@@ -78,7 +78,7 @@ impl Snp {
     }
 
     pub(crate) fn geometry(&self) -> Option<Geometry> {
-        self.running.as_ref().map(|running| running.geometry)
+        self.running.as_ref().map(|running| running.geometry.clone())
     }
 
     pub(crate) fn corrupt_launch_digest(&mut self, gctx: u64) {

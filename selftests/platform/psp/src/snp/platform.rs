@@ -7,7 +7,7 @@ use rmp::{Geometry, Rmp, State};
 
 use super::{info, Running};
 use crate::call::{Call, Fact};
-use crate::{Psp, Status};
+use crate::{CpuRegisters, Psp, Status};
 
 const INIT_RMP: u32 = 1 << 0;
 const LIST_PADDR_EN: u32 = 1 << 1;
@@ -88,11 +88,11 @@ fn start(
         (false, 0) => limit,
         _ => return Err(Status::InvalidParam),
     };
-    let geometry = check_machine(call)?;
+    let geometry = check_machine(psp, call)?;
     if flags & INIT_RMP == 0 && !psp.snp.rmp_initialised {
         return Err(Status::RmpInitRequired);
     }
-    let rmp = Rmp::new(geometry, call.platform);
+    let rmp = Rmp::new(geometry.clone(), call.platform);
     fix_pages(call, &rmp, ranges, flags & INIT_RMP != 0)?;
     let iommu_pages = call.platform.iommu_pages();
     for page in &iommu_pages {
@@ -114,37 +114,58 @@ fn start(
     Ok(())
 }
 
-/// The settings that firmware verifies on every CPU and in the IOMMU (arch/x86/virt/svm/sev.c:
-/// `snp_prepare` makes them). The trace says which one was wrong.
-fn check_machine(call: &mut Call<'_>) -> Result<Geometry, Status> {
+/// The settings that firmware verifies on every CPU and in the IOMMU: those that snp_prepare() of
+/// arch/x86/virt/svm/sev.c makes, and those that a BIOS must have made alike on all CPUs. (That memory types
+/// are compared is known from INVALID_CONFIG reports; which of the MSRs are is a model choice.) The trace
+/// says which one was wrong.
+fn check_machine(psp: &Psp, call: &mut Call<'_>) -> Result<Geometry, Status> {
     let cpus = call.platform.cpus();
-    let complaint = match cpus.first() {
-        None => Some("no CPU known"),
-        _ if cpus.iter().any(|cpu| !cpu.snp_en()) => Some("SYSCFG.SNP_EN clear"),
-        _ if cpus.iter().any(|cpu| !cpu.mfdm()) => Some("SYSCFG.MFDM clear"),
-        _ if cpus.iter().any(|cpu| cpu.hsave_pa != 0) => Some("VM_HSAVE_PA not 0"),
-        _ if cpus.iter().any(|cpu| !cpu.smm_lock()) => Some("HWCR.SmmLock clear"),
-        _ if !call.platform.iommu_snp() => Some("IOMMU without SNP"),
-        Some(first)
-            if cpus
-                .iter()
-                .any(|cpu| (cpu.rmp_base, cpu.rmp_end) != (first.rmp_base, first.rmp_end)) =>
-        {
-            Some("RMP_BASE/RMP_END differ")
-        }
-        Some(_) => None,
+    let complaint = if psp.config.checks { complaint(call, &cpus) } else { None };
+    let word = |pa| {
+        let mut bytes = [0; 8];
+        call.platform.is_ram(pa, 8).then(|| call.platform.read(pa, &mut bytes))?;
+        Some(u64::from_le_bytes(bytes))
     };
     let geometry = match (complaint, cpus.first()) {
-        (None, Some(cpu)) => Geometry::new(cpu.rmp_base, cpu.rmp_end).ok().filter(|geometry| {
-            let len = geometry.end() - geometry.base() + 1;
-            call.platform.is_ram(geometry.base(), len)
-        }),
+        (None, Some(cpu)) => {
+            let is_ram = |range: std::ops::Range<u64>| {
+                call.platform.is_ram(range.start, range.end - range.start)
+            };
+            Geometry::from_registers(cpu.rmp_base, cpu.rmp_end, cpu.rmp_cfg, word)
+                .ok()
+                .filter(|geometry| geometry.ranges().all(is_ram))
+        }
         _ => None,
     };
     geometry.ok_or_else(|| {
         call.fact("wrong", Fact::Word(complaint.unwrap_or("RMP_BASE/RMP_END describe no RAM")));
         Status::InvalidConfig
     })
+}
+
+fn complaint(call: &Call<'_>, cpus: &[CpuRegisters]) -> Option<&'static str> {
+    let Some(first) = cpus.first() else {
+        return Some("no CPU known");
+    };
+    let differ =
+        |value: fn(&CpuRegisters) -> u64| cpus.iter().any(|cpu| value(cpu) != value(first));
+    let rules = [
+        (cpus.iter().any(|cpu| !cpu.snp_en()), "SYSCFG.SNP_EN clear"),
+        (cpus.iter().any(|cpu| !cpu.mfdm()), "SYSCFG.MFDM clear"),
+        (cpus.iter().any(|cpu| cpu.hsave_pa != 0), "VM_HSAVE_PA not 0"),
+        (cpus.iter().any(|cpu| !cpu.smm_lock()), "HWCR.SmmLock clear"),
+        (!call.platform.iommu_snp(), "IOMMU without SNP"),
+        (differ(CpuRegisters::encryption_and_vmpls), "SYSCFG.MEM_ENCRYPT/VMPL_EN differ"),
+        (differ(|cpu| cpu.rmp_base) || differ(|cpu| cpu.rmp_end), "RMP_BASE/RMP_END differ"),
+        (differ(|cpu| cpu.rmp_cfg), "RMP_CFG differs"),
+    ];
+    let types = |cpu: &CpuRegisters| {
+        let differs = |(mine, other): &(&(&str, u64), &(&str, u64))| mine != other;
+        first.memory_types.iter().zip(&cpu.memory_types).find(differs).map(|(mine, _)| mine.0)
+    };
+    let rule = rules.iter().find(|rule| rule.0).map(|rule| rule.1);
+    // The name of the MSR.
+    rule.or_else(|| cpus.iter().find_map(types))
 }
 
 /// Initialises the RMP and makes the listed pages HV-Fixed. They must be Default or Firmware

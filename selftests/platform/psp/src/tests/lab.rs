@@ -38,19 +38,18 @@ pub(super) struct Machine {
     pub(super) snp_active: Cell<bool>,
     locks: RefCell<BTreeSet<u64>>,
     /// While SNP is up: where firmware's writes are checked against.
-    enforced: Cell<Option<Geometry>>,
+    enforced: RefCell<Option<Geometry>>,
     /// States of pages that were written in spite of it.
     violations: RefCell<Vec<(u64, Option<State>)>>,
 }
 
 impl rmp::Table for Machine {
-    fn load(&self, index: u64) -> Entry {
-        let at = RMP_BASE + BOOKKEEPING_BYTES + index * ENTRY_BYTES;
+    fn load(&self, at: u64) -> Entry {
         Entry { lo: self.word(at), hi: self.word(at + 8) }
     }
 
-    fn store(&self, index: u64, entry: Entry) {
-        let at = (RMP_BASE + BOOKKEEPING_BYTES + index * ENTRY_BYTES) as usize;
+    fn store(&self, at: u64, entry: Entry) {
+        let at = at as usize;
         let mut ram = self.ram.borrow_mut();
         ram[at..at + 8].copy_from_slice(&entry.lo.to_le_bytes());
         ram[at + 8..at + 16].copy_from_slice(&entry.hi.to_le_bytes());
@@ -75,7 +74,7 @@ impl Platform for Machine {
     }
 
     fn write(&self, pa: u64, bytes: &[u8]) {
-        if let Some(geometry) = self.enforced.get() {
+        if let Some(geometry) = self.enforced.borrow().clone() {
             let rmp = Rmp::new(geometry, self);
             for page in (pa >> 12)..=((pa + bytes.len() as u64 - 1) >> 12) {
                 let state = rmp.state(page << 12);
@@ -116,6 +115,7 @@ impl Machine {
             hwcr: 1,
             rmp_base: RMP_BASE,
             rmp_end: RMP_END,
+            memory_types: vec![("MTRR_DEF_TYPE", 0xc00), ("TOP_MEM", RAM)],
             ..CpuRegisters::default()
         };
         Machine {
@@ -125,7 +125,7 @@ impl Machine {
             iommu_pages: RefCell::default(),
             snp_active: Cell::new(false),
             locks: RefCell::default(),
-            enforced: Cell::new(None),
+            enforced: RefCell::new(None),
             violations: RefCell::default(),
         }
     }
@@ -272,9 +272,9 @@ impl Lab {
         if self.machine.is_ram(at, buffer.0.len() as u64) {
             self.machine.poke(at, &buffer.0);
         }
-        self.machine.enforced.set(self.psp.snp.geometry());
+        *self.machine.enforced.borrow_mut() = self.psp.snp.geometry();
         let outcome = self.psp.step(&self.machine, id, at);
-        self.machine.enforced.set(None);
+        *self.machine.enforced.borrow_mut() = None;
         let violations = self.machine.violations.take();
         assert!(violations.is_empty(), "{id:#x} wrote pages that it may not: {violations:x?}");
         assert!(self.machine.locks.borrow().is_empty(), "{id:#x} holds RMP locks");

@@ -5,7 +5,7 @@ use rmp::{Code, RmpUpdate, State};
 
 use super::lab::*;
 use crate::snp::digest::{LaunchDigest, PageInfo, PageType};
-use crate::{Config, Status};
+use crate::{Api, Config, Status};
 
 const POLICY: u64 = 0x30000;
 const DEBUG: u64 = 1 << 19;
@@ -100,14 +100,17 @@ fn start_checks_state_and_policy() {
         lab.ok("SNP_GCTX_CREATE", &buf(8).u64(0, GCTX));
         lab
     };
-    let smt: fn() -> Lab = || {
-        let mut lab = Lab::with(Config { smt: true, ..Config::MILAN });
+    fn with(config: Config) -> Lab {
+        let mut lab = Lab::with(config);
         lab.prepare();
         lab.ok("SNP_INIT", &buf(0));
         lab.firmware(GCTX, 1);
         lab.ok("SNP_GCTX_CREATE", &buf(8).u64(0, GCTX));
         lab
-    };
+    }
+    let smt: fn() -> Lab = || with(Config { smt: true, ..Config::MILAN });
+    let newest: fn() -> Lab =
+        || with(Config { api: Api { major: 1, minor: 58, build: 4 }, ..Config::MILAN });
     check(vec![
         row("QEMU's default", Lab::context, start(POLICY), Success),
         row("the platform's version", Lab::context, start(POLICY | 1 << 8 | 55), Success),
@@ -123,6 +126,8 @@ fn start_checks_state_and_policy() {
         row("RAPL off", hiding, start(POLICY | 1 << 23), Success),
         row("hiding wanted", Lab::context, start(POLICY | 1 << 24), PolicyFailure),
         row("hiding", hiding, start(POLICY | 1 << 24), Success),
+        row("no page swapping", newest, start(POLICY | 1 << 25), Success),
+        row("no page swapping, before 1.58", Lab::context, start(POLICY | 1 << 25), InvalidParam),
         row("twice", launching, start(POLICY), InvalidGuestState),
         row("migration agent", Lab::context, start(POLICY).u32(24, 1), InvalidParam),
     ]);

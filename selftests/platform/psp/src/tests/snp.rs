@@ -5,7 +5,7 @@ use rmp::{Code, RmpUpdate, State};
 
 use super::lab::*;
 use crate::snp::config::vlek_tag;
-use crate::{Api, Config, CpuRegisters, Status};
+use crate::{Api, Config, CpuRegisters, Fact, Status};
 
 const INIT_RMP: u32 = 1;
 const WITH_LIST: u32 = 3;
@@ -44,6 +44,11 @@ fn init_checks_the_machine() {
         ("SmmLock clear on one CPU", || spoiled(|cpu| cpu.hwcr = 0), InvalidConfig),
         ("RMP_BASE differs", || spoiled(|cpu| cpu.rmp_base += 0x2000), InvalidConfig),
         ("RMP_END differs", || spoiled(|cpu| cpu.rmp_end += 0x2000), InvalidConfig),
+        ("RMP_CFG differs", || spoiled(|cpu| cpu.rmp_cfg = 0x1e01), InvalidConfig),
+        ("VMPL_EN differs", || spoiled(|cpu| cpu.syscfg |= 1 << 25), InvalidConfig),
+        ("MEM_ENCRYPT differs", || spoiled(|cpu| cpu.syscfg |= 1 << 23), InvalidConfig),
+        ("an MTRR differs", || spoiled(|cpu| cpu.memory_types[0].1 = 0xc06), InvalidConfig),
+        ("TOP_MEM differs", || spoiled(|cpu| cpu.memory_types[1].1 = 0), InvalidConfig),
         (
             "no CPU",
             || {
@@ -94,6 +99,21 @@ fn init_checks_the_machine() {
                 assert_eq!(lab.machine.rmp().census(), before, "{command}: {what}: RMP changed");
             }
         }
+    }
+}
+
+/// The trace says what was wrong, with the MSR's name; firmware that does not look believes the host.
+#[test]
+fn init_names_what_differs() {
+    let mut lab = spoiled(|cpu| cpu.memory_types[1].1 = 0);
+    let outcome = lab.run("SNP_INIT", &buf(0));
+    assert!(outcome.facts.contains(&("wrong", Fact::Word("TOP_MEM"))), "{:?}", outcome.facts);
+    for status in [Status::InvalidConfig, Status::Success] {
+        let checks = status != Status::Success;
+        let mut lab = Lab::with(Config { checks, ..Config::MILAN });
+        lab.prepare();
+        lab.machine.cpus.borrow_mut()[1].syscfg = 0;
+        assert_eq!(lab.status("SNP_INIT", &buf(0)), status);
     }
 }
 

@@ -82,8 +82,6 @@ impl Machine {
 
     /// Two CPUs as `snp_prepare` leaves them.
     pub fn prepare(&self) {
-        self.link.rmp_base.store(RMP_BASE, Ordering::Release);
-        self.link.rmp_end.store(RMP_END, Ordering::Release);
         self.link.iommu_snp.store(1, Ordering::Release);
         for cpu in &self.link.cpu[..2] {
             cpu.syscfg.store(1 << 24 | 1 << 19, Ordering::Release);

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0
+# kexec.sh next|crash: initialise SNP, go on with another kernel, and initialise SNP there, or find the dump.
+# "@STAGE found snp_en=CPUS" and "@STAGE loaded SNP-OFFERED snp_en=CPUS", as the CPU model has it.
+# shellcheck disable=SC2154 # stage and reply are lib.sh's
+. /vm/lib.sh
+
+ask snp-state
+say "$stage" found "${reply%% *}"
+if [ "$stage" = crashed ]; then
+	[ -s /proc/vmcore ] && say "$stage" vmcore
+	exit 0
+fi
+modprobe kvm_amd || fail "kvm_amd does not load"
+ask snp-state
+say "$stage" loaded "$(cat /sys/module/kvm_amd/parameters/sev_snp)" "${reply%% *}"
+if [ "$stage" = second ]; then
+	unload
+	exit 0
+fi
+case $1 in
+next)
+	rmmod kvm_amd ccp || fail "the modules do not unload"
+	next_kernel second
+	;;
+crash)
+	crash_kernel crashed || fail "no crash kernel"
+	echo c >/proc/sysrq-trigger
+	;;
+esac
+fail "the other kernel does not start"
