@@ -17,7 +17,7 @@ SCENARIO = paths.VM_SCRIPTS / "fault-matrix.sh"
 PHASES = ("probe", "init", "launch", "ask", "unload")
 DRIVER = paths.TOP / "rust"
 # For a cell in which a command is not answered, seconds: long enough for a healthy PSP on a busy machine.
-TIMEOUT = 2
+TIMEOUT = 4
 # Seconds for a boot, and for a cell, before the machine counts as hung.
 LIMIT = 120
 

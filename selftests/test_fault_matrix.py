@@ -12,6 +12,7 @@ import functools
 import fault_matrix as matrix
 import fault_rules as rules
 import pytest
+from vmlib.machine import VmError
 
 CHECKED_KINDS = [kind.name for kind in matrix.KINDS]
 
@@ -34,10 +35,14 @@ def results(long: bool, kernel: str = "stock") -> dict[matrix.Cell, list[str]]:
     cells = matrix.all_cells()
     chosen = cells if long else sample(cells)
     out = {}
-    for cell, outcome in matrix.run(chosen, kernel):
-        healthy = matrix.healthy(cell.variant, kernel)["ask" if cell.phase == "ask" else "plain"]
-        out[cell] = [f"{complaint}  [{outcome.run}]" for complaint in rules.complaints(cell, outcome, healthy)]
-        print(f"{'not ok' if out[cell] else 'ok'} {cell.name} {outcome.seconds:.1f} s", flush=True)
+    try:
+        for cell, outcome in matrix.run(chosen, kernel):
+            healthy = matrix.healthy(cell.variant, kernel)["ask" if cell.phase == "ask" else "plain"]
+            out[cell] = [f"{complaint}  [{outcome.run}]" for complaint in rules.complaints(cell, outcome, healthy)]
+            print(f"{'not ok' if out[cell] else 'ok'} {cell.name} {outcome.seconds:.1f} s", flush=True)
+    except VmError as error:
+        # No machine boots any more. What was run counts all the same.
+        out |= {cell: [f"not run: {error}"] for cell in chosen if cell not in out}
     return out
 
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Print an int variable of the running kernel: kernel-counter SYMBOL
+ * Print an int variable of the running kernel: kernel-counter SYMBOL | 0xADDRESS
  *
  * The address comes from /proc/kallsyms, the value from /proc/kcore, so that a test need not believe
  * what a driver says of itself.
@@ -9,6 +9,7 @@
 #include <err.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,8 +40,9 @@ int main(int argc, char **argv)
 	int core, value;
 
 	if (argc != 2)
-		errx(2, "usage: kernel-counter SYMBOL");
-	address = address_of(argv[1]);
+		errx(2, "usage: kernel-counter SYMBOL | 0xADDRESS");
+	/* Who asks often saves the kernel from listing all its symbols. */
+	address = strncmp(argv[1], "0x", 2) ? address_of(argv[1]) : strtoul(argv[1], NULL, 16);
 	core = open("/proc/kcore", O_RDONLY);
 	if (core < 0 || pread(core, &header, sizeof(header), 0) != sizeof(header))
 		err(2, "/proc/kcore");

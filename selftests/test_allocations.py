@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Every allocation that our modules make, or that is made for them, fails in turn: while they are loaded, while SNP
+is initialised, while a guest is launched, in calls of /dev/sev, at shutdown and unload. Each time: bounded time, -ENOMEM
+or a fall-back that works, no report of the debug kernel, nothing lost, and the next attempt succeeds.
+
+The kernel counts (/proc/self/fail-nth) allocations with a function of our modules on the stack; selftests/vm/allocations.sh
+has the details. `make test` lets a sample fail, `make test-long` all.
+"""
+
+import dataclasses
+import functools
+import re
+import subprocess
+
+import fault_rules
+import pytest
+from conftest import Config, paths
+from vmlib import console, suite
+
+# Operation -> the state that it ends in, and which allocations fail in `make test`: first, stride, last.
+LOADED = "modules=snp_host,ccp, node=yes snp=none window=closed disabled=0"
+RUNNING = "modules=snp_host,ccp,kvm_amd, node=yes snp=Y window=enabled disabled=1"
+NOTHING = "modules= node=no snp=none window=none disabled=0"
+OPERATIONS = {
+    "ask": (RUNNING, "5 1 5"),
+    "launch": (RUNNING, "2 1 2"),
+    "shutdown": (LOADED, "1 1 1"),
+    "init": (RUNNING, "4 1 4"),
+    "unload": (NOTHING, "2 1 2"),
+    "load": (LOADED, "30 100 130"),
+}
+# Seconds that an operation may take.
+BOUND = 20
+# Without these, a round that is no success has not said that memory was short.
+SHORT_OF_MEMORY = re.compile(r"Cannot allocate memory|(no|out of) memory|ENOMEM|error -12|Error\(12\)|\(-12\)")
+# Other messages that explain a failure, and why they name no lack of memory.
+OTHER_WORDS = {
+    "cannot get an MSI-X or MSI vector": "pci_alloc_irq_vectors() returns the error of its last attempt, MSI, which the PSP does not have",
+}
+# What kvm-amd makes of it without saying why: part of the view -> where.
+KVMS_OWN = {
+    ("state state", "modules=snp_host,ccp,kvm_amd, node=yes snp=N window=enabled disabled=1"): "is_sev_snp_initialized() gets no page for SNP_PLATFORM_STATUS",
+    ("launch init2", "EIO error=0"): "snp_guest_req_init() does not ask why it gets no page",
+    ("launch start", "ENOTTY error=0"): "snp_context_create() returns nothing, and sev_mem_enc_ioctl() -ENOTTY then",
+}
+# Warnings that are the kernel's own: what is on the stack, and why it is no fault of ours.
+KERNELS_OWN = {
+    "remove_proc_entry": "free_irq() takes away /proc/irq/N/NAME, which request_irq() goes on without if there is no memory for it",
+}
+
+
+@dataclasses.dataclass
+class Did:
+    """What came of an operation."""
+
+    milliseconds: int
+    view: dict[str, str]  # status, state, and what the program said line by line
+
+
+@dataclasses.dataclass
+class Round:
+    operation: str
+    n: int
+    base: list[str] = dataclasses.field(default_factory=list)  # the state before, and before the second attempt
+    did: dict[str, Did] = dataclasses.field(default_factory=dict)  # "struck", "after"
+    left: int = -1  # 0 if the n-th allocation came, and failed
+
+
+def rounds(lines: list[str]) -> list[Round]:
+    out: list[Round] = []
+    for line in lines[: lines.index("@end")]:
+        key, _, rest = line.removeprefix("@").partition(" ")
+        if key == "round":
+            operation, n = rest.split()
+            out.append(Round(operation, int(n)))
+        elif key in ("base", "base-state"):
+            out[-1].base.append(f"{key} {rest}")
+        elif key in ("struck", "after"):
+            status, milliseconds, *words = rest.split()
+            out[-1].did[key] = Did(int(milliseconds), {"status": status, "words": " ".join(words)})
+        elif key == "struck-fail-nth":
+            out[-1].left = int(rest)
+        elif found := re.fullmatch(r"(struck|after)-(\w+)", key):
+            # Of calls that return data, only the result is the same each time.
+            what, result = (rest.split()[0], " ".join(rest.split()[1:3])) if found[2] != "state" else ("state", rest)
+            out[-1].did[found[1]].view.setdefault(f"{found[2]} {what}", result)
+    return out
+
+
+def without_injection(kernel: list[str]) -> list[str]:
+    """Kernel messages without the announcements of the failures, which come with a call trace."""
+    return re.sub(r"^FAULT_INJECTION:.*?^ </TASK>$", "", "\n".join(kernel), flags=re.M | re.S).splitlines()
+
+
+def where(kernel: list[str]) -> str:
+    """Which allocation failed: the innermost functions, up to the first of ours."""
+    trace = re.search(r"^FAULT_INJECTION:.*?<TASK>$(.*?)^ </TASK>$", "\n".join(kernel), re.M | re.S)
+    names = re.findall(r"^ (\w\S+)\+0x\S+( \[(?:ccp|snp_host)\])?", trace[1], re.M) if trace else []
+    inner = [name for name, _ in names if name not in ("dump_stack_lvl", "dump_stack", "should_fail_ex", "should_failslab", "should_fail_alloc_page")]
+    ours = next((n for n, (name, module) in enumerate(names) if module), len(names))
+    return " < ".join(inner[: max(ours - len(names) + len(inner) + 1, 1)]) or "an allocation that fails silently"
+
+
+def complaints(outcome: suite.Outcome, operation: str) -> list[str]:
+    if outcome.failure or "@end" not in outcome.lines:
+        return [outcome.failure or "a module can be neither loaded nor unloaded any more"]
+    done = [this for this in rounds(outcome.lines) if this.operation == operation]
+    healthy = done[0].did["after"].view
+    messages = suite.sections(outcome.kernel, r"round (\S+)", str)
+    out = [] if healthy["state state"] == OPERATIONS[operation][0] else [f"{operation} ends in {healthy['state state']}"]
+    for this in done:
+        kernel = messages.get(f"{operation}-{this.n}", [])
+        name = f"{operation}, allocation {this.n} ({where(kernel)})"
+        said = without_injection(kernel)
+        if any(base != done[0].base[n % 2] for n, base in enumerate(this.base)):
+            out.append(f"{name}: before it was {done[0].base[:2]}, and then {this.base}")
+        for key, did in this.did.items():
+            if did.milliseconds > 1000 * BOUND:
+                out.append(f"{name}: {key} took {did.milliseconds} ms")
+        differs = {key: value for key, value in this.did["struck"].view.items() if healthy.get(key) != value}
+        named = any(SHORT_OF_MEMORY.search(line) or any(words in line for words in OTHER_WORDS) for line in [*differs.values(), *said])
+        if differs and not named and not KVMS_OWN.keys() & differs.items():
+            out.append(f"{name}: {differs}, and nobody says that memory is short")
+        later = {key: value for key, value in this.did["after"].view.items() if healthy.get(key) != value}
+        if later:
+            out.append(f"{name}: the next attempt differs: {later}")
+        out += [f"{name}: {line}" for line in splats(said)]
+    return out
+
+
+def left_over(outcome: suite.Outcome) -> list[str]:
+    """What is not as it was before, when everything has been unloaded; leaks that kmemleak has found."""
+    lines = outcome.lines[outcome.lines.index("@end") + 1 :] if "@end" in outcome.lines else []
+    state = [line for line in lines if line.startswith("@base")]
+    return ([] if state == UNLOADED else [f"at the end: {state}"]) + splats(suite.sections(outcome.kernel, r"round (\S+)", str).get("end", []))
+
+
+def splats(kernel: list[str]) -> list[str]:
+    return console.splats("\n".join(without_kernels_own(fault_rules.without_kvms_leak(kernel))))
+
+
+def without_kernels_own(kernel: list[str]) -> list[str]:
+    """Kernel messages without the warnings in KERNELS_OWN."""
+    reports = re.split(r"^(?=WARNING:)", "\n".join(kernel), flags=re.M)
+    kept = [re.sub(r".*?^ </TASK>$|.*?^---\[ end trace .*?$", "", report, count=1, flags=re.M | re.S) if any(name in report.split("\n")[0] for name in KERNELS_OWN) else report for report in reports]
+    return "".join(kept).splitlines()
+
+
+def text_size() -> int:
+    """Of ccp.ko, which the kernel does not tell."""
+    table = subprocess.run(["readelf", "-SW", paths.OUR_DEBUG_MODULES / "ccp.ko"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return int(re.search(r" \.text +PROGBITS +\w+ +\w+ +(\w+)", table)[1], 16)
+
+
+# What is said after the last round.
+UNLOADED = ["@base 0", f"@base-state {NOTHING}"]
+
+HEALTHY = """\
+@round load 1
+@base 0
+@base-state node=yes disabled=0
+@struck {struck}
+@struck-fail-nth 0
+@struck-state {nothing}
+@base 0
+@base-state node=yes disabled={disabled}
+@after 0 900
+@after-state {loaded}
+@round load 2
+@base 0
+@base-state node=yes disabled=0
+@struck 0 1200
+@struck-fail-nth 1
+@struck-state {loaded}
+@base 0
+@base-state node=yes disabled=0
+@after {after} 900
+@after-state {loaded}
+@end
+@ask scan
+""" + "\n".join(UNLOADED)
+
+
+@pytest.mark.parametrize(
+    "wrong, struck, disabled, after, kernel",
+    [
+        ("", "1 1000 modprobe: Cannot allocate memory", 0, 0, ""),
+        ("", "0 1000", 0, 0, "ccp 0000:41:00.0: probe with driver ccp failed with error -12"),
+        ("", "1 1000 ENOMEM", 0, 0, "FAULT_INJECTION: forcing a failure.\nCall Trace:\n <TASK>\n kmalloc+0x1/0x2\n probe+0x1/0x2 [ccp]\n </TASK>"),
+        ("", "1 1000 ENOMEM", 0, 0, "WARNING: fs/proc/generic.c:742 at remove_proc_entry+0x1d8/0x290\nCall Trace:\n <TASK>\n </TASK>"),
+        ("nobody says", "1 1000 modprobe: Device or resource busy", 0, 0, ""),
+        ("took 30000 ms", "1 30000 ENOMEM", 0, 0, ""),
+        ("before it was", "1 1000 ENOMEM", 1, 0, ""),
+        ("next attempt differs", "1 1000 ENOMEM", 0, 1, ""),
+        ("WARNING", "1 1000 ENOMEM", 0, 0, "WARNING: rust/ccp/pages.rs:1 at free+0x1/0x2\nCall Trace:\n <TASK>\n </TASK>"),
+        ("unreferenced", "1 1000 ENOMEM", 0, 0, "unreferenced object 0xffff888007cdfb80 (size 32):\n  backtrace:\n    probe+0x1/0x2"),
+    ],
+)
+def test_rules_notice(wrong, struck, disabled, after, kernel):
+    lines = HEALTHY.format(struck=struck, disabled=disabled, after=after, loaded=LOADED, nothing=NOTHING).splitlines()
+    found = complaints(suite.Outcome(suite.Case("load"), lines, ["round load-1", *kernel.splitlines(), "round load-2"]), "load")
+    assert bool(found) == bool(wrong) and all(wrong in line or "Call Trace" in line for line in found), found
+
+
+def test_what_is_left_is_noticed():
+    assert not left_over(suite.Outcome(suite.Case("load"), HEALTHY.splitlines()))
+    assert left_over(suite.Outcome(suite.Case("load"), [line.replace("@base 0", "@base 512") for line in HEALTHY.splitlines()]))
+    assert left_over(suite.Outcome(suite.Case("load"), HEALTHY.splitlines(), ["round end", "unreferenced object 0xffff888007cdfb80 (size 32):"]))
+    assert left_over(suite.Outcome(suite.Case("load"), HEALTHY.splitlines()[:-1]))
+
+
+@functools.cache
+def results(long: bool) -> dict[str, suite.Outcome]:
+    """Operation -> the case that it was in. The sample is one case, because to look for leaks takes long."""
+    cases = [suite.Case(name, f"{text_size()} {name} 1 1 9999") for name in OPERATIONS]
+    if not long:
+        cases = [suite.Case("sample", " ".join([str(text_size()), *(f"{name} {sample}" for name, (_, sample) in OPERATIONS.items())]))]
+    outcomes = list(suite.run(Config(kernel="debug"), paths.VM_SCRIPTS / "allocations.sh", cases, 3600 if long else 300, "allocations"))
+    return dict(zip(OPERATIONS, outcomes if long else outcomes * len(OPERATIONS)))
+
+
+@pytest.fixture
+def long(request) -> bool:
+    return request.config.getoption("--long")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operation(operation, long, note):
+    outcome = results(long)[operation]
+    wrong = complaints(outcome, operation)
+    assert not wrong, f"{outcome.run}\n" + "\n".join(wrong)
+    done = [this for this in rounds(outcome.lines) if this.operation == operation]
+    failed = [this for this in done if this.left == 0]
+    noticed = [this for this in failed if this.did["struck"].view != this.did["after"].view]
+    assert failed
+    assert not long or done[-1].left
+    note(f"{operation}: {len(failed)} allocations have failed, the caller has noticed {len(noticed)}")
+
+
+def test_nothing_is_left(long):
+    for outcome in results(long).values():
+        assert not left_over(outcome), outcome.run

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0
+# For test_allocations.py, on the debug kernel: in each operation the 1st, 2nd, 3rd … allocation that is made
+# by our modules or on their behalf fails.
+. /vm/lib.sh
+
+debugfs=/sys/kernel/debug
+calls="platform-status snp-platform-status get-id2 pdh pek-gen pdh-gen pek-csr snp-config snp-commit vlek"
+
+# Each operation has what must be loaded before, and the program that does it.
+needs() {
+	case $1 in
+	load) ;;
+	init | unload) echo ccp ;;
+	launch | ask | shutdown) echo kvm_amd ;;
+	esac
+}
+program() {
+	case $1 in
+	load) echo modprobe ccp ;;
+	init) echo modprobe kvm_amd ;;
+	launch) echo snp-launch ;;
+	ask) echo sev-ioctl $calls ;;
+	shutdown) echo rmmod kvm_amd ;;
+	unload) echo rmmod ccp snp_host ;;
+	esac
+}
+
+# symbol NAME: its address, without 0x, and the next symbol's. The kernel makes the list anew for every reader, which takes long.
+cat /proc/kallsyms >/tmp/symbols
+symbol() { grep -A1 " $1$" /tmp/symbols | cut -d' ' -f1; }
+disabled=0x$(symbol cpu_hotplug_disabled | head -n 1)
+kmemleak=$(symbol kmemleak_alloc)
+
+# count FROM TO: allocations count that are made below a function in this range of addresses, so those of
+# the module loader, of the shell, and of kmemleak for its own books do not.
+count() {
+	# shellcheck disable=SC2086 # they are words
+	set -- "$1" "$2" $kmemleak
+	for kind in failslab fail_page_alloc; do
+		echo "$1" >$debugfs/$kind/require-start
+		echo "$2" >$debugfs/$kind/require-end
+		echo "0x$3" >$debugfs/$kind/reject-start
+		echo "0x$4" >$debugfs/$kind/reject-end
+		echo N >$debugfs/$kind/ignore-gfp-wait
+		# With a stack trace, which says which allocation it is.
+		echo 2 >$debugfs/$kind/verbose
+	done
+	echo N >$debugfs/fail_page_alloc/ignore-gfp-highmem
+	echo 0 >$debugfs/fail_page_alloc/min-order
+	# Copies from and to user space would count as well.
+	echo 1 >$debugfs/fail_usercopy/require-start
+	echo 1 >$debugfs/fail_usercopy/require-end
+}
+
+# The kernel's modules lie in the last part of the address space, and while kvm-amd is not loaded they are ours.
+count_all() { count 0xffffffffa0000000 0xffffffffff000000; }
+
+# What ccp does for others, itself or through snp_host: below a function of its own.
+count_ccp() {
+	begin=$(cat /sys/module/ccp/sections/.text)
+	count "$begin" "$(printf 0x%x $((begin + size)))"
+}
+
+milliseconds() {
+	read -r up _ </proc/uptime
+	echo "${up%.*}${up#*.}0"
+}
+
+# What everybody can see: which modules are there, the node, what kvm-amd offers, the window, the kernel's count.
+look() {
+	say "$1" "modules=$(for m in snp_host ccp kvm_amd; do [ -d /sys/module/$m ] && echo $m; done | tr '\n' ,)" \
+		"node=$([ -c /dev/sev ] && echo yes || echo no)" \
+		"snp=$(cat /sys/module/kvm_amd/parameters/sev_snp 2>/dev/null || echo none)" \
+		"window=$(cat /sys/kernel/snp_host/state 2>/dev/null || echo none)" \
+		"disabled=$(kernel-counter "$disabled")"
+}
+
+# run NAME PROGRAM…: run it and say what came of it: "@NAME STATUS MILLISECONDS WORDS", and what it says itself.
+run() {
+	name=$1
+	shift
+	begun=$(milliseconds)
+	words=$("$@" 2>&1)
+	status=$?
+	say "$name" $status $(($(milliseconds) - begun)) "$(echo "$words" | grep -v '^@' | tr '\n' ' ')"
+	echo "$words" | grep '^@' | sed "s/^@/@$name-/"
+	look "$name-state"
+}
+
+# prepare OPERATION: unload what it does not need, load what it does; "@base PAGES" is what is assigned in the RMP.
+prepare() {
+	for module in kvm_amd ccp snp_host; do
+		[ "$module" != "$(needs "$1")" ] || break
+		[ ! -d /sys/module/$module ] || rmmod $module || return 1
+	done
+	# shellcheck disable=SC2046 # nothing or a word
+	[ -z "$(needs "$1")" ] || modprobe $(needs "$1") || return 1
+	# shellcheck disable=SC2154 # ask leaves it there
+	ask scan && say base "$reply"
+	look base-state
+}
+
+# operation NAME FIRST STRIDE LAST: the FIRST allocation fails, then the one STRIDE later … up to LAST, or until the
+# operation ends before it has made so many. "@round NAME N" begins a round.
+operation() {
+	n=$2 left=0
+	while [ "$left" = 0 ] && [ "$n" -le "$4" ]; do
+		say round "$1" "$n"
+		echo "round $1-$n" >/dev/kmsg
+		prepare "$1" || return 1
+		case $1 in load | unload) count_all ;; *) count_ccp ;; esac
+		# shellcheck disable=SC2046 # they are words
+		run struck fail-nth "$n" $(program "$1")
+		left=$(echo "$words" | sed -n 's/^@fail-nth //p')
+		n=$((n + $3))
+		prepare "$1" || return 1
+		# shellcheck disable=SC2046 # they are words
+		run after $(program "$1")
+	done
+}
+
+# operations CASE SIZE [NAME FIRST STRIDE LAST]…: SIZE is that of ccp's code.
+operations() {
+	size=$2
+	shift 2
+	while [ $# != 0 ]; do
+		operation "$1" "$2" "$3" "$4" || return 1
+		shift 4
+	done
+	say end
+	echo "round end" >/dev/kmsg
+	prepare load
+}
+
+cases operations
