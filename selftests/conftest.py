@@ -27,7 +27,8 @@ def note(record_property):
 
 def pytest_terminal_summary(terminalreporter):
     for reports in terminalreporter.stats.values():
-        for name, value in (pair for report in reports for pair in getattr(report, "user_properties", [])):
+        calls = (report for report in reports if getattr(report, "when", None) == "call")
+        for name, value in (pair for report in calls for pair in report.user_properties):
             if name == "note":
                 terminalreporter.write_line(f"# {value}")
 

@@ -6,7 +6,7 @@ import time
 import pytest
 from conftest import Config, boot, paths
 from vmlib import suite
-from vmlib.machine import StaleCode, VmError
+from vmlib.machine import NoResult, VmError
 
 
 def test_status_is_the_scenarios():
@@ -52,12 +52,12 @@ def test_cases_share_boots():
     assert [outcome.case.words for outcome in outcomes if any("planted" in line for line in outcome.splats())] == ["warn"]
 
 
-def test_stale_code_is_run_once_more():
-    """A breakpoint that TCG executed too late (vmlib.machine.StaleCode) is no result, but only once."""
+def test_no_result_is_run_once_more():
+    """A breakpoint that TCG executed too late (vmlib.machine.NoResult) says nothing, but only once."""
     cases = [suite.Case("0", "fine"), suite.Case("1", "stale"), suite.Case("2", "fine")]
     outcomes = list(suite.run(Config(driver="intree"), paths.VM_SCRIPTS / "suite.sh", cases, 40, "suite"))
     assert [outcome.case for outcome in outcomes] == cases
     assert [bool(outcome.failure) for outcome in outcomes] == [False, True, False]
     assert len({outcome.run for outcome in outcomes}) == 3
-    with pytest.raises(StaleCode):
+    with pytest.raises(NoResult):
         boot("runner.sh", "stale", driver="intree")

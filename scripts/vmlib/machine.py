@@ -28,17 +28,17 @@ class VmError(Exception):
     """The machine did not do what it was to do; says what happened, with the end of the console."""
 
 
-class StaleCode(VmError):
-    """A CPU of TCG executed a breakpoint that another one had already replaced: while the kernel patches its
-    own text (static keys, when modules come and go), TCG can be late, about once in 200 boots. Nothing of
-    ours puts breakpoints into kernel text, so this says nothing about what is tested."""
+class NoResult(VmError):
+    """The machine failed for a reason that is TCG's, about once in 200 boots on a busy machine: it hung before
+    the scenario began, or a CPU executed a breakpoint that another one had already replaced (the kernel
+    patches its own text when modules come and go; nothing of ours puts breakpoints there)."""
 
 
 def once_more[T](run: Callable[[], T]) -> T:
-    """`run()`, and again if a CPU executed stale code."""
+    """`run()`, and again if that had no result."""
     try:
         return run()
-    except StaleCode as error:
+    except NoResult as error:
         print(f"# once more: {error}", flush=True)
         return run()
 
@@ -430,5 +430,5 @@ class Machine:
         output = result.read_text(errors="replace").splitlines()[-10:] if result.exists() else []
         scenario = "".join(f"\n  > {line}" for line in output)
         (self.run_dir / "failure").write_text(f"{reason}\n")
-        kind = StaleCode if "Oops: int3" in self.console() else VmError
+        kind = NoResult if not output or "Oops: int3" in self.console() else VmError
         return kind(f"{reason}\nlogs: {self.run_dir}\nend of the console:\n{tail or '  (nothing)'}\nend of the scenario's output:{scenario or ' (nothing)'}")

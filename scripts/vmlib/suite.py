@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import console
-from .machine import Config, Machine, StaleCode, VmError, describe
+from .machine import Config, Machine, NoResult, VmError, describe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def run(config: Config, scenario: Path, cases: list[Case], limit: float, name: s
                     failure = f"the scenario ended with status {result.status}; logs: {result.run}"
             except VmError as error:
                 failure = str(error)
-                if once_more and isinstance(error, StaleCode):
+                if once_more and isinstance(error, NoResult):
                     print(f"# once more: {error}", flush=True)
                     once_more, failure = False, None
                     waiting[:0] = [outcome.case for outcome in boot.done[-1:]]
