@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The life-cycle table: how the first initialisation of SNP goes × what firmware can do at shutdown × what
+happens next × how somebody then tries to bring a CPU to where it has no SNP_EN.
+
+Nothing a driver says of itself counts: the number of outstanding cpu_hotplug_disable() calls is the kernel's
+own, the CPUs that have SNP_EN are those of the CPU model, the commands those that the PSP model got.
+"""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from vmlib import paths, suite  # noqa: E402
+from vmlib.machine import Config  # noqa: E402
+
+SCENARIO = paths.VM_SCRIPTS / "life-cycle.sh"
+TABLE = paths.TOP / "Documentation/life-cycle.md"
+LIMIT = 150  # seconds, for the boot and for the cell
+
+# How the first initialisation goes: what the scenario does, and for the PSP model.
+INITS = {
+    "ok": "ok",
+    "CPU offline": "offline",
+    "SNP_INIT_EX refused": "SNP_INIT_EX@1:status=0x3",
+    "SNP_INIT_EX silent": "SNP_INIT_EX@1:silent",
+    "SNP_DF_FLUSH refused": "SNP_DF_FLUSH@1:status=0x3",
+    "INIT refused": "INIT@1:status=0x3",
+}
+FIRMWARE = {"x86": [], "legacy": ["--shutdown=legacy"]}
+EVENTS = {"-": "none", "reload ccp": "ccp", "reload kvm_amd": "kvm", "rmmod snp_host": "remove", "in-tree driver before": "intree"}
+# The in-tree driver has no snp_host, and is no driver before itself.
+OURS_ONLY = {"rmmod snp_host", "in-tree driver before"}
+ATTEMPTS = ("offline", "smt", "suspend", "online")
+BUSY = "Device or resource busy"
+# Commands that say nothing about the life cycle, or are repeated for every page.
+UNTOLD = {"SNP_PAGE_RECLAIM", "SNP_PLATFORM_STATUS", "PLATFORM_STATUS", "SNP_FEATURE_INFO"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    driver: str
+    init: str
+    firmware: str
+    event: str
+
+    @property
+    def name(self) -> str:
+        return re.sub(r"[^\w/]+", "_", f"{self.driver}/{self.init}/{self.firmware}/{self.event}")
+
+    def case(self) -> suite.Case:
+        return suite.Case(self.name, f"{INITS[self.init]} {EVENTS[self.event]}")
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What the machine looks like at one moment."""
+
+    count: int  # outstanding cpu_hotplug_disable() calls, of the kernel
+    window: str  # as snp_host calls it; "none" without it
+    snp_en: frozenset[int]  # CPUs, of the CPU model
+    online: frozenset[int]
+    nonzero: int  # entries of the RMP
+
+
+@dataclasses.dataclass
+class Row:
+    cell: Cell
+    before: State | None  # before the attempts
+    after: State | None  # after them
+    attempts: dict[str, str]  # what was tried -> "done" or the kernel's error
+    commands: list[dict]  # what the PSP model was asked from power-on to the attempts
+    told: list[str]  # their names, as far as the table shows them
+    failure: str | None
+    splats: list[str]
+    run: Path
+
+    def up(self) -> bool:
+        """SNP firmware is up before the attempts: it said so last, or it was not heard of again."""
+        up = False
+        for entry in self.commands:
+            if entry["cmd"] in ("SNP_INIT", "SNP_INIT_EX"):
+                up = up or not entry.get("status")
+            elif entry["cmd"] in ("SNP_SHUTDOWN", "SNP_SHUTDOWN_EX") and entry.get("status") == 0:
+                up = False
+        return up
+
+    def bare(self) -> frozenset[int]:
+        """CPUs that run without SNP_EN in the end, while others have it."""
+        return self.after.online - self.after.snp_en if self.after and self.after.snp_en else frozenset()
+
+    def must_hold(self) -> bool:
+        """What design.md says of the hotplug window, from what was measured alone: while a CPU has SNP_EN
+        none may come or go, unless firmware refused SNP_INIT and nothing is assigned in the RMP."""
+        return bool(self.before.snp_en) and (self.up() or self.before.nonzero > 0 or not self.refused())
+
+    def refused(self) -> bool:
+        """The last SNP_INIT was answered, with an error."""
+        inits = [entry for entry in self.commands if entry["cmd"] in ("SNP_INIT", "SNP_INIT_EX")]
+        return bool(inits) and inits[-1].get("status", 0) != 0
+
+    def complaints(self) -> list[str]:
+        """What is wrong with the row, for a driver that claims to keep the guarantee."""
+        if self.failure or not (self.before and self.after):
+            return [self.failure or f"the cell did not get to its end; logs: {self.run}"]
+        out = list(self.splats)
+        hold = self.must_hold()
+        for when, state in (("before", self.before), ("after", self.after)):
+            if state.count != hold:
+                out.append(f"the disable count is {state.count} {when} the attempts, not {hold:d}")
+        for attempt in ATTEMPTS:
+            said = self.attempts.get(attempt)
+            if said == "is off":
+                said = self.attempts["online-again"]
+            if said != (BUSY if hold else "done"):
+                out.append(f"{attempt}: {said}")
+        if self.up() and self.bare():
+            out.append(f"CPUs {sorted(self.bare())} run without SNP_EN while SNP is up")
+        if "remove" in self.attempts and (self.attempts["remove"] == "done") != (not self.before.snp_en):
+            out.append(f"rmmod snp_host: {self.attempts['remove']}")
+        return out
+
+    def line(self) -> str:
+        """The row as Documentation shows it."""
+        if not (self.before and self.after):
+            return f"| {self.cell.init} | {self.cell.firmware} | {self.cell.event} | the machine did not get to the attempts |"
+        words = {"done": "allowed", BUSY: "refused"}
+        tried = [words.get(said, said) for said in (self.attempts.get(attempt, "?") for attempt in ATTEMPTS)]
+        event = self.cell.event + (f" ({'done' if self.attempts['remove'] == 'done' else 'refused'})" if "remove" in self.attempts else "")
+        bare = numbers(self.bare()) if self.bare() else "none"
+        return "| " + " | ".join([self.cell.init, self.cell.firmware, event, *tried, str(self.before.count), numbers(self.before.snp_en) or "none", bare, "yes" if self.splats else "no", " ".join(self.told)]) + " |"
+
+
+def numbers(cpus: frozenset[int]) -> str:
+    return ",".join(map(str, sorted(cpus)))
+
+
+HEADING = (
+    "| first initialisation | firmware | then | CPU off | SMT off | suspend | CPU on | count | SNP_EN | bare CPUs | reports | PSP commands |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def cells(driver: str) -> list[Cell]:
+    return [Cell(driver, init, firmware, event) for init in INITS for firmware in FIRMWARE for event in EVENTS if driver == "ours" or event not in OURS_ONLY]
+
+
+def sample(driver: str) -> list[Cell]:
+    """Every value of every dimension, each initialisation with both kinds of firmware."""
+    whole = cells(driver)
+    events = list(dict.fromkeys(cell.event for cell in whole))
+    pairs = list(dict.fromkeys((cell.init, cell.firmware) for cell in whole))
+    return [next(cell for cell in whole if (cell.init, cell.firmware) == pair and cell.event == events[n % len(events)]) for n, pair in enumerate(pairs)]
+
+
+def run(chosen: list[Cell]) -> Iterator[Row]:
+    for driver, firmware in dict.fromkeys((cell.driver, cell.firmware) for cell in chosen):
+        mine = {cell.name: cell for cell in chosen if (cell.driver, cell.firmware) == (driver, firmware)}
+        config = Config(driver=driver, psp=FIRMWARE[firmware], threads=2, more_cpus=2)
+        for outcome in suite.run(config, SCENARIO, [cell.case() for cell in mine.values()], LIMIT, "life-cycle"):
+            yield row(mine[outcome.case.name], outcome)
+
+
+def cpu_set(text: str) -> frozenset[int]:
+    """0,2-3 → {0, 2, 3}"""
+    bounds = [part.split("-") for part in text.split(",") if part]
+    return frozenset(cpu for bound in bounds for cpu in range(int(bound[0]), int(bound[-1]) + 1))
+
+
+def state(words: str) -> State:
+    fields = dict(word.split("=", 1) for word in words.split())
+    return State(int(fields["count"]), fields["window"], cpu_set(fields["snp_en"]), cpu_set(fields["online"]), int(fields["nonzero"]))
+
+
+def row(cell: Cell, outcome: suite.Outcome) -> Row:
+    states = {when: state(words) for when, words in (value.split(" ", 1) for value in outcome.values("state"))}
+    phases = suite.sections(outcome.trace, r"phase (\w+)", lambda entry: entry.get("text", ""))
+    commands = {phase: [entry for entry in entries if "cmd" in entry] for phase, entries in phases.items()}
+    return Row(
+        cell=cell,
+        before=states.get("event"),
+        after=states.get("attempts"),
+        attempts=dict(value.split(" ", 1) for value in outcome.values("try")),
+        commands=[entry for phase in ("before", "initialise", "event") for entry in commands.get(phase, [])],
+        told=[entry["cmd"] for phase in ("initialise", "event") for entry in commands.get(phase, []) if entry["cmd"] not in UNTOLD],
+        failure=outcome.failure,
+        splats=outcome.splats(),
+        run=outcome.run,
+    )
+
+
+def update(driver: str) -> None:
+    """Run all cells of a driver and write its table of Documentation."""
+    lines = []
+    for result in run(cells(driver)):
+        lines.append(result.line())
+        print(lines[-1], *(f"    {complaint}" for complaint in result.complaints()), sep="\n", flush=True)
+    begin, end = f"<!-- {driver}: made by selftests/life_cycle.py -->", f"<!-- end of {driver} -->"
+    head, _, rest = TABLE.read_text().partition(begin)
+    _, _, tail = rest.partition(end)
+    TABLE.write_text(f"{head}{begin}\n{HEADING}\n" + "\n".join(lines) + f"\n{end}{tail}")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ["ours", "intree"]:
+        update(name)
