@@ -133,7 +133,13 @@ fn probe<'bound>(
         .inspect_err(|err| dev_err!(dev, "cannot enable the device: {err:?}\n"))?;
     let bar = dev
         .iomap_region_sized::<BAR_SIZE>(BAR, c"ccp")
-        .inspect_err(|err| dev_err!(dev, "cannot map BAR {BAR}: {err:?}\n"))?;
+        .inspect_err(|err| match *err {
+            EBUSY => dev_err!(
+                dev,
+                "cannot claim BAR {BAR}: /proc/iomem says who has it, or memory was short\n"
+            ),
+            _ => dev_err!(dev, "cannot map BAR {BAR}: {err:?}\n"),
+        })?;
     // SAFETY: Copies of the registers end up in `psps` and the platform, which `Sev` empties when it
     // is dropped, and in the interrupt handler, which is a field of it; `Psp` drops it before the BAR,
     // and so does this function on errors, because `bar` was there first.
