@@ -36,6 +36,11 @@ SHORT_OF_MEMORY = re.compile(r"Cannot allocate memory|(no|out of) memory|ENOMEM|
 # Other messages that explain a failure, and why they name no lack of memory.
 OTHER_WORDS = {
     "cannot get an MSI-X or MSI vector": "pci_alloc_irq_vectors() returns the error of its last attempt, MSI, which the PSP does not have",
+    "really_probe: driver_sysfs_add failed": "the device stays without a driver, and really_probe() keeps the error to itself",
+}
+# Functions of the kernel that make another error of it, when they are on the stack of the allocation.
+OTHER_ERRORS = {
+    "module_add_driver": "-EINVAL if it cannot make the directory of the module's drivers in sysfs",
 }
 # What kvm-amd makes of it without saying why: part of the view -> where.
 KVMS_OWN = {
@@ -119,6 +124,7 @@ def complaints(outcome: suite.Outcome, operation: str) -> list[str]:
                 out.append(f"{name}: {key} took {did.milliseconds} ms")
         differs = {key: value for key, value in this.did["struck"].view.items() if healthy.get(key) != value}
         named = any(SHORT_OF_MEMORY.search(line) or any(words in line for words in OTHER_WORDS) for line in [*differs.values(), *said])
+        named = named or any(function in where(kernel) for function in OTHER_ERRORS)
         if differs and not named and not KVMS_OWN.keys() & differs.items():
             out.append(f"{name}: {differs}, and nobody says that memory is short")
         later = {key: value for key, value in this.did["after"].view.items() if healthy.get(key) != value}
