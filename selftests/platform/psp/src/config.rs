@@ -48,6 +48,10 @@ pub struct Config {
     pub max_asid: u32,
     /// Smallest ASID of SEV guests without ES (CPUID 8000001F EDX); ES and SNP use those below.
     pub min_sev_asid: u32,
+    /// CPUID family, model and stepping of the part, which attestation reports show.
+    pub cpu: [u8; 3],
+    /// Frequency of the machine's TSC, which the TSC of a guest with Secure TSC is a multiple of.
+    pub tsc_khz: u32,
     /// Security version numbers in the layout of the part, as TCB_VERSION.
     pub tcb: u64,
     /// Whether SMT is on: then a guest whose policy forbids it cannot be launched.
@@ -66,6 +70,8 @@ impl Config {
         c_bit: 48,
         max_asid: 100,
         min_sev_asid: 50,
+        cpu: [0x19, 1, 1],
+        tsc_khz: 2_450_000,
         tcb: 0xdb14_0000_0000_0004,
         smt: false,
         seed: 0,
@@ -84,6 +90,11 @@ impl Config {
 
     /// Whether a guest's policy can forbid that its pages are swapped.
     pub(crate) fn has_page_swap_disable(&self) -> bool {
+        (self.api.major, self.api.minor) >= (1, 58)
+    }
+
+    /// Whether reports and derived keys know of verified mitigations (virtee/sev: from 1.58 on).
+    pub(crate) fn attests_mitigations(&self) -> bool {
         (self.api.major, self.api.minor) >= (1, 58)
     }
 

@@ -18,13 +18,18 @@ const CURVE_P384: u32 = 2;
 
 /// A key that follows from the chip's seed, a purpose and a generation.
 pub(crate) fn derive(seed: u64, purpose: &str, generation: u32) -> SigningKey {
+    let secret = [seed.to_le_bytes().as_slice(), &generation.to_le_bytes()].concat();
+    derive_from(&secret, purpose)
+}
+
+/// A key that follows from a secret and a purpose.
+pub(crate) fn derive_from(secret: &[u8], purpose: &str) -> SigningKey {
     for attempt in 0u32.. {
         let scalar = Sha384::new()
             .chain_update(b"ccp-rs PSP model key\0")
             .chain_update(purpose.as_bytes())
             .chain_update([0])
-            .chain_update(seed.to_le_bytes())
-            .chain_update(generation.to_le_bytes())
+            .chain_update(secret)
             .chain_update(attempt.to_le_bytes())
             .finalize();
         // Fails only for a hash of zero or above the curve's order.

@@ -19,6 +19,7 @@ mod call;
 mod command;
 mod config;
 mod crypto;
+pub mod endorsement;
 mod platform;
 mod psp;
 mod sev;

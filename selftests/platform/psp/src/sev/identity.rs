@@ -5,7 +5,7 @@ use p384::ecdsa::SigningKey;
 use sha2::{Digest, Sha256};
 
 use super::certificate::{Certificate, Usage, LEN};
-use crate::{crypto, Api};
+use crate::{crypto, endorsement, Api};
 
 /// Bytes of the NV area (psp-sev.h: NV_LENGTH).
 pub(crate) const NV_LEN: usize = 32 << 10;
@@ -61,9 +61,7 @@ impl Identity {
 
     /// The chip's 64-byte identifier (GET_ID).
     pub(crate) fn chip_id(&self) -> [u8; 64] {
-        use sha2::Sha512;
-        Sha512::digest([b"ccp-rs PSP model chip".as_slice(), &self.seed.to_le_bytes()].concat())
-            .into()
+        endorsement::chip_id(self.seed)
     }
 
     fn oca_key(&self) -> SigningKey {

@@ -4,6 +4,8 @@
 use rmp::State as PageState;
 
 use super::digest::LaunchDigest;
+use super::id_block::IdBlock;
+use super::message::VMPCKS;
 use super::{Running, POLICY_DEBUG};
 use crate::asid::Owner;
 use crate::call::{Call, Fact};
@@ -19,7 +21,7 @@ pub(crate) enum State {
 
 /// A guest. Silicon keeps this encrypted in the context page; nobody but firmware can tell, so
 /// the model keeps it here, and the page's RMP state alone is real.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Guest {
     pub(crate) state: State,
     pub(crate) policy: u64,
@@ -30,6 +32,19 @@ pub(crate) struct Guest {
     pub(crate) serial: u64,
     /// OS visible workarounds, passed on in the secrets page.
     pub(crate) gosvw: [u8; 16],
+    /// Frequency asked for at LAUNCH_START; 0 is the machine's own.
+    pub(crate) tsc_khz: u32,
+    /// A VMSA of it has Secure TSC.
+    pub(crate) secure_tsc: bool,
+    /// The platform when the launch began, for reports.
+    pub(crate) launch_tcb: u64,
+    pub(crate) launch_mitigations: u64,
+    /// From LAUNCH_FINISH on.
+    pub(crate) id_block: Option<IdBlock>,
+    pub(crate) host_data: [u8; 32],
+    pub(crate) vcek_disabled: bool,
+    /// Messages exchanged with each VMPCK, requests and answers.
+    pub(crate) messages: [u64; VMPCKS],
 }
 
 impl Guest {
@@ -41,6 +56,14 @@ impl Guest {
             digest: LaunchDigest::START,
             serial,
             gosvw: [0; 16],
+            tsc_khz: 0,
+            secure_tsc: false,
+            launch_tcb: 0,
+            launch_mitigations: 0,
+            id_block: None,
+            host_data: [0; 32],
+            vcek_disabled: false,
+            messages: [0; VMPCKS],
         }
     }
 }

@@ -12,7 +12,10 @@ pub(super) const BLOCK_LEN: u64 = 0x60;
 /// Bytes of the ID authentication page.
 pub(super) const AUTH_LEN: u64 = 0x1000;
 
+const FAMILY: usize = 0x30;
+const IMAGE: usize = 0x40;
 const VERSION: usize = 0x50;
+const GUEST_SVN: usize = 0x54;
 const POLICY: usize = 0x58;
 
 const ID_KEY_ALGORITHM: usize = 0;
@@ -24,6 +27,17 @@ const AUTHOR_KEY: usize = 0x880;
 /// ECDSA P-384 with SHA-384.
 const ECDSA_P384: u32 = 1;
 
+/// What reports say of a block that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IdBlock {
+    pub(super) family_id: [u8; 16],
+    pub(super) image_id: [u8; 16],
+    pub(super) guest_svn: u32,
+    pub(super) id_key_digest: [u8; 48],
+    /// If an author key was given.
+    pub(super) author_key_digest: Option<[u8; 48]>,
+}
+
 /// Checks a guest's digest and policy against the block, and the block's signatures.
 pub(super) fn check(
     block: &[u8],
@@ -31,7 +45,7 @@ pub(super) fn check(
     author_key: bool,
     digest: &[u8; 48],
     policy: u64,
-) -> Result<(), Status> {
+) -> Result<IdBlock, Status> {
     let word = |bytes: &[u8], at: usize| {
         u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
     };
@@ -61,7 +75,19 @@ pub(super) fn check(
     if block[POLICY..POLICY + 8] != policy.to_le_bytes() {
         return Err(Status::PolicyFailure);
     }
-    Ok(())
+    let id = |at: usize| {
+        let mut id = [0; 16];
+        id.copy_from_slice(&block[at..at + 16]);
+        id
+    };
+    let key_digest = |key: usize| Sha384::digest(&auth[key..key + PUBLIC_KEY]).into();
+    Ok(IdBlock {
+        family_id: id(FAMILY),
+        image_id: id(IMAGE),
+        guest_svn: word(block, GUEST_SVN),
+        id_key_digest: key_digest(ID_KEY),
+        author_key_digest: author_key.then(|| key_digest(AUTHOR_KEY)),
+    })
 }
 
 #[cfg(test)]
@@ -70,21 +96,27 @@ pub(crate) mod tests {
 
     /// A block and its authentication, signed with test keys.
     pub(crate) fn signed(digest: &[u8; 48], policy: u64) -> (Vec<u8>, Vec<u8>) {
-        let (id, author) = (crypto::derive(1, "id", 0), crypto::derive(1, "author", 0));
         let mut block = vec![0; BLOCK_LEN as usize];
         block[..48].copy_from_slice(digest);
         block[VERSION] = 1;
         block[POLICY..].copy_from_slice(&policy.to_le_bytes());
+        let auth = authenticate(&block);
+        (block, auth)
+    }
+
+    /// The authentication of a block.
+    pub(crate) fn authenticate(block: &[u8]) -> Vec<u8> {
+        let (id, author) = (crypto::derive(1, "id", 0), crypto::derive(1, "author", 0));
         let mut auth = vec![0; AUTH_LEN as usize];
         auth[ID_KEY_ALGORITHM] = 1;
         auth[AUTHOR_KEY_ALGORITHM] = 1;
         let mut put = |at: usize, bytes: &[u8]| auth[at..at + bytes.len()].copy_from_slice(bytes);
         let id_key = crypto::public_key(&id);
-        put(BLOCK_SIGNATURE, &crypto::sign(&id, &Sha384::digest(&block)));
+        put(BLOCK_SIGNATURE, &crypto::sign(&id, &Sha384::digest(block)));
         put(ID_KEY, &id_key);
         put(ID_KEY_SIGNATURE, &crypto::sign(&author, &Sha384::digest(id_key)));
         put(AUTHOR_KEY, &crypto::public_key(&author));
-        (block, auth)
+        auth
     }
 
     #[test]
@@ -103,7 +135,8 @@ pub(crate) mod tests {
         for (name, spoil, expected) in rows {
             let (mut block, mut auth) = signed(&[5; 48], 0x30000);
             spoil(&mut block, &mut auth);
-            assert_eq!(check(&block, &auth, true, &[5; 48], 0x30000), *expected, "{name}");
+            let result = check(&block, &auth, true, &[5; 48], 0x30000);
+            assert_eq!(result.map(drop), *expected, "{name}");
         }
         let (block, auth) = signed(&[5; 48], 0x30000);
         assert_eq!(check(&block, &auth, true, &[6; 48], 0x30000), Err(Status::BadMeasurement));
@@ -111,6 +144,7 @@ pub(crate) mod tests {
         let mut no_author = auth;
         no_author[4] = 0;
         no_author[ID_KEY_SIGNATURE] ^= 1;
-        assert_eq!(check(&block, &no_author, false, &[5; 48], 0x30000), Ok(()));
+        let accepted = check(&block, &no_author, false, &[5; 48], 0x30000);
+        assert_eq!(accepted.map(|block| block.author_key_digest), Ok(None));
     }
 }

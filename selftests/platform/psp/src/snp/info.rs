@@ -20,7 +20,7 @@ pub(crate) fn platform_status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
     let snp = &psp.snp;
     let flags = u32::from(snp.mask_chip_id)
         | (u32::from(snp.mask_chip_key) << 1)
-        | (u32::from(snp.vlek_loaded) << 2)
+        | (u32::from(snp.vlek.is_some()) << 2)
         | (u32::from(psp.config.has_feature_info()) << 3)
         | (u32::from(snp.running.as_ref().is_some_and(|r| r.rapl_disabled)) << 4)
         | (u32::from(features(psp) & CIPHERTEXT_HIDING != 0) << 5)
@@ -37,7 +37,7 @@ pub(crate) fn platform_status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
     out[8..12].copy_from_slice(&flags.to_le_bytes());
     out[12..16].copy_from_slice(&(guests as u32).to_le_bytes());
     out[16..24].copy_from_slice(&snp.current_tcb.to_le_bytes());
-    out[24..32].copy_from_slice(&snp.reported_tcb.unwrap_or(snp.current_tcb).to_le_bytes());
+    out[24..32].copy_from_slice(&snp.reported_tcb().to_le_bytes());
     call.write(place, &out);
     if let Some(rmp) = &call.rmp {
         let page = pa & !0xfff;

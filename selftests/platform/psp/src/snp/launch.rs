@@ -27,6 +27,9 @@ const POLICY_KNOWN: u64 = 0xffff
     | POLICY_RAPL_DIS
     | POLICY_CIPHERTEXT_HIDING;
 
+/// Where a VMSA has Secure TSC (bit 9 of SEV_FEATURES: `struct sev_es_save_area` in asm/svm.h).
+const VMSA_SECURE_TSC: (usize, u8) = (0x3b1, 1 << 1);
+
 /// `{gctx, policy, ma_gctx, flags {0 ma_en, 1 imi_en}, desired_tsc_khz, gosvw 16}`. Migration
 /// agents and migration images are not modelled: asking for one is INVALID_PARAM.
 pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
@@ -35,6 +38,7 @@ pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let may = policy_allows(psp, policy)?;
     let known = POLICY_KNOWN
         | if psp.config.has_page_swap_disable() { POLICY_PAGE_SWAP_DISABLE } else { 0 };
+    let (tcb, mitigations) = (psp.snp.current_tcb, psp.snp.mitigations_verified);
     let guest = psp.guest(call, gctx)?;
     if guest.state != State::Init {
         return Err(Status::InvalidGuestState);
@@ -48,7 +52,10 @@ pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     guest.state = State::Launch;
     guest.policy = policy;
     guest.digest = LaunchDigest::START;
+    guest.tsc_khz = call.u32(28);
     guest.gosvw = call.array(32);
+    guest.launch_tcb = tcb;
+    guest.launch_mitigations = mitigations;
     Ok(())
 }
 
@@ -103,6 +110,7 @@ pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let vmsa = page_type == PageType::Vmsa;
     let launched = call.rmp()?.launch(pa, guest.asid, size, vmsa, upper);
     launched.map_err(|refusal| call.refused(pa, refusal))?;
+    guest.secure_tsc |= vmsa && content[VMSA_SECURE_TSC.0] & VMSA_SECURE_TSC.1 != 0;
     // Not encrypted: the model keeps plain text. The page is the command's own, it was Pre-Guest.
     call.platform.write(pa, &content);
     // A 2 MiB page counts as 512 pages in sequence (model choice; KVM launches none).
@@ -118,7 +126,7 @@ pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
 /// Checks the shape of a CPUID page: `{count, reserved 12, 64 x 48}`. Which values firmware
 /// accepts is not public and depends on the CPU, so contents are taken as they are; a table that
 /// is malformed is INVALID_PARAM.
-fn checked_cpuid(page: Vec<u8>) -> Result<Vec<u8>, Status> {
+pub(super) fn checked_cpuid(page: Vec<u8>) -> Result<Vec<u8>, Status> {
     const ENTRIES: usize = 64;
     const ENTRY: usize = 48;
     let count = u32::from_le_bytes([page[0], page[1], page[2], page[3]]) as usize;
@@ -136,6 +144,7 @@ pub(crate) fn finish(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     const AUTH_KEY_EN: u64 = 2;
     const VCEK_DISABLED: u64 = 4;
     let (gctx, block, auth, flags) = (call.pa(0), call.pa(8), call.pa(16), call.u64(24));
+    let host_data = call.array(32);
     let guest = psp.guest(call, gctx)?;
     if guest.state != State::Launch {
         return Err(Status::InvalidGuestState);
@@ -150,8 +159,10 @@ pub(crate) fn finish(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
         let block = call.read(block, id_block::BLOCK_LEN)?;
         let auth = call.read(auth, id_block::AUTH_LEN)?;
         let author = flags & AUTH_KEY_EN != 0;
-        id_block::check(&block, &auth, author, &digest, guest.policy)?;
+        guest.id_block = Some(id_block::check(&block, &auth, author, &digest, guest.policy)?);
     }
+    guest.host_data = host_data;
+    guest.vcek_disabled = flags & VCEK_DISABLED != 0;
     guest.state = State::Running;
     Ok(())
 }

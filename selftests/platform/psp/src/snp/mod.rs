@@ -2,13 +2,17 @@
 //! SEV-SNP: platform life cycle, guests and their launch, pages.
 
 pub(crate) mod config;
+mod derived_key;
 pub(crate) mod digest;
 pub(crate) mod guest;
 pub(crate) mod id_block;
 pub(crate) mod info;
 pub(crate) mod launch;
+mod message;
 pub(crate) mod page;
 pub(crate) mod platform;
+mod report;
+pub(crate) mod request;
 mod secrets;
 mod tcb;
 
@@ -17,6 +21,7 @@ use std::collections::BTreeMap;
 use guest::Guest;
 use rmp::Geometry;
 
+use crate::endorsement::Vlek;
 use crate::Config;
 
 /// Guest policy bit 19: the host may read and write the guest's memory.
@@ -58,7 +63,7 @@ pub(crate) struct Snp {
     pub(crate) reported_tcb: Option<u64>,
     pub(crate) mask_chip_id: bool,
     pub(crate) mask_chip_key: bool,
-    pub(crate) vlek_loaded: bool,
+    pub(crate) vlek: Option<Vlek>,
     pub(crate) mitigations_verified: u64,
 }
 
@@ -72,9 +77,14 @@ impl Snp {
             reported_tcb: None,
             mask_chip_id: false,
             mask_chip_key: false,
-            vlek_loaded: false,
+            vlek: None,
             mitigations_verified: 0,
         }
+    }
+
+    /// The TCB that reports show and that selects the VCEK.
+    pub(crate) fn reported_tcb(&self) -> u64 {
+        self.reported_tcb.unwrap_or(self.current_tcb)
     }
 
     pub(crate) fn geometry(&self) -> Option<Geometry> {

@@ -3,11 +3,12 @@
 
 use sha2::{Digest, Sha256};
 
+use super::message::VMPCK_LEN;
+
 /// Version 3: without the TSC factor's successor fields.
 const VERSION: u32 = 3;
 const GOSVW: usize = 0x10;
 const VMPCK: usize = 0x20;
-const VMPCK_LEN: usize = 32;
 
 /// The page for a guest: its four communication keys, and what LAUNCH_START passed through.
 pub(super) fn page(seed: u64, serial: u64, imi: bool, gosvw: &[u8; 16]) -> Vec<u8> {
@@ -23,7 +24,7 @@ pub(super) fn page(seed: u64, serial: u64, imi: bool, gosvw: &[u8; 16]) -> Vec<u
 }
 
 /// Key of one VMPL. Derived, so that a run can be repeated.
-fn vmpck(seed: u64, serial: u64, vmpl: u8) -> [u8; VMPCK_LEN] {
+pub(super) fn vmpck(seed: u64, serial: u64, vmpl: u8) -> [u8; VMPCK_LEN] {
     Sha256::new()
         .chain_update(b"ccp-rs PSP model VMPCK")
         .chain_update(seed.to_le_bytes())

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Tests through [`Psp::step`], on a small machine in a vector.
 
+mod inside;
 mod lab;
 
+mod attest;
+mod derived_key;
 mod every;
 mod launch;
+mod message;
 mod random;
 mod sev;
 mod snp;

@@ -4,7 +4,7 @@
 use rmp::{Code, RmpUpdate, State};
 
 use super::lab::*;
-use crate::snp::config::vlek_tag;
+use crate::endorsement::Vlek;
 use crate::{Api, Config, CpuRegisters, Fact, Status};
 
 const INIT_RMP: u32 = 1;
@@ -499,19 +499,12 @@ fn config_and_commit() {
 #[test]
 fn vlek_load() {
     use Status::*;
-    let mut blob = vec![7; 0x1b0];
-    blob[0x190..0x198].copy_from_slice(&Config::MILAN.tcb.to_le_bytes());
-    let wrap = |blob: &mut Vec<u8>| {
-        let tag = vlek_tag(Config::MILAN.seed, blob);
-        blob[0x1a0..].copy_from_slice(&tag);
-    };
-    wrap(&mut blob);
+    let wrapped = |tcb| Vlek { hashstick: [7; 384], tcb }.wrap(Config::MILAN.seed, [0; 12]);
     let good = || buf(16).u32(0, 16).u64(8, PAGE);
-    let mut changed = blob.clone();
+    let blob = wrapped(Config::MILAN.tcb);
+    let mut changed = blob;
     changed[0x10] ^= 1;
-    let mut too_new = blob.clone();
-    too_new[0x190] = 0xff;
-    wrap(&mut too_new);
+    let too_new = wrapped(Config::MILAN.tcb + 1);
     let rows: &[(&str, &[u8], Buf, Status)] = &[
         ("good", &blob, good(), Success),
         ("changed", &changed, good(), InvalidKey),

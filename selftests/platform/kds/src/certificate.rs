@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+//! X.509 as AMD's certificates have it (looked up in public ones: `tests/certs_data` of virtee/sev).
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use rsa::pss::BlindedSigningKey;
+use rsa::signature::{RandomizedSigner, SignatureEncoding};
+use rsa::RsaPrivateKey;
+use sha2::{Digest, Sha256, Sha384};
+use x509_cert::certificate::{Certificate, TbsCertificate, Version};
+use x509_cert::der::asn1::{BitString, OctetString, UtcTime};
+use x509_cert::der::{oid::ObjectIdentifier, Encode};
+use x509_cert::ext::Extension;
+use x509_cert::name::Name;
+use x509_cert::serial_number::SerialNumber;
+use x509_cert::spki::{DynSignatureAlgorithmIdentifier, SubjectPublicKeyInfoOwned};
+use x509_cert::time::{Time, Validity};
+
+/// Why no certificate could be made.
+pub type Error = Box<dyn std::error::Error>;
+
+/// Seconds from 1970 to 2025-01-01 and to 2049-12-31, the last day but one that UTCTime can say.
+const NOT_BEFORE: u64 = 1_735_689_600;
+const NOT_AFTER: u64 = 2_524_521_600;
+
+/// Who is named in a certificate. Nobody shall take it for AMD's.
+pub(crate) fn name(common_name: &str) -> Result<Name, Error> {
+    let rest = "O=ccp-rs PSP model (not AMD),ST=CA,L=Santa Clara,C=US,OU=Engineering";
+    Ok(Name::from_str(&format!("CN={common_name},{rest}"))?)
+}
+
+/// An extension. `value` is what the octet string holds.
+pub(crate) fn extension(oid: &str, critical: bool, value: &[u8]) -> Result<Extension, Error> {
+    Ok(Extension {
+        extn_id: ObjectIdentifier::from_str(oid)?,
+        critical,
+        extn_value: OctetString::new(value)?,
+    })
+}
+
+/// What a certificate says of its subject.
+pub(crate) struct Subject<'a> {
+    pub(crate) serial: &'a [u8],
+    pub(crate) name: Name,
+    pub(crate) key: SubjectPublicKeyInfoOwned,
+    pub(crate) extensions: Vec<Extension>,
+}
+
+/// A certificate, signed with RSASSA-PSS and SHA-384.
+pub(crate) fn issue(
+    subject: Subject<'_>,
+    issuer: Name,
+    key: &RsaPrivateKey,
+) -> Result<Certificate, Error> {
+    let key = BlindedSigningKey::<Sha384>::new(key.clone());
+    let algorithm = key.signature_algorithm_identifier()?;
+    let time =
+        |seconds| UtcTime::from_unix_duration(Duration::from_secs(seconds)).map(Time::UtcTime);
+    let body = TbsCertificate {
+        version: Version::V3,
+        serial_number: SerialNumber::new(subject.serial)?,
+        signature: algorithm.clone(),
+        issuer,
+        validity: Validity { not_before: time(NOT_BEFORE)?, not_after: time(NOT_AFTER)? },
+        subject: subject.name,
+        subject_public_key_info: subject.key,
+        issuer_unique_id: None,
+        subject_unique_id: None,
+        extensions: Some(subject.extensions),
+    };
+    let message = body.to_der()?;
+    // The salt follows from what is signed, so that the same certificate has the same bytes.
+    let mut salt = ChaCha20Rng::from_seed(Sha256::digest(&message).into());
+    let signature = key.try_sign_with_rng(&mut salt, &message)?;
+    Ok(Certificate {
+        tbs_certificate: body,
+        signature_algorithm: algorithm,
+        signature: BitString::from_bytes(&signature.to_vec())?,
+    })
+}

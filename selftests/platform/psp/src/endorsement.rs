@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The keys that sign attestation reports: VCEK and VLEK.
+//!
+//! Firmware has the private halves; whoever issues certificates for them (AMD, or the crate `kds`)
+//! knows the chip's secret or has made the VLEK, and so arrives at the same public halves.
+//! How silicon derives keys is not public: everything here but lengths is a model choice.
+
+use aes_gcm::aead::AeadInPlace;
+use aes_gcm::{Aes256Gcm, KeyInit};
+use p384::ecdsa::SigningKey;
+use p384::elliptic_curve::sec1::ToEncodedPoint;
+use sha2::{Digest, Sha256, Sha512};
+
+use crate::crypto;
+
+/// A P-384 point, uncompressed, as SEC 1 has it.
+pub type PublicKey = [u8; 97];
+
+/// Bytes of what a VLEK is derived from.
+pub const HASHSTICK: usize = 384;
+/// Bytes of a wrapped VLEK (virtee/sev): `{iv 12, reserved 4, key 384, tcb 8, reserved 8, tag 16}`.
+pub const WRAPPED_VLEK: usize = 0x1b0;
+
+const KEY: usize = 0x10;
+const TCB: usize = 0x190;
+const TAG: usize = 0x1a0;
+
+/// The 64-byte identifier of the chip with this seed (GET_ID, CHIP_ID of reports).
+pub fn chip_id(seed: u64) -> [u8; 64] {
+    Sha512::digest([b"ccp-rs PSP model chip".as_slice(), &seed.to_le_bytes()].concat()).into()
+}
+
+/// Public half of the VCEK of the chip with this seed at a TCB version.
+pub fn vcek(seed: u64, tcb: u64) -> PublicKey {
+    public(&vcek_key(seed, tcb))
+}
+
+/// Private half.
+pub(crate) fn vcek_key(seed: u64, tcb: u64) -> SigningKey {
+    crypto::derive(seed, &format!("VCEK {tcb:016x}"), 0)
+}
+
+/// A loaded endorsement key: what its owner got from AMD, for all TCB versions up to `tcb`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vlek {
+    /// What the keys are derived from.
+    pub hashstick: [u8; HASHSTICK],
+    /// The newest TCB version that it is good for.
+    pub tcb: u64,
+}
+
+impl Vlek {
+    /// Public half of the VLEK at a TCB version.
+    pub fn public_key(&self, tcb: u64) -> PublicKey {
+        public(&self.key(tcb))
+    }
+
+    /// Private half.
+    pub(crate) fn key(&self, tcb: u64) -> SigningKey {
+        crypto::derive_from(&self.hashstick, &format!("VLEK {tcb:016x}"))
+    }
+
+    /// Wraps it for the chip with this seed, for SNP_VLEK_LOAD.
+    pub fn wrap(&self, seed: u64, iv: [u8; 12]) -> [u8; WRAPPED_VLEK] {
+        let mut blob = [0; WRAPPED_VLEK];
+        blob[..12].copy_from_slice(&iv);
+        blob[KEY..TCB].copy_from_slice(&self.hashstick);
+        blob[TCB..TCB + 8].copy_from_slice(&self.tcb.to_le_bytes());
+        let (key, rest) = blob[KEY..].split_at_mut(HASHSTICK);
+        let tag = wrapping_key(seed)
+            .encrypt_in_place_detached(&iv.into(), &rest[..16], key)
+            .expect("384 bytes are within the limits of GCM");
+        blob[TAG..].copy_from_slice(&tag);
+        blob
+    }
+
+    /// Unwraps what [`Vlek::wrap`] made for this chip.
+    pub(crate) fn unwrap(seed: u64, blob: &[u8; WRAPPED_VLEK]) -> Option<Vlek> {
+        let (iv, about, tag) = (&blob[..12], &blob[TCB..TAG], &blob[TAG..]);
+        let mut hashstick = [0; HASHSTICK];
+        hashstick.copy_from_slice(&blob[KEY..TCB]);
+        wrapping_key(seed)
+            .decrypt_in_place_detached(iv.into(), about, &mut hashstick, tag.into())
+            .ok()?;
+        let mut tcb = [0; 8];
+        tcb.copy_from_slice(&about[..8]);
+        Some(Vlek { hashstick, tcb: u64::from_le_bytes(tcb) })
+    }
+}
+
+fn wrapping_key(seed: u64) -> Aes256Gcm {
+    let key = Sha256::new()
+        .chain_update(b"ccp-rs PSP model VLEK wrapping key")
+        .chain_update(seed.to_le_bytes())
+        .finalize();
+    Aes256Gcm::new(&key)
+}
+
+fn public(key: &SigningKey) -> PublicKey {
+    let mut point = [0; 97];
+    point.copy_from_slice(key.verifying_key().as_affine().to_encoded_point(false).as_bytes());
+    point
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrapped_vlek_is_for_one_chip_and_cannot_be_changed() {
+        let vlek = Vlek { hashstick: [7; HASHSTICK], tcb: 4 };
+        let blob = vlek.wrap(1, [3; 12]);
+        assert_eq!(Vlek::unwrap(1, &blob), Some(vlek));
+        assert_eq!(Vlek::unwrap(2, &blob), None, "another chip");
+        for at in [0, KEY, TCB, TCB + 8, TAG, WRAPPED_VLEK - 1] {
+            let mut changed = blob;
+            changed[at] ^= 1;
+            assert_eq!(Vlek::unwrap(1, &changed), None, "byte {at:#x}");
+        }
+    }
+
+    #[test]
+    fn keys_depend_on_chip_and_tcb() {
+        assert_eq!(vcek(1, 4), vcek(1, 4));
+        assert_ne!(vcek(1, 4), vcek(2, 4), "another chip");
+        assert_ne!(vcek(1, 4), vcek(1, 5), "another TCB");
+        let vlek = Vlek { hashstick: [7; HASHSTICK], tcb: 4 };
+        let other = Vlek { hashstick: [8; HASHSTICK], tcb: 4 };
+        assert_ne!(vlek.public_key(4), other.public_key(4), "another VLEK");
+        assert_ne!(vlek.public_key(4), vlek.public_key(3), "another TCB");
+    }
+}
