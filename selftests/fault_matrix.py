@@ -99,7 +99,8 @@ KINDS = [
     Kind("late", "late=300"),
     Kind("garbage", "garbage"),
     Kind("silent", "silent", TIMEOUT),
-    Kind("stale", f"late={TIMEOUT * 1000 + 1500}", TIMEOUT, 10),
+    # The driver waits twice as long for SNP_INIT, and a little more.
+    Kind("stale", f"late={TIMEOUT * 2000 + 1500}", TIMEOUT, 10),
     Kind("allones", "allones", TIMEOUT),
     Kind("gone", "gone", TIMEOUT),
 ]

@@ -18,6 +18,9 @@ DEADLY = {"silent": "did not answer", "stale": "did not answer", "allones": "all
 
 # The most pages that go with one command: its buffer, that of SNP_PAGE_RECLAIM, and two for the answer.
 DYING_COSTS = 4
+# Pages: 512 KiB on a host with SNP (EVTLOG_SIZE_MAX in the kernel's amd_iommu_types.h). With the PPR log off, and the
+# semaphore not the firmware's, it is all that the IOMMU has.
+IOMMU_EVENT_LOG = 128
 
 # Which step of the launch fails with a command, and which call of /dev/sev (selftests/programs).
 LAUNCH_STEPS = {"SNP_GCTX_CREATE": "start", "SNP_LAUNCH_START": "start", "SNP_ACTIVATE": "start", "SNP_LAUNCH_UPDATE": "update", "SNP_LAUNCH_FINISH": "finish"}
@@ -174,6 +177,14 @@ def lost_pages(kernel: list[str]) -> int:
     return max(ours, theirs)
 
 
+def kept_by_iommu(cell: Cell, trace: list[dict]) -> int:
+    """Pages that the IOMMU writes to: firmware has them while SNP is up, and they are taken back when the driver sees it end."""
+    first = trace[: next((n for n, entry in enumerate(trace) if entry.get("text") == "phase again"), len(trace))]
+    done = [entry["cmd"] for entry in first if entry.get("status") == 0 and "cmd" in entry]
+    ended = "SNP_SHUTDOWN_EX" in done and not is_deadly(cell)
+    return IOMMU_EVENT_LOG if any(cmd.startswith("SNP_INIT") for cmd in done) and not ended else 0
+
+
 def complaints(cell: Cell, outcome, healthy) -> list[str]:
     """Everything about a cell that is not as it should be."""
     if outcome.failure:
@@ -212,8 +223,9 @@ def complaints(cell: Cell, outcome, healthy) -> list[str]:
 
     assigned = int((outcome.values("assigned") or ["-1"])[0])
     known = int((healthy.values("assigned") or ["0"])[0])
-    if assigned > known + lost_pages(first):
-        out.append(f"{assigned} pages are assigned in the RMP, but only {lost_pages(first)} are said to be lost")
+    excused = lost_pages(first) + kept_by_iommu(cell, outcome.trace)
+    if assigned > known + excused:
+        out.append(f"{assigned} pages are assigned in the RMP, but only {excused} are said to be lost or the IOMMU's")
     # What is not issued, because the mailbox is dead, costs nothing.
     affordable = DYING_COSTS if cell.phase == "ask" else 0
     if is_deadly(cell) and lost_pages(messages["ask"]) > affordable:
