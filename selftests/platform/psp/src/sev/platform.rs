@@ -74,7 +74,7 @@ fn initialised(psp: &mut Psp, call: &Call<'_>, flags: u32, tmr: Option<Area>, nv
     psp.sev.es = flags & INIT_ES != 0;
     psp.sev.tmr = tmr;
     psp.sev.nv = nv;
-    psp.asids.initialised(call.platform);
+    psp.asids.initialised(call.platform, call.rmp.is_some());
 }
 
 /// Allowed in every state; sev-tool's table lists it for INIT and WORKING. In UNINIT there is

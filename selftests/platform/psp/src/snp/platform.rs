@@ -110,7 +110,7 @@ fn start(
         guests: BTreeMap::new(),
         serial: 0,
     });
-    psp.asids.initialised(call.platform);
+    psp.asids.initialised(call.platform, true);
     Ok(())
 }
 
