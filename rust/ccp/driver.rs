@@ -19,6 +19,7 @@ use crate::{
     },
     psps,
     regs::{
+        Interrupts,
         Registers,
         BAR_SIZE, //
     },
@@ -74,7 +75,7 @@ pub(crate) struct Psp<'bound> {
 struct Sev<'bound> {
     dev: &'bound pci::Device<Bound>,
     address: u64,
-    registers: Registers<MasterIo>,
+    interrupts: Interrupts<MasterIo>,
     _interrupt: Pin<KBox<MsiHandler<'bound, Interrupt>>>,
 }
 
@@ -84,7 +85,7 @@ impl Sev<'_> {
     /// had to be shut down. Again has no effect.
     fn retire(&self, left: Left) -> bool {
         let in_use = psps::remove(self.address, left);
-        self.registers.mask_interrupts();
+        self.interrupts.mask();
         in_use
     }
 }
@@ -140,9 +141,9 @@ fn probe<'bound>(
             ),
             _ => dev_err!(dev, "cannot map BAR {BAR}: {err:?}\n"),
         })?;
-    // SAFETY: Copies of the registers end up in `psps` and the platform, which `Sev` empties when it
-    // is dropped, and in the interrupt handler, which is a field of it; `Psp` drops it before the BAR,
-    // and so does this function on errors, because `bar` was there first.
+    // SAFETY: The registers end up in `psps` and the platform, which `Sev` empties when it is dropped, and those of
+    // the interrupts in its fields; `Psp` drops it before the BAR, and so does this function on errors, because
+    // `bar` was there first.
     #[allow(unsafe_code)]
     let io = unsafe { pci_bar::unbounded(&bar) };
     let registers = Registers::new(io, &generation.registers);
@@ -184,11 +185,12 @@ fn probe_sev<'bound>(
         return Ok(None);
     }
 
-    registers.mask_interrupts();
+    let interrupts = registers.interrupts();
+    interrupts.mask();
     let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-    let interrupt = MsiHandler::new(dev, c"psp", Ok(Interrupt::new(registers, done.clone())))
+    let interrupt = MsiHandler::new(dev, c"psp", Ok(Interrupt::new(interrupts, done.clone())))
         .inspect_err(|err| dev_err!(dev, "cannot get an MSI-X or MSI vector ({err:?}), and the PSP has no other interrupt; look for pci=nomsi on the command line\n"))?;
-    registers.unmask_interrupts();
+    interrupts.unmask();
 
     let address = pci_adapter::address(dev);
     dev_info!(
@@ -200,7 +202,7 @@ fn probe_sev<'bound>(
     let sev = Sev {
         dev,
         address,
-        registers,
+        interrupts,
         _interrupt: interrupt,
     };
     psps::add(psps::Candidate {

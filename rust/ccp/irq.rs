@@ -5,7 +5,7 @@
 use crate::{
     platform::MasterIo,
     regs::{
-        Registers,
+        Interrupts,
         BAR_SIZE, //
     },
     sys::completion::Completion, //
@@ -25,7 +25,7 @@ use kernel::{
 
 /// Acknowledges what is pending and wakes whoever waits for the mailbox.
 pub(crate) struct Interrupt<I = MasterIo> {
-    registers: Registers<I>,
+    registers: Interrupts<I>,
     done: Arc<Completion>,
 }
 
@@ -35,13 +35,13 @@ where
     I::Backend: IoCapable<u32>,
 {
     /// A handler that completes `done` whenever the mailbox behind `registers` has an answer.
-    pub(crate) fn new(registers: Registers<I>, done: Arc<Completion>) -> Self {
+    pub(crate) fn new(registers: Interrupts<I>, done: Arc<Completion>) -> Self {
         Self { registers, done }
     }
 
     /// The device has raised an interrupt.
     pub(crate) fn service(&self) {
-        let pending = self.registers.acknowledge_interrupts();
+        let pending = self.registers.acknowledge();
         // An interrupt that is not followed by a response was for an earlier command.
         if pending.sev_command_complete() && self.registers.response().ready() {
             self.done.complete();

@@ -158,7 +158,7 @@ pub(crate) struct Mailbox<I, T> {
 
 impl<'a, I, T: Timeouts> Mailbox<I, T>
 where
-    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
     I::Backend: IoCapable<u32>,
 {
     /// A mailbox that has not been used yet. `done` is what the interrupt handler completes.
@@ -220,7 +220,7 @@ where
 
 impl<'a, I, T: Timeouts> Transport for Mailbox<I, T>
 where
-    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
     I::Backend: IoCapable<u32>,
 {
     fn execute(
@@ -245,11 +245,21 @@ where
     }
 }
 
-/// A command that firmware is working on.
-#[must_use = "the mailbox stays busy for ever"]
+/// A command that firmware is working on. Dropping it without an answer kills the mailbox: firmware may still be
+/// at work.
+#[must_use = "dropping it kills the mailbox"]
 struct InFlight<'m, I, T> {
     mailbox: &'m mut Mailbox<I, T>,
     command: &'static CommandInfo,
+}
+
+impl<I, T> Drop for InFlight<'_, I, T> {
+    fn drop(&mut self) {
+        if self.mailbox.state == State::Busy {
+            let command = self.command.name;
+            self.mailbox.state = State::Dead(Dead::Silent { command, secs: 0 });
+        }
+    }
 }
 
 /// What the response register says.
@@ -261,7 +271,7 @@ enum Response {
 
 impl<'a, I, T: Timeouts> InFlight<'_, I, T>
 where
-    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
     I::Backend: IoCapable<u32>,
 {
     fn response(&self) -> Response {

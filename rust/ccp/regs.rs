@@ -3,8 +3,11 @@
 //! The PSP's registers in BAR 2, as types.
 //!
 //! Their place differs between generations ([`RegisterMap`], filled in `hal/*.rs`), their layout
-//! does not. [`Registers`] is generic over the kernel's [`Io`], so everything above it also runs
-//! against a scripted device.
+//! does not. All of them are generic over the kernel's [`Io`], so everything above also runs against a
+//! scripted device.
+//!
+//! [`Registers`], which start commands, have one owner, the mailbox. [`Interrupts`], whose registers do nothing to
+//! it, may be copied: the interrupt's handler has one, and so has whoever masks it in the end.
 //!
 //! Source: drivers/crypto/ccp/{sp-pci.c, psp-dev.h, sev-dev.h} of Linux 7.3.
 
@@ -78,7 +81,7 @@ pub(crate) struct RegisterMap {
 
 impl RegisterMap {
     /// Checks the map while compiling: every register lies in the mapped part of the BAR and is
-    /// aligned. [`Registers`] relies on it.
+    /// aligned. [`Bar`] relies on it.
     pub(crate) const fn checked(self) -> Self {
         let offsets = [
             self.cmdresp,
@@ -97,70 +100,18 @@ impl RegisterMap {
     }
 }
 
-/// The registers of one PSP.
+/// The BAR, and where the registers are in it.
 #[derive(Clone, Copy)]
-pub(crate) struct Registers<I> {
+struct Bar<I> {
     io: I,
     map: &'static RegisterMap,
 }
 
-impl<'a, I> Registers<I>
+impl<'a, I> Bar<I>
 where
     I: Io<'a, Target = Region<BAR_SIZE>>,
     I::Backend: IoCapable<u32>,
 {
-    /// The registers behind `io`, which lie where `map` says.
-    pub(crate) fn new(io: I, map: &'static RegisterMap) -> Self {
-        Self { io, map }
-    }
-
-    /// What this PSP offers, or [`None`] if it does not answer: a read of all ones means that the
-    /// firmware (BIOS) denies access or that the device is gone.
-    pub(crate) fn capability(&self) -> Option<Capability> {
-        match self.read(self.map.feature) {
-            u32::MAX => None,
-            raw => Some(Capability::from(raw)),
-        }
-    }
-
-    /// The mailbox's last response.
-    ///
-    /// A device that is gone reads as all ones, which looks like a response that is ready.
-    pub(crate) fn response(&self) -> Response {
-        Response::from(self.read(self.map.cmdresp))
-    }
-
-    /// Tells the mailbox where the command buffer is.
-    pub(crate) fn set_command_buffer(&self, buffer: Address) {
-        // CAST: The two halves are what the registers take.
-        self.write(self.map.cmdbuf_lo, buffer.raw() as u32);
-        self.write(self.map.cmdbuf_hi, (buffer.raw() >> 32) as u32);
-    }
-
-    /// Starts a command. The write also publishes the command buffer: MMIO writes are ordered after
-    /// earlier writes to memory.
-    pub(crate) fn ring(&self, doorbell: Doorbell) {
-        self.write(self.map.cmdresp, doorbell.into());
-    }
-
-    /// Disables all interrupts and forgets the pending ones.
-    pub(crate) fn mask_interrupts(&self) {
-        self.write(self.map.inten, 0);
-        self.write(self.map.intsts, u32::MAX);
-    }
-
-    /// Enables all interrupts.
-    pub(crate) fn unmask_interrupts(&self) {
-        self.write(self.map.inten, u32::MAX);
-    }
-
-    /// Reads which interrupts are pending and acknowledges exactly those.
-    pub(crate) fn acknowledge_interrupts(&self) -> InterruptStatus {
-        let pending = self.read(self.map.intsts);
-        self.write(self.map.intsts, pending);
-        InterruptStatus::from(pending)
-    }
-
     /// `RegisterMap::checked` has shown that the offset is valid, so the access cannot fail; if it
     /// did, it would look like a device that is gone.
     fn read(&self, offset: usize) -> u32 {
@@ -170,5 +121,91 @@ where
     fn write(&self, offset: usize, value: u32) {
         let written = self.io.try_write32(value, offset);
         debug_assert!(written.is_ok());
+    }
+
+    fn response(&self) -> Response {
+        Response::from(self.read(self.map.cmdresp))
+    }
+}
+
+/// The registers of one PSP.
+pub(crate) struct Registers<I>(Bar<I>);
+
+impl<'a, I> Registers<I>
+where
+    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
+    I::Backend: IoCapable<u32>,
+{
+    /// The registers behind `io`, which lie where `map` says.
+    pub(crate) fn new(io: I, map: &'static RegisterMap) -> Self {
+        Self(Bar { io, map })
+    }
+
+    /// Those among them that have to do with interrupts.
+    pub(crate) fn interrupts(&self) -> Interrupts<I> {
+        Interrupts(self.0)
+    }
+
+    /// What this PSP offers, or [`None`] if it does not answer: a read of all ones means that the
+    /// firmware (BIOS) denies access or that the device is gone.
+    pub(crate) fn capability(&self) -> Option<Capability> {
+        match self.0.read(self.0.map.feature) {
+            u32::MAX => None,
+            raw => Some(Capability::from(raw)),
+        }
+    }
+
+    /// The mailbox's last response.
+    ///
+    /// A device that is gone reads as all ones, which looks like a response that is ready.
+    pub(crate) fn response(&self) -> Response {
+        self.0.response()
+    }
+
+    /// Tells the mailbox where the command buffer is.
+    pub(crate) fn set_command_buffer(&mut self, buffer: Address) {
+        // CAST: The two halves are what the registers take.
+        self.0.write(self.0.map.cmdbuf_lo, buffer.raw() as u32);
+        self.0
+            .write(self.0.map.cmdbuf_hi, (buffer.raw() >> 32) as u32);
+    }
+
+    /// Starts a command. The write also publishes the command buffer: MMIO writes are ordered after
+    /// earlier writes to memory.
+    pub(crate) fn ring(&mut self, doorbell: Doorbell) {
+        self.0.write(self.0.map.cmdresp, doorbell.into());
+    }
+}
+
+/// The registers of one PSP that have to do with interrupts. There may be several of these.
+#[derive(Clone, Copy)]
+pub(crate) struct Interrupts<I>(Bar<I>);
+
+impl<'a, I> Interrupts<I>
+where
+    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I::Backend: IoCapable<u32>,
+{
+    /// Disables all interrupts and forgets the pending ones.
+    pub(crate) fn mask(&self) {
+        self.0.write(self.0.map.inten, 0);
+        self.0.write(self.0.map.intsts, u32::MAX);
+    }
+
+    /// Enables all interrupts.
+    pub(crate) fn unmask(&self) {
+        self.0.write(self.0.map.inten, u32::MAX);
+    }
+
+    /// Reads which interrupts are pending and acknowledges exactly those.
+    pub(crate) fn acknowledge(&self) -> InterruptStatus {
+        let pending = self.0.read(self.0.map.intsts);
+        self.0.write(self.0.map.intsts, pending);
+        InterruptStatus::from(pending)
+    }
+
+    /// The mailbox's last response; see [`Registers::response`].
+    pub(crate) fn response(&self) -> Response {
+        self.0.response()
     }
 }

@@ -137,7 +137,7 @@ mod suite {
     fn command() {
         for expected in &TABLE {
             let device = Recorder::new(0);
-            let registers = registers(&device, expected);
+            let mut registers = registers(&device, expected);
             registers.set_command_buffer(zerocopy::transmute!(0x0123_4567_89ab_cdef_u64));
             registers.ring(
                 Doorbell::zeroed()
@@ -185,9 +185,9 @@ mod suite {
     fn interrupts() {
         for expected in &TABLE {
             let device = Recorder::new(0b110);
-            let registers = registers(&device, expected);
-            let pending = registers.acknowledge_interrupts();
-            registers.unmask_interrupts();
+            let interrupts = registers(&device, expected).interrupts();
+            let pending = interrupts.acknowledge();
+            interrupts.unmask();
             assert!(pending.sev_command_complete());
             // Only what was pending is acknowledged.
             assert!(device.saw(&[
@@ -202,7 +202,7 @@ mod suite {
     fn masking_interrupts() {
         for expected in &TABLE {
             let device = Recorder::new(0);
-            registers(&device, expected).mask_interrupts();
+            registers(&device, expected).interrupts().mask();
             assert!(device.saw(&[
                 Access::Write(expected.inten, 0),
                 Access::Write(expected.intsts, u32::MAX),

@@ -583,26 +583,52 @@ mod suite {
         for command in TABLE {
             let psp = Psp::new()?;
             let mut mailbox = mailbox(&psp, &dev, PATIENT);
-            // Somebody does not wait for it.
-            drop(mailbox.start(command, Address::NONE, Wait::Interrupt));
-            psp.accesses();
-            for wait in WAITS {
-                let answer = prompt(&mut mailbox, CommandId::INIT.row(), Address::NONE, wait);
-                check!(
-                    answer == Err(Unanswered::NotStarted(EBUSY)),
-                    "{}",
-                    command.name
-                );
-            }
-            check!(psp.accesses() == (0, 0), "{}", command.name);
+            core::mem::forget(mailbox.start(command, Address::NONE, Wait::Interrupt));
+            nothing_starts(
+                &psp,
+                &mut mailbox,
+                Unanswered::NotStarted(EBUSY),
+                command.name,
+            )?;
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_command_that_nobody_waits_for_kills_the_mailbox() -> Result {
+        let (_faux, dev) = device()?;
+        for command in TABLE {
+            let psp = Psp::new()?;
+            let mut mailbox = mailbox(&psp, &dev, PATIENT);
+            drop(mailbox.start(command, Address::NONE, Wait::Interrupt));
+            let dead = Dead::Silent {
+                command: command.name,
+                secs: 0,
+            };
+            nothing_starts(&psp, &mut mailbox, Unanswered::WasDead(dead), command.name)?;
+        }
+        Ok(())
+    }
+
+    fn nothing_starts(
+        psp: &Psp,
+        mailbox: &mut Mailbox<View<'_>, Limits>,
+        why: Unanswered,
+        after: &str,
+    ) -> Result {
+        psp.accesses();
+        for wait in WAITS {
+            let answer = prompt(mailbox, CommandId::INIT.row(), Address::NONE, wait);
+            check!(answer == Err(why), "{}", after);
+        }
+        check!(psp.accesses() == (0, 0), "{}", after);
         Ok(())
     }
 
     #[test]
     fn the_handler_wakes_for_an_answer_alone() -> Result {
         let psp = Psp::new()?;
-        let handler = Interrupt::new(registers(&psp), psp.done.clone());
+        let handler = Interrupt::new(registers(&psp).interrupts(), psp.done.clone());
         // Pending interrupts, response, whether that is an answer.
         for (intsts, cmdresp, wakes) in [
             (COMPLETE, READY, true),

@@ -309,9 +309,13 @@ impl<T: Transport> Platform<T> {
                         tmr.forget_assignment(&proof);
                     }
                 }
+                Err(err) if err == EBUSY => dev_err!(
+                    self.dev(),
+                    "SNP firmware is shut down, but SNP_EN is still set on a CPU; CPU hotplug stays disabled until the machine restarts\n"
+                ),
                 Err(err) => dev_err!(
                     self.dev(),
-                    "SNP firmware is shut down, but SNP_EN is still set on a CPU ({err:?}); CPU hotplug stays disabled until the machine restarts\n"
+                    "SNP firmware is shut down, but it could not be seen whether SNP_EN is still set on a CPU ({err:?}); CPU hotplug stays disabled, reload kvm_amd\n"
                 ),
             }
             return;

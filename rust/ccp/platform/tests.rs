@@ -101,7 +101,7 @@ mod suite {
         reclaims: Cell<usize>,
         /// The state of SNP firmware, and of legacy SEV, as it says it itself.
         snp_init: Cell<bool>,
-        sev_init: Cell<bool>,
+        sev: Cell<u8>,
         guests: Cell<u32>,
         /// Of the last SNP_INIT_EX: flags, and how the ASIDs are split.
         asked_for: Cell<(u32, u16)>,
@@ -114,7 +114,7 @@ mod suite {
                 clears_snp_en: Cell::new(true),
                 reclaims: Cell::new(0),
                 snp_init: Cell::new(false),
-                sev_init: Cell::new(false),
+                sev: Cell::new(0),
                 guests: Cell::new(0),
                 asked_for: Cell::new((0, 0)),
             }
@@ -168,14 +168,14 @@ mod suite {
                         host.snp_en.store(0, Relaxed);
                     }
                 }
-                CommandId::INIT => self.sev_init.set(true),
-                CommandId::SHUTDOWN => self.sev_init.set(false),
+                CommandId::INIT => self.sev.set(1),
+                CommandId::SHUTDOWN => self.sev.set(0),
                 CommandId::PLATFORM_STATUS => call.set_field(
                     0,
                     PlatformStatus {
                         api_major: 1,
                         api_minor: 55,
-                        state: self.sev_init.get().into(),
+                        state: self.sev.get(),
                         ..PlatformStatus::default()
                     },
                 ),
@@ -646,6 +646,17 @@ mod suite {
     }
 
     #[test]
+    fn firmware_in_a_state_that_nobody_knows() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        plan.sev.set(3);
+        let (_faux, mut p) = unidentified(&HOST, &plan)?;
+        check!(matches!(p.identify(), Err(err) if err.errno() == EIO));
+        check!(HOST.saw(&[SNP_STATUS, FEATURE_INFO, STATUS]) && !p.is_in_use());
+        Ok(())
+    }
+
+    #[test]
     fn firmware_that_was_left_initialised_is_started_anew() -> Result {
         static HOST: FakeHost = FakeHost::new();
         for sev in [false, true] {
@@ -653,7 +664,7 @@ mod suite {
             let plan = Plan::new();
             let (_faux, mut p) = unidentified(&HOST, &plan)?;
             plan.snp_init.set(true);
-            plan.sev_init.set(sev);
+            plan.sev.set(sev.into());
             HOST.snp_en.store(CPUS, Relaxed);
             check!(p.identify().is_ok(), "{}", sev);
             check!(HOST.saw(&[SNP_STATUS, Open, SNP_STATUS, FEATURE_INFO, STATUS]));
