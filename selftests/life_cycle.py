@@ -25,13 +25,16 @@ LIMIT = 150  # seconds, for the boot and for the cell
 INITS = {
     "ok": "ok",
     "CPU offline": "offline",
+    "VM_HSAVE_PA ignored": "ok",
     "SNP_INIT_EX refused": "SNP_INIT_EX@1:status=0x3",
     "SNP_INIT_EX silent": "SNP_INIT_EX@1:silent",
     "SNP_DF_FLUSH refused": "SNP_DF_FLUSH@1:status=0x3",
     "INIT refused": "INIT@1:status=0x3",
 }
+# Registers that software cannot change: the first initialisation fails when SNP_EN is set already, and so do all others.
+MSRS = {"VM_HSAVE_PA ignored": ("1:VM_HSAVE_PA=0x1000",)}
 FIRMWARE = {"x86": [], "legacy": ["--shutdown=legacy"]}
-EVENTS = {"-": "none", "reload ccp": "ccp", "reload kvm_amd": "kvm", "rmmod snp_host": "remove", "in-tree driver before": "intree"}
+EVENTS = {"-": "none", "reload ccp": "ccp", "reload kvm_amd": "kvm", "rmmod snp_host": "remove", "kexec": "kexec", "in-tree driver before": "intree"}
 # The in-tree driver has no snp_host, and is no driver before itself.
 OURS_ONLY = {"rmmod snp_host", "in-tree driver before"}
 ATTEMPTS = ("offline", "smt", "suspend", "online")
@@ -50,6 +53,11 @@ class Cell:
     @property
     def name(self) -> str:
         return re.sub(r"[^\w/]+", "_", f"{self.driver}/{self.init}/{self.firmware}/{self.event}")
+
+    @property
+    def machine(self) -> tuple[str, str, tuple[str, ...], bool]:
+        """What cells have in common that can be run one after the other."""
+        return self.driver, self.firmware, MSRS.get(self.init, ()), self.event == "kexec"
 
     def case(self) -> suite.Case:
         return suite.Case(self.name, f"{INITS[self.init]} {EVENTS[self.event]}")
@@ -72,8 +80,8 @@ class Row:
     before: State | None  # before the attempts
     after: State | None  # after them
     attempts: dict[str, str]  # what was tried -> "done" or the kernel's error
-    commands: list[dict]  # what the PSP model was asked from power-on to the attempts
-    told: list[str]  # their names, as far as the table shows them
+    others: list[dict]  # what the PSP model was asked by another driver before
+    commands: list[dict]  # what it was asked from then on until the attempts
     failure: str | None
     splats: list[str]
     run: Path
@@ -81,7 +89,7 @@ class Row:
     def up(self) -> bool:
         """SNP firmware is up before the attempts: it said so last, or it was not heard of again."""
         up = False
-        for entry in self.commands:
+        for entry in self.others + self.commands:
             if entry["cmd"] in ("SNP_INIT", "SNP_INIT_EX"):
                 up = up or not entry.get("status")
             elif entry["cmd"] in ("SNP_SHUTDOWN", "SNP_SHUTDOWN_EX") and entry.get("status") == 0:
@@ -98,7 +106,7 @@ class Row:
         return bool(self.before.snp_en) and (self.up() or self.before.nonzero > 0 or not self.refused())
 
     def refused(self) -> bool:
-        """The last SNP_INIT was answered, with an error."""
+        """The driver's last SNP_INIT was answered, with an error. Of those before it, it cannot know."""
         inits = [entry for entry in self.commands if entry["cmd"] in ("SNP_INIT", "SNP_INIT_EX")]
         return bool(inits) and inits[-1].get("status", 0) != 0
 
@@ -131,7 +139,8 @@ class Row:
         tried = [words.get(said, said) for said in (self.attempts.get(attempt, "?") for attempt in ATTEMPTS)]
         event = self.cell.event + (f" ({'done' if self.attempts['remove'] == 'done' else 'refused'})" if "remove" in self.attempts else "")
         bare = numbers(self.bare()) if self.bare() else "none"
-        return "| " + " | ".join([self.cell.init, self.cell.firmware, event, *tried, str(self.before.count), numbers(self.before.snp_en) or "none", bare, "yes" if self.splats else "no", " ".join(self.told)]) + " |"
+        told = [entry["cmd"] for entry in self.commands if entry["cmd"] not in UNTOLD]
+        return "| " + " | ".join([self.cell.init, self.cell.firmware, event, *tried, str(self.before.count), numbers(self.before.snp_en) or "none", bare, "yes" if self.splats else "no", " ".join(told)]) + " |"
 
 
 def numbers(cpus: frozenset[int]) -> str:
@@ -157,9 +166,10 @@ def sample(driver: str) -> list[Cell]:
 
 
 def run(chosen: list[Cell]) -> Iterator[Row]:
-    for driver, firmware in dict.fromkeys((cell.driver, cell.firmware) for cell in chosen):
-        mine = {cell.name: cell for cell in chosen if (cell.driver, cell.firmware) == (driver, firmware)}
-        config = Config(driver=driver, psp=FIRMWARE[firmware], threads=2, more_cpus=2)
+    for machine in dict.fromkeys(cell.machine for cell in chosen):
+        mine = {cell.name: cell for cell in chosen if cell.machine == machine}
+        driver, firmware, msr, kexec = machine
+        config = Config(driver=driver, psp=FIRMWARE[firmware], msr=list(msr), kexec=kexec, threads=2, more_cpus=2)
         for outcome in suite.run(config, SCENARIO, [cell.case() for cell in mine.values()], LIMIT, "life-cycle"):
             yield row(mine[outcome.case.name], outcome)
 
@@ -184,26 +194,29 @@ def row(cell: Cell, outcome: suite.Outcome) -> Row:
         before=states.get("event"),
         after=states.get("attempts"),
         attempts=dict(value.split(" ", 1) for value in outcome.values("try")),
-        commands=[entry for phase in ("before", "initialise", "event") for entry in commands.get(phase, [])],
-        told=[entry["cmd"] for phase in ("initialise", "event") for entry in commands.get(phase, []) if entry["cmd"] not in UNTOLD],
+        others=commands.get("before", []),
+        commands=commands.get("initialise", []) + commands.get("event", []),
         failure=outcome.failure,
         splats=outcome.splats(),
         run=outcome.run,
     )
 
 
-def update(driver: str) -> None:
-    """Run all cells of a driver and write its table of Documentation."""
-    lines = []
-    for result in run(cells(driver)):
-        lines.append(result.line())
-        print(lines[-1], *(f"    {complaint}" for complaint in result.complaints()), sep="\n", flush=True)
+def update(driver: str, words: list[str]) -> None:
+    """Run the cells of a driver, or only those that have one of `words` in them, and write each row into its table of
+    Documentation as it comes. The other rows stay as they are."""
     begin, end = f"<!-- {driver}: made by selftests/life_cycle.py -->", f"<!-- end of {driver} -->"
     head, _, rest = TABLE.read_text().partition(begin)
-    _, _, tail = rest.partition(end)
-    TABLE.write_text(f"{head}{begin}\n{HEADING}\n" + "\n".join(lines) + f"\n{end}{tail}")
+    old, _, tail = rest.partition(end)
+    lines = {cell: line for cell in cells(driver) for line in old.splitlines() if line.startswith(f"| {cell.init} | {cell.firmware} | {cell.event} ")}
+    for result in run([cell for cell in cells(driver) if not words or {cell.init, cell.firmware, cell.event} & set(words)]):
+        lines[result.cell] = result.line()
+        print(result.line(), *(f"    {complaint}" for complaint in result.complaints()), sep="\n", flush=True)
+        table = "\n".join([HEADING, *(lines[cell] for cell in cells(driver) if cell in lines)])
+        TABLE.write_text(f"{head}{begin}\n{table}\n{end}{tail}")
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["ours", "intree"]:
-        update(name)
+    drivers = [name for name in sys.argv[1:] if name in ("ours", "intree")]
+    for name in drivers or ["ours", "intree"]:
+        update(name, [word for word in sys.argv[1:] if word not in drivers])

@@ -33,9 +33,9 @@ in_tree_before() {
 	rmmod kvm_amd ccp || fail "the in-tree driver does not unload"
 }
 
-# cell NAME INIT EVENT: INIT is "ok", "offline" or faults for the PSP model, with commas in between.
-cell() {
-	init=$2 event=$3
+# initialise INIT EVENT: the first initialisation, and what happens before.
+initialise() {
+	init=$1 event=$2
 	timeouts=''
 	ask mark "phase before"
 	[ "$event" = intree ] && in_tree_before
@@ -51,11 +51,23 @@ cell() {
 	# shellcheck disable=SC2086
 	modprobe ccp $timeouts
 	modprobe kvm_amd
+}
 
-	ask mark "phase event"
+# cell NAME INIT EVENT: INIT is "ok", "offline" or faults for the PSP model, with commas in between.
+# shellcheck disable=SC2154 # stage is lib.sh's
+cell() {
+	init=$2 event=$3
+	if [ "$stage" = first ]; then
+		initialise "$init" "$event"
+		ask mark "phase event"
+	fi
 	case $event in
 	ccp) rmmod kvm_amd ccp && modprobe kvm_amd ;;
 	kvm) rmmod kvm_amd && modprobe kvm_amd ;;
+	kexec)
+		[ "$stage" = second ] || next_kernel second || fail "no kernel follows"
+		modprobe kvm_amd
+		;;
 	remove)
 		rmmod kvm_amd ccp
 		if message=$(rmmod snp_host 2>&1); then say try remove "done"; else say try remove "${message##*: }"; fi
@@ -65,7 +77,7 @@ cell() {
 
 	ask mark "phase attempts"
 	# A CPU that is offline comes back first, if it may.
-	if [ "$init" = offline ] && ! try online-again $cpus/cpu1/online 1; then
+	if [ "$(cat $cpus/cpu1/online)" = 0 ] && ! try online-again $cpus/cpu1/online 1; then
 		say try offline "is off"
 		say try smt "is off"
 	else
