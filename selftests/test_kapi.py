@@ -43,7 +43,7 @@ def test_pages_are_the_hosts_again():
 
 
 def test_buffers_that_do_not_fit():
-    """Refused before firmware sees anything. (The in-tree driver warns with a call trace.)"""
+    """Refused before firmware sees anything. (The in-tree driver warns with a call trace, and frees any page.)"""
     lines = calls("ours", "mismatches=1")[0]
     for name in ("missing-buffer", "needless-buffer", "unknown-command", "truncated-command", "life-cycle-command"):
         assert f"{name} -22 0x5555" in lines

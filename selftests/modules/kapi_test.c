@@ -202,6 +202,8 @@ static void bad_buffers(void)
 	report("truncated-command", "%d %#x", rc, error);
 	rc = sev_do_cmd(SEV_CMD_SHUTDOWN, NULL, &error);
 	report("life-cycle-command", "%d %#x", rc, error);
+	snp_free_firmware_page(buf);
+	report("foreign-page", "0");
 }
 
 static int __init kapi_test_init(void)

@@ -5,6 +5,10 @@
 #   +MODULE, -MODULE  load, unload it        offline, online  CPU 1
 #   unbind, bind      the PSP                sleep            suspend to idle
 #   intree            load the in-tree ccp and kvm_amd         force  unload snp_host by force
+#   rstN=VALUE        change descriptor N (0 to 9) of the RMP's segment table
+#   smt-off, smt-on   the second thread of each core       cpu1    go on on CPU 1 alone
+#   pek-gen           have /dev/sev make a new PEK           /FILE   load this module
+#   sev               say whether kvm_amd offers legacy SEV
 # A step that fails is not the end of the scenario: "@did STEP failed".
 . /vm/lib.sh
 
@@ -18,7 +22,16 @@ take() {
 	sleep) echo freeze >/sys/power/state ;;
 	# modprobe would look for ours, and for snp_host.
 	intree) modprobe kvm && insmod "$(echo "$modules"/drivers/crypto/ccp/ccp.ko*)" && insmod "$(echo "$modules"/arch/x86/kvm/kvm-amd.ko*)" ;;
+	rst[0-9]=*)
+		index=${1#rst}
+		devmem $((0x38004000 + 8 * ${index%%=*})) 64 "${1#*=}"
+		;;
+	smt-*) echo "${1#smt-}" >/sys/devices/system/cpu/smt/control ;;
+	cpu1) taskset -p 2 $$ ;;
+	pek-gen) sev-ioctl pek-gen ;;
+	sev) say sev "$(cat /sys/module/kvm_amd/parameters/sev)" ;;
 	force) rmmod -f snp_host ;;
+	/*) insmod "$1" ;;
 	*) fail "what is $1?" ;;
 	esac
 }

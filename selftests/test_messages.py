@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Documentation/errors.md has every message of the modules, and names a test that provokes it. Those that no other
+test provokes are provoked here."""
+
+import functools
+import re
+
+import pytest
+from conftest import boot, module, paths, splats, values
+
+PAGE = paths.TOP / "Documentation/errors.md"
+NOTHING_DONE = ("--fault=SNP_SHUTDOWN_EX:status=0",)  # firmware says that it has stopped SNP, and has not
+# More ranges than fit the page that SNP_INIT_EX takes.
+MANY_RANGES = "nokaslr memmap=" + ",".join(f"1${128 + mib}M" for mib in range(256))
+# A kernel that takes itself for a kdump kernel opens no window.
+MISUSE = ({"append": "elfcorehdr=0x1000", "files": {"misuse.ko": "misuse"}}, ("+snp_host", "/misuse.ko"))
+# The machine; what is done (vm/window.sh); how the one line begins that the driver says about it.
+CASES = {
+    "no memory encryption": ({"msr": ("all:SYSCFG=0",)}, ("+kvm_amd",), "ccp 0000:41:00.0: SEV is not available: memory encryption is not enabled in the BIOS"),
+    "old firmware": ({"api": "1.49.0"}, ("+kvm_amd",), "ccp 0000:41:00.0: SNP stays off: firmware has API 1.49.0, SNP needs 1.51"),
+    "firmware image": ({"files": {"usr/lib/firmware/amd/sev.fw": paths.TOP / "COPYING"}}, ("+ccp",), "ccp 0000:41:00.0: DOWNLOAD_FIRMWARE failed: BAD_SIGNATURE"),
+    "too many ranges": ({"append": MANY_RANGES}, ("+kvm_amd",), "ccp 0000:41:00.0: SNP stays off: SNP_INIT_EX takes no list as long as"),
+    "init_ex_path": ({"append": "ccp.init_ex_path=/nv"}, ("+kvm_amd",), "ccp 0000:41:00.0: SEV stays off: init_ex_path is set"),
+    "damaged storage": ({"psp": ("--fault=INIT@1:status=0x18",)}, ("+kvm_amd",), "ccp 0000:41:00.0: INIT: "),
+    "SEV without SNP": ({"snp_en": "on"}, ("+ccp", "pek-gen"), "ccp 0000:41:00.0: SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised"),
+    "SMT": ({"threads": 2, "snp_en": "on"}, ("smt-off", "+snp_host", "smt-on"), "snp_host: CPU 1 stays offline: "),
+    "SNP_EN stays": ({"psp": NOTHING_DONE}, ("+kvm_amd", "-kvm_amd"), "ccp 0000:41:00.0: SNP firmware is shut down, but SNP_EN is still set on a CPU"),
+    "IOMMU's pages stay": ({"psp": ("--shutdown=legacy", *NOTHING_DONE)}, ("+kvm_amd", "-kvm_amd"), "ccp 0000:41:00.0: SNP firmware is shut down, but pages of the IOMMU could not be taken back"),
+    "kdump kernel": (*MISUSE, "snp_host: the hotplug window is not opened: "),
+    "no window": (*MISUSE, "snp_host: the CPUs were to be prepared for SNP, but no hotplug window is open"),
+    "RMP damaged": ({"segments": 30}, ("+kvm_amd", "rst0=0", "-kvm_amd"), "snp_host: the RMP is not cleared now but when SNP is started again: the RMP does not cover"),
+}
+
+
+@functools.cache
+def run(name: str):
+    machine, steps, _ = CASES[name]
+    machine = machine | {"files": {inside: module(file) if isinstance(file, str) else file for inside, file in machine.get("files", {}).items()}}
+    return boot("window.sh", *steps, limit=180, **{key: list(value) if isinstance(value, tuple) else value for key, value in machine.items()})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_message(name):
+    result, (_, steps, begins) = run(name), CASES[name]
+    said = [line for line in result.console.splitlines() if re.sub(r"^\[ *[\d.]+\] ", "", line).startswith(begins)]
+    assert result.status == 0 and len(said) == 1, [line for line in result.console.splitlines() if re.search(r"\b(ccp|snp_host)\b", line)]
+    # What else goes wrong is the firmware's that says one thing and does another.
+    assert "SHUTDOWN_EX" in str(CASES[name][0]) or not splats(result.console)
+    assert [line.split()[0] for line in values(result, "did")] == list(steps)
+
+
+def messages() -> list[str]:
+    """What the modules say, from errors to notices, with "{}" where a value stands."""
+    macro = re.compile(r'\b(?:pr|dev)_(?:err|warn|notice)(?:_once)?!\((?:[^"(]|\([^")]*\))*"((?:[^"\\]|\\.)*)"', re.DOTALL)
+    out = []
+    for file in (file for file in sorted((paths.TOP / "rust").rglob("*.rs")) if not re.search(r"/test(s|ing)\b", str(file))):
+        for found in macro.finditer(file.read_text()):
+            out.append(re.sub(r"\{[^}]*\}", "{}", re.sub(r"\\\n\s*", "", found[1])).replace('\\"', '"').removesuffix("\\n"))
+    return out
+
+
+def rows() -> list[list[str]]:
+    """The tables' rows: cells."""
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+
+
+def beginning(message: str) -> str:
+    """The first words that a person would look for: without values, up to where an explanation begins."""
+    parts = [part.strip(" :") for part in re.split(r"\{\}|[;.,(]", message)]
+    return next((part for part in parts if len(part) > 12), max(parts, key=len))
+
+
+def test_every_message_is_explained():
+    assert len(messages()) > 40
+    explained = PAGE.read_text()
+    missing = [message for message in messages() if beginning(message) not in explained]
+    assert not missing, "\n".join(missing)
+
+
+def test_every_row_names_tests_that_exist():
+    known = {path.stem.removeprefix("test_") for path in paths.TOP.glob("selftests/test_*.py")} | {"kunit", "snp_host"}
+    assert len(rows()) > 40
+    wrong = [row[0] for row in rows() if not (names := re.findall(r"`(\w+)`", row[-1])) or not set(names) <= known]
+    assert not wrong, "\n".join(wrong)
