@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# kexec.sh next|crash: initialise SNP, go on with another kernel, and initialise SNP there, or find the dump.
+# kexec.sh next|crash|crash-busy: initialise SNP, go on with another kernel, and initialise SNP there, or find the dump.
+# crash-busy: with a command in flight.
 # "@STAGE found snp_en=CPUS" and "@STAGE loaded SNP-OFFERED snp_en=CPUS", as the CPU model has it.
 # shellcheck disable=SC2154 # stage and reply are lib.sh's
 . /vm/lib.sh
@@ -22,8 +23,13 @@ next)
 	rmmod kvm_amd ccp || fail "the modules do not unload"
 	next_kernel second
 	;;
-crash)
+crash*)
 	crash_kernel crashed || fail "no crash kernel"
+	if [ "$1" = crash-busy ]; then
+		ask fault PLATFORM_STATUS:delay=60000 || fail "the PSP takes no orders"
+		sev-ioctl platform-status &
+		until ask pending && [ -n "$reply" ]; do sleep 0.1; done
+	fi
 	echo c >/proc/sysrq-trigger
 	;;
 esac

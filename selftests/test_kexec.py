@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Another kernel takes over without a reset: by kexec, or because this one has panicked."""
+
+import pytest
+from conftest import boot, values
+
+
+@pytest.mark.parametrize("shutdown", ["x86", "legacy"])
+def test_firmware_that_the_first_kernel_could_not_stop(shutdown):
+    """It refuses SNP_SHUTDOWN_EX when kvm-amd is unloaded, when ccp is unloaded. The next kernel finds it
+    initialised, stops it, and starts it anew."""
+    result = boot("kexec.sh", "next", shutdown=shutdown, psp=["--fault=SNP_SHUTDOWN_EX@1x2:status=0x28"], kexec=True, limit=180)
+    assert result.status == 0 and not result.splats(), result.splats()
+    assert values(result, "first") == ["found snp_en=", "loaded Y snp_en=0,1"]
+    assert values(result, "second") == ["found snp_en=0,1", "loaded Y snp_en=0,1"]
+    assert result.console.count("SNP firmware was left initialised, with 0 guest(s), by an earlier kernel") == 1
+    inits = [n for n, entry in enumerate(result.commands()) if entry["cmd"] == "SNP_INIT_EX" and entry["status"] == 0]
+    assert len(inits) == 2
+    between = [(entry["cmd"], entry["status"]) for entry in result.commands()[inits[0] : inits[1]]]
+    assert ("SNP_PLATFORM_STATUS", 0x1A) in between and between.count(("SNP_SHUTDOWN_EX", 0)) == 1
+    assert [value.split()[0] for value in values(result, "window")] == ["closed" if shutdown == "x86" else "held"]
+
+
+@pytest.mark.parametrize("case", ["crash", "crash-busy"])
+def test_crash_kernel(case):
+    """It finds the dump, also if SNP could not be shut down because firmware was at work; then it is said so."""
+    result = boot("kexec.sh", case, kexec=True, crashkernel=256, limit=180)
+    assert result.status == 0
+    assert values(result, "crashed") == [f"found snp_en={'' if case == 'crash' else '0,1'}", "vmcore"]
+    said = {"crash": "SNP is shut down for the panic", "crash-busy": "SNP is not shut down for the panic: a command is in flight"}
+    assert [result.console.count(text) for text in said.values()] == [case == name for name in said]
