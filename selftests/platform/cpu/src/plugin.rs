@@ -16,14 +16,14 @@ use rmp::{Geometry, MemoryTable, Rmp, BOOKKEEPING_BYTES, CFG_SEGMENTED, CFG_SHIF
 use crate::args::{Args, Segments};
 use crate::guest::access::{Access, Verdict};
 use crate::guest::inside::Inside;
-use crate::guest::{Layer, Left, VMRUN_BYTES};
+use crate::guest::{Layer, VMRUN_BYTES};
 use crate::insn::{self, Insn, Kind};
 use crate::log::Log;
 use crate::model::{Cpu, Model, Outcome, Reg};
 use crate::qemu::ffi::{self, CpuState, Env, Functions, Info, PluginId, Tb};
 use crate::qemu::tlb::{self, Filled};
 use crate::qemu::vcpu::{Slot, Vcpu};
-use crate::qemu::{env, version};
+use crate::qemu::{env, interrupt, version};
 use crate::ram::Ram;
 use crate::stats::Stats;
 use crate::watch::Translation;
@@ -40,8 +40,6 @@ struct Machine {
     slots: [OnceLock<Slot>; MAX_CPUS],
     /// SEV-ES and SNP guests, if they are to run.
     guest: Option<Layer>,
-    /// Addresses behind a VMRUN, 0 where there is none yet. A kernel has two.
-    behind_vmrun: [AtomicU64; 8],
 }
 
 static MACHINE: OnceLock<Machine> = OnceLock::new();
@@ -111,12 +109,16 @@ unsafe fn load(
         model,
         slots: [const { OnceLock::new() }; MAX_CPUS],
         guest: args.guest.then(Layer::new),
-        behind_vmrun: [const { AtomicU64::new(0) }; 8],
     };
     MACHINE.set(machine).map_err(|_| "the plugin is loaded twice".to_owned())?;
     let machine = MACHINE.get().ok_or_else(|| "the plugin is not loaded".to_owned())?;
     // SAFETY: the release has been checked, and QEMU loads plugins before it makes CPUs.
-    unsafe { tlb::install(&machine.functions, on_tlb_fill)? };
+    unsafe {
+        tlb::install(&machine.functions, on_tlb_fill)?;
+        if machine.guest.is_some() {
+            interrupt::install(&machine.functions, on_do_interrupt)?;
+        }
+    }
     Ok(machine)
 }
 
@@ -217,11 +219,7 @@ unsafe extern "C" fn on_translate(tb: *mut Tb, _: *mut c_void) {
             let length = (f.qemu_plugin_insn_data)(insn, bytes.as_mut_ptr().cast(), LONGEST);
             let decoded = insn::decode(&bytes[..length.min(LONGEST)])
                 .filter(|insn| machine.guest.is_some() || !insn.kind.only_in_guests());
-            if let Some(Insn { kind: Kind::Vmrun, .. }) = decoded {
-                machine.remember_vmrun(address, length as u64);
-            }
             let what = match decoded {
-                _ if n == 0 && machine.is_behind_vmrun(address) => What::BehindVmrun,
                 Some(insn) => What::Execute(insn, length as u8),
                 None if n == 0 && address == RESET_VECTOR => What::Reset,
                 None => continue,
@@ -236,36 +234,11 @@ unsafe extern "C" fn on_translate(tb: *mut Tb, _: *mut c_void) {
     }
 }
 
-impl Machine {
-    /// #VMEXIT goes on behind VMRUN, always in a new block.
-    fn remember_vmrun(&self, address: u64, length: u64) {
-        use std::sync::atomic::Ordering::SeqCst;
-        if self.guest.is_none() || length != VMRUN_BYTES {
-            return;
-        }
-        let behind = address + length;
-        for slot in &self.behind_vmrun {
-            match slot.compare_exchange(0, behind, SeqCst, SeqCst) {
-                Ok(_) => return,
-                Err(known) if known == behind => return,
-                Err(_) => {}
-            }
-        }
-        fatal(format_args!("there are more than {} VMRUNs", self.behind_vmrun.len()));
-    }
-
-    fn is_behind_vmrun(&self, address: u64) -> bool {
-        use std::sync::atomic::Ordering::Relaxed;
-        self.guest.is_some() && self.behind_vmrun.iter().any(|slot| slot.load(Relaxed) == address)
-    }
-}
-
 /// Why an instruction's callback is there. It fits into the pointer that QEMU keeps for the
 /// callback, so that translating again (and again) allocates nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Execute(Insn, u8),
-    BehindVmrun,
     Reset,
 }
 
@@ -277,15 +250,13 @@ impl What {
                 usize::from(length) | ((kind as usize) << 8) | (usize::from(detail) << 16)
             }
             What::Reset => 0,
-            What::BehindVmrun => 0x100,
         })
     }
 
     fn from_userdata(userdata: *mut c_void) -> Option<What> {
         let number = userdata.addr();
         match (number & 0xff, number >> 8 & 0xff) {
-            (0, 0) => Some(What::Reset),
-            (0, _) => Some(What::BehindVmrun),
+            (0, _) => Some(What::Reset),
             (length, kind) => {
                 let insn = Insn { kind: *Kind::ALL.get(kind)?, detail: (number >> 16) as u8 };
                 Some(What::Execute(insn, u8::try_from(length).ok()?))
@@ -346,14 +317,6 @@ unsafe extern "C" fn on_execute(
                 machine.model.reset();
             }
         }
-        What::BehindVmrun => {
-            if let Some(layer) = &machine.guest {
-                match layer.leave(&machine.model, &vcpu) {
-                    Left::NotOurs => {}
-                    Left::Goto(rip) => vcpu.goto(rip),
-                }
-            }
-        }
         What::Execute(Insn { kind, .. }, length) => {
             let outcome = match &machine.guest {
                 Some(layer) if kind == Kind::Vmrun && u64::from(length) == VMRUN_BYTES => {
@@ -378,14 +341,41 @@ unsafe extern "C" fn on_delivered(index: c_uint, _: c_int, _: u64, _: u64, _: *m
     let index = index as usize;
     let Some(machine) = MACHINE.get() else { return };
     let Some(slot) = machine.slots.get(index).and_then(OnceLock::get) else { return };
-    let Some(layer) = machine.guest.as_ref().filter(|layer| layer.expects_delivery(index)) else {
+    let Some(layer) = &machine.guest else { return };
+    // SAFETY: a CPU of this QEMU, in a discontinuity callback.
+    let vector = unsafe { env::take_exception_index(slot.state()) };
+    if !layer.expects_delivery(index) {
         return;
-    };
+    }
     // SAFETY: QEMU delivers events on the CPU's thread, between blocks.
     let vcpu = unsafe { Vcpu::outside_block(&machine.functions, slot, index) };
-    // SAFETY: a CPU of this QEMU, in a discontinuity callback.
-    let vector = unsafe { env::exception_index(slot.state()) };
     vcpu.perform(layer.delivered(&machine.model, &vcpu, vector), 0);
+}
+
+/// In the place of QEMU's `do_interrupt`: an exception is to be delivered, or a #VMEXIT to be carried out.
+unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
+    // SAFETY: QEMU calls it with one of its CPUs, on the CPU's thread and between blocks.
+    let what = unsafe { env::exception_index(cpu) };
+    // SAFETY: QEMU's own argument. If it leaves by longjmp, this frame is skipped; nothing in it has a destructor.
+    unsafe { interrupt::perform(cpu) };
+    if what != interrupt::VMEXIT {
+        return;
+    }
+    let Some((machine, layer)) = MACHINE.get().and_then(|m| Some((m, m.guest.as_ref()?))) else {
+        return;
+    };
+    let Some((index, slot)) = machine.slot_of(cpu) else { return };
+    // SAFETY: as above.
+    let vcpu = unsafe { Vcpu::outside_block(&machine.functions, slot, index) };
+    layer.leave(&machine.model, &vcpu);
+}
+
+impl Machine {
+    /// What is known about a CPU, and its number.
+    fn slot_of(&self, cpu: *mut CpuState) -> Option<(usize, &Slot)> {
+        let mut slots = self.slots.iter().enumerate();
+        slots.find_map(|(index, slot)| Some((index, slot.get().filter(|slot| slot.is(cpu))?)))
+    }
 }
 
 /// Before QEMU translates for a guest of this layer: what the RMP says. None on a host, and for other guests.
@@ -405,8 +395,7 @@ unsafe fn asks_for_guest(
     if unsafe { env::HFLAGS2.get(Vcpu::env(cpu)) } & env::HF2_NPT == 0 {
         return None;
     }
-    let mut slots = machine.slots.iter().map(OnceLock::get).enumerate();
-    let (index, slot) = slots.find_map(|(n, slot)| Some((n, slot.filter(|slot| slot.is(cpu))?)))?;
+    let (index, slot) = machine.slot_of(cpu)?;
     if !layer.runs(index) {
         return None;
     }
@@ -465,8 +454,7 @@ unsafe extern "C" fn on_tlb_fill(
         }
         return true;
     }
-    let this = |slot: &OnceLock<Slot>| slot.get().is_some_and(|slot| slot.is(cpu));
-    let Some(index) = machine.slots.iter().position(this) else { return true };
+    let Some((index, _)) = machine.slot_of(cpu) else { return true };
     let (f, model) = (&machine.functions, &machine.model);
     // SAFETY: in the hook, with its arguments.
     let pc = || unsafe { tlb::pc(f, cpu, return_address, address) };
@@ -508,9 +496,7 @@ mod tests {
                 assert_eq!(What::from_userdata(what.to_userdata()), Some(what));
             }
         }
-        for what in [What::Reset, What::BehindVmrun] {
-            assert_eq!(What::from_userdata(what.to_userdata()), Some(what));
-        }
+        assert_eq!(What::from_userdata(What::Reset.to_userdata()), Some(What::Reset));
         assert_eq!(What::from_userdata(ptr::without_provenance_mut(0xff02)), None);
     }
 }

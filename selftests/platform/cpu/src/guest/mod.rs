@@ -2,7 +2,7 @@
 //! Guests whose registers are encrypted (SEV-ES, SEV-SNP): VMRUN, #VMEXIT and what is new inside.
 //!
 //! TCG runs the guest; this layer stands at its borders. Before TCG's VMRUN it takes the registers
-//! from the VMSA ([`vmsa`]), behind it (at the host's next instruction) it puts them back, and
+//! from the VMSA ([`vmsa`]), right behind TCG's #VMEXIT it puts them back, and
 //! decides who gets to hear of the exit ([`exits`]): the hypervisor, or the guest as #VC, for which
 //! VMRUN is executed again. Inside the guest it executes what TCG does not know ([`inside`]) and
 //! checks each translation against the RMP ([`access`]).
@@ -29,7 +29,7 @@ use link::MAX_CPUS;
 use crate::model::Model;
 pub use cpu::GuestCpu;
 pub use layout::exit;
-pub use run::{Border, Left, VMRUN_BYTES};
+pub use run::{Border, VMRUN_BYTES};
 use stats::Stats;
 
 /// Why a guest cannot run (on).

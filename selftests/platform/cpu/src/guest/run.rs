@@ -35,8 +35,10 @@ const EVENT_VALID: u64 = 1 << 31;
 
 /// A CPU at the border: host state apart from what TCG's VMRUN and #VMEXIT do not switch.
 pub trait Border: Cpu {
-    /// RIP of the host, at the first instruction of a block.
+    /// RIP of the host, between blocks.
     fn rip(&self) -> u64;
+    /// Goes on there.
+    fn set_rip(&self, rip: u64);
     /// The page for the host's state.
     fn host_area(&self) -> u64;
     /// The registers that VMRUN and #VMEXIT leave to the model.
@@ -47,15 +49,6 @@ pub trait Border: Cpu {
     fn vmload(&self, pa: u64);
     /// VMSAVE.
     fn vmsave(&self, pa: u64);
-}
-
-/// What the host's CPU does behind a VMRUN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// Nothing else: the guest was none of this layer's.
-    NotOurs,
-    /// Registers have changed: start over at this RIP.
-    Goto(u64),
 }
 
 impl Running {
@@ -175,23 +168,24 @@ impl Layer {
         Ok(())
     }
 
-    /// At the host's first instruction behind a VMRUN: saves what the guest left.
-    pub fn leave(&self, model: &Model<'_>, cpu: &impl Border) -> Left {
+    /// After TCG's #VMEXIT: saves what the guest left, and gives the host its registers.
+    pub fn leave(&self, model: &Model<'_>, cpu: &impl Border) {
         let me = self.cpu(cpu.index());
         let Some(running) = me.running.take() else {
-            return Left::NotOurs;
+            return;
         };
         me.release();
         // A #VC whose delivery faulted: KVM drops it, and the guest will be at the instruction again.
         me.vc.set(None);
         let ram = &model.ram;
-        let rip = cpu.rip();
         let code = field(ram, running.vmcb, vmcb::EXIT_CODE).load(Relaxed);
         // TCG refused the state, or the model did: the guest has not run on, its VMSA stays.
         let again = code != exit::INVALID && self.save(model, cpu, &running);
         me.forget();
         self.restore_host(ram, cpu, &running);
-        Left::Goto(if again { rip - VMRUN_BYTES } else { rip })
+        if again {
+            cpu.set_rip(cpu.rip() - VMRUN_BYTES);
+        }
     }
 
     /// Saves the guest and fills in the VMCB; true if the guest is to go on with #VC.

@@ -11,7 +11,7 @@ use super::inside::Inside;
 use super::layout::{exit, fault, save, vmcb, C_BIT};
 use super::vmsa::{Fpu, Registers, Vmsa};
 use super::walk::Paging;
-use super::{Action, Border, Layer, Left};
+use super::{Action, Border, Layer};
 use crate::acpi::Memory;
 use crate::insn::Kind;
 use crate::model::tests::machine;
@@ -32,6 +32,7 @@ struct Fake {
     rax: Cell<u64>,
     paging: Cell<Paging>,
     loaded: Cell<u64>,
+    rip: Cell<u64>,
 }
 
 const NO_REGISTERS: Registers =
@@ -46,6 +47,7 @@ impl Fake {
             rax: Cell::new(VMCB),
             paging: Cell::new(paging),
             loaded: Cell::new(0),
+            rip: Cell::new(BEHIND),
         }
     }
 }
@@ -92,7 +94,11 @@ impl Cpu for Fake {
 
 impl Border for Fake {
     fn rip(&self) -> u64 {
-        BEHIND
+        self.rip.get()
+    }
+
+    fn set_rip(&self, rip: u64) {
+        self.rip.set(rip);
     }
 
     fn host_area(&self) -> u64 {
@@ -204,11 +210,13 @@ fn entered() -> (Model<'static>, Layer, Fake) {
     (model, layer, cpu)
 }
 
-/// TCG leaves the guest with this.
-fn leave(model: &Model<'_>, layer: &Layer, cpu: &Fake, code: u64, info_1: u64) -> Left {
+/// TCG leaves the guest with this; RIP of the host afterwards.
+fn leave(model: &Model<'_>, layer: &Layer, cpu: &Fake, code: u64, info_1: u64) -> u64 {
+    cpu.rip.set(BEHIND);
     put(model, VMCB + vmcb::EXIT_CODE, code);
     put(model, VMCB + vmcb::EXIT_INFO_1, info_1);
-    layer.leave(model, cpu)
+    layer.leave(model, cpu);
+    cpu.rip.get()
 }
 
 #[test]
@@ -225,20 +233,23 @@ fn exits_save_the_guest_and_give_the_host_its_registers() {
     let mut registers = cpu.registers();
     registers.gpr[1] = 0x3333;
     cpu.registers.set(registers);
-    assert_eq!(leave(&model, &layer, &cpu, exit::HLT, 0), Left::Goto(BEHIND));
+    assert_eq!(leave(&model, &layer, &cpu, exit::HLT, 0), BEHIND);
     let vmsa = Vmsa::read(&model.ram, VMSA).unwrap();
     assert_eq!((vmsa.registers().gpr[1], vmsa.quad(save::RIP)), (0x3333, 0x101));
     assert_eq!(get(&model, VMCB + vmcb::INT_STATE), 2, "interrupts are on");
     let host = cpu.registers();
     assert_eq!((host.gpr[1], host.xcr0, host.pat), (0x2222, 7, 0x66));
     assert_eq!(cpu.loaded.get(), HOST);
-    assert_eq!(leave(&model, &layer, &cpu, exit::HLT, 0), Left::NotOurs);
+    // Another exit, of a guest that is not the layer's, changes nothing.
+    cpu.loaded.set(0);
+    leave(&model, &layer, &cpu, exit::HLT, 0);
+    assert_eq!(cpu.loaded.get(), 0);
 }
 
 #[test]
 fn what_the_hypervisor_must_not_handle_becomes_vc() {
     let (model, layer, cpu) = entered();
-    assert_eq!(leave(&model, &layer, &cpu, 0x72, 0), Left::Goto(BEHIND - 3), "VMRUN again");
+    assert_eq!(leave(&model, &layer, &cpu, 0x72, 0), BEHIND - 3, "VMRUN again");
     assert_eq!(get(&model, VMCB + vmcb::EVENT_INJ), 0x72_8000_0b1d);
     assert!(layer.expects_delivery(0));
     // Delivered: the error code goes below the frame, on the guest's page 0.
@@ -286,7 +297,7 @@ fn a_vmsa_runs_once() {
 fn a_state_that_tcg_refuses_changes_no_vmsa() {
     let (model, layer, cpu) = entered();
     put(&model, VMCB + 0x578, 0x9999);
-    assert_eq!(leave(&model, &layer, &cpu, exit::INVALID, 0), Left::Goto(BEHIND));
+    assert_eq!(leave(&model, &layer, &cpu, exit::INVALID, 0), BEHIND);
     assert_eq!(get(&model, VMSA + save::RIP as u64), 0x100);
     assert_eq!(cpu.registers().gpr[1], 0x2222, "the host's");
 }
@@ -295,7 +306,7 @@ fn a_state_that_tcg_refuses_changes_no_vmsa() {
 fn nested_faults_tell_what_was_private() {
     let (model, layer, cpu) = entered();
     put(&model, VMCB + vmcb::EXIT_INFO_2, 0x7000 | C_BIT);
-    assert_eq!(leave(&model, &layer, &cpu, exit::NPF, fault::FINAL), Left::Goto(BEHIND));
+    assert_eq!(leave(&model, &layer, &cpu, exit::NPF, fault::FINAL), BEHIND);
     let info = [vmcb::EXIT_INFO_1, vmcb::EXIT_INFO_2].map(|field| get(&model, VMCB + field));
     assert_eq!(info, [fault::FINAL | fault::ENCRYPTED, 0x7000]);
 }

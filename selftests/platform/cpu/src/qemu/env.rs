@@ -89,12 +89,27 @@ pub const HF2_NPT: u32 = 1 << 6;
 /// `CPUState.exception_index` (`x86_cpu_do_interrupt`).
 const EXCEPTION_INDEX: usize = 0x2c0;
 
-/// The vector that is being delivered.
+/// What the CPU's loop is to do next: a vector to deliver, one of QEMU's own reasons to leave translated code, or
+/// -1, nothing.
+///
+/// # Safety
+///
+/// `state` must be a CPU of this QEMU, on whose thread this is, between blocks.
+pub unsafe fn exception_index(state: *mut CpuState) -> i32 {
+    // SAFETY: as for Field::get.
+    unsafe { state.byte_add(EXCEPTION_INDEX).cast::<i32>().read() }
+}
+
+/// The vector that has just been delivered, -1 for an interrupt of the host. There is none any more afterwards: VMRUN
+/// in QEMU delivers an interrupt that it injects by itself, but leaves the vector here, and a CPU that is asked to
+/// leave its loop before something else is put here would deliver it once more (`cpu_handle_interrupt` and
+/// `cpu_handle_exception` in accel/tcg/cpu-exec.c). A kernel does not survive that between SYSCALL or interrupt
+/// and SWAPGS.
 ///
 /// # Safety
 ///
 /// `state` must be a CPU of this QEMU, on whose thread this is, in a discontinuity callback.
-pub unsafe fn exception_index(state: *mut CpuState) -> i32 {
-    // SAFETY: as for Field::get.
-    unsafe { state.byte_add(EXCEPTION_INDEX).cast::<i32>().read() }
+pub unsafe fn take_exception_index(state: *mut CpuState) -> i32 {
+    // SAFETY: as for Field::get; -1 is what QEMU itself writes after each delivery.
+    unsafe { state.byte_add(EXCEPTION_INDEX).cast::<i32>().replace(-1) }
 }

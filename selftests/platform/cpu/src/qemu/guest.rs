@@ -131,7 +131,7 @@ impl Vcpu<'_> {
     }
 
     /// Leaves the block for this RIP.
-    pub fn goto(self, rip: u64) -> ! {
+    fn goto(self, rip: u64) -> ! {
         // SAFETY: the callback has the flags for it, and the frames that are skipped hold nothing
         // (see Vcpu::retire).
         unsafe { (self.f.qemu_plugin_set_pc)(rip) }
@@ -213,6 +213,11 @@ impl Border for Vcpu<'_> {
     fn rip(&self) -> u64 {
         // SAFETY: this CPU's state, on its thread.
         unsafe { env::EIP.get(self.env) }
+    }
+
+    fn set_rip(&self, rip: u64) {
+        // SAFETY: as above. Between blocks nothing else knows it.
+        unsafe { env::EIP.set(self.env, rip) }
     }
 
     fn host_area(&self) -> u64 {

@@ -5,6 +5,8 @@
 pub mod env;
 pub mod ffi;
 pub mod guest;
+pub mod interrupt;
+pub mod ops;
 pub mod tlb;
 pub mod vcpu;
 pub mod version;

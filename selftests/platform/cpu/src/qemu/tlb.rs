@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Being called when an address is translated.
 //!
-//! QEMU translates by calling `tlb_fill` of `x86_tcg_ops`, a constant table of functions. The plugin puts
-//! its own function there, which calls QEMU's and then looks at the entry that has been made.
+//! QEMU translates by calling `tlb_fill` of `x86_tcg_ops`. The plugin's function there calls QEMU's and then
+//! looks at the entry that has been made.
 
 use std::ffi::{c_int, c_void};
-use std::mem::{size_of, transmute};
+use std::mem::transmute;
+use std::ptr;
 use std::sync::OnceLock;
-use std::{io, ptr, slice};
 
 use super::ffi::{CpuState, Env, Functions};
+use super::ops;
 use super::vcpu::ENV_OFFSET;
 
 /// `tlb_fill` of `struct TCGCPUOps`: CPU, address, size, kind of access, MMU index, probe (do not raise an
@@ -17,8 +18,6 @@ use super::vcpu::ENV_OFFSET;
 pub type TlbFill =
     unsafe extern "C" fn(*mut CpuState, u64, c_int, c_int, c_int, bool, usize) -> bool;
 
-/// Bytes of `x86_tcg_ops` (the size of the symbol in QEMU 11.1.3).
-const OPS_BYTES: usize = 192;
 /// `MMU_DATA_LOAD`, `MMU_DATA_STORE` and `MMU_INST_FETCH`, kinds of access.
 const LOAD: c_int = 0;
 pub const STORE: c_int = 1;
@@ -49,29 +48,13 @@ struct Full {
 ///
 /// # Safety
 ///
-/// The QEMU must be the one that the declarations were made for, and no CPU may run yet.
+/// As for [`ops::replace`].
 pub unsafe fn install(f: &Functions, hook: TlbFill) -> Result<(), String> {
-    let (table, original) = (f.x86_tcg_ops.cast::<usize>(), f.x86_cpu_tlb_fill.addr());
-    // SAFETY: the symbol has this size, the table holds pointers and flags, all initialised.
-    let words = unsafe { slice::from_raw_parts(table, OPS_BYTES / size_of::<usize>()) };
-    let mut places = words.iter().enumerate().filter(|(_, word)| **word == original);
-    let (Some((place, _)), None) = (places.next(), places.next()) else {
-        return Err("x86_tcg_ops does not name x86_cpu_tlb_fill exactly once".to_owned());
-    };
     // SAFETY: what x86_cpu_tlb_fill is in QEMU 11.1.3.
     let original = unsafe { transmute::<*mut c_void, TlbFill>(f.x86_cpu_tlb_fill) };
     ORIGINAL.set(original).map_err(|_| "the plugin is loaded twice".to_owned())?;
-    // SAFETY: within the table.
-    let place = unsafe { table.add(place) };
-    let page = (place.addr() & !0xfff) as *mut c_void;
-    // SAFETY: the page that holds the word (it is aligned, so it lies in one) belongs to QEMU's constants,
-    // which the loader has made read-only; nobody relies on that.
-    if unsafe { libc::mprotect(page, 4096, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
-        return Err(format!("x86_tcg_ops cannot be changed: {}", io::Error::last_os_error()));
-    }
-    // SAFETY: writable since the call before; nothing reads it yet (caller).
-    unsafe { place.write(hook as usize) };
-    Ok(())
+    // SAFETY: the caller's promise; the hook has the type of the function.
+    unsafe { ops::replace(f, "x86_cpu_tlb_fill", f.x86_cpu_tlb_fill, hook as usize) }
 }
 
 /// A page that QEMU has put into a TLB.
