@@ -135,12 +135,28 @@ launch() {
 	say launched "$name" "${state:-unknown}" "$status"
 }
 
-# boot NAME VCPUS TEXT FIRMWARE [more arguments for QEMU]: run an SNP guest until its serial port has
-# printed TEXT. Then end it, unless $ends says that it ends by itself. Prints "@serial NAME TEXT…", and "@booted
-# NAME TENTHS END" with tenths of a second until then, or "never" and what there is to say, and why QEMU ended.
-boot() {
-	name=$1 vcpus=$2 text=$3 firmware=$4
-	shift 4
+# pages_before: note how many pages are assigned in the RMP without a guest.
+pages_before() {
+	ask scan || fail "the RMP cannot be scanned"
+	assigned_before=$reply
+}
+
+# pages_left NAME: wait until no more pages than that are assigned, 10 s at most: some of what a process had is given back
+# after its end. Prints "@left NAME PAGES".
+pages_left() {
+	for _ in $(seq 100); do
+		ask scan || fail "the RMP cannot be scanned"
+		[ "$reply" -gt "$assigned_before" ] || break
+		sleep 0.1
+	done
+	say left "$1" $((reply - assigned_before))
+}
+
+# start VCPUS FIRMWARE [more arguments for QEMU]: start an SNP guest. $qemu is its process, file 5 takes orders (QMP), answers
+# are in /tmp/qmp.out, and what its serial port prints in /tmp/serial.
+start() {
+	vcpus=$1 firmware=$2
+	shift 2
 	hashes=off
 	case " $* " in *" -kernel "*) hashes=on ;; esac
 	rm -f /tmp/qmp.in /tmp/qmp.out /tmp/serial
@@ -155,6 +171,15 @@ boot() {
 	qemu=$!
 	exec 5<>/tmp/qmp.in
 	echo '{"execute":"qmp_capabilities"}' >&5
+}
+
+# boot NAME VCPUS TEXT FIRMWARE [more arguments for QEMU]: run an SNP guest until its serial port has
+# printed TEXT. Then end it, unless $ends says that it ends by itself. Prints "@serial NAME TEXT…", and "@booted
+# NAME TENTHS END" with tenths of a second until then, or "never" and what there is to say, and why QEMU ended.
+boot() {
+	name=$1 vcpus=$2 text=$3 firmware=$4
+	shift 4
+	start "$vcpus" "$firmware" "$@"
 	tenths=0
 	until grep -q "$text" /tmp/serial; do
 		# A guest that cannot go on is stopped, and its QEMU stays.

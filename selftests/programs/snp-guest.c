@@ -1,0 +1,547 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Run a very small SNP guest, without QEMU and without firmware: snp-guest NAME
+ *
+ * The guests stand at the end of this file. Prints how each vCPU ended: "@guest NAME END", where END is
+ * what KVM told user space: "hlt", "terminated SET:CODE" (asked for by the guest over the GHCB), "shutdown",
+ * "memory-fault private|shared GPA", "failed ERRNO" or "exit NUMBER". A change of a page's state that the guest asks for
+ * is made, and gives a line "@state NAME GPA private|shared BYTE" with what the host sees in the page before.
+ */
+#include <cpuid.h>
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <linux/kvm_para.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PAGE 0x1000UL
+#define MEMORY (2UL << 20)
+#define MAX_VCPUS 4
+
+/*
+ * The guest's pages, the same as guest physical and virtual addresses; virtual addresses are private, those plus ALIAS
+ * are shared. Up to STACK they are measured, of the others GHCB is shared, and the rest private and not validated.
+ */
+enum { PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, PT = 0x4000, TABLES = 0x5000, CODE = 0x6000, STACK = 0x7000, GHCB = 0x20000, ALIAS = 0x100000 };
+
+struct guest {
+	char name[32];
+	uint64_t entry;
+	uint64_t vcpus;
+};
+
+/* From the section below: code, and the table of guests. */
+extern const char guest_code[], guest_code_end[], guest_vc[];
+extern const struct guest guests[], guests_end[];
+
+static const struct guest *guest;
+static uint8_t *memory;
+static int kvm, sev, vm, private_memory;
+
+static int must(int result, const char *what)
+{
+	if (result < 0)
+		err(1, "%s", what);
+	return result;
+}
+
+static void launch(unsigned int id, void *data, const char *what)
+{
+	struct kvm_sev_cmd cmd = { .id = id, .data = (uintptr_t)data, .sev_fd = sev };
+
+	if (ioctl(vm, KVM_MEMORY_ENCRYPT_OP, &cmd) < 0)
+		err(1, "%s: firmware says %#x", what, cmd.error);
+}
+
+static void set_private(uint64_t gpa, uint64_t size, int private)
+{
+	struct kvm_memory_attributes attributes = {
+		.address = gpa, .size = size, .attributes = private ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
+	};
+
+	must(ioctl(vm, KVM_SET_MEMORY_ATTRIBUTES, &attributes), "memory attributes");
+}
+
+/* One page table for 2 MiB: the lower half private, the upper half the same pages shared. */
+static void write_tables(uint64_t c_bit)
+{
+	uint64_t *table[] = { (void *)(memory + PML4), (void *)(memory + PDPT), (void *)(memory + PD), (void *)(memory + PT) };
+	uint64_t handler = CODE + (guest_vc - guest_code), *gdt = (void *)(memory + TABLES), *idt = gdt + 32;
+
+	table[0][0] = PDPT | 3 | c_bit;
+	table[1][0] = PD | 3 | c_bit;
+	table[2][0] = PT | 3 | c_bit;
+	for (uint64_t n = 0; n < ALIAS / PAGE; n++) {
+		table[3][n] = n * PAGE | 3 | c_bit;
+		table[3][n + ALIAS / PAGE] = n * PAGE | 3;
+	}
+	gdt[1] = 0x00af9b000000ffff; /* code, 64 bits, selector 8 */
+	idt[2 * 29] = (handler & 0xffff) | 8 << 16 | 0x8e0000000000 | (handler >> 16) << 48;
+}
+
+static void set_registers(int vcpu, unsigned long number)
+{
+	struct kvm_segment data = { .limit = ~0u, .type = 3, .present = 1, .s = 1, .g = 1, .db = 1 };
+	struct kvm_regs regs = { .rip = CODE + guest->entry, .rsp = STACK + PAGE - number * 0x200, .rdi = number, .rflags = 2 };
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[200];
+	} cpuid = { .head.nent = 200 };
+	struct kvm_sregs sregs;
+
+	must(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid), "supported CPUID");
+	must(ioctl(vcpu, KVM_SET_CPUID2, &cpuid), "CPUID");
+	must(ioctl(vcpu, KVM_GET_SREGS, &sregs), "get registers");
+	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
+	sregs.cs = (struct kvm_segment){ .limit = ~0u, .selector = 8, .type = 11, .present = 1, .s = 1, .g = 1, .l = 1 };
+	sregs.gdt = (struct kvm_dtable){ .base = TABLES, .limit = 15 };
+	sregs.idt = (struct kvm_dtable){ .base = TABLES + 32 * 8, .limit = 32 * 16 - 1 };
+	sregs.cr0 = 0x80000011; /* PG, ET, PE */
+	sregs.cr3 = PML4;
+	sregs.cr4 = 0x220; /* OSFXSR, PAE */
+	sregs.efer = 0x500; /* LMA, LME */
+	must(ioctl(vcpu, KVM_SET_SREGS, &sregs), "set registers");
+	must(ioctl(vcpu, KVM_SET_REGS, &regs), "set registers");
+}
+
+/* A request to change a page's state: refused for what is not memory. Private pages that become shared are given back, as QEMU does. */
+static uint64_t change_state(uint64_t gpa, uint64_t pages, uint64_t attributes)
+{
+	int private = !!(attributes & KVM_MAP_GPA_RANGE_ENCRYPTED);
+
+	if (gpa >= MEMORY || pages > (MEMORY - gpa) / PAGE)
+		return EINVAL;
+	if (strcmp(guest->name, "spin"))
+		printf("@state %s %#lx %s %#x\n", guest->name, gpa, private ? "private" : "shared", memory[gpa]);
+	set_private(gpa, pages * PAGE, private);
+	if (!private)
+		must(fallocate(private_memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, gpa, pages * PAGE), "give back");
+	return 0;
+}
+
+static void *run(void *argument)
+{
+	int vcpu = (intptr_t)argument;
+	struct kvm_run *state = mmap(NULL, must(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "size of run"), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+
+	if (state == MAP_FAILED)
+		err(1, "map run");
+	for (;;) {
+		/* A memory fault is an error as well, EFAULT. */
+		if (ioctl(vcpu, KVM_RUN, 0) < 0 && state->exit_reason != KVM_EXIT_MEMORY_FAULT) {
+			if (errno == EINTR || errno == EAGAIN)
+				continue;
+			printf("@guest %s failed %s\n", guest->name, strerrorname_np(errno));
+			return NULL;
+		}
+		switch (state->exit_reason) {
+		case KVM_EXIT_HYPERCALL:
+			state->hypercall.ret = change_state(state->hypercall.args[0], state->hypercall.args[1], state->hypercall.args[2]);
+			continue;
+		case KVM_EXIT_HLT:
+			printf("@guest %s hlt\n", guest->name);
+			return NULL;
+		case KVM_EXIT_SHUTDOWN:
+			printf("@guest %s shutdown\n", guest->name);
+			return NULL;
+		case KVM_EXIT_SYSTEM_EVENT:
+			if (state->system_event.type != KVM_SYSTEM_EVENT_SEV_TERM)
+				break;
+			printf("@guest %s terminated %#llx:%#llx\n", guest->name, state->system_event.data[0] >> 12 & 0xf,
+			       state->system_event.data[0] >> 16 & 0xff);
+			return NULL;
+		case KVM_EXIT_MEMORY_FAULT:
+			printf("@guest %s memory-fault %s %#llx\n", guest->name,
+			       state->memory_fault.flags & KVM_MEMORY_EXIT_FLAG_PRIVATE ? "private" : "shared", state->memory_fault.gpa);
+			return NULL;
+		}
+		printf("@guest %s exit %u\n", guest->name, state->exit_reason);
+		return NULL;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct kvm_create_guest_memfd private = { .size = MEMORY };
+	struct kvm_userspace_memory_region2 region = { .flags = KVM_MEM_GUEST_MEMFD, .memory_size = MEMORY };
+	struct kvm_enable_cap hypercall = { .cap = KVM_CAP_EXIT_HYPERCALL, .args[0] = 1 << KVM_HC_MAP_GPA_RANGE };
+	/* The policy's reserved bit 17, which must be one, and SMT. */
+	struct kvm_sev_snp_launch_start start = { .policy = 0x30000 };
+	struct kvm_sev_snp_launch_update update = { .gfn_start = 1, .len = STACK, .type = KVM_SEV_SNP_PAGE_TYPE_NORMAL };
+	struct kvm_sev_snp_launch_finish finish = { 0 };
+	struct kvm_sev_init init = { 0 };
+	unsigned int eax, ebx = 0, ecx, edx;
+	int vcpu[MAX_VCPUS];
+	pthread_t thread[MAX_VCPUS];
+
+	setlinebuf(stdout);
+	for (guest = guests; guest < guests_end && (argc < 2 || strcmp(guest->name, argv[1])); guest++)
+		;
+	if (guest == guests_end)
+		errx(2, "usage: snp-guest NAME");
+
+	kvm = must(open("/dev/kvm", O_RDWR), "/dev/kvm");
+	sev = must(open("/dev/sev", O_RDWR), "/dev/sev");
+	vm = must(ioctl(kvm, KVM_CREATE_VM, KVM_X86_SNP_VM), "create VM");
+	launch(KVM_SEV_INIT2, &init, "init");
+	must(ioctl(vm, KVM_ENABLE_CAP, &hypercall), "hypercalls");
+	memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		err(1, "memory");
+	/* The C-bit. */
+	__cpuid_count(0x8000001f, 0, eax, ebx, ecx, edx);
+	write_tables(1UL << (ebx & 0x3f));
+	memcpy(memory + CODE, guest_code, guest_code_end - guest_code);
+	region.userspace_addr = (uintptr_t)memory;
+	region.guest_memfd = private_memory = must(ioctl(vm, KVM_CREATE_GUEST_MEMFD, &private), "private memory");
+	must(ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region), "memory");
+	set_private(0, MEMORY, 1);
+	set_private(GHCB, PAGE, 0);
+	for (unsigned long n = 0; n < guest->vcpus; n++) {
+		vcpu[n] = must(ioctl(vm, KVM_CREATE_VCPU, n), "create vCPU");
+		set_registers(vcpu[n], n);
+	}
+
+	launch(KVM_SEV_SNP_LAUNCH_START, &start, "start");
+	update.uaddr = (uintptr_t)memory + PAGE;
+	launch(KVM_SEV_SNP_LAUNCH_UPDATE, &update, "update");
+	/* The plain text was for the measurement only; from here on the host's copy is the shared one. */
+	memset(memory, 0, MEMORY);
+	launch(KVM_SEV_SNP_LAUNCH_FINISH, &finish, "finish");
+	for (unsigned long n = 0; n < guest->vcpus; n++)
+		if ((errno = pthread_create(&thread[n], NULL, run, (void *)(intptr_t)vcpu[n])))
+			err(1, "thread");
+	for (unsigned long n = 0; n < guest->vcpus; n++)
+		pthread_join(thread[n], NULL);
+	return 0;
+}
+
+/*
+ * The guests: 64-bit code at CODE. Most end by "terminate", with what they have found as CODE: 1 is what was to be found.
+ * A #VC ends them as well, with bits 11:8 of its error code as SET and bits 7:0 as CODE.
+ */
+asm(
+".macro validate page, valid\n"
+"	mov $\\page, %eax\n"
+"	xor %ecx, %ecx\n"
+"	mov $\\valid, %edx\n"
+"	pvalidate\n"
+".endm\n"
+/* Writes EDX:EAX to the GHCB's MSR, asks the hypervisor, and reads it. */
+".macro ask\n"
+"	mov $0xc0010130, %ecx\n"
+"	wrmsr\n"
+"	vmgexit\n"
+"	rdmsr\n"
+".endm\n"
+/* The page's state, 1 private or 2 shared. The response has 15h, and a status in the upper half. */
+".macro state page, to\n"
+"	mov $(\\page | 0x14), %eax\n"
+"	mov $(\\to << 20), %edx\n"
+"	ask\n"
+".endm\n"
+".macro expect condition\n"
+"	mov $2, %ebx\n"
+"	j\\condition 1f\n"
+"	jmp terminate\n"
+"1:\n"
+".endm\n"
+".macro success\n"
+"	mov $1, %ebx\n"
+"	jmp terminate\n"
+".endm\n"
+/* A name in the table, with the number of vCPUs, and the code that they execute, with their numbers in EDI. */
+".macro guest name, vcpus=1\n"
+"	.pushsection .rodata.guests, \"a\"\n"
+"7:	.asciz \"\\name\"\n"
+"	.org 7b + 32\n"
+"	.quad 8f - guest_code, \\vcpus\n"
+"	.popsection\n"
+"8:\n"
+".endm\n"
+
+"	.pushsection .rodata.guests, \"a\"\n"
+"	.balign 8\n"
+"	.globl guests\n"
+"guests:\n"
+"	.popsection\n"
+
+"	.pushsection .rodata.guest_code, \"a\"\n"
+"	.globl guest_code, guest_vc, guest_code_end\n"
+"guest_code:\n"
+/* EBX: 7:0 CODE, 11:8 SET. */
+"terminate:\n"
+"	movzbl %bl, %eax\n"
+"	shl $16, %eax\n"
+"	and $0xf00, %ebx\n"
+"	shl $4, %ebx\n"
+"	or %ebx, %eax\n"
+"	or $0x100, %eax\n"
+"	xor %edx, %edx\n"
+"	ask\n"
+"	ud2\n"
+"guest_vc:\n"
+"	pop %rbx\n"
+"	jmp terminate\n"
+
+"	guest hlt\n"
+"	hlt\n"
+"	ud2\n"
+
+"	guest terminate\n"
+"	mov $0x342, %ebx\n"
+"	jmp terminate\n"
+
+"	guest cpuid\n"
+"	cpuid\n"
+"	ud2\n"
+
+/* No page of the IDT: the exception becomes a double fault, and that a shutdown. */
+"	guest shutdown\n"
+"	push $0\n"
+"	push $0\n"
+"	lidt (%rsp)\n"
+"	ud2\n"
+
+"	guest unvalidated\n"
+"	mov 0x10000, %rax\n"
+"	ud2\n"
+
+/* The first changes the page (CF is clear), the second does not (CF is set). */
+"	guest validate\n"
+"	validate 0x10000, 1\n"
+"	expect nc\n"
+"	test %eax, %eax\n"
+"	expect z\n"
+"	movb $0x77, 0x10000\n"
+"	cmpb $0x77, 0x10000\n"
+"	expect e\n"
+"	validate 0x10000, 1\n"
+"	expect c\n"
+"	success\n"
+
+"	guest rescind\n"
+"	validate 0x10000, 1\n"
+"	validate 0x10000, 0\n"
+"	expect nc\n"
+"	mov 0x10000, %rax\n"
+"	ud2\n"
+
+/* Private memory becomes shared, and private again. */
+"	guest share\n"
+"	validate 0x10000, 1\n"
+"	movb $0x77, 0x10000\n"
+"	validate 0x10000, 0\n"
+"	state 0x10000, 2\n"
+"	cmp $0x15, %eax\n"
+"	expect e\n"
+"	test %edx, %edx\n"
+"	expect z\n"
+"	cmpb $0, 0x110000\n"
+"	expect e\n"
+"	movb $0x5a, 0x110000\n"
+"	state 0x10000, 1\n"
+"	test %edx, %edx\n"
+"	expect z\n"
+"	validate 0x10000, 1\n"
+"	expect nc\n"
+"	movb $0x66, 0x10000\n"
+"	cmpb $0x66, 0x10000\n"
+"	expect e\n"
+"	success\n"
+
+/* A page that the hypervisor takes back behind the guest's back is not validated any more. */
+"	guest state-behind-validation\n"
+"	validate 0x10000, 1\n"
+"	movb $0x77, 0x10000\n"
+"	state 0x10000, 2\n"
+"	state 0x10000, 1\n"
+"	mov 0x10000, %rax\n"
+"	ud2\n"
+
+"	guest state-out-of-range\n"
+"	state 0x7ffff000, 2\n"
+"	test %edx, %edx\n"
+"	expect nz\n"
+"	success\n"
+
+"	guest state-unknown\n"
+"	state 0x10000, 7\n"
+"	test %edx, %edx\n"
+"	expect nz\n"
+"	success\n"
+
+"	guest private-access-to-shared\n"
+"	mov 0x20000, %rax\n"
+"	ud2\n"
+
+"	guest shared-access-to-private\n"
+"	mov 0x110000, %rax\n"
+"	ud2\n"
+
+/* A GHCB that is not registered: the hypervisor says so in it (2, 1). */
+"	guest ghcb-not-registered\n"
+"	mov $0x20000, %eax\n"
+"	xor %edx, %edx\n"
+"	ask\n"
+"	cmpl $2, 0x120398\n"
+"	expect e\n"
+"	cmpl $1, 0x1203a0\n"
+"	expect e\n"
+"	success\n"
+
+/* One that is registered, but of an unknown kind (2, 2), and one in which nothing is filled in (2, 4). */
+"	guest ghcb-malformed\n"
+"	mov $0x20012, %eax\n"
+"	xor %edx, %edx\n"
+"	ask\n"
+"	cmp $0x20013, %eax\n"
+"	expect e\n"
+"	movl $1, 0x120ffc\n"
+"	mov $0x20000, %eax\n"
+"	ask\n"
+"	cmpl $2, 0x1203a0\n"
+"	expect e\n"
+"	movl $0, 0x120ffc\n"
+"	mov $0x20000, %eax\n"
+"	xor %edx, %edx\n"
+"	ask\n"
+"	cmpl $2, 0x120398\n"
+"	expect e\n"
+"	cmpl $4, 0x1203a0\n"
+"	expect e\n"
+"	success\n"
+
+/* One that is no memory at all: the guest just goes on. */
+"	guest ghcb-nowhere\n"
+"	mov $0x7ffff000, %eax\n"
+"	xor %edx, %edx\n"
+"	ask\n"
+"	success\n"
+
+/* VMPL 0 may give rights to VMPL 1, and not to itself. */
+"	guest rmpadjust\n"
+"	mov $0x6000, %eax\n"
+"	xor %ecx, %ecx\n"
+"	mov $0x101, %edx\n"
+"	rmpadjust\n"
+"	test %eax, %eax\n"
+"	expect z\n"
+"	mov $0x6000, %eax\n"
+"	mov $0x100, %edx\n"
+"	rmpadjust\n"
+"	cmp $2, %eax\n"
+"	expect e\n"
+"	success\n"
+
+/*
+ * A second vCPU is given another VMSA, a page of the guest's own, and begins anew with what is in it. (Its old one only waits.)
+ * Offsets are those of the VMSA, and of the GHCB: RAX 1f8h, exit code 390h and information 398h, 3a0h, valid fields 3f0h.
+ */
+".macro vmsa offset, value\n"
+"	mov $\\value, %rax\n"
+"	mov %rax, 0x40000 + \\offset\n"
+".endm\n"
+".macro new_vmsa\n"
+"	test %edi, %edi\n"
+"	jz 1f\n"
+"3:	pause\n"
+"	jmp 3b\n"
+"1:	validate 0x40000, 1\n"
+"	mov $0x40000, %edi\n"
+"	mov $512, %ecx\n"
+"	xor %eax, %eax\n"
+"	rep stosq\n"
+"	vmsa 0x10, 0xffffffff0a9b0008\n" /* CS */
+"	vmsa 0x20, 0xffffffff0c930000\n" /* SS */
+"	vmsa 0x70, 0x00820000\n" /* LDTR */
+"	vmsa 0x90, 0x008b0000\n" /* TR */
+"	vmsa 0xd0, 0x1500\n" /* EFER: SVME, LMA, LME */
+"	vmsa 0x148, 0x220\n" /* CR4: OSFXSR, PAE */
+"	vmsa 0x150, 0x1000\n" /* CR3 */
+"	vmsa 0x158, 0x80000011\n" /* CR0: PG, ET, PE */
+"	vmsa 0x160, 0x400\n" /* DR7 */
+"	vmsa 0x168, 0xffff0ff0\n" /* DR6 */
+"	vmsa 0x170, 2\n" /* RFLAGS */
+"	vmsa 0x178, (0x6000 + second_vcpu - guest_code)\n" /* RIP */
+"	vmsa 0x268, 0x0007040600070406\n" /* PAT */
+"	vmsa 0x3b0, 1\n" /* SEV_FEATURES: SNP */
+"	vmsa 0x3e8, 1\n" /* XCR0 */
+"	vmsa 0x408, 0x1f80\n" /* MXCSR */
+"	vmsa 0x410, 0x37f\n" /* x87 control word */
+".endm\n"
+".macro ghcb offset, value\n"
+"	mov $\\value, %rax\n"
+"	mov %rax, 0x120000 + \\offset\n"
+".endm\n"
+".macro create_vcpu\n"
+"	mov $0x20012, %eax\n"
+"	xor %edx, %edx\n"
+"	ask\n"
+"	ghcb 0x1f8, 1\n" /* SEV_FEATURES */
+"	ghcb 0x390, 0x80000013\n" /* AP creation: */
+"	ghcb 0x398, 0x100000001\n" /* vCPU 1, now */
+"	ghcb 0x3a0, 0x40000\n"
+"	ghcb 0x3f0, 0x8000000000000000\n"
+"	ghcb 0x3f8, 0x001c000000000000\n"
+"	mov $0x20000, %eax\n"
+"	xor %edx, %edx\n"
+"	ask\n"
+"	cmpl $0, 0x120398\n"
+"	expect e\n"
+"	hlt\n"
+"	ud2\n"
+".endm\n"
+
+"	guest ap-creation, 2\n"
+"	new_vmsa\n"
+"	mov $0x40000, %eax\n"
+"	xor %ecx, %ecx\n"
+"	mov $0x10001, %edx\n"
+"	rmpadjust\n"
+"	test %eax, %eax\n"
+"	expect z\n"
+"	create_vcpu\n"
+"second_vcpu:\n"
+"	success\n"
+
+/* The page looks like a VMSA, but RMPADJUST has not made one of it. */
+"	guest ap-without-vmsa, 2\n"
+"	new_vmsa\n"
+"	create_vcpu\n"
+
+/* Goes on for ever: each vCPU changes the state of a page of its own. */
+"	guest spin, 4\n"
+"	mov %edi, %esi\n"
+"	shl $12, %esi\n"
+"	add $0x30000, %esi\n"
+"2:	mov %esi, %eax\n"
+"	xor %ecx, %ecx\n"
+"	mov $1, %edx\n"
+"	pvalidate\n"
+"	movb $1, (%rsi)\n"
+"	mov %esi, %eax\n"
+"	or $0x14, %eax\n"
+"	mov $(2 << 20), %edx\n"
+"	ask\n"
+"	mov %esi, %eax\n"
+"	or $0x14, %eax\n"
+"	mov $(1 << 20), %edx\n"
+"	ask\n"
+"	jmp 2b\n"
+
+"guest_code_end:\n"
+"	.popsection\n"
+"	.pushsection .rodata.guests, \"a\"\n"
+"	.globl guests_end\n"
+"guests_end:\n"
+"	.popsection\n"
+);
