@@ -14,7 +14,8 @@ from pathlib import Path
 from . import initramfs, paths
 from .machine import Result, VmError
 
-APPEND = "console=ttyS0"  # as in selftests/vm/lib.sh
+# As in selftests/vm/lib.sh and first-launch.sh. Each character on the serial port costs several exits: without "quiet" they are most of a boot.
+APPEND = "console=ttyS0 quiet"
 # Process 1 of the guest with a kernel.
 GUEST_INIT = """#!/busybox sh
 /busybox echo "guest user space: $(/busybox uname -r)"

@@ -211,5 +211,5 @@ boot_ovmf() { boot "$1" "$2" 'Shell>' /guest/OVMF.fd; }
 # without that leaf it does without XSAVE.
 boot_linux() {
 	ends=yes boot "$1" "$2" 'guest user space' /guest/OVMF.amdsev.fd -cpu EPYC-v4,level=12 \
-		-kernel /guest/vmlinuz -initrd /guest/initrd -append "console=ttyS0"
+		-kernel /guest/vmlinuz -initrd /guest/initrd -append "console=ttyS0 quiet"
 }
