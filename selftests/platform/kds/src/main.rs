@@ -15,20 +15,15 @@ struct Cli {
     /// Seed of the chip, as for pspd
     #[arg(long, default_value_t = psp::Config::MILAN.seed)]
     seed: u64,
-    /// Reported TCB version, as a hexadecimal number
-    #[arg(long, value_parser = hex, default_value_t = psp::Config::MILAN.tcb)]
-    tcb: u64,
-}
-
-fn hex(text: &str) -> Result<u64, String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    u64::from_str_radix(digits, 16)
-        .map_err(|_| format!("'{text}' is no hexadecimal number of 64 bits"))
+    /// Reported TCB version, as a hexadecimal number [default: that of pspd]
+    #[arg(long)]
+    tcb: Option<Tcb>,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match tree::write(&cli.dir, cli.seed, Tcb(cli.tcb)) {
+    let tcb = cli.tcb.unwrap_or(Tcb(psp::Config::MILAN.tcb));
+    match tree::write(&cli.dir, cli.seed, tcb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kds: {error}");

@@ -2,6 +2,7 @@
 //! The parts of a TCB version, in the layout of Milan and Genoa.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// A TCB version. Byte 0 is the boot loader, 1 the TEE, 6 SNP, 7 the microcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,16 @@ impl Tcb {
     }
 }
 
+impl FromStr for Tcb {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Tcb, String> {
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        let number = u64::from_str_radix(digits, 16).map(Tcb);
+        number.map_err(|_| format!("'{text}' is no hexadecimal number of 64 bits"))
+    }
+}
+
 /// As in the query of a URL of the service.
 impl fmt::Display for Tcb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,8 +49,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queries_look_as_those_of_snphost() {
+    fn numbers_parse_and_queries_look_as_those_of_snphost() {
         let tcb = Tcb(0xdb14_0000_0000_0004);
+        assert_eq!("0xdb14000000000004".parse(), Ok(tcb));
+        assert!("db14000000000004x".parse::<Tcb>().is_err());
         assert_eq!(tcb.to_string(), "blSPL=04&teeSPL=00&snpSPL=20&ucodeSPL=219");
     }
 }

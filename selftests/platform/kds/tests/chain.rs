@@ -12,13 +12,16 @@ use sev::certs::snp::{ca, Certificate, Chain, Verifiable};
 const SEED: u64 = 7;
 const TCB: Tcb = Tcb(psp::Config::MILAN.tcb);
 
-/// The tree, written once for all tests.
+/// The tree, written once for all tests, with the command.
 fn files() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kds");
         let _ = fs::remove_dir_all(&dir);
-        tree::write(&dir, SEED, TCB).unwrap();
+        let seed = SEED.to_string();
+        let kds =
+            Command::new(env!("CARGO_BIN_EXE_kds")).arg(&dir).args(["--seed", &seed]).status();
+        assert!(kds.unwrap().success());
         dir
     })
 }
