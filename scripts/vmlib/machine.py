@@ -232,9 +232,10 @@ class Machine:
             return self.config.append
         size = rmp_size(self.config.memory)
         # lpj: on a busy machine the calibration of the delay loop can fail for ever. The value, that of a
-        # 2.6 GHz TSC, only matters where nothing better is known.
+        # 2.6 GHz TSC, only matters where nothing better is known. no_timer_check: on a busy machine too few
+        # timer interrupts may come in the time that the kernel counts them, and it panics.
         crash = f"crashkernel={self.config.crashkernel}M " if self.config.crashkernel else ""
-        return f"lpj=10400000 memmap={size // MIB}M${RMP_BASE:#x} {crash}{self.config.append}".strip()
+        return f"no_timer_check lpj=10400000 memmap={size // MIB}M${RMP_BASE:#x} {crash}{self.config.append}".strip()
 
     def _qemu(self, initrd: Path, serial: list[str]) -> list[str]:
         return [
