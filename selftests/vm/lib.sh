@@ -153,7 +153,7 @@ pages_left() {
 }
 
 # start VCPUS FIRMWARE [more arguments for QEMU]: start an SNP guest. $qemu is its process, file 5 takes orders (QMP), answers
-# are in /tmp/qmp.out, and what its serial port prints in /tmp/serial.
+# are in /tmp/qmp.out, and what its serial port prints in /tmp/serial. $snp has more properties of sev-snp-guest.
 start() {
 	vcpus=$1 firmware=$2
 	shift 2
@@ -165,7 +165,7 @@ start() {
 	qemu-system-x86_64 -accel kvm -cpu EPYC-v4 -smp "$vcpus" -m 512M -no-reboot \
 		-machine q35,confidential-guest-support=sev0,memory-backend=ram \
 		-object memory-backend-memfd,id=ram,size=512M,share=true,prealloc=false \
-		-object sev-snp-guest,id=sev0,cbitpos=48,reduced-phys-bits=1,policy=0x30000,kernel-hashes=$hashes \
+		-object sev-snp-guest,id=sev0,cbitpos=48,reduced-phys-bits=1,policy=0x30000,kernel-hashes=$hashes${snp:+,$snp} \
 		-bios "$firmware" -nodefaults -display none -serial file:/tmp/serial -qmp stdio "$@" \
 		</tmp/qmp.in >/tmp/qmp.out 2>/tmp/qemu.err &
 	qemu=$!

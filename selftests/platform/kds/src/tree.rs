@@ -2,7 +2,7 @@
 //! The files.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use psp::endorsement::{self, Vlek, HASHSTICK};
 use sha2::{Digest, Sha512};
@@ -32,12 +32,10 @@ pub fn write(dir: &Path, seed: u64, tcb: Tcb) -> Result<(), Error> {
     let vlek = loadable(seed, tcb);
     let [ark, ask, asvk] = [vendor.ark()?, vendor.ask()?, vendor.asvk()?];
 
-    let chip = endorsement::chip_id(seed).map(|byte| format!("{byte:02x}")).concat();
-    let vcek = vendor.vcek(seed, tcb)?;
-    let service = dir.join("vcek/v1/Milan");
-    put(&service.join("cert_chain"), pem(&[&ask, &ark])?)?;
-    put(&service.join(format!("{chip}?{tcb}")), vcek.to_der()?)?;
-    for (name, certificate) in [("ark", &ark), ("ask", &ask), ("vcek", &vcek)] {
+    let certificate = vendor.vcek(seed, tcb)?;
+    put(&dir.join("vcek/v1/Milan/cert_chain"), pem(&[&ask, &ark])?)?;
+    put(&vcek(dir, &endorsement::chip_id(seed), tcb), certificate.to_der()?)?;
+    for (name, certificate) in [("ark", &ark), ("ask", &ask), ("vcek", &certificate)] {
         put(&dir.join(format!("vcek/{name}.pem")), pem(&[certificate])?)?;
     }
 
@@ -49,6 +47,12 @@ pub fn write(dir: &Path, seed: u64, tcb: Tcb) -> Result<(), Error> {
         put(&dir.join(format!("vlek/{name}.pem")), pem(&[certificate])?)?;
     }
     put(&dir.join("vlek/hashstick"), vlek.wrap(seed, [0; 12]))
+}
+
+/// Where the VCEK of this chip is.
+pub fn vcek(dir: &Path, chip_id: &[u8; 64], tcb: Tcb) -> PathBuf {
+    let chip = chip_id.map(|byte| format!("{byte:02x}")).concat();
+    dir.join(format!("vcek/v1/Milan/{chip}?{tcb}"))
 }
 
 /// The VLEK that [`write`] hands out for a chip.

@@ -32,7 +32,7 @@ struct Kind {
 /// Who asks.
 pub(super) struct Asker<'a> {
     pub(super) guest: &'a Guest,
-    /// Number of the key that sealed the request. Software at this VMPL or below it has the key.
+    /// Number of the key that sealed the request, which is that of the highest VMPL it speaks for.
     pub(super) vmpck: u8,
     /// Version of the message.
     pub(super) version: u8,
