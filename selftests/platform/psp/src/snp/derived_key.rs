@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::report::Endorsement;
 use super::request::Asker;
-use super::tcb;
+use super::{tcb, word};
 use crate::{Psp, Status};
 
 const ROOT_VMRK: u32 = 1;
@@ -29,9 +29,7 @@ pub(super) fn answer(
     request: &[u8],
     answer: &mut [u8],
 ) -> Result<(), Status> {
-    let word = |at: usize| {
-        u32::from_le_bytes([request[at], request[at + 1], request[at + 2], request[at + 3]])
-    };
+    let word = |at: usize| word(request, at);
     let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
     let (root, fields, vmpl, svn, tcb) = (word(0), long(8), word(16), word(20), long(24));
     let mitigations = if asker.version >= 2 { Some(long(32)) } else { None };
@@ -47,7 +45,7 @@ pub(super) fn answer(
     let allowed = root >> 3 == 0
         && word(4) == 0
         && fields & !known == 0
-        && (u32::from(asker.vmpck)..4).contains(&vmpl)
+        && asker.speaks_for(vmpl)
         && svn <= block.map_or(0, |block| block.guest_svn)
         && tcb::within(tcb, psp.snp.committed_tcb)
         && mitigations.unwrap_or(0) & !psp.snp.mitigations_verified == 0;

@@ -4,6 +4,7 @@
 
 use sha2::{Digest, Sha384};
 
+use super::word;
 use crate::crypto::{self, FIELD, PUBLIC_KEY};
 use crate::Status;
 
@@ -46,9 +47,6 @@ pub(super) fn check(
     digest: &[u8; 48],
     policy: u64,
 ) -> Result<IdBlock, Status> {
-    let word = |bytes: &[u8], at: usize| {
-        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-    };
     let algorithm = |at: usize| word(auth, at) == ECDSA_P384;
     if word(block, VERSION) != 1
         || !algorithm(ID_KEY_ALGORITHM)

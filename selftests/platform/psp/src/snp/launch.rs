@@ -5,7 +5,7 @@ use rmp::PageSize;
 
 use super::digest::{LaunchDigest, PageInfo, PageType};
 use super::guest::State;
-use super::{id_block, secrets, POLICY_DEBUG};
+use super::{id_block, secrets, word, POLICY_DEBUG};
 use crate::call::{Call, Fact};
 use crate::{Psp, Status};
 
@@ -129,7 +129,7 @@ pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
 pub(super) fn checked_cpuid(page: Vec<u8>) -> Result<Vec<u8>, Status> {
     const ENTRIES: usize = 64;
     const ENTRY: usize = 48;
-    let count = u32::from_le_bytes([page[0], page[1], page[2], page[3]]) as usize;
+    let count = word(&page, 0) as usize;
     let is_zero = |range: std::ops::Range<usize>| page[range].iter().all(|byte| *byte == 0);
     let reserved = |n: usize| is_zero(16 + ENTRY * n + 40..16 + ENTRY * (n + 1));
     if count > ENTRIES || !is_zero(4..16) || !(0..count).all(reserved) {

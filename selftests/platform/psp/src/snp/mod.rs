@@ -27,6 +27,11 @@ use crate::Config;
 /// Guest policy bit 19: the host may read and write the guest's memory.
 const POLICY_DEBUG: u64 = 1 << 19;
 
+/// The little-endian number at this offset.
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
 /// What lasts from SNP_INIT to shutdown.
 #[derive(Debug)]
 pub(crate) struct Running {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rmp::{Geometry, Rmp, State};
 
-use super::{info, Running};
+use super::{info, word, Running};
 use crate::call::{Call, Fact};
 use crate::{CpuRegisters, Psp, Status};
 
@@ -48,7 +48,7 @@ fn ranges(call: &mut Call<'_>) -> Result<Vec<Range>, Status> {
         return Err(Status::InvalidAddress);
     }
     let list = call.read(pa, 0x1000)?;
-    let word = |at: usize| u32::from_le_bytes([list[at], list[at + 1], list[at + 2], list[at + 3]]);
+    let word = |at: usize| word(&list, at);
     let count = word(0) as usize;
     if 8 + 16 * count > list.len() || word(4) != 0 {
         return Err(Status::InvalidParam);

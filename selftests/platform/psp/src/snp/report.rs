@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256, Sha384};
 
 use super::guest::Guest;
 use super::request::Asker;
-use super::tcb;
+use super::{tcb, word};
 use crate::endorsement::Vlek;
 use crate::{crypto, endorsement, Psp, Status};
 
@@ -64,13 +64,8 @@ pub(super) fn answer(
     request: &[u8],
     answer: &mut [u8],
 ) -> Result<(), Status> {
-    let word = |at: usize| {
-        u32::from_le_bytes([request[at], request[at + 1], request[at + 2], request[at + 3]])
-    };
-    let (vmpl, key_sel) = (word(0x40), word(0x44));
-    // Who speaks with the key of a VMPL may speak for it and for those with fewer rights.
-    let allowed = (u32::from(asker.vmpck)..4).contains(&vmpl);
-    if !allowed || request[0x48..].iter().any(|byte| *byte != 0) {
+    let (vmpl, key_sel) = (word(request, 0x40), word(request, 0x44));
+    if !asker.speaks_for(vmpl) || request[0x48..].iter().any(|byte| *byte != 0) {
         return Err(Status::InvalidParam);
     }
     let endorsement = Endorsement::select(psp, asker.guest, key_sel)?;

@@ -38,6 +38,13 @@ pub(super) struct Asker<'a> {
     pub(super) version: u8,
 }
 
+impl Asker<'_> {
+    /// Who has the key of a VMPL may speak for it and for those with fewer rights.
+    pub(super) fn speaks_for(&self, vmpl: u32) -> bool {
+        (u32::from(self.vmpck)..4).contains(&vmpl)
+    }
+}
+
 const KINDS: &[Kind] = &[
     Kind { number: 1, name: "CPUID", sizes: &[(1, CPUID)], answer: CPUID, run: cpuid },
     Kind {
