@@ -116,9 +116,10 @@ launch() {
 		-bios "$firmware" -nodefaults -display none -S -qmp stdio "$@" \
 		</tmp/qmp.in >/tmp/qmp.out 2>/tmp/qemu.err &
 	qemu=$!
-	exec 5>/tmp/qmp.in
+	# Opened for reading too: an order to a QEMU that has just ended must not end the scenario (SIGPIPE).
+	exec 5<>/tmp/qmp.in
 	echo '{"execute":"qmp_capabilities"} {"execute":"cont"}' >&5
-	state=gone
+	state=
 	for _ in $(seq 600); do
 		kill -0 $qemu 2>/dev/null || break
 		echo '{"execute":"query-status"}' >&5
@@ -127,10 +128,10 @@ launch() {
 		case $state in internal-error | guest-panicked | shutdown) break ;; esac
 		sleep 0.1
 	done
-	kill -0 $qemu 2>/dev/null && echo '{"execute":"quit"}' >&5
-	exec 5>&-
+	echo '{"execute":"quit"}' >&5
 	wait $qemu
 	status=$?
+	exec 5>&-
 	[ "$state" = internal-error ] || sed "s/^/qemu: /" /tmp/qemu.err
 	say launched "$name" "${state:-unknown}" "$status"
 }
