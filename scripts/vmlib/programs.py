@@ -16,9 +16,11 @@ def build() -> list[Path]:
     out.mkdir(exist_ok=True)
     built = []
     with paths.making("programs"):
-        for source in sorted((paths.TOP / "selftests/programs").glob("*.c")):
+        sources = paths.TOP / "selftests/programs"
+        shared = max(header.stat().st_mtime for header in sources.glob("*.h"))
+        for source in sorted(sources.glob("*.c")):
             program = out / source.stem
-            if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+            if not program.exists() or program.stat().st_mtime < max(shared, source.stat().st_mtime):
                 partial = program.with_suffix(".new")
                 subprocess.run(["gcc", *FLAGS, "-o", partial, source], check=True)
                 partial.rename(program)

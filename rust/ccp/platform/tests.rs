@@ -84,6 +84,18 @@ mod suite {
     /// All that a start does when nobody refuses.
     const SNP_START: [Event; 4] = [Open, Prepare, SNP_INIT, SNP_DF_FLUSH];
     const START: [Event; 6] = [Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, DF_FLUSH];
+    /// The same when the last step fails: SEV is taken back, SNP stays.
+    const START_WITHOUT_SEV: [Event; 7] = [
+        Open,
+        Prepare,
+        SNP_INIT,
+        SNP_DF_FLUSH,
+        INIT,
+        DF_FLUSH,
+        SHUTDOWN,
+    ];
+    /// All that a stop does with firmware that keeps SNP_EN.
+    const STOP: [Event; 3] = [SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY];
 
     /// What firmware does instead of succeeding.
     #[derive(Clone, Copy)]
@@ -248,7 +260,7 @@ mod suite {
             // Again changes nothing.
             check!(p.init(true, 0).is_ok() && HOST.saw(&[]));
             p.shutdown(Left::Nobody);
-            check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+            check!(HOST.saw(&STOP));
             check!(HOST.assigned() == 0);
             p.shutdown(Left::Nobody);
             check!(HOST.saw(&[]));
@@ -400,17 +412,17 @@ mod suite {
         check!(p.is_snp_up());
         check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
         p.shutdown(Left::Nobody);
-        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+        check!(HOST.saw(&STOP));
 
         // Damaged storage of firmware's is made anew by the first attempt, and no third is made.
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         p.shutdown(Left::Nobody);
-        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+        check!(HOST.saw(&STOP));
         plan.once(CommandId::INIT, Refuses(Status::SECURE_DATA_INVALID));
         check!(p.init(true, 0).is_ok());
         check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, INIT, DF_FLUSH]));
         p.shutdown(Left::Nobody);
-        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+        check!(HOST.saw(&STOP));
         plan.set(&[(CommandId::INIT, Refuses(Status::SECURE_DATA_INVALID), 2)]);
         check!(errno(p.init(true, 0)) == Some(EIO));
         check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, INIT]));
@@ -426,20 +438,12 @@ mod suite {
         let (_faux, mut p) = platform(&HOST, &plan, false)?;
         plan.once(CommandId::DF_FLUSH, Refuses(Status::WBINVD_REQUIRED));
         check!(errno(p.init(true, 0)) == Some(EIO));
-        check!(HOST.saw(&[
-            Open,
-            Prepare,
-            SNP_INIT,
-            SNP_DF_FLUSH,
-            INIT,
-            DF_FLUSH,
-            SHUTDOWN
-        ]));
+        check!(HOST.saw(&START_WITHOUT_SEV));
         check!(HOST.assigned() == 0);
         check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
 
         p.shutdown(Left::Nobody);
-        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+        check!(HOST.saw(&STOP));
         Ok(())
     }
 
@@ -454,7 +458,7 @@ mod suite {
         check!(HOST.saw(&[SHUTDOWN]));
         check!(p.sev == Sev::Init && HOST.assigned() == 512);
         p.shutdown(Left::Nobody);
-        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+        check!(HOST.saw(&STOP));
         check!(HOST.assigned() == 0);
         Ok(())
     }
@@ -803,15 +807,7 @@ mod suite {
             (CommandId::SHUTDOWN, refused, 1),
         ]);
         check!(errno(p.init(true, 0)) == Some(EIO));
-        check!(HOST.saw(&[
-            Open,
-            Prepare,
-            SNP_INIT,
-            SNP_DF_FLUSH,
-            INIT,
-            DF_FLUSH,
-            SHUTDOWN
-        ]));
+        check!(HOST.saw(&START_WITHOUT_SEV));
         check!(p.init(true, 0).is_ok() && p.sev == Sev::Init);
         check!(HOST.saw(&[SHUTDOWN, INIT, DF_FLUSH]));
         p.shutdown(Left::Nobody);
@@ -860,7 +856,7 @@ mod suite {
             check!(relay(&mut p, id).is_ok() && HOST.saw(&[Command(id)]));
             check!(p.init(false, 0).is_ok() && HOST.saw(&[]));
             p.shutdown(Left::Nobody);
-            check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+            check!(HOST.saw(&STOP));
             check!(relay(&mut p, id).is_ok() && HOST.saw(&[Command(id)]));
         }
         Ok(())
@@ -958,7 +954,7 @@ mod suite {
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         let context = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
         p.shutdown(Left::Guests);
-        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY]));
+        check!(HOST.saw(&STOP));
         check!(HOST.snp_en.load(Relaxed) == CPUS);
         p.free_firmware_page(context);
         check!(HOST.assigned() == 0);
