@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""KVM's own selftests, built from the kernel's source and not changed, run on the platform with both drivers."""
+
+import dataclasses
+import functools
+import subprocess
+
+import pytest
+from conftest import boot, paths, values
+
+# Tests that are skipped here, and the words in which they say why.
+SKIPPED = {
+    # Debian's kernel is built without KVM_SW_PROTECTED_VM, which is for developers of KVM.
+    "private_mem_kvm_exits_test": "Requirement not met: kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)",
+    "private_mem_conversions_test": "Requirement not met: kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)",
+}
+TESTS = ["sev_init2_tests", "guest_memfd_test", "pre_fault_memory_test", *SKIPPED]
+# kselftest.h
+KSFT_PASS, KSFT_SKIP = 0, 4
+
+
+@dataclasses.dataclass
+class Outcome:
+    status: int
+    seconds: int
+    output: list[str]
+    left: int  # pages assigned in the RMP that were not before
+
+
+@functools.cache
+def run(driver: str):
+    """All of them in one machine: (result, outcomes)."""
+    subprocess.run([paths.TOP / "scripts/kvm-selftests"], check=True)
+    programs = paths.CACHE / "kvm-selftests" / paths.RELEASE / "bin"
+    files = {f"selftests/{name}": programs / name for name in TESTS}
+    result = boot("kvm-selftests.sh", *TESTS, driver=driver, guest=True, files=files, limit=300)
+    outputs = [line.partition(" ")[::2] for line in values(result, "output")]
+    left = dict(line.split() for line in values(result, "left"))
+    outcomes = {}
+    for name, status, seconds in (line.split() for line in values(result, "selftest")):
+        outcomes[name] = Outcome(int(status), int(seconds), [line for test, line in outputs if test == name], int(left[name]))
+    return result, outcomes
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_kvm_selftest(name, driver):
+    """Passes as a whole and in each part, or is skipped for the reason that is known."""
+    outcome = run(driver)[1][name]
+    text = "\n".join(outcome.output)
+    assert outcome.status in (KSFT_PASS, KSFT_SKIP), text
+    # Some report their parts, TAP, and end with 0 all the same.
+    assert not [line for line in outcome.output if line.startswith(("not ok", "Bail out!"))], text
+    assert outcome.left == 0, "pages of a guest that is gone"
+    skipped = outcome.status == KSFT_SKIP
+    assert skipped == (name in SKIPPED), text
+    if skipped:
+        assert SKIPPED[name] in text
+        pytest.skip(SKIPPED[name])
+
+
+def test_the_host_is_well(driver):
+    """None of them leaves a trace in the kernel's messages, the RMP or what the CPU model reports."""
+    result, outcomes = run(driver)
+    assert result.status == 0 and list(outcomes) == TESTS, result.lines
+    assert result.rmp["assigned"] == 0
+    assert not result.splats()
