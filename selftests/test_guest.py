@@ -30,6 +30,8 @@ SMALL = {
     "ap-creation": "hlt, terminated 0:0x1",
     # KVM_EXIT_FAIL_ENTRY.
     "ap-without-vmsa": "exit 9, hlt",
+    "interrupts": "terminated 0:0x1",
+    "interrupts-4": ", ".join(["terminated 0:0x1"] * 4),
 }
 
 
@@ -96,6 +98,8 @@ def test_small_guests(driver):
     # That is the guest ap-without-vmsa.
     (refusal,) = refusals(result)
     assert re.fullmatch(r"guest on CPU \d ends with VMEXIT_INVALID: the RMP does not know \S+ as a validated VMSA of this guest", refusal)
+    # Events have been interrupted by a fault, most of them of the guests with interrupts, and were delivered all the same.
+    assert "guest_exit_in_delivery" in (result.run / "cpu.log").read_text()
 
 
 def test_killed_guests_leave_nothing(driver, request):

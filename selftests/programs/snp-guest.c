@@ -36,10 +36,12 @@ struct guest {
 	char name[32];
 	uint64_t entry;
 	uint64_t vcpus;
+	/* It has local APICs, in the kernel. */
+	uint64_t interrupts;
 };
 
 /* From the section below: code, and the table of guests. */
-extern const char guest_code[], guest_code_end[], guest_vc[];
+extern const char guest_code[], guest_code_end[], guest_vc[], interrupts_vc[], interrupts_tick[], interrupts_request[], interrupts_answer[];
 extern const struct guest guests[], guests_end[];
 
 static const struct guest *guest;
@@ -70,11 +72,18 @@ static void set_private(uint64_t gpa, uint64_t size, int private)
 	must(ioctl(vm, KVM_SET_MEMORY_ATTRIBUTES, &attributes), "memory attributes");
 }
 
+static void set_gate(uint64_t *idt, int vector, const char *handler)
+{
+	uint64_t address = CODE + (handler - guest_code);
+
+	idt[2 * vector] = (address & 0xffff) | 8 << 16 | 0x8e0000000000 | (address >> 16) << 48;
+}
+
 /* One page table for 2 MiB: the lower half private, the upper half the same pages shared. */
 static void write_tables(uint64_t c_bit)
 {
 	uint64_t *table[] = { (void *)(memory + PML4), (void *)(memory + PDPT), (void *)(memory + PD), (void *)(memory + PT) };
-	uint64_t handler = CODE + (guest_vc - guest_code), *gdt = (void *)(memory + TABLES), *idt = gdt + 32;
+	uint64_t *gdt = (void *)(memory + TABLES), *idt = gdt + 32;
 
 	table[0][0] = PDPT | 3 | c_bit;
 	table[1][0] = PD | 3 | c_bit;
@@ -84,7 +93,10 @@ static void write_tables(uint64_t c_bit)
 		table[3][n + ALIAS / PAGE] = n * PAGE | 3;
 	}
 	gdt[1] = 0x00af9b000000ffff; /* code, 64 bits, selector 8 */
-	idt[2 * 29] = (handler & 0xffff) | 8 << 16 | 0x8e0000000000 | (handler >> 16) << 48;
+	set_gate(idt, 29, guest->interrupts ? interrupts_vc : guest_vc);
+	set_gate(idt, 0x20, interrupts_tick);
+	set_gate(idt, 0x21, interrupts_request);
+	set_gate(idt, 0x22, interrupts_answer);
 }
 
 static void set_registers(int vcpu, unsigned long number)
@@ -95,6 +107,7 @@ static void set_registers(int vcpu, unsigned long number)
 		struct kvm_cpuid2 head;
 		struct kvm_cpuid_entry2 entries[200];
 	} cpuid = { .head.nent = 200 };
+	struct kvm_mp_state running = { .mp_state = KVM_MP_STATE_RUNNABLE };
 	struct kvm_sregs sregs;
 
 	must(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid), "supported CPUID");
@@ -103,13 +116,18 @@ static void set_registers(int vcpu, unsigned long number)
 	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
 	sregs.cs = (struct kvm_segment){ .limit = ~0u, .selector = 8, .type = 11, .present = 1, .s = 1, .g = 1, .l = 1 };
 	sregs.gdt = (struct kvm_dtable){ .base = TABLES, .limit = 15 };
-	sregs.idt = (struct kvm_dtable){ .base = TABLES + 32 * 8, .limit = 32 * 16 - 1 };
+	sregs.idt = (struct kvm_dtable){ .base = TABLES + 32 * 8, .limit = 0x23 * 16 - 1 };
 	sregs.cr0 = 0x80000011; /* PG, ET, PE */
 	sregs.cr3 = PML4;
 	sregs.cr4 = 0x220; /* OSFXSR, PAE */
 	sregs.efer = 0x500; /* LMA, LME */
+	if (guest->interrupts)
+		sregs.apic_base |= 0xc00; /* x2APIC */
 	must(ioctl(vcpu, KVM_SET_SREGS, &sregs), "set registers");
 	must(ioctl(vcpu, KVM_SET_REGS, &regs), "set registers");
+	/* With an APIC, others than the first would wait for INIT. */
+	if (guest->interrupts)
+		must(ioctl(vcpu, KVM_SET_MP_STATE, &running), "start");
 }
 
 /* A request to change a page's state: refused for what is not memory. Private pages that become shared are given back, as QEMU does. */
@@ -204,7 +222,10 @@ int main(int argc, char **argv)
 	region.guest_memfd = private_memory = must(ioctl(vm, KVM_CREATE_GUEST_MEMFD, &private), "private memory");
 	must(ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region), "memory");
 	set_private(0, MEMORY, 1);
-	set_private(GHCB, PAGE, 0);
+	/* A GHCB for each vCPU that wants one. */
+	set_private(GHCB, PAGE * (guest->interrupts ? guest->vcpus : 1), 0);
+	if (guest->interrupts)
+		must(ioctl(vm, KVM_CREATE_IRQCHIP, 0), "interrupt controllers");
 	for (unsigned long n = 0; n < guest->vcpus; n++) {
 		vcpu[n] = must(ioctl(vm, KVM_CREATE_VCPU, n), "create vCPU");
 		set_registers(vcpu[n], n);
@@ -259,11 +280,11 @@ asm(
 "	jmp terminate\n"
 ".endm\n"
 /* A name in the table, with the number of vCPUs, and the code that they execute, with their numbers in EDI. */
-".macro guest name, vcpus=1\n"
+".macro guest name, vcpus=1, interrupts=0\n"
 "	.pushsection .rodata.guests, \"a\"\n"
 "7:	.asciz \"\\name\"\n"
 "	.org 7b + 32\n"
-"	.quad 8f - guest_code, \\vcpus\n"
+"	.quad 8f - guest_code, \\vcpus, \\interrupts\n"
 "	.popsection\n"
 "8:\n"
 ".endm\n"
@@ -275,7 +296,7 @@ asm(
 "	.popsection\n"
 
 "	.pushsection .rodata.guest_code, \"a\"\n"
-"	.globl guest_code, guest_vc, guest_code_end\n"
+"	.globl guest_code, guest_vc, interrupts_vc, interrupts_tick, interrupts_request, interrupts_answer, guest_code_end\n"
 "guest_code:\n"
 /* EBX: 7:0 CODE, 11:8 SET. */
 "terminate:\n"
@@ -537,6 +558,185 @@ asm(
 "	mov $(1 << 20), %edx\n"
 "	ask\n"
 "	jmp 2b\n"
+
+/*
+ * Interrupts at every moment, 300 times: each vCPU sets its timer to some moment of the next 100 us, asks its neighbour for an
+ * answer (both by IPI), works on known registers with a #VC now and then, and sleeps until timer and answer have come. All
+ * MSRs of the APIC are #VCs, too. A register that changes, or an interrupt that does not come, and this guest does not succeed.
+ *
+ * RBP: where the vCPU counts ticks, requests and answers. R14: its GHCB. R15: that as guest physical address.
+ */
+".set TICKS, 0\n"
+".set ANSWERS, 8\n"
+".set NEXT, 16\n"
+".set PREVIOUS, 24\n"
+/* Where all vCPUs meet: at the start and at the end. */
+".set MEETING, 0x7000\n"
+".macro write_msr number\n"
+"	mov $\\number, %ecx\n"
+"	wrmsr\n"
+".endm\n"
+/* Until all vCPUs have been here. */
+".macro meet times\n"
+"	lock incq MEETING\n"
+"3:	pause\n"
+"	mov %rsi, %rax\n"
+"	imul $\\times, %rax\n"
+"	cmp %rax, MEETING\n"
+"	jb 3b\n"
+".endm\n"
+".macro wait_until counter, value\n"
+"4:	cli\n"
+"	cmp \\value, \\counter(%rbp)\n"
+"	jae 5f\n"
+"	sti\n"
+"	hlt\n"
+"	jmp 4b\n"
+"5:	sti\n"
+".endm\n"
+/* RSI is the number of vCPUs. */
+".macro work_with_interrupts vcpus\n"
+"	mov $\\vcpus, %esi\n"
+"	jmp interrupts\n"
+".endm\n"
+
+"	guest interrupts, 1, 1\n"
+"	work_with_interrupts 1\n"
+"	guest interrupts-4, 4, 1\n"
+"	work_with_interrupts 4\n"
+
+"interrupts:\n"
+"	sub $64, %rsp\n"
+"	mov %rsp, %rbp\n"
+"	movq $0, TICKS(%rbp)\n"
+"	movq $0, ANSWERS(%rbp)\n"
+"	lea 1(%rdi), %eax\n"
+"	cmp %esi, %eax\n"
+"	jb 1f\n"
+"	xor %eax, %eax\n"
+"1:	mov %rax, NEXT(%rbp)\n"
+"	lea -1(%rdi), %eax\n"
+"	test %edi, %edi\n"
+"	jnz 1f\n"
+"	lea -1(%rsi), %eax\n"
+"1:	mov %rax, PREVIOUS(%rbp)\n"
+"	mov %edi, %r15d\n"
+"	shl $12, %r15d\n"
+"	add $0x20000, %r15d\n"
+"	lea 0x100000(%r15), %r14\n"
+"	lea 0x12(%r15), %eax\n"
+"	xor %edx, %edx\n"
+"	ask\n"
+"	lea 0x13(%r15), %ebx\n"
+"	cmp %ebx, %eax\n"
+"	expect e\n"
+"	mov %r15d, %eax\n"
+"	write_msr 0xc0010130\n"
+/* APIC on; timer: by 1, once, vector 20h. */
+"	mov $0x1ff, %eax\n"
+"	write_msr 0x80f\n"
+"	mov $0xb, %eax\n"
+"	write_msr 0x83e\n"
+"	mov $0x20, %eax\n"
+"	write_msr 0x832\n"
+"	sti\n"
+"	meet 1\n"
+"	xor %edi, %edi\n"
+"1:	inc %rdi\n"
+"	rdtsc\n"
+"	imul $0x9e3779b1, %eax, %eax\n"
+"	shr $15, %eax\n"
+"	add $1000, %eax\n"
+"	xor %edx, %edx\n"
+"	write_msr 0x838\n"
+"	mov $0x21, %eax\n"
+"	mov NEXT(%rbp), %rdx\n"
+"	write_msr 0x830\n"
+"	mov $20, %ebx\n"
+"	mov $0x1111111111111111, %r8\n"
+"	lea (%r8, %r8), %r9\n"
+"	movq %r8, %xmm0\n"
+"	movq %r9, %xmm15\n"
+"2:	lea (%r8, %r9), %r10\n"
+"	push %r10\n"
+"	cpuid\n"
+"	cmp $0x5117, %eax\n"
+"	pop %r11\n"
+"	jne interrupts_failed\n"
+"	movq %xmm0, %r12\n"
+"	movq %xmm15, %r13\n"
+"	add %r12, %r13\n"
+"	cmp %r10, %r13\n"
+"	jne interrupts_failed\n"
+"	cmp %r11, %r13\n"
+"	jne interrupts_failed\n"
+"	dec %ebx\n"
+"	jnz 2b\n"
+"	wait_until TICKS, %rdi\n"
+"	wait_until ANSWERS, %rdi\n"
+"	cmp $300, %rdi\n"
+"	jb 1b\n"
+"	meet 2\n"
+"	cli\n"
+"	success\n"
+"interrupts_failed:\n"
+"	cli\n"
+"	mov $2, %ebx\n"
+"	jmp terminate\n"
+
+/* An interrupt: EOI, and then perhaps an IPI. */
+".macro interrupt vector=0, to=0\n"
+"	push %rax\n"
+"	push %rcx\n"
+"	push %rdx\n"
+"	xor %eax, %eax\n"
+"	xor %edx, %edx\n"
+"	write_msr 0x80b\n"
+"	.if \\vector\n"
+"	mov $\\vector, %eax\n"
+"	mov \\to(%rbp), %rdx\n"
+"	write_msr 0x830\n"
+"	.endif\n"
+"	pop %rdx\n"
+"	pop %rcx\n"
+"	pop %rax\n"
+"	iretq\n"
+".endm\n"
+"interrupts_tick:\n"
+"	incq TICKS(%rbp)\n"
+"	interrupt\n"
+"interrupts_request:\n"
+"	interrupt 0x22, PREVIOUS\n"
+"interrupts_answer:\n"
+"	incq ANSWERS(%rbp)\n"
+"	interrupt\n"
+
+/* #VC: CPUID, whose answer is 5117h without the hypervisor, and WRMSR, for which it is asked. */
+"interrupts_vc:\n"
+"	cmpl $0x72, (%rsp)\n"
+"	jne 1f\n"
+"	mov $0x5117, %eax\n"
+"	jmp 2f\n"
+"1:	cmpl $0x7c, (%rsp)\n"
+"	jne guest_vc\n"
+"	push %rbx\n"
+"	mov %rax, 0x1f8(%r14)\n"
+"	mov %rcx, 0x308(%r14)\n"
+"	mov %rdx, 0x310(%r14)\n"
+"	movq $0x7c, 0x390(%r14)\n"
+"	movq $1, 0x398(%r14)\n"
+"	movq $0, 0x3a0(%r14)\n"
+"	mov $0x8000000000000000, %rbx\n"
+"	mov %rbx, 0x3f0(%r14)\n"
+"	mov $0x001c000600000000, %rbx\n"
+"	mov %rbx, 0x3f8(%r14)\n"
+"	vmgexit\n"
+"	pop %rbx\n"
+"	cmpl $0, 0x398(%r14)\n"
+"	jne interrupts_failed\n"
+"2:	add $8, %rsp\n"
+"	addq $2, (%rsp)\n"
+"	iretq\n"
 
 "guest_code_end:\n"
 "	.popsection\n"

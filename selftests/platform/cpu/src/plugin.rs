@@ -16,7 +16,7 @@ use rmp::{Geometry, MemoryTable, Rmp, BOOKKEEPING_BYTES, CFG_SEGMENTED, CFG_SHIF
 use crate::args::{Args, Segments};
 use crate::guest::access::{Access, Verdict};
 use crate::guest::inside::Inside;
-use crate::guest::{Layer, VMRUN_BYTES};
+use crate::guest::{Layer, VECTOR_VC, VMRUN_BYTES};
 use crate::insn::{self, Insn, Kind};
 use crate::log::Log;
 use crate::model::{Cpu, Model, Outcome, Reg};
@@ -355,22 +355,34 @@ unsafe extern "C" fn on_delivered(index: c_uint, _: c_int, _: u64, _: u64, _: *m
 /// In the place of QEMU's `do_interrupt`: an exception is to be delivered, or a #VMEXIT to be carried out.
 unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
     // SAFETY: QEMU calls it with one of its CPUs, on the CPU's thread and between blocks.
-    let what = unsafe { env::exception_index(cpu) };
+    let exits = unsafe { env::exception_index(cpu) } == interrupt::VMEXIT;
+    let guest = if exits { MACHINE.get().and_then(|machine| machine.guest_of(cpu)) } else { None };
+    let mut leaves = None;
+    if let Some((machine, layer, vcpu)) = guest {
+        if layer.exit(&machine.model, &vcpu) {
+            // SAFETY: as above. cpu_vmexit() has seen to it that nothing else is pending.
+            unsafe { env::set_exception(cpu, VECTOR_VC) };
+        } else {
+            leaves = guest;
+        }
+    }
     // SAFETY: QEMU's own argument. If it leaves by longjmp, this frame is skipped; nothing in it has a destructor.
     unsafe { interrupt::perform(cpu) };
-    if what != interrupt::VMEXIT {
-        return;
+    if let Some((machine, layer, vcpu)) = leaves {
+        layer.leave(&machine.model, &vcpu);
     }
-    let Some((machine, layer)) = MACHINE.get().and_then(|m| Some((m, m.guest.as_ref()?))) else {
-        return;
-    };
-    let Some((index, slot)) = machine.slot_of(cpu) else { return };
-    // SAFETY: as above.
-    let vcpu = unsafe { Vcpu::outside_block(&machine.functions, slot, index) };
-    layer.leave(&machine.model, &vcpu);
 }
 
 impl Machine {
+    /// The CPU, between blocks, if it runs a guest of the layer's.
+    fn guest_of(&self, cpu: *mut CpuState) -> Option<(&Machine, &Layer, Vcpu<'_>)> {
+        let layer = self.guest.as_ref()?;
+        let (index, slot) = self.slot_of(cpu)?;
+        // SAFETY: called by QEMU's CPU loop, on the CPU's thread.
+        let vcpu = unsafe { Vcpu::outside_block(&self.functions, slot, index) };
+        layer.runs(index).then_some((self, layer, vcpu))
+    }
+
     /// What is known about a CPU, and its number.
     fn slot_of(&self, cpu: *mut CpuState) -> Option<(usize, &Slot)> {
         let mut slots = self.slots.iter().enumerate();

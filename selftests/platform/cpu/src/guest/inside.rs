@@ -8,7 +8,7 @@ use rmp::{Adjust, Denied, Guest, GuestCode, PageSize, Place};
 use super::cpu::Running;
 use super::layout::{exit, fault, vmcb};
 use super::walk::{Lost, Nested, Paging};
-use super::{Action, Layer, Wrong};
+use super::{Action, Layer, Wrong, VECTOR_VC};
 use crate::insn::Kind;
 use crate::model::{Cpu, Model, Reg};
 
@@ -32,6 +32,10 @@ pub trait Inside: Cpu {
     fn control(&self, number: u8) -> u64;
     /// RSP.
     fn set_rsp(&self, value: u64);
+    /// CR2.
+    fn set_cr2(&self, value: u64);
+    /// Moves RIP on by so many bytes, between blocks.
+    fn skip(&self, bytes: u64);
     /// The guest's translation.
     fn paging(&self) -> Paging;
     /// The current code segment is a 64-bit one.
@@ -79,7 +83,6 @@ impl Layer {
     /// TCG has delivered an event to the guest. #VC lacks its error code: TCG's table of vectors
     /// that have one is older.
     pub fn delivered(&self, model: &Model<'_>, cpu: &impl Inside, vector: i32) -> Action {
-        const VC: i32 = 29;
         const PE: u64 = 1;
         let me = self.cpu(cpu.index());
         let (Some(code), Some(running)) = (me.vc.take(), me.running.get()) else {
@@ -87,7 +90,7 @@ impl Layer {
         };
         let paging = cpu.paging();
         // Another event came first, and the guest will be here again. Real mode has no error codes.
-        if vector != VC || paging.cr0 & PE == 0 {
+        if vector != VECTOR_VC || paging.cr0 & PE == 0 {
             return Action::Native;
         }
         // The frame that TCG has just pushed lies in the same page (in 64-bit mode because stacks

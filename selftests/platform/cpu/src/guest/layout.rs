@@ -12,7 +12,6 @@ pub mod vmcb {
     pub const EXIT_CODE: u64 = 0x70;
     pub const EXIT_INFO_1: u64 = 0x78;
     pub const EXIT_INFO_2: u64 = 0x80;
-    pub const EXIT_INT_INFO: u64 = 0x88;
     pub const MISC_CTL: u64 = 0x90;
     pub const GHCB: u64 = 0xa0;
     pub const EVENT_INJ: u64 = 0xa8;
@@ -41,14 +40,10 @@ pub mod feature {
 /// Offsets in the save area and the VMSA.
 pub mod save {
     pub const VMPL: usize = 0xca;
-    pub const EFER: usize = 0xd0;
-    pub const CR4: usize = 0x148;
-    pub const CR3: usize = 0x150;
-    pub const CR0: usize = 0x158;
     pub const RFLAGS: usize = 0x170;
+    #[cfg(test)]
     pub const RIP: usize = 0x178;
     pub const DR0: usize = 0x180;
-    pub const CR2: usize = 0x240;
     pub const PAT: usize = 0x268;
     pub const PKRU: usize = 0x2e8;
     /// RCX, RDX, RBX, a hole for RSP, RBP, RSI, RDI, R8 to R15: register n at 300h + 8 n.

@@ -2,9 +2,9 @@
 //! Guests whose registers are encrypted (SEV-ES, SEV-SNP): VMRUN, #VMEXIT and what is new inside.
 //!
 //! TCG runs the guest; this layer stands at its borders. Before TCG's VMRUN it takes the registers
-//! from the VMSA ([`vmsa`]), right behind TCG's #VMEXIT it puts them back, and
-//! decides who gets to hear of the exit ([`exits`]): the hypervisor, or the guest as #VC, for which
-//! VMRUN is executed again. Inside the guest it executes what TCG does not know ([`inside`]) and
+//! from the VMSA ([`vmsa`]). When TCG is about to exit, it decides who gets to hear of it ([`exits`]):
+//! the guest, as #VC, and then it does not exit at all; or the hypervisor, and then the layer puts the
+//! registers back right behind TCG's #VMEXIT. Inside the guest it executes what TCG does not know ([`inside`]) and
 //! checks each translation against the RMP ([`access`]).
 //!
 //! What it cannot do right ends the guest: VMRUN ends with VMEXIT_INVALID, the VMSA stays as it was,
@@ -31,6 +31,9 @@ pub use cpu::GuestCpu;
 pub use layout::exit;
 pub use run::{Border, VMRUN_BYTES};
 use stats::Stats;
+
+/// #VC, "VMM communication".
+pub const VECTOR_VC: i32 = 29;
 
 /// Why a guest cannot run (on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use link::SNP_EN;
 use super::access;
 use super::cpu::Running;
 use super::exits::{disposition, Disposition};
+use super::inside::Inside;
 use super::layout::{exit, feature, int_state, misc, save, vmcb};
 use super::vmsa::{Fpu, Registers, Vmsa};
-use super::walk::Paging;
 use super::{Layer, Wrong};
 use crate::insn::Kind;
 use crate::model::{Cpu, Model, Outcome, Reg};
@@ -28,17 +28,11 @@ const IF: u64 = 1 << 9;
 const VMPLS: u8 = 4;
 /// XCR0: x87, SSE, AVX, PKRU.
 const XCR0: u64 = 0x207;
-/// EVENT_INJ of #VC: vector 29, an exception with error code, valid.
-const INJECT_VC: u64 = 0x8000_0b1d;
-/// EXIT_INT_INFO: an event was being delivered.
+/// EVENT_INJ: an event is being delivered.
 const EVENT_VALID: u64 = 1 << 31;
 
 /// A CPU at the border: host state apart from what TCG's VMRUN and #VMEXIT do not switch.
 pub trait Border: Cpu {
-    /// RIP of the host, between blocks.
-    fn rip(&self) -> u64;
-    /// Goes on there.
-    fn set_rip(&self, rip: u64);
     /// The page for the host's state.
     fn host_area(&self) -> u64;
     /// The registers that VMRUN and #VMEXIT leave to the model.
@@ -168,47 +162,31 @@ impl Layer {
         Ok(())
     }
 
-    /// After TCG's #VMEXIT: saves what the guest left, and gives the host its registers.
-    pub fn leave(&self, model: &Model<'_>, cpu: &impl Border) {
+    /// TCG is about to carry out a #VMEXIT, and the guest's registers are still in place. True: the exit
+    /// is the guest's own affair, and it gets #VC instead. False: the hypervisor gets it, with
+    /// everything that TCG does not know of it.
+    pub fn exit(&self, model: &Model<'_>, cpu: &impl Inside) -> bool {
         let me = self.cpu(cpu.index());
-        let Some(running) = me.running.take() else {
-            return;
-        };
-        me.release();
         // A #VC whose delivery faulted: KVM drops it, and the guest will be at the instruction again.
         me.vc.set(None);
-        let ram = &model.ram;
-        let code = field(ram, running.vmcb, vmcb::EXIT_CODE).load(Relaxed);
-        // TCG refused the state, or the model did: the guest has not run on, its VMSA stays.
-        let again = code != exit::INVALID && self.save(model, cpu, &running);
+        let reflected = me.running.get().and_then(|running| self.complete(model, cpu, &running));
+        me.vc.set(reflected);
         me.forget();
-        self.restore_host(ram, cpu, &running);
-        if again {
-            cpu.set_rip(cpu.rip() - VMRUN_BYTES);
-        }
+        reflected.is_some()
     }
 
-    /// Saves the guest and fills in the VMCB; true if the guest is to go on with #VC.
-    fn save(&self, model: &Model<'_>, cpu: &impl Border, running: &Running) -> bool {
-        let ram = &model.ram;
+    /// The error code if the exit becomes #VC.
+    fn complete(&self, model: &Model<'_>, cpu: &impl Inside, running: &Running) -> Option<u32> {
         let me = self.cpu(cpu.index());
-        let field = |offset| field(ram, running.vmcb, offset);
-        let Some(mut vmsa) = Vmsa::read(ram, running.vmsa) else {
-            return false;
-        };
-        cpu.vmsave(running.vmcb);
-        vmsa.take_from_vmcb(ram, running.vmcb);
-        let mut registers = cpu.registers();
-        if !running.debug_swap() {
-            registers.dr = vmsa.registers().dr;
-        }
-        vmsa.set_registers(&registers);
-
+        let field = |offset| field(&model.ram, running.vmcb, offset);
         let mut code = field(vmcb::EXIT_CODE).load(Relaxed);
+        if code == exit::INVALID {
+            return None;
+        }
         if code == exit::NPF {
             let (info_1, info_2) = (field(vmcb::EXIT_INFO_1), field(vmcb::EXIT_INFO_2));
             let fault = access::Fault { info_1: info_1.load(Relaxed), gpa: info_2.load(Relaxed) };
-            match fault.complete(&paging(&vmsa), me.denied.get()) {
+            match fault.complete(&cpu.paging(), me.denied.get()) {
                 Some(fault) => {
                     info_1.store(fault.info_1, Relaxed);
                     info_2.store(fault.gpa, Relaxed);
@@ -216,53 +194,72 @@ impl Layer {
                 None => code = exit::PAGE_NOT_VALIDATED,
             }
         }
-        if code == exit::PAGE_NOT_VALIDATED {
-            vmsa.set_quad(save::CR2, me.address.get());
-        }
         let info_1 = field(vmcb::EXIT_INFO_1).load(Relaxed);
-        let disposition = disposition(code, info_1, me.vmgexit.get());
-        if let Disposition::Automatic { code, advance } = disposition {
-            field(vmcb::EXIT_CODE).store(code, Relaxed);
-            vmsa.set_quad(save::RIP, vmsa.quad(save::RIP) + advance);
-            self.stats.exit(code);
-        }
-        vmsa.write(ram, running.vmsa);
-        if let Disposition::Reflected(code) = disposition {
-            self.stats.vc(code.into());
-            if field(vmcb::EXIT_INT_INFO).load(Relaxed) & EVENT_VALID != 0 {
-                self.end(model, cpu.index(), Wrong::Vectoring(code));
-                field(vmcb::EXIT_CODE).store(exit::INVALID, Release);
-                return false;
+        let in_delivery = field(vmcb::EVENT_INJ).load(Relaxed) & EVENT_VALID != 0;
+        match disposition(code, info_1, me.vmgexit.get()) {
+            Disposition::Automatic { code, advance } => {
+                field(vmcb::EXIT_CODE).store(code, Relaxed);
+                cpu.skip(advance);
+                self.stats.exit(code, in_delivery);
+                None
             }
-            field(vmcb::EVENT_INJ).store(INJECT_VC | u64::from(code) << 32, Release);
-            me.vc.set(Some(code));
-            return true;
+            Disposition::Reflected(reflected) => {
+                self.stats.vc(code);
+                if in_delivery {
+                    self.end(model, cpu.index(), Wrong::Vectoring(reflected));
+                    field(vmcb::EXIT_CODE).store(exit::INVALID, Release);
+                    return None;
+                }
+                if code == exit::PAGE_NOT_VALIDATED {
+                    cpu.set_cr2(me.address.get());
+                }
+                Some(reflected)
+            }
         }
-        if vmsa.quad(save::RFLAGS) & IF != 0 {
-            field(vmcb::INT_STATE).fetch_or(int_state::INTERRUPT_MASK, Relaxed);
-        }
-        false
     }
 
-    /// Everything that TCG's #VMEXIT has not restored comes from the host save area, where KVM has
-    /// put it (`__svm_sev_es_vcpu_run`, `sev_es_prepare_switch_to_guest`); the FPU is reset.
-    fn restore_host(&self, ram: &Ram, cpu: &impl Border, running: &Running) {
-        let area = cpu.host_area();
-        if let Some(host) = Vmsa::read(ram, area + vmcb::SAVE) {
-            let registers =
-                Registers { pat: running.host_pat, fpu: Fpu::INITIAL, ..host.registers() };
-            cpu.set_registers(&registers, running.debug_swap());
+    /// After TCG's #VMEXIT: saves what the guest left, and gives the host its registers.
+    pub fn leave(&self, model: &Model<'_>, cpu: &impl Border) {
+        let me = self.cpu(cpu.index());
+        let Some(running) = me.running.take() else {
+            return;
+        };
+        me.release();
+        let code = field(&model.ram, running.vmcb, vmcb::EXIT_CODE).load(Relaxed);
+        // TCG refused the state, or the model did: the guest has not run on, its VMSA stays.
+        if code != exit::INVALID {
+            save(&model.ram, cpu, &running);
         }
-        cpu.vmload(area);
+        restore_host(&model.ram, cpu, &running);
     }
 }
 
-/// How the guest of a VMSA translates.
-fn paging(vmsa: &Vmsa) -> Paging {
-    Paging {
-        cr0: vmsa.quad(save::CR0),
-        cr3: vmsa.quad(save::CR3),
-        cr4: vmsa.quad(save::CR4),
-        efer: vmsa.quad(save::EFER),
+/// What the guest left goes to the VMSA, and whether it takes interrupts to the VMCB.
+fn save(ram: &Ram, cpu: &impl Border, running: &Running) {
+    let Some(mut vmsa) = Vmsa::read(ram, running.vmsa) else {
+        return;
+    };
+    cpu.vmsave(running.vmcb);
+    vmsa.take_from_vmcb(ram, running.vmcb);
+    let mut registers = cpu.registers();
+    if !running.debug_swap() {
+        registers.dr = vmsa.registers().dr;
     }
+    vmsa.set_registers(&registers);
+    vmsa.write(ram, running.vmsa);
+    if vmsa.quad(save::RFLAGS) & IF != 0 {
+        let int_state = field(ram, running.vmcb, vmcb::INT_STATE);
+        int_state.fetch_or(int_state::INTERRUPT_MASK, Relaxed);
+    }
+}
+
+/// Everything that TCG's #VMEXIT has not restored comes from the host save area, where KVM has
+/// put it (`__svm_sev_es_vcpu_run`, `sev_es_prepare_switch_to_guest`); the FPU is reset.
+fn restore_host(ram: &Ram, cpu: &impl Border, running: &Running) {
+    let area = cpu.host_area();
+    if let Some(host) = Vmsa::read(ram, area + vmcb::SAVE) {
+        let registers = Registers { pat: running.host_pat, fpu: Fpu::INITIAL, ..host.registers() };
+        cpu.set_registers(&registers, running.debug_swap());
+    }
+    cpu.vmload(area);
 }

@@ -13,6 +13,7 @@ const CODES: usize = LOW + 8;
 pub struct Stats {
     entries: AtomicU64,
     ended: AtomicU64,
+    in_delivery: AtomicU64,
     exits: [AtomicU64; CODES],
     vcs: [AtomicU64; CODES],
 }
@@ -40,6 +41,7 @@ impl Stats {
         Stats {
             entries: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            in_delivery: AtomicU64::new(0),
             exits: [const { AtomicU64::new(0) }; CODES],
             vcs: [const { AtomicU64::new(0) }; CODES],
         }
@@ -55,8 +57,11 @@ impl Stats {
         self.ended.fetch_add(1, Relaxed);
     }
 
-    /// The hypervisor got this exit.
-    pub fn exit(&self, code: u64) {
+    /// The hypervisor got this exit, in the middle of the delivery of an event or not.
+    pub fn exit(&self, code: u64, in_delivery: bool) {
+        if in_delivery {
+            self.in_delivery.fetch_add(1, Relaxed);
+        }
         if let Some(counter) = counter(&self.exits, code) {
             counter.fetch_add(1, Relaxed);
         }
@@ -73,7 +78,11 @@ impl Stats {
 /// One line per counter that is not zero: `count NAME[.CODE] NUMBER`.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, counter) in [("guest_entry", &self.entries), ("guest_ended", &self.ended)] {
+        for (name, counter) in [
+            ("guest_entry", &self.entries),
+            ("guest_ended", &self.ended),
+            ("guest_exit_in_delivery", &self.in_delivery),
+        ] {
             match counter.load(Relaxed) {
                 0 => {}
                 n => writeln!(f, "count {name} {n}")?,
@@ -100,12 +109,12 @@ mod tests {
         let stats = Stats::new();
         stats.entered();
         for code in [0x60, 0x403, 0x403, u64::MAX, 0x300] {
-            stats.exit(code);
+            stats.exit(code, code == 0x60);
         }
         stats.vc(0x72);
         assert_eq!(
             stats.to_string(),
-            "count guest_entry 1\ncount guest_exit.0x60 1\ncount guest_exit.0x403 2\n\
+            "count guest_entry 1\ncount guest_exit_in_delivery 1\ncount guest_exit.0x60 1\ncount guest_exit.0x403 2\n\
              count guest_vc.0x72 1\n"
         );
     }

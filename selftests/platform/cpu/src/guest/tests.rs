@@ -24,7 +24,6 @@ const HOST: u64 = 0x10_2000;
 const NESTED: u64 = 0x11_0000;
 const PAGE: u64 = 0x12_0000;
 const ASID: u32 = 5;
-const BEHIND: u64 = 0xffff_ffff_8100_0003;
 
 struct Fake {
     index: usize,
@@ -32,7 +31,9 @@ struct Fake {
     rax: Cell<u64>,
     paging: Cell<Paging>,
     loaded: Cell<u64>,
-    rip: Cell<u64>,
+    /// RIP, as far as it has moved on.
+    skipped: Cell<u64>,
+    cr2: Cell<u64>,
 }
 
 const NO_REGISTERS: Registers =
@@ -47,7 +48,8 @@ impl Fake {
             rax: Cell::new(VMCB),
             paging: Cell::new(paging),
             loaded: Cell::new(0),
-            rip: Cell::new(BEHIND),
+            skipped: Cell::new(0),
+            cr2: Cell::new(0),
         }
     }
 }
@@ -93,14 +95,6 @@ impl Cpu for Fake {
 }
 
 impl Border for Fake {
-    fn rip(&self) -> u64 {
-        self.rip.get()
-    }
-
-    fn set_rip(&self, rip: u64) {
-        self.rip.set(rip);
-    }
-
     fn host_area(&self) -> u64 {
         HOST
     }
@@ -134,6 +128,14 @@ impl Inside for Fake {
         let mut registers = self.registers.get();
         registers.gpr[4] = value;
         self.registers.set(registers);
+    }
+
+    fn set_cr2(&self, value: u64) {
+        self.cr2.set(value);
+    }
+
+    fn skip(&self, bytes: u64) {
+        self.skipped.set(bytes);
     }
 
     fn paging(&self) -> Paging {
@@ -210,13 +212,15 @@ fn entered() -> (Model<'static>, Layer, Fake) {
     (model, layer, cpu)
 }
 
-/// TCG leaves the guest with this; RIP of the host afterwards.
-fn leave(model: &Model<'_>, layer: &Layer, cpu: &Fake, code: u64, info_1: u64) -> u64 {
-    cpu.rip.set(BEHIND);
+/// TCG is about to leave the guest with this, and does so unless it becomes #VC: whether it does.
+fn leave(model: &Model<'_>, layer: &Layer, cpu: &Fake, code: u64, info_1: u64) -> bool {
     put(model, VMCB + vmcb::EXIT_CODE, code);
     put(model, VMCB + vmcb::EXIT_INFO_1, info_1);
-    layer.leave(model, cpu);
-    cpu.rip.get()
+    let leaves = !layer.exit(model, cpu);
+    if leaves {
+        layer.leave(model, cpu);
+    }
+    leaves
 }
 
 #[test]
@@ -233,9 +237,9 @@ fn exits_save_the_guest_and_give_the_host_its_registers() {
     let mut registers = cpu.registers();
     registers.gpr[1] = 0x3333;
     cpu.registers.set(registers);
-    assert_eq!(leave(&model, &layer, &cpu, exit::HLT, 0), BEHIND);
+    assert!(leave(&model, &layer, &cpu, exit::HLT, 0));
     let vmsa = Vmsa::read(&model.ram, VMSA).unwrap();
-    assert_eq!((vmsa.registers().gpr[1], vmsa.quad(save::RIP)), (0x3333, 0x101));
+    assert_eq!((vmsa.registers().gpr[1], cpu.skipped.get()), (0x3333, 1));
     assert_eq!(get(&model, VMCB + vmcb::INT_STATE), 2, "interrupts are on");
     let host = cpu.registers();
     assert_eq!((host.gpr[1], host.xcr0, host.pat), (0x2222, 7, 0x66));
@@ -249,15 +253,42 @@ fn exits_save_the_guest_and_give_the_host_its_registers() {
 #[test]
 fn what_the_hypervisor_must_not_handle_becomes_vc() {
     let (model, layer, cpu) = entered();
-    assert_eq!(leave(&model, &layer, &cpu, 0x72, 0), BEHIND - 3, "VMRUN again");
-    assert_eq!(get(&model, VMCB + vmcb::EVENT_INJ), 0x72_8000_0b1d);
-    assert!(layer.expects_delivery(0));
+    assert!(!leave(&model, &layer, &cpu, 0x72, 0));
+    assert!(layer.expects_delivery(0) && layer.runs(0));
     // Delivered: the error code goes below the frame, on the guest's page 0.
-    assert_eq!(layer.vmrun(&model, &cpu), Outcome::Native);
     cpu.set_rsp(0x804);
     assert_eq!(layer.delivered(&model, &cpu, 29), Action::Native);
     assert_eq!((cpu.gpr(4), get(&model, PAGE + 0x800)), (0x800, 0x72));
     assert!(!layer.expects_delivery(0));
+}
+
+#[test]
+fn a_vc_that_cannot_be_delivered_is_dropped() {
+    let (model, layer, cpu) = entered();
+    assert!(!leave(&model, &layer, &cpu, 0x72, 0));
+    assert!(leave(&model, &layer, &cpu, exit::NPF, fault::FINAL), "no page for the frame");
+    assert!(!layer.expects_delivery(0));
+}
+
+#[test]
+fn a_page_that_is_not_validated_is_named_in_cr2() {
+    let (model, layer, cpu) = entered();
+    layer.cpu(0).address.set(0x7123);
+    layer.cpu(0).denied.set(Some(rmp::Denied::NotValidated));
+    assert!(!leave(&model, &layer, &cpu, exit::NPF, fault::FINAL));
+    assert_eq!(cpu.cr2.get(), 0x7123);
+    cpu.set_rsp(0x804);
+    assert_eq!(layer.delivered(&model, &cpu, 29), Action::Native);
+    assert_eq!(get(&model, PAGE + 0x800), 0x404);
+}
+
+#[test]
+fn no_vc_while_another_event_is_delivered() {
+    let (model, layer, cpu) = entered();
+    put(&model, VMCB + vmcb::EVENT_INJ, 0x8000_0020);
+    assert!(leave(&model, &layer, &cpu, 0x72, 0));
+    assert_eq!(get(&model, VMCB + vmcb::EXIT_CODE), exit::INVALID);
+    assert_eq!(get(&model, VMSA + save::GPRS as u64 + 8), 0x1111, "the VMSA stays");
 }
 
 #[test]
@@ -297,7 +328,7 @@ fn a_vmsa_runs_once() {
 fn a_state_that_tcg_refuses_changes_no_vmsa() {
     let (model, layer, cpu) = entered();
     put(&model, VMCB + 0x578, 0x9999);
-    assert_eq!(leave(&model, &layer, &cpu, exit::INVALID, 0), BEHIND);
+    assert!(leave(&model, &layer, &cpu, exit::INVALID, 0));
     assert_eq!(get(&model, VMSA + save::RIP as u64), 0x100);
     assert_eq!(cpu.registers().gpr[1], 0x2222, "the host's");
 }
@@ -306,7 +337,7 @@ fn a_state_that_tcg_refuses_changes_no_vmsa() {
 fn nested_faults_tell_what_was_private() {
     let (model, layer, cpu) = entered();
     put(&model, VMCB + vmcb::EXIT_INFO_2, 0x7000 | C_BIT);
-    assert_eq!(leave(&model, &layer, &cpu, exit::NPF, fault::FINAL), BEHIND);
+    assert!(leave(&model, &layer, &cpu, exit::NPF, fault::FINAL));
     let info = [vmcb::EXIT_INFO_1, vmcb::EXIT_INFO_2].map(|field| get(&model, VMCB + field));
     assert_eq!(info, [fault::FINAL | fault::ENCRYPTED, 0x7000]);
 }
@@ -351,7 +382,7 @@ fn instructions_inside() {
     // The VMGEXIT of the last row.
     leave(&model, &layer, &cpu, exit::VMMCALL, 0);
     assert_eq!(get(&model, VMCB + vmcb::EXIT_CODE), exit::VMGEXIT);
-    assert_eq!(get(&model, VMSA + save::RIP as u64), 0x104);
+    assert_eq!(cpu.skipped.get(), 4);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! them; README.md ("Another QEMU") says how to find them again.
 
 use super::ffi::{CpuState, Env};
+use super::vcpu::Vcpu;
 
 /// A field of type `T`.
 pub struct Field<T> {
@@ -76,6 +77,8 @@ pub const PAT: Field<u64> = field(0x2f08);
 pub const PKRU: Field<u32> = field(0x2f20);
 /// `x86_cpu_tlb_fill`, where it ends because of `probe`.
 pub const ERROR_CODE: Field<u32> = field(0x3480);
+/// The exception is that of an INT instruction (`helper_vmrun`, at an event to inject).
+pub const EXCEPTION_IS_INT: Field<i32> = field(0x3484);
 /// DR0 to DR3 (`helper_get_dr`).
 pub const DR: Field<[u64; 4]> = field(0x3490);
 /// The VMCB's interrupt controls (`helper_write_crN`, CR8).
@@ -98,6 +101,20 @@ const EXCEPTION_INDEX: usize = 0x2c0;
 pub unsafe fn exception_index(state: *mut CpuState) -> i32 {
     // SAFETY: as for Field::get.
     unsafe { state.byte_add(EXCEPTION_INDEX).cast::<i32>().read() }
+}
+
+/// Makes QEMU deliver an exception without error code instead of what it was about to carry out.
+///
+/// # Safety
+///
+/// `state` must be a CPU of this QEMU, on whose thread this is, in the hook of `do_interrupt`.
+pub unsafe fn set_exception(state: *mut CpuState, vector: i32) {
+    // SAFETY: as for Field::get.
+    unsafe {
+        state.byte_add(EXCEPTION_INDEX).cast::<i32>().write(vector);
+        EXCEPTION_IS_INT.set(Vcpu::env(state), 0);
+        ERROR_CODE.set(Vcpu::env(state), 0);
+    }
 }
 
 /// The vector that has just been delivered, -1 for an interrupt of the host. There is none any more afterwards: VMRUN

@@ -162,11 +162,9 @@ impl Vcpu<'_> {
             }
             Action::GeneralProtection => self.raise_gp(),
             Action::PageFault(address, code) => {
+                self.set_cr2(address);
                 // SAFETY: as in raise_gp().
                 unsafe {
-                    let mut cr = env::CR.get(self.env);
-                    cr[CR2] = address;
-                    env::CR.set(self.env, cr);
                     let ra = self.return_address;
                     (self.f.raise_exception_err_ra)(self.env, VECTOR_PF, code as i32, ra)
                 }
@@ -210,18 +208,8 @@ impl Vcpu<'_> {
 }
 
 impl Border for Vcpu<'_> {
-    fn rip(&self) -> u64 {
-        // SAFETY: this CPU's state, on its thread.
-        unsafe { env::EIP.get(self.env) }
-    }
-
-    fn set_rip(&self, rip: u64) {
-        // SAFETY: as above. Between blocks nothing else knows it.
-        unsafe { env::EIP.set(self.env, rip) }
-    }
-
     fn host_area(&self) -> u64 {
-        // SAFETY: as above.
+        // SAFETY: this CPU's state, on its thread.
         unsafe { env::VM_HSAVE.get(self.env) }
     }
 
@@ -290,6 +278,20 @@ impl Inside for Vcpu<'_> {
             regs[RSP] = value;
             env::REGS.set(self.env, regs);
         }
+    }
+
+    fn set_cr2(&self, value: u64) {
+        // SAFETY: as above.
+        unsafe {
+            let mut cr = env::CR.get(self.env);
+            cr[CR2] = value;
+            env::CR.set(self.env, cr);
+        }
+    }
+
+    fn skip(&self, bytes: u64) {
+        // SAFETY: as above. Between blocks nothing else knows RIP.
+        unsafe { env::EIP.set(self.env, env::EIP.get(self.env) + bytes) }
     }
 
     fn paging(&self) -> Paging {
