@@ -88,10 +88,9 @@ def test_sev_on_demand():
     assert "SNP_INIT_EX" in cmds["load"] and "INIT" not in cmds["load"]
     assert "SNP_LAUNCH_FINISH" in cmds["snp-guest"] and "INIT" not in cmds["snp-guest"]
     assert part(result, "refused") == [("INIT", 0x13)]
-    # There are no legacy guests in the model.
-    assert cmds["sev-guest"] == ["INIT", "DF_FLUSH", "LAUNCH_START"]
+    assert cmds["sev-guest"] == ["INIT", "DF_FLUSH", "LAUNCH_START", "ACTIVATE", "DEACTIVATE", "DECOMMISSION"]
     launches = [value for value in values(result, "launch") if value.startswith(("init2", "start"))]
-    assert launches == ["init2 0 error=0", "start 0 error=0", "init2 0 error=0", "start EIO error=0x13", "init2 0 error=0", "start EIO error=0x11"]
+    assert launches == ["init2 0 error=0", "start 0 error=0", "init2 0 error=0", "start EIO error=0x13", "init2 0 error=0", "start 0 error=0"]
     assert cmds["end"][-2:] == ["SHUTDOWN", "SNP_SHUTDOWN_EX"]
 
 

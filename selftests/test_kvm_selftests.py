@@ -14,7 +14,9 @@ SKIPPED = {
     "private_mem_kvm_exits_test": "Requirement not met: kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)",
     "private_mem_conversions_test": "Requirement not met: kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)",
 }
-TESTS = ["sev_init2_tests", "guest_memfd_test", "pre_fault_memory_test", *SKIPPED]
+TESTS = ["sev_init2_tests", "sev_migrate_tests", "guest_memfd_test", "pre_fault_memory_test", *SKIPPED]
+# Tens of thousands of PSP commands.
+SLOW = ["sev_dbg_test"]
 # kselftest.h
 KSFT_PASS, KSFT_SKIP = 0, 4
 
@@ -28,12 +30,13 @@ class Outcome:
 
 
 @functools.cache
-def run(driver: str):
-    """All of them in one machine: (result, outcomes)."""
+def run(driver: str, *tests: str):
+    """These tests in one machine: (result, outcomes)."""
     subprocess.run([paths.TOP / "scripts/kvm-selftests"], check=True)
     programs = paths.CACHE / "kvm-selftests" / paths.RELEASE / "bin"
-    files = {f"selftests/{name}": programs / name for name in TESTS}
-    result = boot("kvm-selftests.sh", *TESTS, driver=driver, guest=True, files=files, limit=300)
+    files = {f"selftests/{name}": programs / name for name in tests}
+    limit = 900 if tests == tuple(SLOW) else 180
+    result = boot("kvm-selftests.sh", str(limit), *tests, driver=driver, guest=True, files=files, limit=limit + 180)
     outputs = [line.partition(" ")[::2] for line in values(result, "output")]
     left = dict(line.split() for line in values(result, "left"))
     outcomes = {}
@@ -42,11 +45,14 @@ def run(driver: str):
     return result, outcomes
 
 
-@pytest.mark.parametrize("name", TESTS)
-def test_kvm_selftest(name, driver):
+@pytest.mark.parametrize("name", TESTS + SLOW)
+def test_kvm_selftest(name, driver, request, note):
     """Passes as a whole and in each part, or is skipped for the reason that is known."""
-    outcome = run(driver)[1][name]
+    if name in SLOW and not request.config.getoption("--long"):
+        pytest.skip("tens of thousands of PSP commands; 'make test-long' does it")
+    outcome = run(driver, *(SLOW if name in SLOW else TESTS))[1][name]
     text = "\n".join(outcome.output)
+    note(f"{name}, {driver}: {outcome.seconds} s")
     assert outcome.status in (KSFT_PASS, KSFT_SKIP), text
     # Some report their parts, TAP, and end with 0 all the same.
     assert not [line for line in outcome.output if line.startswith(("not ok", "Bail out!"))], text
@@ -60,7 +66,7 @@ def test_kvm_selftest(name, driver):
 
 def test_the_host_is_well(driver):
     """None of them leaves a trace in the kernel's messages, the RMP or what the CPU model reports."""
-    result, outcomes = run(driver)
+    result, outcomes = run(driver, *TESTS)
     assert result.status == 0 and list(outcomes) == TESTS, result.lines
     assert result.rmp["assigned"] == 0
     assert not result.splats()

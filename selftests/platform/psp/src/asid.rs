@@ -9,9 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Platform, Status};
 
-/// Who an ASID belongs to: an SNP guest, by the address of its context.
+/// Who an ASID belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Owner(pub(crate) u64);
+pub(crate) enum Owner {
+    /// An SNP guest, by the address of its context.
+    Snp(u64),
+    /// A guest without SNP, by its handle.
+    Sev(u32),
+}
 
 /// All ASIDs.
 #[derive(Debug, Default)]

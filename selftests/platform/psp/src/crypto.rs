@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! P-384 in the form that the SEV structures use: little-endian numbers in 72-byte fields.
 
+use p384::ecdh::diffie_hellman;
 use p384::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use p384::ecdsa::{Signature, SigningKey, VerifyingKey};
 use p384::elliptic_curve::sec1::ToEncodedPoint;
-use p384::{EncodedPoint, FieldBytes};
+use p384::{EncodedPoint, FieldBytes, PublicKey};
 use sha2::{Digest, Sha384};
 
 /// Bytes of a coordinate or signature half as stored.
 pub(crate) const FIELD: usize = 72;
 /// Bytes of a P-384 number.
-const NUMBER: usize = 48;
+pub(crate) const NUMBER: usize = 48;
 /// The public key structure that certificates and ID authentication blocks share.
 pub(crate) const PUBLIC_KEY: usize = 0x404;
 /// Its curve field for P-384.
@@ -67,19 +68,31 @@ pub(crate) fn sign(key: &SigningKey, digest: &[u8]) -> [u8; 2 * FIELD] {
 /// [`PUBLIC_KEY`] structure). Malformed input verifies nothing.
 pub(crate) fn verify(public: &[u8], digest: &[u8], signature: &[u8]) -> bool {
     let check = || {
-        if public.get(..4)? != CURVE_P384.to_le_bytes() {
-            return None;
-        }
-        let x = load(public.get(4..4 + FIELD)?)?;
-        let y = load(public.get(4 + FIELD..4 + 2 * FIELD)?)?;
-        let point = EncodedPoint::from_affine_coordinates(&x, &y, false);
-        let key = VerifyingKey::from_encoded_point(&point).ok()?;
+        let key = VerifyingKey::from_encoded_point(&point(public)?).ok()?;
         let r = load(signature.get(..FIELD)?)?;
         let s = load(signature.get(FIELD..2 * FIELD)?)?;
         let signature = Signature::from_scalars(r, s).ok()?;
         key.verify_prehash(digest, &signature).ok()
     };
     check().is_some()
+}
+
+/// The secret that the owners of `key` and of `public` (a [`PUBLIC_KEY`] structure) share: ECDH. None if that is no
+/// public key.
+pub(crate) fn agree(key: &SigningKey, public: &[u8]) -> Option<[u8; NUMBER]> {
+    let public = PublicKey::from_sec1_bytes(point(public)?.as_bytes()).ok()?;
+    let shared = diffie_hellman(key.as_nonzero_scalar(), public.as_affine());
+    Some((*shared.raw_secret_bytes()).into())
+}
+
+/// The point in a [`PUBLIC_KEY`] structure; not necessarily one on the curve.
+fn point(public: &[u8]) -> Option<EncodedPoint> {
+    if public.get(..4)? != CURVE_P384.to_le_bytes() {
+        return None;
+    }
+    let x = load(public.get(4..4 + FIELD)?)?;
+    let y = load(public.get(4 + FIELD..4 + 2 * FIELD)?)?;
+    Some(EncodedPoint::from_affine_coordinates(&x, &y, false))
 }
 
 /// Big-endian number to little-endian field.

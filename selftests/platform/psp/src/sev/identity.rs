@@ -98,9 +98,17 @@ impl Identity {
         [pek, oca, Certificate::new(api, Usage::Cek, &cek_key)]
     }
 
+    fn pdh_key(&self) -> SigningKey {
+        crypto::derive(self.seed, "PDH", self.pdh)
+    }
+
     pub(crate) fn pdh(&self, api: Api) -> Certificate {
-        let key = crypto::derive(self.seed, "PDH", self.pdh);
-        Certificate::new(api, Usage::Pdh, &key).signed(0, Usage::Pek, &self.pek_key())
+        Certificate::new(api, Usage::Pdh, &self.pdh_key()).signed(0, Usage::Pek, &self.pek_key())
+    }
+
+    /// The secret shared with the owner of a key of the same kind as the PDH; none if the certificate has no key.
+    pub(crate) fn agree(&self, peer: &Certificate) -> Option<[u8; crypto::NUMBER]> {
+        crypto::agree(&self.pdh_key(), peer.public_key())
     }
 
     /// The NV area's content.

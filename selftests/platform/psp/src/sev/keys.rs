@@ -2,11 +2,12 @@
 //! Keys, certificates and the chip's identifier.
 
 use super::certificate::{Certificate, Usage, LEN};
+use super::State;
 use crate::call::Call;
 use crate::{Psp, Status};
 
 pub(crate) fn pek_gen(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    needs_init(psp)?;
+    needs_no_guests(psp)?;
     psp.sev.active.new_pek();
     save(psp, call)
 }
@@ -26,7 +27,7 @@ pub(crate) fn pek_csr(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> 
 
 /// `{pek, pek_len, reserved, oca, oca_len}`
 pub(crate) fn pek_cert_import(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    needs_init(psp)?;
+    needs_no_guests(psp)?;
     if psp.sev.active.externally_owned() {
         return Err(Status::AlreadyOwned);
     }
@@ -80,6 +81,14 @@ fn needs_init(psp: &Psp) -> Result<(), Status> {
     }
 }
 
+/// INIT alone: a new PEK would be another platform than the one that the guests' owners have agreed to.
+fn needs_no_guests(psp: &Psp) -> Result<(), Status> {
+    match psp.sev.state() {
+        State::Init => Ok(()),
+        State::Uninit | State::Working => Err(Status::InvalidPlatformState),
+    }
+}
+
 /// The convention of `{address, len}`: the needed length comes back in any case, and is all that
 /// happens if the address is 0 or the length too small.
 fn answer(call: &mut Call<'_>, bytes: &[u8]) -> Result<(), Status> {
@@ -93,7 +102,11 @@ fn answer(call: &mut Call<'_>, bytes: &[u8]) -> Result<(), Status> {
     Ok(())
 }
 
-fn certificate(call: &mut Call<'_>, pa: u64, usage: Usage) -> Result<Certificate, Status> {
+pub(super) fn certificate(
+    call: &mut Call<'_>,
+    pa: u64,
+    usage: Usage,
+) -> Result<Certificate, Status> {
     let bytes = call.read(pa, LEN as u64)?;
     Certificate::from_bytes(&bytes).filter(|cert| cert.is(usage)).ok_or(Status::InvalidCertificate)
 }

@@ -1,21 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Legacy SEV: platform life cycle, keys and certificates. Legacy guests are not modelled.
+//! Legacy SEV: platform life cycle, keys and certificates, guests without SNP.
 
 pub(crate) mod certificate;
+pub(crate) mod guest;
 pub(crate) mod identity;
 pub(crate) mod keys;
+pub(crate) mod launch;
 pub(crate) mod platform;
+mod session;
 
+use std::collections::BTreeMap;
+
+use guest::Guest;
 use identity::Identity;
+use sha2::{Digest, Sha256};
 
 use crate::Config;
 
-/// State of the SEV platform, by the numbers that PLATFORM_STATUS reports. WORKING (a guest
-/// exists) cannot be reached without legacy guests.
+/// State of the SEV platform, by the numbers that PLATFORM_STATUS reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Uninit = 0,
     Init = 1,
+    /// A guest exists.
+    Working = 2,
 }
 
 /// Memory that firmware holds from INIT to SHUTDOWN.
@@ -28,7 +36,8 @@ pub(crate) struct Area {
 /// The SEV platform.
 #[derive(Debug)]
 pub(crate) struct Sev {
-    pub(crate) state: State,
+    /// Between INIT and SHUTDOWN.
+    initialised: bool,
     /// INIT asked for SEV-ES.
     pub(crate) es: bool,
     pub(crate) tmr: Option<Area>,
@@ -37,31 +46,61 @@ pub(crate) struct Sev {
     flash: Identity,
     /// The identity in use while initialised.
     active: Identity,
+    seed: u64,
+    /// By handle.
+    guests: BTreeMap<u32, Guest>,
+    /// Guests since reset: a handle is not used a second time.
+    handles: u32,
+    /// Numbers drawn since reset.
+    drawn: u64,
 }
 
 impl Sev {
     pub(crate) fn new(config: &Config) -> Sev {
         let identity = Identity::new(config.seed);
         Sev {
-            state: State::Uninit,
+            initialised: false,
             es: false,
             tmr: None,
             nv: None,
             flash: identity.clone(),
             active: identity,
+            seed: config.seed,
+            guests: BTreeMap::new(),
+            handles: 0,
+            drawn: 0,
         }
     }
 
     /// All but the flash is lost.
     pub(crate) fn reset(&mut self) {
-        self.state = State::Uninit;
+        self.initialised = false;
         self.es = false;
         self.tmr = None;
         self.nv = None;
+        self.guests.clear();
     }
 
     pub(crate) fn initialised(&self) -> bool {
-        self.state != State::Uninit
+        self.initialised
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match (self.initialised, self.guests.is_empty()) {
+            (false, _) => State::Uninit,
+            (true, true) => State::Init,
+            (true, false) => State::Working,
+        }
+    }
+
+    /// Bytes that are random on silicon. Here they follow from the seed and from how many came before.
+    fn random(&mut self) -> [u8; 16] {
+        self.drawn += 1;
+        let hash = Sha256::new_with_prefix(b"ccp-rs PSP model random number")
+            .chain_update(self.seed.to_le_bytes())
+            .chain_update(self.drawn.to_le_bytes())
+            .finalize();
+        std::array::from_fn(|n| hash[n])
     }
 
     /// Whether the page at `pa` is part of the TMR or NV area in use.

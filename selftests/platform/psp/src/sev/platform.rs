@@ -2,7 +2,8 @@
 //! INIT, INIT_EX, SHUTDOWN, FACTORY_RESET, PLATFORM_STATUS, DF_FLUSH, DOWNLOAD_FIRMWARE.
 
 use super::identity::{Identity, NV_LEN};
-use super::{Area, State};
+use super::Area;
+use crate::asid::Owner;
 use crate::call::Call;
 use crate::{Psp, Status};
 
@@ -70,7 +71,7 @@ fn tmr(call: &mut Call<'_>, flags: u32, pa: u64, len: u32) -> Result<Option<Area
 }
 
 fn initialised(psp: &mut Psp, call: &Call<'_>, flags: u32, tmr: Option<Area>, nv: Option<Area>) {
-    psp.sev.state = State::Init;
+    psp.sev.initialised = true;
     psp.sev.es = flags & INIT_ES != 0;
     psp.sev.tmr = tmr;
     psp.sev.nv = nv;
@@ -78,8 +79,11 @@ fn initialised(psp: &mut Psp, call: &Call<'_>, flags: u32, tmr: Option<Area>, nv
 }
 
 /// Allowed in every state; sev-tool's table lists it for INIT and WORKING. In UNINIT there is
-/// nothing to do (model choice).
-pub(crate) fn shutdown(psp: &mut Psp, _call: &mut Call<'_>) -> Result<(), Status> {
+/// nothing to do (model choice). Guests are lost, and their ASIDs have to be flushed.
+pub(crate) fn shutdown(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    for handle in psp.sev.guests.keys() {
+        psp.asids.release(Owner::Sev(*handle), call.platform);
+    }
     psp.sev.reset();
     Ok(())
 }
@@ -99,10 +103,10 @@ pub(crate) fn status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let flags = owner | (u32::from(psp.sev.es) << 8);
     call.buffer[0] = api.major;
     call.buffer[1] = api.minor;
-    call.buffer[2] = psp.sev.state as u8;
+    call.buffer[2] = psp.sev.state() as u8;
     call.buffer[3..7].copy_from_slice(&flags.to_le_bytes());
     call.buffer[7] = api.build;
-    call.set_u32(8, 0); // no legacy guests
+    call.set_u32(8, psp.sev.guests.len() as u32);
     Ok(())
 }
 

@@ -108,7 +108,7 @@ pub(crate) fn decommission(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Sta
     let result = call.rmp()?.drop_context(gctx);
     result.map_err(|refusal| call.refused(gctx, refusal))?;
     psp.running()?.guests.remove(&gctx);
-    psp.asids.release(Owner(gctx), call.platform);
+    psp.asids.release(Owner::Snp(gctx), call.platform);
     Ok(())
 }
 
@@ -124,7 +124,7 @@ pub(crate) fn activate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status>
     if !(1..=max_asid).contains(&asid) {
         return Err(Status::InvalidAsid);
     }
-    psp.asids.bind(asid, Owner(gctx))?;
+    psp.asids.bind(asid, Owner::Snp(gctx))?;
     psp.guest(call, gctx)?.asid = asid;
     Ok(())
 }
