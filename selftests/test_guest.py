@@ -59,7 +59,7 @@ def refusals(result) -> list[str]:
 @pytest.mark.parametrize(
     "guests, text, end",
     [
-        (("ovmf:1", "ovmf:4"), "Shell>", "host-qmp-quit"),
+        (("ovmf:1", "ovmf:4", "plain:1"), "Shell>", "host-qmp-quit"),
         # In `make test-long` only, and not with 4 vCPUs: it is not dependable yet, see platform/cpu/README.md, "Known".
         (("linux:1",), f"guest user space: {paths.RELEASE}", "guest-shutdown"),
     ],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# guest.sh ovmf|linux:VCPUS…: run SNP guests, one after the other.
+# guest.sh ovmf|plain|linux:VCPUS…: run SNP guests (plain: one without SEV), one after the other.
 . /vm/lib.sh
 
 modprobe kvm_amd || fail "kvm_amd does not load"

@@ -30,6 +30,8 @@ pub trait Inside: Cpu {
     fn gpr(&self, number: u8) -> u64;
     /// CR0, CR4 or CR8.
     fn control(&self, number: u8) -> u64;
+    /// CR8 is the virtual interrupt controller's, and writing it is not intercepted.
+    fn writes_virtual_tpr(&self) -> bool;
     /// RSP.
     fn set_rsp(&self, value: u64);
     /// CR2.
@@ -64,7 +66,12 @@ impl Layer {
         let me = self.cpu(cpu.index());
         me.vmgexit.set(None);
         let Some(running) = me.running.get() else {
-            return Action::Native;
+            return match (kind, detail >> 4) {
+                (Kind::MovToCr, 8) if cpu.cpl() == 0 && cpu.writes_virtual_tpr() => {
+                    Action::WriteCr8 { value: cpu.gpr(detail & 0xf) }
+                }
+                _ => Action::Native,
+            };
         };
         match kind {
             Kind::Vmgexit => {

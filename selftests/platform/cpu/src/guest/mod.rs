@@ -143,6 +143,11 @@ pub enum Action {
         /// What is written.
         value: u64,
     },
+    /// Write to CR8, and go on behind the instruction. TCG's own write wants a lock that it does not take.
+    WriteCr8 {
+        /// What is written.
+        value: u64,
+    },
     /// Execute WRMSR, then exit behind it.
     TrapEfer {
         /// What is written.

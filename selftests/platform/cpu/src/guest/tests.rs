@@ -124,6 +124,10 @@ impl Inside for Fake {
         0x11
     }
 
+    fn writes_virtual_tpr(&self) -> bool {
+        true
+    }
+
     fn set_rsp(&self, value: u64) {
         let mut registers = self.registers.get();
         registers.gpr[4] = value;
@@ -399,5 +403,8 @@ fn control_registers_are_trapped_when_they_change() {
     assert_eq!(write(0x31, 0x43), Action::Native, "CR4 is not trapped here");
     assert_eq!(write(0x11, 0x83), Action::done(), "CR8, the same");
     let ended = Action::Exit { code: exit::INVALID, info_1: 0 };
-    assert_eq!(write(0x31, 0x83), ended, "CR8, which TCG cannot write");
+    assert_eq!(write(0x31, 0x83), ended, "CR8, which has no other trap");
+    leave(&model, &layer, &cpu, exit::INTR, 0);
+    assert_eq!(write(0x31, 0x83), Action::WriteCr8 { value: 0x31 }, "of a guest without SEV-ES");
+    assert_eq!(write(0x31, 0x43), Action::Native, "CR4 of such a guest");
 }

@@ -192,6 +192,8 @@ functions! {
     helper_ldmxcsr: fn(*mut Env, u32);
     helper_update_mxcsr: fn(*mut Env);
     helper_write_crN: fn(*mut Env, c_int, u64);
+    bql_lock_impl: fn(*const c_char, c_int);
+    bql_unlock: fn();
     helper_wrmsr: fn(*mut Env);
     cpu_sync_avx_hflag: fn(*mut Env);
     cpu_sync_bndcs_hflags: fn(*mut Env);

@@ -21,6 +21,8 @@ const ARITHMETIC: u64 = 0x8d5;
 /// FPUS without the top of the stack.
 const TOP_SHIFT: u32 = 11;
 const TOP: u16 = 7 << TOP_SHIFT;
+/// SVM exit code of an intercepted write to CR8.
+const INTERCEPT_CR8_WRITE: u32 = 0x18;
 /// INT_CTL: V_TPR as CR8 writes it.
 const V_TPR: u32 = 0xf;
 
@@ -188,6 +190,17 @@ impl Vcpu<'_> {
                 }
                 self.trap(exit::CR0_WRITE_TRAP + u64::from(number), value, length)
             }
+            Action::WriteCr8 { value } => {
+                self.restore();
+                // SAFETY: this CPU's state, on its thread, which does not hold the lock while it executes a
+                // block. With virtual interrupts the helper takes no lock itself and raises nothing.
+                unsafe {
+                    (self.f.bql_lock_impl)(c"snp_cpu".as_ptr(), 0);
+                    (self.f.helper_write_crN)(self.env, 8, value);
+                    (self.f.bql_unlock)();
+                    self.goto(env::EIP.get(self.env) + length)
+                }
+            }
             Action::TrapEfer { value } => {
                 self.restore();
                 // SAFETY: as above.
@@ -268,6 +281,14 @@ impl Inside for Vcpu<'_> {
                 8 => u64::from(env::INT_CTL.get(self.env) & V_TPR),
                 _ => env::CR.get(self.env)[usize::from(number)],
             }
+        }
+    }
+
+    fn writes_virtual_tpr(&self) -> bool {
+        // SAFETY: as above; the function only looks.
+        unsafe {
+            env::HFLAGS2.get(self.env) & env::HF2_VINTR != 0
+                && !(self.f.cpu_svm_has_intercept)(self.env, INTERCEPT_CR8_WRITE)
         }
     }
 
