@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from xdist.scheduler.loadfile import LoadFileScheduling
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -17,6 +18,24 @@ from vmlib.machine import Config, Machine, once_more  # noqa: E402
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="whole matrices instead of samples")
+
+
+# The files that take longest, longest first.
+LONGEST = [f"selftests/test_{name}.py" for name in ("fault_matrix", "life_cycle", "guest", "allocations", "debug", "reload", "window", "runner")]
+
+
+class LongestFirst(LoadFileScheduling):
+    """Gives the workers the files that take longest first, so that in the end none is alone with one of them. xdist
+    itself begins with those that have most tests."""
+
+    def _assign_work_unit(self, node):
+        first = min(self.workqueue, key=lambda file: LONGEST.index(file) if file in LONGEST else len(LONGEST))
+        self.workqueue.move_to_end(first, last=False)
+        super()._assign_work_unit(node)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return LongestFirst(config, log)
 
 
 @pytest.fixture

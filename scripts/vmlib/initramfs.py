@@ -62,8 +62,8 @@ def base() -> Path:
 
 
 def small() -> Path:
-    """The same for a kernel that follows another one: without QEMU, so that it fits into a crash kernel's
-    memory."""
+    """The same without QEMU, for machines that run no guest, and for a kernel that follows another one: this fits
+    into a crash kernel's memory."""
     return _programs("small", SMALL, [])
 
 

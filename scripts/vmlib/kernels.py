@@ -19,15 +19,18 @@ class Kernel:
     image: Path
     modules: Path  # its module directory
     ours: Path  # our modules, built for it
+    memory: int  # MiB that its machines have, if nothing else is asked for
     patience: int  # how many times longer than on the stock kernel things may take
 
 
 def get(name: str) -> Kernel:
     if name == "stock":
-        return Kernel(paths.RELEASE, paths.KERNEL, paths.KERNEL_MODULES, paths.OUR_MODULES, 1)
+        return Kernel(paths.RELEASE, paths.KERNEL, paths.KERNEL_MODULES, paths.OUR_MODULES, 2048, 1)
     tree = paths.DEBUG_TREE.resolve()
     if not (tree / ".ready").exists():
         raise NotBuilt("the debug kernel is not built; run 'make debug-kernel'")
     release = (tree / "include/config/kernel.release").read_text().strip()
     modules = tree / "install/lib/modules" / release
-    return Kernel(release, modules / "vmlinuz", modules, paths.OUR_DEBUG_MODULES, 4)
+    # KASAN and kmemleak go through all of memory. A little more than 1 GiB makes the RMP end at a multiple of 2 MiB; where
+    # it does not, the kernel may have mapped the rest of the last 2 MiB as one page already, and warns.
+    return Kernel(release, modules / "vmlinuz", modules, paths.OUR_DEBUG_MODULES, 1280, 4)

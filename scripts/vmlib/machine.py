@@ -51,7 +51,7 @@ class Config:
     cpus: int = 2
     threads: int = 1  # of a core
     more_cpus: int = 0  # slots for CPUs that are plugged in while it runs
-    memory: int = 2048  # MiB
+    memory: int | None = None  # MiB, if not the kernel's usual
     psp: list[str] = dataclasses.field(default_factory=list)  # more arguments of pspd
     other_psps: list[list[str]] = dataclasses.field(default_factory=list)  # the same for each further PSP
     cpu: list[str] = dataclasses.field(default_factory=list)  # more arguments of the CPU model
@@ -134,8 +134,6 @@ class Machine:
     in its run directory."""
 
     def __init__(self, config: Config, name: str = "vm"):
-        if config.memory > MAX_MEMORY_MIB:
-            raise VmError(f"at most {MAX_MEMORY_MIB} MiB of memory are supported, not {config.memory}")
         self._coverage_dir = os.environ.get("CCP_COVERAGE") if config.driver == "ours" else None
         for file in ((paths.PSPD, paths.CPU_MODEL) if config.platform else ()) + ((paths.COVERAGE,) if self._coverage_dir else ()):
             if not file.exists():
@@ -144,6 +142,9 @@ class Machine:
             self.kernel = kernels.get(config.kernel)
         except kernels.NotBuilt as error:
             raise VmError(str(error)) from None
+        self.memory = config.memory or self.kernel.memory
+        if self.memory > MAX_MEMORY_MIB:
+            raise VmError(f"at most {MAX_MEMORY_MIB} MiB of memory are supported, not {self.memory}")
         missing = [] if config.driver == "intree" else [name for name in ("snp_host.ko", "ccp.ko") if not (self.kernel.ours / name).exists()]
         if missing:
             raise VmError(f"{self.kernel.ours} has no {' and no '.join(missing)}; run 'make modules KERNEL={config.kernel}'")
@@ -195,9 +196,9 @@ class Machine:
         """QEMU's arguments for the SNP platform: CPU and its model, IOMMU, PSP."""
         if not self.config.platform:
             return ["-accel", "tcg,thread=multi", "-cpu", "EPYC-Milan"]
-        c, size = self.config, rmp_size(self.config.memory)
+        c, size = self.config, rmp_size(self.memory)
         plugin = [
-            f"file={paths.CPU_MODEL}", f"ram={self.ram}", f"low={c.memory * MIB}", f"link={self.link}",
+            f"file={paths.CPU_MODEL}", f"ram={self.ram}", f"low={self.memory * MIB}", f"link={self.link}",
             f"rmp_base={RMP_BASE:#x}", f"rmp_end={RMP_BASE + size - 1:#x}", f"log={self.run_dir / 'cpu.log'}",
             *c.cpu_arguments(),
         ]  # fmt: skip
@@ -225,12 +226,12 @@ class Machine:
         ]  # fmt: skip
 
     def _memory(self, name: str) -> str:
-        return f"memory-backend-file,id={name},size={self.config.memory}M,mem-path={self.ram},share=on"
+        return f"memory-backend-file,id={name},size={self.memory}M,mem-path={self.ram},share=on"
 
     def _append(self) -> str:
         if not self.config.platform:
             return self.config.append
-        size = rmp_size(self.config.memory)
+        size = rmp_size(self.memory)
         # lpj: on a busy machine the calibration of the delay loop can fail for ever. The value, that of a
         # 2.6 GHz TSC, only matters where nothing better is known. no_timer_check: on a busy machine too few
         # timer interrupts may come in the time that the kernel counts them, and it panics.
@@ -240,7 +241,7 @@ class Machine:
     def _qemu(self, initrd: Path, serial: list[str]) -> list[str]:
         return [
             "qemu-system-x86_64", *self._platform(), *self._coverage(), "-machine", "q35,memory-backend=ram",
-            "-object", self._memory("ram"), "-m", f"{self.config.memory}M", "-smp", self._smp(),
+            "-object", self._memory("ram"), "-m", f"{self.memory}M", "-smp", self._smp(),
             "-nodefaults", "-display", "none", "-no-reboot", "-qmp", f"unix:{self.fast / 'qmp'},server=on,wait=off",
             *serial,
             "-kernel", str(self.kernel.image), "-initrd", str(initrd), "-append", f"console=ttyS0 panic=-1 {self._append()}".strip(),
@@ -264,7 +265,10 @@ class Machine:
             stage_of_it.mkdir()
             initramfs.concatenate([initramfs.small(), initramfs.layer(stage_of_it, self.kernel, self.config.driver, files)], following)
             files = files | {"boot/vmlinuz": self.kernel.image, "boot/initrd": following}
-        initramfs.concatenate([initramfs.base(), initramfs.layer(stage, self.kernel, self.config.driver, files)], initrd)
+        # QEMU is large: a scenario that has nothing to run in it does without, a person's own script may want it.
+        runs_guests = any(name.startswith("guest/") for name in files) or scenario.parent != paths.VM_SCRIPTS or scenario.name == "shell.sh"
+        programs = initramfs.base() if runs_guests else initramfs.small()
+        initramfs.concatenate([programs, initramfs.layer(stage, self.kernel, self.config.driver, files)], initrd)
         return initrd
 
     def shell(self) -> int:
@@ -295,7 +299,7 @@ class Machine:
         wrapper.chmod(0o755)
         command = [
             "vng", "--run", str(self.kernel.image), "--disable-kvm", "--disable-microvm", "--user", "root", "--qemu", str(wrapper),
-            "--cpus", str(self.config.cpus), "--memory", f"{self.config.memory}M",
+            "--cpus", str(self.config.cpus), "--memory", f"{self.memory}M",
             "--append", f"{self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE}",
         ]  # fmt: skip
         # The machine's root is this root directory: its shell reads this file, virtme-init wants /etc/lvm.
