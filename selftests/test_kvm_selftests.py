@@ -14,11 +14,15 @@ SKIPPED = {
     "private_mem_kvm_exits_test": "Requirement not met: kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)",
     "private_mem_conversions_test": "Requirement not met: kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)",
 }
-TESTS = ["sev_init2_tests", "sev_migrate_tests", "guest_memfd_test", "pre_fault_memory_test", *SKIPPED]
+TESTS = ["sev_init2_tests", "sev_migrate_tests", "sev_smoke_test", "guest_memfd_test", "pre_fault_memory_test", *SKIPPED]
 # Tens of thousands of PSP commands.
 SLOW = ["sev_dbg_test"]
 # kselftest.h
 KSFT_PASS, KSFT_SKIP = 0, 4
+
+# Policies of guests.
+SEV_NO_DEBUG, SEV_ES = 1 << 0, 1 << 2
+SNP, SNP_DEBUG = 1 << 17, 1 << 19
 
 
 @dataclasses.dataclass
@@ -35,7 +39,7 @@ def run(driver: str, *tests: str):
     subprocess.run([paths.TOP / "scripts/kvm-selftests"], check=True)
     programs = paths.CACHE / "kvm-selftests" / paths.RELEASE / "bin"
     files = {f"selftests/{name}": programs / name for name in tests}
-    limit = 900 if tests == tuple(SLOW) else 180
+    limit = 900 if tests == tuple(SLOW) else 200
     result = boot("kvm-selftests.sh", str(limit), *tests, driver=driver, guest=True, files=files, limit=limit + 180)
     outputs = [line.partition(" ")[::2] for line in values(result, "output")]
     left = dict(line.split() for line in values(result, "left"))
@@ -70,3 +74,13 @@ def test_the_host_is_well(driver):
     assert result.status == 0 and list(outcomes) == TESTS, result.lines
     assert result.rmp["assigned"] == 0
     assert not result.splats()
+
+
+def test_every_kind_of_guest_was_there(driver):
+    """sev_smoke_test leaves out what KVM does not offer: plain SEV, SEV-ES and SNP guests were all launched, with and without debugging."""
+    trace = run(driver, *TESTS)[0].commands()
+    finished = {entry["cmd"] for entry in trace if entry["status"] == 0}
+    assert {"LAUNCH_FINISH", "SNP_LAUNCH_FINISH"} <= finished
+    policies = {(entry["cmd"], entry["policy"]) for entry in trace if "policy" in entry}
+    sev = {("LAUNCH_START", policy) for policy in (0, SEV_NO_DEBUG, SEV_ES, SEV_ES | SEV_NO_DEBUG)}
+    assert policies == sev | {("SNP_LAUNCH_START", SNP), ("SNP_LAUNCH_START", SNP | SNP_DEBUG)}

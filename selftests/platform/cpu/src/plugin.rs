@@ -380,7 +380,7 @@ impl Machine {
         let (index, slot) = self.slot_of(cpu)?;
         // SAFETY: called by QEMU's CPU loop, on the CPU's thread.
         let vcpu = unsafe { Vcpu::outside_block(&self.functions, slot, index) };
-        layer.runs(index).then_some((self, layer, vcpu))
+        layer.has_guest(index).then_some((self, layer, vcpu))
     }
 
     /// What is known about a CPU, and its number.

@@ -29,6 +29,8 @@ pub struct Running {
 pub struct GuestCpu {
     /// The guest that runs.
     pub running: Cell<Option<Running>>,
+    /// Or the VMCB of an SEV guest without encrypted registers.
+    pub sev: Cell<Option<u64>>,
     /// The length of the VMGEXIT that comes next.
     pub vmgexit: Cell<Option<u64>>,
     /// #VC is on its way into the guest, with this error code.
@@ -50,6 +52,7 @@ impl GuestCpu {
     pub const fn new() -> GuestCpu {
         GuestCpu {
             running: Cell::new(None),
+            sev: Cell::new(None),
             vmgexit: Cell::new(None),
             vc: Cell::new(None),
             address: Cell::new(0),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Instructions inside an SEV-ES or SNP guest that TCG does not know, or knows too little of.
+//! Instructions inside a guest, above all an SEV-ES or SNP one, that TCG does not know, or knows too little of.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -15,6 +15,8 @@ use crate::model::{Cpu, Model, Reg};
 const MSR_EFER: u32 = 0xc000_0080;
 const MSR_GHCB: u32 = 0xc001_0130;
 const MSR_SEV_STATUS: u32 = 0xc001_0131;
+/// SEV_STATUS: SEV.
+const STATUS_SEV: u64 = 1;
 /// SEV_STATUS: SEV and SEV-ES; the VMSA's features follow.
 const STATUS_SEV_ES: u64 = 3;
 const STATUS_FEATURES: u32 = 2;
@@ -67,6 +69,7 @@ impl Layer {
         me.vmgexit.set(None);
         let Some(running) = me.running.get() else {
             return match (kind, detail >> 4) {
+                (Kind::Rdmsr, _) if me.sev.get().is_some() => sev_status(cpu),
                 (Kind::MovToCr, 8) if cpu.cpl() == 0 && cpu.writes_virtual_tpr() => {
                     Action::WriteCr8 { value: cpu.gpr(detail & 0xf) }
                 }
@@ -273,6 +276,19 @@ fn rdmsr(model: &Model<'_>, cpu: &impl Cpu, running: &Running) -> Action {
         MSR_SEV_STATUS => STATUS_SEV_ES | running.features << STATUS_FEATURES,
         _ => return Action::Native,
     };
+    read_msr(cpu, value)
+}
+
+/// RDMSR in an SEV guest.
+fn sev_status(cpu: &impl Cpu) -> Action {
+    match cpu.get(Reg::Rcx) as u32 {
+        MSR_SEV_STATUS => read_msr(cpu, STATUS_SEV),
+        _ => Action::Native,
+    }
+}
+
+/// RDMSR of an MSR with this value.
+fn read_msr(cpu: &impl Cpu, value: u64) -> Action {
     if cpu.cpl() != 0 {
         return Action::GeneralProtection;
     }

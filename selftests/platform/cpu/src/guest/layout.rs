@@ -16,6 +16,9 @@ pub mod vmcb {
     pub const GHCB: u64 = 0xa0;
     pub const EVENT_INJ: u64 = 0xa8;
     pub const NESTED_CR3: u64 = 0xb0;
+    pub const NEXT_RIP: u64 = 0xc8;
+    /// How many bytes of an instruction, one byte, and up to 15 of them.
+    pub const FETCHED: u64 = 0xd0;
     pub const VMSA: u64 = 0x108;
     pub const SAVE: u64 = 0x400;
 }
@@ -23,6 +26,8 @@ pub mod vmcb {
 /// Bits of MISC_CTL.
 pub mod misc {
     pub const NESTED_PAGING: u64 = 1 << 0;
+    /// The guest's memory is encrypted.
+    pub const SEV: u64 = 1 << 1;
 }
 
 /// Bits of INT_STATE.
@@ -39,9 +44,13 @@ pub mod feature {
 
 /// Offsets in the save area and the VMSA.
 pub mod save {
+    pub const CS: usize = 0x10;
     pub const VMPL: usize = 0xca;
+    pub const EFER: usize = 0xd0;
+    pub const CR4: usize = 0x148;
+    pub const CR3: usize = 0x150;
+    pub const CR0: usize = 0x158;
     pub const RFLAGS: usize = 0x170;
-    #[cfg(test)]
     pub const RIP: usize = 0x178;
     pub const DR0: usize = 0x180;
     pub const PAT: usize = 0x268;
@@ -68,14 +77,21 @@ pub mod save {
 
 /// Exit codes (arch/x86/include/uapi/asm/svm.h).
 pub mod exit {
+    pub const CR0_READ: u64 = 0;
+    pub const CR15_WRITE: u64 = 0x1f;
+    pub const DR0_READ: u64 = 0x20;
+    pub const DR15_WRITE: u64 = 0x3f;
     pub const EXCEPTION_MC: u64 = 0x52;
     pub const INTR: u64 = 0x60;
     pub const VINTR: u64 = 0x64;
+    pub const CR0_SEL_WRITE: u64 = 0x65;
     pub const PAUSE: u64 = 0x77;
     pub const HLT: u64 = 0x78;
+    pub const MSR: u64 = 0x7c;
     pub const SHUTDOWN: u64 = 0x7f;
     pub const VMRUN: u64 = 0x80;
     pub const VMMCALL: u64 = 0x81;
+    pub const RDPRU: u64 = 0x8e;
     pub const EFER_WRITE_TRAP: u64 = 0x8f;
     pub const CR0_WRITE_TRAP: u64 = 0x90;
     pub const CR15_WRITE_TRAP: u64 = 0x9f;

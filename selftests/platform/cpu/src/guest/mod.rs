@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Guests whose registers are encrypted (SEV-ES, SEV-SNP): VMRUN, #VMEXIT and what is new inside.
+//! Guests whose registers are encrypted (SEV-ES, SEV-SNP): VMRUN, #VMEXIT and what is new inside. For those of which
+//! only the memory is encrypted there is [`sev`].
 //!
 //! TCG runs the guest; this layer stands at its borders. Before TCG's VMRUN it takes the registers
 //! from the VMSA ([`vmsa`]). When TCG is about to exit, it decides who gets to hear of it ([`exits`]):
@@ -16,6 +17,7 @@ mod exits;
 pub mod inside;
 mod layout;
 mod run;
+mod sev;
 mod stats;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use super::cpu::Running;
 use super::exits::{disposition, Disposition};
 use super::inside::Inside;
 use super::layout::{exit, feature, int_state, misc, save, vmcb};
+use super::sev;
 use super::vmsa::{Fpu, Registers, Vmsa};
 use super::{Layer, Wrong};
 use crate::insn::Kind;
@@ -69,6 +70,8 @@ impl Layer {
         let vmcb = cpu.get(Reg::Rax);
         // TCG raises the exceptions, and runs guests without encrypted registers.
         if cpu.cpl() != 0 || cpu.get(Reg::Efer) & SVME == 0 || !svm::encrypted(&model.ram, vmcb) {
+            let sev = Some(vmcb).filter(|vmcb| sev::is_vmcb(&model.ram, *vmcb));
+            self.cpu(cpu.index()).sev.set(sev);
             return model.execute(Kind::Vmrun, cpu);
         }
         let Err(wrong) = self.enter(model, cpu, vmcb) else {
@@ -80,9 +83,14 @@ impl Layer {
         Outcome::retire([])
     }
 
-    /// Whether a guest of this layer's runs on the CPU.
+    /// Whether a guest with encrypted registers runs on the CPU.
     pub fn runs(&self, index: usize) -> bool {
         self.cpu(index).running.get().is_some()
+    }
+
+    /// Whether this layer has something to do when the guest on the CPU leaves.
+    pub fn has_guest(&self, index: usize) -> bool {
+        self.runs(index) || self.cpu(index).sev.get().is_some()
     }
 
     /// Whether the next event on this CPU may be a #VC of this layer's.
@@ -221,6 +229,9 @@ impl Layer {
     /// After TCG's #VMEXIT: saves what the guest left, and gives the host its registers.
     pub fn leave(&self, model: &Model<'_>, cpu: &impl Border) {
         let me = self.cpu(cpu.index());
+        if let Some(vmcb) = me.sev.take() {
+            sev::leave(&model.ram, vmcb);
+        }
         let Some(running) = me.running.take() else {
             return;
         };

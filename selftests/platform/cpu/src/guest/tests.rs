@@ -408,3 +408,31 @@ fn control_registers_are_trapped_when_they_change() {
     assert_eq!(write(0x31, 0x83), Action::WriteCr8 { value: 0x31 }, "of a guest without SEV-ES");
     assert_eq!(write(0x31, 0x43), Action::Native, "CR4 of such a guest");
 }
+
+/// A guest of which only the memory is encrypted: TCG's own, but for SEV_STATUS and what exits say.
+#[test]
+fn sev_guests_are_completed_when_they_leave() {
+    let (model, layer, cpu) = (guest(), Layer::new(), Fake::new(0));
+    let status = |cpu: &Fake| {
+        cpu.registers.set(Registers {
+            gpr: [0, 0xc001_0131, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            ..NO_REGISTERS
+        });
+        layer.instruction(&model, cpu, Kind::Rdmsr, 2, 0)
+    };
+    put(&model, VMCB + vmcb::MISC_CTL, 3);
+    assert_eq!(layer.vmrun(&model, &cpu), Outcome::Native);
+    assert_eq!(cpu.loaded.get(), 0, "nothing is loaded from a VMSA");
+    assert!(layer.has_guest(0) && !layer.runs(0));
+    let one = Action::Retire { rax: Some(1), rdx: Some(0), flags: None, flush: false };
+    assert_eq!(status(&cpu), one);
+    put(&model, VMCB + vmcb::EXIT_INFO_2, 0x7000 | C_BIT);
+    assert!(leave(&model, &layer, &cpu, exit::NPF, fault::FINAL));
+    assert_eq!(get(&model, VMCB + vmcb::EXIT_INFO_2), 0x7000);
+    assert!(!layer.has_guest(0));
+    // The next one is not encrypted at all.
+    put(&model, VMCB + vmcb::MISC_CTL, 1);
+    assert_eq!(layer.vmrun(&model, &cpu), Outcome::Native);
+    assert!(!layer.has_guest(0));
+    assert_eq!(status(&cpu), Action::Native);
+}

@@ -21,7 +21,7 @@ const RESERVED: u64 = 0x7 << 49;
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
 const CR4_LA57: u64 = 1 << 12;
-const EFER_LMA: u64 = 1 << 10;
+pub(super) const EFER_LMA: u64 = 1 << 10;
 
 /// Where nested paging leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
