@@ -41,7 +41,7 @@ struct guest {
 };
 
 /* From the section below: code, and the table of guests. */
-extern const char guest_code[], guest_code_end[], guest_vc[], interrupts_vc[], interrupts_tick[], interrupts_request[], interrupts_answer[];
+extern const char guest_code[], guest_code_end[], guest_vc[], interrupts_vc[], interrupts_int3[], interrupts_tick[], interrupts_request[], interrupts_answer[];
 extern const struct guest guests[], guests_end[];
 
 static const struct guest *guest;
@@ -94,6 +94,7 @@ static void write_tables(uint64_t c_bit)
 	}
 	gdt[1] = 0x00af9b000000ffff; /* code, 64 bits, selector 8 */
 	set_gate(idt, 29, guest->interrupts ? interrupts_vc : guest_vc);
+	set_gate(idt, 3, interrupts_int3);
 	set_gate(idt, 0x20, interrupts_tick);
 	set_gate(idt, 0x21, interrupts_request);
 	set_gate(idt, 0x22, interrupts_answer);
@@ -296,7 +297,7 @@ asm(
 "	.popsection\n"
 
 "	.pushsection .rodata.guest_code, \"a\"\n"
-"	.globl guest_code, guest_vc, interrupts_vc, interrupts_tick, interrupts_request, interrupts_answer, guest_code_end\n"
+"	.globl guest_code, guest_vc, interrupts_vc, interrupts_int3, interrupts_tick, interrupts_request, interrupts_answer, guest_code_end\n"
 "guest_code:\n"
 /* EBX: 7:0 CODE, 11:8 SET. */
 "terminate:\n"
@@ -561,7 +562,7 @@ asm(
 
 /*
  * Interrupts at every moment, 300 times: each vCPU sets its timer to some moment of the next 100 us, asks its neighbour for an
- * answer (both by IPI), works on known registers with a #VC now and then, and sleeps until timer and answer have come. All
+ * answer (both by IPI), works on known registers with #VC and INT3 now and then, and sleeps until timer and answer have come. All
  * MSRs of the APIC are #VCs, too. A register that changes, or an interrupt that does not come, and this guest does not succeed.
  *
  * RBP: where the vCPU counts ticks, requests and answers. R14: its GHCB. R15: that as guest physical address.
@@ -570,6 +571,7 @@ asm(
 ".set ANSWERS, 8\n"
 ".set NEXT, 16\n"
 ".set PREVIOUS, 24\n"
+".set BREAKPOINTS, 32\n"
 /* Where all vCPUs meet: at the start and at the end. */
 ".set MEETING, 0x7000\n"
 ".macro write_msr number\n"
@@ -610,6 +612,7 @@ asm(
 "	mov %rsp, %rbp\n"
 "	movq $0, TICKS(%rbp)\n"
 "	movq $0, ANSWERS(%rbp)\n"
+"	movq $0, BREAKPOINTS(%rbp)\n"
 "	lea 1(%rdi), %eax\n"
 "	cmp %esi, %eax\n"
 "	jb 1f\n"
@@ -670,8 +673,14 @@ asm(
 "	jne interrupts_failed\n"
 "	cmp %r11, %r13\n"
 "	jne interrupts_failed\n"
+"	.rept 10\n"
+"	int3\n"
+"	.endr\n"
 "	dec %ebx\n"
 "	jnz 2b\n"
+"	imul $200, %rdi, %rax\n"
+"	cmp %rax, BREAKPOINTS(%rbp)\n"
+"	jne interrupts_failed\n"
 "	wait_until TICKS, %rdi\n"
 "	wait_until ANSWERS, %rdi\n"
 "	cmp $300, %rdi\n"
@@ -702,6 +711,9 @@ asm(
 "	pop %rax\n"
 "	iretq\n"
 ".endm\n"
+"interrupts_int3:\n"
+"	incq BREAKPOINTS(%rbp)\n"
+"	iretq\n"
 "interrupts_tick:\n"
 "	incq TICKS(%rbp)\n"
 "	interrupt\n"

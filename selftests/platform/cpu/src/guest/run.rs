@@ -29,8 +29,10 @@ const IF: u64 = 1 << 9;
 const VMPLS: u8 = 4;
 /// XCR0: x87, SSE, AVX, PKRU.
 const XCR0: u64 = 0x207;
-/// EVENT_INJ: an event is being delivered.
+/// EVENT_INJ: an event is being delivered; its type; that of INT instructions.
 const EVENT_VALID: u64 = 1 << 31;
+const EVENT_TYPE: u64 = 7 << 8;
+const EVENT_INT: u64 = 4 << 8;
 
 /// A CPU at the border: host state apart from what TCG's VMRUN and #VMEXIT do not switch.
 pub trait Border: Cpu {
@@ -203,11 +205,17 @@ impl Layer {
             }
         }
         let info_1 = field(vmcb::EXIT_INFO_1).load(Relaxed);
-        let in_delivery = field(vmcb::EVENT_INJ).load(Relaxed) & EVENT_VALID != 0;
+        let event = field(vmcb::EVENT_INJ).load(Relaxed);
+        let in_delivery = event & EVENT_VALID != 0;
         match disposition(code, info_1, me.vmgexit.get()) {
             Disposition::Automatic { code, advance } => {
                 field(vmcb::EXIT_CODE).store(code, Relaxed);
                 cpu.skip(advance);
+                // RIP is still at the instruction, which will be executed again; the hypervisor could not
+                // inject it, because it does not know where the next one is.
+                if event & EVENT_TYPE == EVENT_INT {
+                    field(vmcb::EVENT_INJ).store(0, Relaxed);
+                }
                 self.stats.exit(code, in_delivery);
                 None
             }

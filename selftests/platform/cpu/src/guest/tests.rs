@@ -275,6 +275,16 @@ fn a_vc_that_cannot_be_delivered_is_dropped() {
 }
 
 #[test]
+fn int_instructions_that_fault_are_executed_again() {
+    for (event, left) in [(0x8000_0403, 0), (0x8000_0020, 0x8000_0020)] {
+        let (model, layer, cpu) = entered();
+        put(&model, VMCB + vmcb::EVENT_INJ, event);
+        assert!(leave(&model, &layer, &cpu, exit::NPF, fault::FINAL));
+        assert_eq!(get(&model, VMCB + vmcb::EVENT_INJ), left, "{event:#x}");
+    }
+}
+
+#[test]
 fn a_page_that_is_not_validated_is_named_in_cr2() {
     let (model, layer, cpu) = entered();
     layer.cpu(0).address.set(0x7123);
