@@ -13,7 +13,7 @@ DEBUG_KERNEL := $(if $(filter debug,$(KERNEL)),debug-kernel)
 
 .PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list coverage mutants check install uninstall clean
 help:
-	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch SNP guests"
+	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch and run SNP guests"
 	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko; KERNEL=debug: on the debug kernel"
 	@echo "make test [T=name]     all tests, or those whose name contains T"
 	@echo "make test-long [T=name]    the same, but whole matrices instead of samples (hours)"

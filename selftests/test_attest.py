@@ -113,7 +113,7 @@ class Attested:
 def attested(request, tmp_path_factory) -> Attested:
     """Three launches: the right one, one with a changed ID block, one with another command line."""
     if not request.config.getoption("--long"):
-        pytest.skip("boots Linux as a guest, which fails now and then (platform/cpu/README.md, \"Known\"); 'make test-long' does it")
+        pytest.skip("launches three guests, and boots Linux in one; 'make test-long' does it")
     stage, owner = tmp_path_factory.mktemp("guest"), Owner()
     files = guest_files(stage)
     digest = measured(files, APPEND)

@@ -9,7 +9,7 @@ from conftest import boot, first_launch, paths, splats
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([paths.TOP / "scripts/demo", *arguments], capture_output=True, text=True, env=os.environ)
+    return subprocess.run([paths.TOP / "scripts/demo", "--launch-only", *arguments], capture_output=True, text=True, env=os.environ)
 
 
 def test_digests_equal_sev_snp_measure(driver):

@@ -354,16 +354,20 @@ unsafe extern "C" fn on_delivered(index: c_uint, _: c_int, _: u64, _: u64, _: *m
 
 /// In the place of QEMU's `do_interrupt`: an exception is to be delivered, or a #VMEXIT to be carried out.
 unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
-    // SAFETY: QEMU calls it with one of its CPUs, on the CPU's thread and between blocks.
-    let exits = unsafe { env::exception_index(cpu) } == interrupt::VMEXIT;
-    let guest = if exits { MACHINE.get().and_then(|machine| machine.guest_of(cpu)) } else { None };
+    let guest = MACHINE.get().and_then(|machine| machine.guest_of(cpu));
     let mut leaves = None;
     if let Some((machine, layer, vcpu)) = guest {
-        if layer.exit(&machine.model, &vcpu) {
+        // SAFETY: QEMU calls it with one of its CPUs, on the CPU's thread and between blocks.
+        let mut what = unsafe { env::exception_index(cpu) };
+        if what == interrupt::VMEXIT && layer.exit(&machine.model, &vcpu) {
+            what = VECTOR_VC;
             // SAFETY: as above. cpu_vmexit() has seen to it that nothing else is pending.
-            unsafe { env::set_exception(cpu, VECTOR_VC) };
-        } else {
+            unsafe { env::set_exception(cpu, what) };
+        }
+        if what == interrupt::VMEXIT {
             leaves = guest;
+        } else {
+            layer.event(&vcpu, what);
         }
     }
     // SAFETY: QEMU's own argument. If it leaves by longjmp, this frame is skipped; nothing in it has a destructor.

@@ -25,6 +25,13 @@ pub struct Running {
     pub host_pat: u64,
 }
 
+/// An event that was to be delivered to a guest, and the RIP that it met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub vector: i32,
+    pub rip: u64,
+}
+
 /// Only the thread of the CPU uses it, except for [`GuestCpu::vmsa`].
 pub struct GuestCpu {
     /// The guest that runs.
@@ -39,6 +46,8 @@ pub struct GuestCpu {
     pub address: Cell<u64>,
     /// What the RMP had against the translation that failed last.
     pub denied: Cell<Option<Denied>>,
+    /// The events before, the latest first.
+    pub events: Cell<[Event; 6]>,
     /// The VMSA that is in use, 0 if none. Other CPUs look at it.
     vmsa: AtomicU64,
 }
@@ -57,6 +66,7 @@ impl GuestCpu {
             vc: Cell::new(None),
             address: Cell::new(0),
             denied: Cell::new(None),
+            events: Cell::new([Event { vector: 0, rip: 0 }; 6]),
             vmsa: AtomicU64::new(0),
         }
     }
@@ -66,6 +76,14 @@ impl GuestCpu {
     pub fn forget(&self) {
         self.vmgexit.set(None);
         self.denied.set(None);
+    }
+
+    /// Notes an event.
+    pub fn event(&self, vector: i32, rip: u64) {
+        let mut events = self.events.get();
+        events.rotate_right(1);
+        events[0] = Event { vector, rip };
+        self.events.set(events);
     }
 
     /// Takes a VMSA into use.

@@ -36,6 +36,8 @@ pub trait Inside: Cpu {
     fn writes_virtual_tpr(&self) -> bool;
     /// RSP.
     fn set_rsp(&self, value: u64);
+    /// RIP, between blocks.
+    fn rip(&self) -> u64;
     /// CR2.
     fn set_cr2(&self, value: u64);
     /// Moves RIP on by so many bytes, between blocks.

@@ -185,6 +185,11 @@ impl Layer {
         reflected.is_some()
     }
 
+    /// An event is to be delivered to the guest on `cpu`. Only for the log, if the guest shuts down.
+    pub fn event(&self, cpu: &impl Inside, vector: i32) {
+        self.cpu(cpu.index()).event(vector, cpu.rip());
+    }
+
     /// The error code if the exit becomes #VC.
     fn complete(&self, model: &Model<'_>, cpu: &impl Inside, running: &Running) -> Option<u32> {
         let me = self.cpu(cpu.index());
@@ -217,6 +222,14 @@ impl Layer {
                     field(vmcb::EVENT_INJ).store(0, Relaxed);
                 }
                 self.stats.exit(code, in_delivery);
+                if code == exit::SHUTDOWN {
+                    model.log.note(format_args!(
+                        "CPU {}: SHUTDOWN of its guest at {:#x}, behind {:x?}",
+                        cpu.index(),
+                        cpu.rip(),
+                        me.events.get()
+                    ));
+                }
                 None
             }
             Disposition::Reflected(reflected) => {

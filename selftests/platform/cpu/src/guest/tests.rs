@@ -138,6 +138,10 @@ impl Inside for Fake {
         self.cr2.set(value);
     }
 
+    fn rip(&self) -> u64 {
+        0x1234
+    }
+
     fn skip(&self, bytes: u64) {
         self.skipped.set(bytes);
     }
@@ -282,6 +286,16 @@ fn int_instructions_that_fault_are_executed_again() {
         assert!(leave(&model, &layer, &cpu, exit::NPF, fault::FINAL));
         assert_eq!(get(&model, VMCB + vmcb::EVENT_INJ), left, "{event:#x}");
     }
+}
+
+#[test]
+fn the_last_events_are_kept() {
+    let (_, layer, cpu) = entered();
+    for vector in 0..9 {
+        layer.event(&cpu, vector);
+    }
+    let events = layer.cpu(0).events.get().map(|event| (event.vector, event.rip));
+    assert_eq!(events, [8, 7, 6, 5, 4, 3].map(|vector| (vector, 0x1234)));
 }
 
 #[test]

@@ -310,6 +310,11 @@ impl Inside for Vcpu<'_> {
         }
     }
 
+    fn rip(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { env::EIP.get(self.env) }
+    }
+
     fn skip(&self, bytes: u64) {
         // SAFETY: as above. Between blocks nothing else knows RIP.
         unsafe { env::EIP.set(self.env, env::EIP.get(self.env) + bytes) }
