@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import boot, first_launch, paths, splats
+from conftest import boot, first_launch, launch, paths, splats, values
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess:
@@ -29,6 +29,18 @@ def test_nothing_is_left(driver):
     assert result.rmp["assigned"] == 0
     assert not splats(result.console)
     assert not [entry for entry in result.trace if entry.get("event") == "violation"]
+
+
+def test_guests_without_snp_are_measured(driver):
+    """QEMU launches an SEV and an SEV-ES guest, and what was measured is what sev-snp-measure computes."""
+    modes = {1: "sev", 5: "seves"}
+    result = boot("sev-launch.sh", *map(str, modes), driver=driver, guest=True, files={"guest/OVMF.fd": paths.OVMF})
+    assert result.status == 0 and not result.splats() and result.rmp["assigned"] == 0, result.lines
+    assert values(result, "launched") == [f"{policy} launch-secret 0" for policy in modes], result.lines
+    done = [entry for entry in result.commands() if entry["status"] == 0]
+    assert [entry["policy"] for entry in done if entry["cmd"] == "LAUNCH_START"] == list(modes)
+    measured = [entry["digest"] for entry in done if entry["cmd"] == "LAUNCH_MEASURE"]
+    assert measured == [launch.expected_without_snp(mode, paths.OVMF) for mode in modes.values()]
 
 
 def test_window_is_held_while_snp_is_active():

@@ -83,6 +83,12 @@ def expected(guest: Guest, files: dict[str, Path]) -> str:
     return measure.stdout.strip()
 
 
+def expected_without_snp(mode: str, firmware: Path) -> str:
+    """The same for a guest with one vCPU of "sev" or "seves", of which QEMU has the firmware measured and the registers."""
+    command = [paths.SNP_MEASURE, "--mode", mode, "--vcpus", "1", "--vcpu-type", "EPYC-v4", "--ovmf", firmware, "--output-format", "hex"]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
 def launches(result: Result, files: dict[str, Path]) -> list[Launch]:
     """What became of each guest, in the order of the launches: the digest of the n-th SNP_LAUNCH_FINISH
     belongs to the n-th guest that was entered."""
