@@ -34,6 +34,10 @@ CASES = {
 
 @functools.cache
 def run(name: str):
+    """Cases that do the same have one machine."""
+    first = next(first for first, case in CASES.items() if case[:2] == CASES[name][:2])
+    if first != name:
+        return run(first)
     machine, steps, _ = CASES[name]
     machine = machine | {"files": {inside: module(file) if isinstance(file, str) else file for inside, file in machine.get("files", {}).items()}}
     return boot("window.sh", *steps, limit=180, **{key: list(value) if isinstance(value, tuple) else value for key, value in machine.items()})

@@ -29,11 +29,12 @@ def test_panic_is_named():
 
 
 def test_machine_that_never_boots(monkeypatch, tmp_path):
-    broken = tmp_path / "vmlinuz"
-    kernel = bytearray(paths.KERNEL.read_bytes())
-    kernel[0x8000:0x100000] = bytes(0x100000 - 0x8000)
+    broken = tmp_path / "vmlinux"
+    kernel = bytearray(paths.UNPACKED_KERNEL.read_bytes())
+    # Its second segment, in which it is entered; the headers in front of all stay.
+    kernel[0x2400000:] = bytes(len(kernel) - 0x2400000)
     broken.write_bytes(kernel)
-    monkeypatch.setattr(paths, "KERNEL", broken)
+    monkeypatch.setattr(paths, "UNPACKED_KERNEL", broken)
     with pytest.raises(VmError, match="no end within|went away|QEMU ended"):
         boot("runner.sh", "status", "0", driver="intree", limit=20)
 

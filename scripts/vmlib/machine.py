@@ -244,7 +244,7 @@ class Machine:
             "-object", self._memory("ram"), "-m", f"{self.memory}M", "-smp", self._smp(),
             "-nodefaults", "-display", "none", "-no-reboot", "-qmp", f"unix:{self.fast / 'qmp'},server=on,wait=off",
             *serial,
-            "-kernel", str(self.kernel.image), "-initrd", str(initrd), "-append", f"console=ttyS0 panic=-1 {self._append()}".strip(),
+            "-kernel", str(self.kernel.start), "-initrd", str(initrd), "-append", f"console=ttyS0 panic=-1 {self._append()}".strip(),
         ]  # fmt: skip
 
     def _smp(self) -> str:

@@ -16,6 +16,7 @@ except FileNotFoundError:
 
 KERNEL_MODULES = Path("/usr/lib/modules") / RELEASE
 KERNEL = KERNEL_MODULES / "vmlinuz.unsigned"
+UNPACKED_KERNEL = CACHE / f"linux-{RELEASE}" / "vmlinux"
 OUR_MODULES = CACHE / "modules"
 DEBUG_TREE = CACHE / f"linux-{RELEASE}" / "debug"
 OUR_DEBUG_MODULES = CACHE / "modules-debug"
