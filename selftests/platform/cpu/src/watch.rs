@@ -39,7 +39,8 @@ impl Model<'_> {
 
     /// A CPU executes code. While SNP is active that is a mistake without SNP_EN. `pc` says where.
     pub fn runs(&self, cpu: usize, pc: impl FnOnce() -> u64) {
-        if self.snp_active() && !self.snp_en(cpu) {
+        // SNP_EN first: when firmware ends SNP, it is cleared last.
+        if !self.snp_en(cpu) && self.snp_active() {
             self.report(cpu, Report::NoSnpEn, || (pc(), 0));
         }
     }

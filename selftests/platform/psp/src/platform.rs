@@ -54,13 +54,13 @@ pub trait Platform: rmp::Table {
     fn write(&self, pa: u64, bytes: &[u8]);
     /// All CPUs of the machine.
     fn cpus(&self) -> Vec<CpuRegisters>;
-    /// Clears SYSCFG.SNP_EN on every CPU.
+    /// Clears SYSCFG.SNP_EN on every CPU. SNP must not be active any more.
     fn clear_snp_en(&self);
     /// Whether the IOMMU enforces SNP.
     fn iommu_snp(&self) -> bool;
     /// What the IOMMU writes to by itself: addresses of the 4 KiB pages of its event log, PPR log and
     /// completion-wait semaphore.
     fn iommu_pages(&self) -> Vec<u64>;
-    /// SNP is active (SNP_INIT has succeeded), or is not any more (firmware has cleared SNP_EN).
+    /// SNP is active (SNP_INIT has succeeded), or is not any more (firmware clears SNP_EN).
     fn set_snp_active(&self, active: bool);
 }

@@ -254,8 +254,9 @@ fn stop(psp: &mut Psp, call: &mut Call<'_>, flags: u32) -> Result<(), Status> {
     }
     if x86 {
         rmp.release_table();
-        call.platform.clear_snp_en();
+        // In this order: a CPU that runs meanwhile must not look like one without SNP_EN while SNP is active.
         call.platform.set_snp_active(false);
+        call.platform.clear_snp_en();
         // The host may write what it likes now, so the next SNP_INIT cannot keep it.
         psp.snp.rmp_initialised = false;
     }

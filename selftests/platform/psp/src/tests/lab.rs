@@ -91,6 +91,7 @@ impl Platform for Machine {
     }
 
     fn clear_snp_en(&self) {
+        assert!(!self.snp_active.get(), "CPUs are watched while SNP is active");
         for cpu in self.cpus.borrow_mut().iter_mut() {
             cpu.syscfg &= !(1 << 24);
         }
