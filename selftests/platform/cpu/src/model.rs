@@ -175,12 +175,12 @@ impl Model<'_> {
         if self.stats.reset() {
             return;
         }
+        self.link.snp_active.store(0, Release);
         for cpu in self.link.present() {
             msr::reset(cpu, self.rmp.geometry(), self.low(), false);
         }
         self.pinned.store(false, Release);
         self.link.iommu_snp.store(0, Relaxed);
-        self.link.snp_active.store(0, Release);
         self.acpi_patched.store(false, Release);
         self.log.note(format_args!("reset: SNP_EN is clear on all CPUs"));
     }
