@@ -513,6 +513,7 @@ pub mod tests {
         assert_eq!(model.execute(Kind::Rmpupdate, &cpu), eax(1));
         let unmapped = Fake::new(&[(Reg::Rax, PAGE)]);
         assert_eq!(model.execute(Kind::Rmpupdate, &unmapped), Outcome::GeneralProtection);
+        assert_eq!(model.link_cpu(&cpu).rmpupdate.load(Relaxed), 3, "those that were executed");
     }
 
     /// Writable translations of a page that is given away must be looked up anew; of one that comes

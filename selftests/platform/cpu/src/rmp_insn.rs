@@ -2,7 +2,7 @@
 //! RMPUPDATE, PSMASH and RMPREAD as instructions: who may execute them, where operands lie. What
 //! they do to the table is the `rmp` crate's.
 
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use link::SNP_EN;
 use rmp::{Code, RmpUpdate};
@@ -45,6 +45,7 @@ pub fn rmpupdate(model: &Model, cpu: &impl Cpu) -> Outcome {
         }
         None => Code::FailInput,
     };
+    model.link_cpu(cpu).rmpupdate.fetch_add(1, Release);
     model.stats.rmpupdate(code);
     done(code as u32)
 }
@@ -55,6 +56,7 @@ pub fn psmash(model: &Model, cpu: &impl Cpu) -> Outcome {
         return outcome;
     }
     let code = model.rmp.psmash(cpu.get(Reg::Rax));
+    model.link_cpu(cpu).psmash.fetch_add(1, Release);
     model.stats.psmash(code);
     done(code as u32)
 }

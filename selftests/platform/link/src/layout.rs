@@ -14,7 +14,7 @@ pub const RMP_LOCKS: usize = 16 << 10;
 pub const SNP_EN: u64 = 1 << 24;
 
 /// "LINK" and the version of this layout.
-const MAGIC: u64 = 0x4b4e_494c_0000_0002;
+const MAGIC: u64 = 0x4b4e_494c_0000_0003;
 
 /// MSRs without rules of their own that firmware compares between CPUs, with their names: memory types and
 /// where memory ends. [`Cpu::config`] has their values in this order.
@@ -124,7 +124,11 @@ pub struct Cpu {
     pub rmp_cfg: AtomicU64,
     /// The MSRs of [`CONFIG_MSRS`].
     pub config: [AtomicU64; CONFIG_MSRS.len()],
-    padding: [AtomicU64; 10],
+    /// How often this CPU executed RMPUPDATE, whatever came of it.
+    pub rmpupdate: AtomicU64,
+    /// The same of PSMASH.
+    pub psmash: AtomicU64,
+    padding: [AtomicU64; 8],
 }
 
 /// Memory that one of the IOMMU's registers names.

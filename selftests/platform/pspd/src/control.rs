@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use std::{fs, io, thread};
@@ -19,7 +20,7 @@ One order per line, one line as answer: 'ok', 'ok ANSWER' or 'error REASON'.
 
   fault [SPEC]…  these faults instead of all earlier ones; occurrences are counted from here
   clear          no faults, and registers that read all ones answer again
-  mark TEXT      write {\"event\":\"mark\",\"text\":TEXT} into the trace
+  mark TEXT      write {\"event\":\"mark\",\"text\":TEXT} into the trace, with counts
   pending        the command without an answer and the milliseconds since its doorbell, or nothing";
 
 /// The command that has not been answered, if there is one.
@@ -53,6 +54,7 @@ pub struct Control {
     pub faults: Arc<Mutex<Faults>>,
     pub pending: Arc<Pending>,
     pub registers: Arc<Registers>,
+    pub link: Arc<link::Mapping>,
     pub trace: Arc<Trace>,
 }
 
@@ -103,12 +105,29 @@ impl Control {
                 Ok(String::new())
             }
             ("mark", text) => {
-                self.trace.event("mark", &[("text", text.into())]);
+                self.mark(text);
                 Ok(String::new())
             }
             ("pending", "") => Ok(self.pending.describe()),
             _ => Err(format!("'{line}' is no order; see --help")),
         }
+    }
+
+    /// Register accesses belong to what was before the mark; what CPUs have executed is counted from power-on.
+    fn mark(&self, text: &str) {
+        let (reads, writes) = self.registers.take_accesses();
+        let executed = |count: fn(&link::Cpu) -> &AtomicU64| {
+            self.link.present().map(|cpu| count(cpu).load(Ordering::Acquire)).sum::<u64>().into()
+        };
+        let facts = [
+            ("text", text.into()),
+            ("mmio_reads", reads.into()),
+            ("mmio_writes", writes.into()),
+            ("rmpupdate", executed(|cpu| &cpu.rmpupdate)),
+            ("psmash", executed(|cpu| &cpu.psmash)),
+            ("wbinvd", executed(|cpu| &cpu.wbinvd)),
+        ];
+        self.trace.event("mark", &facts);
     }
 
     fn replace(&self, faults: Faults) {

@@ -11,7 +11,7 @@ use crate::memory::Memory;
 
 pub struct Machine {
     pub memory: Arc<Memory>,
-    pub link: link::Mapping,
+    pub link: Arc<link::Mapping>,
 }
 
 impl rmp::Table for Machine {

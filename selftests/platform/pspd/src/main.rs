@@ -50,6 +50,7 @@ fn main() -> ExitCode {
 
 fn serve(options: Serve) -> Result<(), String> {
     let link = link::Mapping::open(&options.link).map_err(|error| error.to_string())?;
+    let link = Arc::new(link);
     let trace = Trace::create(&options.trace)
         .map_err(|error| format!("cannot write the trace {}: {error}", options.trace.display()))?;
     let trace = Arc::new(trace);
@@ -89,6 +90,7 @@ fn serve(options: Serve) -> Result<(), String> {
             faults: Arc::clone(&faults),
             pending: Arc::clone(&pending),
             registers: Arc::clone(&registers),
+            link: Arc::clone(&link),
             trace: Arc::clone(&trace),
         }
         .listen(path)

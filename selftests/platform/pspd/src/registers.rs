@@ -27,9 +27,9 @@ pub struct Doorbell {
     pub interrupt: bool,
     /// The command before had not ended yet.
     pub overrun: bool,
-    /// Register reads since the doorbell before.
+    /// Register reads since the doorbell or mark before.
     pub reads: u64,
-    /// Register writes since the doorbell before, this one included.
+    /// Register writes since then, this one included.
     pub writes: u64,
 }
 
@@ -122,14 +122,20 @@ impl Registers {
         let before = self.cmdresp.swap(value & !RESPONSE, Ordering::AcqRel);
         let lo = u64::from(self.lo.load(Ordering::Acquire));
         let hi = u64::from(self.hi.load(Ordering::Acquire));
+        let (reads, writes) = self.take_accesses();
         Doorbell {
             command: (value >> 16) & 0x7ff,
             buffer: lo | (hi << 32),
             interrupt: value & IOC != 0,
             overrun: before & RESPONSE == 0,
-            reads: self.reads.swap(0, Ordering::Relaxed),
-            writes: self.writes.swap(0, Ordering::Relaxed),
+            reads,
+            writes,
         }
+    }
+
+    /// Reads and writes since the last time.
+    pub fn take_accesses(&self) -> (u64, u64) {
+        (self.reads.swap(0, Ordering::Relaxed), self.writes.swap(0, Ordering::Relaxed))
     }
 
     /// Firmware answers. Says whether an interrupt is due.

@@ -167,6 +167,26 @@ fn orders_are_obeyed_while_it_runs() {
     assert_eq!(machine.order("mark a case"), "ok");
     let mark = machine.trace().pop().unwrap();
     assert_eq!((&mark["event"], &mark["text"]), (&"mark".into(), &"a case".into()));
+    assert_eq!(
+        (&mark["rmpupdate"], &mark["psmash"], &mark["wbinvd"]),
+        (&0.into(), &0.into(), &0.into())
+    );
+
+    // A mark ends what is counted for a command, and the CPUs' counts go on.
+    machine.prepare();
+    for cpu in &machine.link.cpu[..2] {
+        cpu.rmpupdate.fetch_add(3, Ordering::AcqRel);
+        cpu.psmash.fetch_add(1, Ordering::AcqRel);
+    }
+    machine.read(0x109fc);
+    assert_eq!(machine.order("mark two"), "ok");
+    assert_eq!(machine.order("mark three"), "ok");
+    let trace = machine.trace();
+    for (mark, reads) in trace[trace.len() - 2..].iter().zip([1, 0]) {
+        for (count, expected) in [("mmio_reads", reads), ("rmpupdate", 6), ("psmash", 2)] {
+            assert_eq!(mark[count], expected, "{mark}");
+        }
+    }
 
     // Replaced, and counted from then on.
     assert_eq!(machine.order("fault PLATFORM_STATUS@2:status=3 SNP_DF_FLUSH:status=0x9000"), "ok");
