@@ -11,7 +11,7 @@ CARGO := $(IN_ROOT) cargo
 PLATFORM := --manifest-path selftests/platform/Cargo.toml --locked
 DEBUG_KERNEL := $(if $(filter debug,$(KERNEL)),debug-kernel)
 
-.PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list coverage mutants check install uninstall clean
+.PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants check install uninstall clean
 help:
 	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch and run SNP guests"
 	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko; KERNEL=debug: on the debug kernel"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-list         names of all tests"
 	@echo "make coverage [T=name] which lines of the modules do the tests execute?"
 	@echo "make mutants [T=name]  plant bugs, one at a time, and say which test catches each"
+	@echo "make bench [T=name]    what the platform and the drivers cost: boots, exits, OVMF, counts (BENCH_ARGS='--pairs N --json FILE')"
 	@echo "make kunit [T=name]    the modules' KUnit suites, in the debug kernel"
 	@echo "make shell [DRIVER=intree] [KERNEL=debug] a root shell in a machine on the software SNP platform"
 	@echo "make modules           build snp_host.ko and ccp.ko (to CCP_CACHE/modules; KERNEL=debug: modules-debug)"
@@ -67,6 +68,9 @@ test-long: platform modules debug-modules
 
 test-list: setup
 	@$(IN_ROOT) scripts/test --list
+
+bench: platform modules
+	@$(IN_ROOT) scripts/bench $(BENCH_ARGS) $(T)
 
 coverage: platform modules debug-modules
 	@$(IN_ROOT) scripts/coverage $(T)

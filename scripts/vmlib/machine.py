@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import socket
@@ -48,6 +49,7 @@ class Config:
     driver: str = "ours"  # or "intree"
     kernel: str = "stock"  # or "debug"
     platform: bool = True  # False: a machine without PSP, IOMMU and SNP
+    cpu_model: bool = True  # False: the platform's machine, but its CPUs are TCG's alone (scripts/bench)
     cpus: int = 2
     threads: int = 1  # of a core
     more_cpus: int = 0  # slots for CPUs that are plugged in while it runs
@@ -90,8 +92,9 @@ class Result:
     console: str
     trace: list[dict]
     other_traces: list[list[dict]]  # of the further PSPs
-    rmp: dict  # what a scan of the whole RMP found after the end; empty without a platform
+    rmp: dict  # what a scan of the whole RMP found after the end; empty without the CPU model
     seconds: float
+    cpu_seconds: float  # user and system time of QEMU, and of the scans that the scenario asked for
     run: Path
 
     def splats(self) -> list[str]:
@@ -129,6 +132,12 @@ def _new_run(name: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{time.strftime('%H%M%S')}-{name}-", dir=paths.RUNS))
 
 
+def _cpu_seconds() -> float:
+    """What all processes have used that this one has started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 class Machine:
     """Use as a context manager; leaves console.log, result.log, trace.jsonl, pspd.log and cpu.log
     in its run directory."""
@@ -155,6 +164,7 @@ class Machine:
         self.ram, self.link = self.fast / "ram", self.fast / "link"
         # The first one is the PSP; the others have a number behind their name.
         self._names = ["", *(f"-{n}" for n, _ in enumerate(config.other_psps, 2))] if config.platform else []
+        self._modelled = config.platform and config.cpu_model
         self._psps = []
         self._vm = None
         self._channel = None
@@ -206,7 +216,7 @@ class Machine:
             "-accel", "tcg,thread=multi", "-cpu", "EPYC-Milan,xlevel=0x80000025,hypervisor=off,phys-bits=49",
             "-device", "amd-iommu,xtsup=on,dma-remap=on",
             *(argument for n, name in enumerate(self._names) for argument in self._psp_device(n, name)),
-            "-plugin", ",".join(plugin),
+            *(["-plugin", ",".join(plugin)] if c.cpu_model else []),
         ]  # fmt: skip
 
     def _coverage(self) -> list[str]:
@@ -331,6 +341,7 @@ class Machine:
         command = self._qemu(initrd, ["-serial", f"file:{self.run_dir / 'console.log'}", *self._channel.qemu()])
         (self.run_dir / "command").write_text("\n".join(command) + "\n")
         start = asked = time.monotonic()
+        cpu_start = _cpu_seconds()
         with (self.run_dir / "qemu.log").open("w") as log:
             self._vm = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         lines = []
@@ -357,8 +368,10 @@ class Machine:
         if not lines or not (end := re.fullmatch(r"@exit (\d+)", lines[-1])):
             panic = re.search(r"Kernel panic - .*", self.console())
             raise self._failure(panic[0] if panic else "the machine went away before the scenario ended")
-        rmp = self._scan() if self.config.platform else {}
-        return Result(int(end[1]), lines[:-1], self.console(), self.trace(), [self.trace(name) for name in self._names[1:]], rmp, time.monotonic() - start, self.run_dir)
+        seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - cpu_start
+        rmp = self._scan() if self._modelled else {}
+        other_traces = [self.trace(name) for name in self._names[1:]]
+        return Result(int(end[1]), lines[:-1], self.console(), self.trace(), other_traces, rmp, seconds, cpu_seconds, self.run_dir)
 
     def trace(self, name: str = "") -> list[dict]:
         """What the PSP model has written so far."""
@@ -378,7 +391,7 @@ class Machine:
 
     def reports(self) -> list[dict]:
         """What the CPU model has reported so far, by CPU and kind."""
-        return self._scan()["reports"] if self.config.platform else []
+        return self._scan()["reports"] if self._modelled else []
 
     def _answer(self, question: str) -> str:
         match question:

@@ -6,6 +6,7 @@
  * what KVM told user space: "hlt", "terminated SET:CODE" (asked for by the guest over the GHCB), "shutdown",
  * "memory-fault private|shared GPA", "failed ERRNO" or "exit NUMBER". A change of a page's state that the guest asks for
  * is made, and gives a line "@state NAME GPA private|shared BYTE" with what the host sees in the page before.
+ * Of a guest that is there for its exits, "@exits NAME NUMBER MICROSECONDS" says how long that many took.
  */
 #include <cpuid.h>
 #include <err.h>
@@ -20,6 +21,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PAGE 0x1000UL
@@ -38,6 +40,10 @@ struct guest {
 	uint64_t vcpus;
 	/* It has local APICs, in the kernel. */
 	uint64_t interrupts;
+	/* It does nothing but make so many exits. */
+	uint64_t exits;
+	/* It is a guest without SEV. */
+	uint64_t plain;
 };
 
 /* From the section below: code, and the table of guests. */
@@ -146,6 +152,14 @@ static uint64_t change_state(uint64_t gpa, uint64_t pages, uint64_t attributes)
 	return 0;
 }
 
+static uint64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000ULL + now.tv_nsec / 1000;
+}
+
 static void *run(void *argument)
 {
 	int vcpu = (intptr_t)argument;
@@ -187,50 +201,52 @@ static void *run(void *argument)
 	}
 }
 
-int main(int argc, char **argv)
+static void create_vm(void)
 {
-	struct kvm_create_guest_memfd private = { .size = MEMORY };
-	struct kvm_userspace_memory_region2 region = { .flags = KVM_MEM_GUEST_MEMFD, .memory_size = MEMORY };
 	struct kvm_enable_cap hypercall = { .cap = KVM_CAP_EXIT_HYPERCALL, .args[0] = 1 << KVM_HC_MAP_GPA_RANGE };
-	/* The policy's reserved bit 17, which must be one, and SMT. */
-	struct kvm_sev_snp_launch_start start = { .policy = 0x30000 };
-	struct kvm_sev_snp_launch_update update = { .gfn_start = 1, .len = STACK, .type = KVM_SEV_SNP_PAGE_TYPE_NORMAL };
-	struct kvm_sev_snp_launch_finish finish = { 0 };
 	struct kvm_sev_init init = { 0 };
-	unsigned int eax, ebx = 0, ecx, edx;
-	int vcpu[MAX_VCPUS];
-	pthread_t thread[MAX_VCPUS];
-
-	setlinebuf(stdout);
-	for (guest = guests; guest < guests_end && (argc < 2 || strcmp(guest->name, argv[1])); guest++)
-		;
-	if (guest == guests_end)
-		errx(2, "usage: snp-guest NAME");
 
 	kvm = must(open("/dev/kvm", O_RDWR), "/dev/kvm");
+	vm = must(ioctl(kvm, KVM_CREATE_VM, guest->plain ? KVM_X86_DEFAULT_VM : KVM_X86_SNP_VM), "create VM");
+	if (guest->plain)
+		return;
 	sev = must(open("/dev/sev", O_RDWR), "/dev/sev");
-	vm = must(ioctl(kvm, KVM_CREATE_VM, KVM_X86_SNP_VM), "create VM");
 	launch(KVM_SEV_INIT2, &init, "init");
 	must(ioctl(vm, KVM_ENABLE_CAP, &hypercall), "hypercalls");
+}
+
+static void create_memory(void)
+{
+	struct kvm_create_guest_memfd private = { .size = MEMORY };
+	struct kvm_userspace_memory_region2 region = { .memory_size = MEMORY };
+	unsigned int eax, ebx = 0, ecx, edx;
+
 	memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED)
 		err(1, "memory");
 	/* The C-bit. */
 	__cpuid_count(0x8000001f, 0, eax, ebx, ecx, edx);
-	write_tables(1UL << (ebx & 0x3f));
+	write_tables(guest->plain ? 0 : 1UL << (ebx & 0x3f));
 	memcpy(memory + CODE, guest_code, guest_code_end - guest_code);
 	region.userspace_addr = (uintptr_t)memory;
-	region.guest_memfd = private_memory = must(ioctl(vm, KVM_CREATE_GUEST_MEMFD, &private), "private memory");
+	if (!guest->plain) {
+		region.flags = KVM_MEM_GUEST_MEMFD;
+		region.guest_memfd = private_memory = must(ioctl(vm, KVM_CREATE_GUEST_MEMFD, &private), "private memory");
+	}
 	must(ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region), "memory");
+	if (guest->plain)
+		return;
 	set_private(0, MEMORY, 1);
 	/* A GHCB for each vCPU that wants one. */
 	set_private(GHCB, PAGE * (guest->interrupts ? guest->vcpus : 1), 0);
-	if (guest->interrupts)
-		must(ioctl(vm, KVM_CREATE_IRQCHIP, 0), "interrupt controllers");
-	for (unsigned long n = 0; n < guest->vcpus; n++) {
-		vcpu[n] = must(ioctl(vm, KVM_CREATE_VCPU, n), "create vCPU");
-		set_registers(vcpu[n], n);
-	}
+}
+
+static void launch_snp(void)
+{
+	/* The policy's reserved bit 17, which must be one, and SMT. */
+	struct kvm_sev_snp_launch_start start = { .policy = 0x30000 };
+	struct kvm_sev_snp_launch_update update = { .gfn_start = 1, .len = STACK, .type = KVM_SEV_SNP_PAGE_TYPE_NORMAL };
+	struct kvm_sev_snp_launch_finish finish = { 0 };
 
 	launch(KVM_SEV_SNP_LAUNCH_START, &start, "start");
 	update.uaddr = (uintptr_t)memory + PAGE;
@@ -238,11 +254,39 @@ int main(int argc, char **argv)
 	/* The plain text was for the measurement only; from here on the host's copy is the shared one. */
 	memset(memory, 0, MEMORY);
 	launch(KVM_SEV_SNP_LAUNCH_FINISH, &finish, "finish");
+}
+
+int main(int argc, char **argv)
+{
+	int vcpu[MAX_VCPUS];
+	pthread_t thread[MAX_VCPUS];
+	uint64_t start;
+
+	setlinebuf(stdout);
+	for (guest = guests; guest < guests_end && (argc < 2 || strcmp(guest->name, argv[1])); guest++)
+		;
+	if (guest == guests_end)
+		errx(2, "usage: snp-guest NAME");
+
+	create_vm();
+	create_memory();
+	if (guest->interrupts)
+		must(ioctl(vm, KVM_CREATE_IRQCHIP, 0), "interrupt controllers");
+	for (unsigned long n = 0; n < guest->vcpus; n++) {
+		vcpu[n] = must(ioctl(vm, KVM_CREATE_VCPU, n), "create vCPU");
+		set_registers(vcpu[n], n);
+	}
+	if (!guest->plain)
+		launch_snp();
+
+	start = now_us();
 	for (unsigned long n = 0; n < guest->vcpus; n++)
 		if ((errno = pthread_create(&thread[n], NULL, run, (void *)(intptr_t)vcpu[n])))
 			err(1, "thread");
 	for (unsigned long n = 0; n < guest->vcpus; n++)
 		pthread_join(thread[n], NULL);
+	if (guest->exits)
+		printf("@exits %s %lu %lu\n", guest->name, guest->exits, now_us() - start);
 	return 0;
 }
 
@@ -281,11 +325,11 @@ asm(
 "	jmp terminate\n"
 ".endm\n"
 /* A name in the table, with the number of vCPUs, and the code that they execute, with their numbers in EDI. */
-".macro guest name, vcpus=1, interrupts=0\n"
+".macro guest name, vcpus=1, interrupts=0, exits=0, plain=0\n"
 "	.pushsection .rodata.guests, \"a\"\n"
 "7:	.asciz \"\\name\"\n"
 "	.org 7b + 32\n"
-"	.quad 8f - guest_code, \\vcpus, \\interrupts\n"
+"	.quad 8f - guest_code, \\vcpus, \\interrupts, \\exits, \\plain\n"
 "	.popsection\n"
 "8:\n"
 ".endm\n"
@@ -607,6 +651,22 @@ asm(
 "	guest interrupts-4, 4, 1\n"
 "	work_with_interrupts 4\n"
 
+/* R14 and R15 as above. */
+".macro use_ghcb\n"
+"	mov %edi, %r15d\n"
+"	shl $12, %r15d\n"
+"	add $0x20000, %r15d\n"
+"	lea 0x100000(%r15), %r14\n"
+"	lea 0x12(%r15), %eax\n"
+"	xor %edx, %edx\n"
+"	ask\n"
+"	lea 0x13(%r15), %ebx\n"
+"	cmp %ebx, %eax\n"
+"	expect e\n"
+"	mov %r15d, %eax\n"
+"	write_msr 0xc0010130\n"
+".endm\n"
+
 "interrupts:\n"
 "	sub $64, %rsp\n"
 "	mov %rsp, %rbp\n"
@@ -623,18 +683,7 @@ asm(
 "	jnz 1f\n"
 "	lea -1(%rsi), %eax\n"
 "1:	mov %rax, PREVIOUS(%rbp)\n"
-"	mov %edi, %r15d\n"
-"	shl $12, %r15d\n"
-"	add $0x20000, %r15d\n"
-"	lea 0x100000(%r15), %r14\n"
-"	lea 0x12(%r15), %eax\n"
-"	xor %edx, %edx\n"
-"	ask\n"
-"	lea 0x13(%r15), %ebx\n"
-"	cmp %ebx, %eax\n"
-"	expect e\n"
-"	mov %r15d, %eax\n"
-"	write_msr 0xc0010130\n"
+"	use_ghcb\n"
 /* APIC on; timer: by 1, once, vector 20h. */
 "	mov $0x1ff, %eax\n"
 "	write_msr 0x80f\n"
@@ -749,6 +798,38 @@ asm(
 "2:	add $8, %rsp\n"
 "	addq $2, (%rsp)\n"
 "	iretq\n"
+
+/*
+ * Exits, for scripts/bench: VMGEXITs that ask for the hypervisor's features (80h) over the GHCB's MSR; ends of interrupts (there are
+ * none), which are a #VC and then a VMGEXIT with a GHCB; CPUID without SEV.
+ */
+".set EXITS, 10000\n"
+"	guest exits-vmgexit, exits=EXITS\n"
+"	mov $EXITS, %edi\n"
+"1:	mov $0x80, %eax\n"
+"	xor %edx, %edx\n"
+"	ask\n"
+"	dec %edi\n"
+"	jnz 1b\n"
+"	success\n"
+
+"	guest exits-vc, interrupts=1, exits=EXITS\n"
+"	use_ghcb\n"
+"	mov $EXITS, %edi\n"
+"1:	xor %eax, %eax\n"
+"	xor %edx, %edx\n"
+"	write_msr 0x80b\n"
+"	dec %edi\n"
+"	jnz 1b\n"
+"	success\n"
+
+"	guest exits-plain, exits=EXITS, plain=1\n"
+"	mov $EXITS, %edi\n"
+"1:	xor %eax, %eax\n"
+"	cpuid\n"
+"	dec %edi\n"
+"	jnz 1b\n"
+"	hlt\n"
 
 "guest_code_end:\n"
 "	.popsection\n"
