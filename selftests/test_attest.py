@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A guest asks the PSP for attestation reports, and others verify them outside.
+"""A guest asks the PSP for attestation reports, and others verify them inside and outside.
 
-What must be in a report comes from sev-snp-measure and from here. Two verify it: virtee's sev, and OpenSSL.
+What must be in a report comes from sev-snp-measure and from here. virtee's snpguest verifies inside, OpenSSL outside.
 """
 
 import base64
 import dataclasses
 import hashlib
-import lzma
-import os
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -18,55 +15,22 @@ import pytest
 from conftest import boot, launch, paths, splats, values
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
-from vmlib import initramfs
+from vmlib import attest
 
-NONCES = ["a nonce", "another nonce"]
+# The first is given to snpguest, the others to configfs-tsm.
+NONCES = [nonce.encode().ljust(64) for nonce in ("a nonce", "another nonce", "another nonce")]
+VMPLS = [0, 0, 3]
 POLICY = 0x30000
 HOST_DATA = b"what the host says of the guest."
-APPEND = "console=ttyS0"
-# Process 1 of the guest. configfs-tsm has a report's nonce in inblob, its VMPL in privlevel.
-INIT = f"""#!/busybox sh
-/busybox mount -t proc proc /proc
-/busybox mount -t sysfs sysfs /sys
-/busybox dmesg -n 1
-for module in configfs tsm_report sev-guest; do /busybox insmod /$module.ko || echo "$module does not load"; done
-/busybox mount -t configfs configfs /sys/kernel/config
-/busybox mkdir /sys/kernel/config/tsm/report/it && cd /sys/kernel/config/tsm/report/it
-for nonce in {" ".join(f"'{nonce}'" for nonce in NONCES)}; do
-	/busybox printf %-64s "$nonce" >inblob
-	echo "report $(/busybox base64 -w 0 outblob)"
-done
-echo 3 >privlevel
-echo "report $(/busybox base64 -w 0 outblob)"
-echo "end of reports"
-/busybox poweroff -f
+# What the guest does besides: configfs-tsm has a report's nonce in inblob, its VMPL in privlevel.
+TSM = f"""
+mount -t configfs configfs /sys/kernel/config
+mkdir /sys/kernel/config/tsm/report/it && cd /sys/kernel/config/tsm/report/it
+printf %s '{NONCES[1].decode()}' >inblob
+report outblob
+echo {VMPLS[2]} >privlevel
+report outblob
 """
-MODULES = ["fs/configfs/configfs", "drivers/virt/coco/guest/tsm_report", "drivers/virt/coco/sev-guest/sev-guest"]
-
-
-def guest_files(stage: Path) -> dict[str, Path]:
-    files = launch.guest_files(stage)
-    root = stage / "attest-root"
-    root.mkdir()
-    shutil.copy("/usr/bin/busybox", root / "busybox")
-    for directory in ("proc", "sys"):
-        (root / directory).mkdir()
-    for module in MODULES:
-        (root / f"{Path(module).name}.ko").write_bytes(lzma.decompress((paths.KERNEL_MODULES / "kernel" / f"{module}.ko.xz").read_bytes()))
-    (root / "init").write_text(INIT)
-    (root / "init").chmod(0o755)
-    for file in root.iterdir():
-        os.utime(file, (0, 0))
-    initramfs.pack(root, stage / "attest-initrd")
-    return files | {"attest-initrd": stage / "attest-initrd"}
-
-
-def measured(files: dict[str, Path], append: str) -> bytes:
-    command = [
-        paths.SNP_MEASURE, "--mode", "snp", "--vcpus", 1, "--vcpu-type", "EPYC-v4", "--guest-features", "0x1", "--ovmf", files["OVMF.amdsev.fd"],
-        "--kernel", files["vmlinuz"], "--initrd", files["attest-initrd"], "--append", append, "--output-format", "hex",
-    ]  # fmt: skip
-    return bytes.fromhex(subprocess.run([str(c) for c in command], check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 class Owner:
@@ -105,8 +69,9 @@ def properties(block: bytes, authentication: bytes) -> str:
 class Attested:
     result: object
     owner: Owner
-    digest: bytes
+    digest: str
     reports: list[bytes]
+    certificates: Path
 
 
 @pytest.fixture(scope="module", params=["intree", "ours"])
@@ -115,60 +80,28 @@ def attested(request, tmp_path_factory) -> Attested:
     if not request.config.getoption("--long"):
         pytest.skip("launches three guests, and boots Linux in one; 'make test-long' does it")
     stage, owner = tmp_path_factory.mktemp("guest"), Owner()
-    files = guest_files(stage)
-    digest = measured(files, APPEND)
-    block = owner.block(digest)
+    certificates = attest.certificates(stage / "certificates")
+    files = launch.guest_files(stage) | attest.files(stage, certificates, NONCES[0], TSM)
+    digest = launch.expected(launch.KERNEL_HASHES, files)
+    block = owner.block(bytes.fromhex(digest))
     authentication = owner.authentication(block)
     changed = block[:0x54] + struct.pack("<I", 8) + block[0x58:]
-    cases = {"right": (block, APPEND), "changed-block": (changed, APPEND), "command-line": (block, f"{APPEND} debug")}
+    cases = {"right": (block, launch.APPEND), "changed-block": (changed, launch.APPEND), "command-line": (block, f"{launch.APPEND} debug")}
     for name, (signed, append) in cases.items():
         for kind, text in [("snp", properties(signed, authentication)), ("append", append)]:
             files[f"{name}.{kind}"] = stage / f"{name}.{kind}"
             files[f"{name}.{kind}"].write_text(text)
     result = boot("attest.sh", *cases, driver=request.param, guest=True, files={f"guest/{name}": file for name, file in files.items()}, limit=600)
     assert result.status == 0, result.lines
-    words = [line.split() for line in values(result, "report")]
-    assert {name for name, *_ in words} == {"right"}, result.lines
-    return Attested(result, owner, digest, [base64.b64decode(report) for _, report in words])
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("kds")
-    subprocess.run([paths.TARGET / "kds", directory], check=True)
-    return directory
-
-
-def sev_accepts(certificates: Path, report: Path) -> subprocess.CompletedProcess:
-    manifest = paths.TOP / "selftests/platform/Cargo.toml"
-    command = ["cargo", "run", "--quiet", "--locked", "--release", "--manifest-path", manifest, "-p", "kds", "--example", "verify", certificates, report]
-    return subprocess.run([str(c) for c in command], capture_output=True, text=True)
-
-
-def openssl_accepts(certificates: Path, report: bytes, scratch: Path) -> bool:
-    """The chain, and the signature over the raw bytes."""
-
-    def openssl(*arguments) -> subprocess.CompletedProcess:
-        return subprocess.run(["openssl", *map(str, arguments)], capture_output=True, cwd=scratch)
-
-    vcek = certificates / "vcek/vcek.pem"
-    chain = openssl("verify", "-CAfile", certificates / "vcek/ark.pem", "-untrusted", certificates / "vcek/ask.pem", vcek)
-    assert chain.returncode == 0, chain.stderr
-    (scratch / "key").write_bytes(openssl("x509", "-in", vcek, "-pubkey", "-noout").stdout)
-    (scratch / "body").write_bytes(report[:0x2A0])
-    r, s = (int.from_bytes(report[at : at + 72], "little") for at in (0x2A0, 0x2E8))
-    (scratch / "signature").write_bytes(utils.encode_dss_signature(r, s))
-    return openssl("dgst", "-sha384", "-verify", "key", "-signature", "signature", "body").returncode == 0
+    assert {line.split()[0] for line in values(result, "report")} == {"right"}, result.lines
+    return Attested(result, owner, digest, attest.reports(result), certificates)
 
 
 def test_reports_say_what_was_launched(attested):
     owner = attested.owner
-    assert len(attested.reports) == len(NONCES) + 1, attested.result.lines
-    for report, nonce, vmpl in zip(attested.reports, [*NONCES, NONCES[-1]], [0, 0, 3], strict=True):
-        assert len(report) == 0x4A0
+    assert len(attested.reports) == len(NONCES), attested.result.lines
+    for report, vmpl in zip(attested.reports, VMPLS, strict=True):
         assert struct.unpack_from("<I", report, 0x30)[0] == vmpl
-        assert report[0x50:0x90] == nonce.encode().ljust(64), "the nonce"
-        assert report[0x90:0xC0] == attested.digest, "the measurement that sev-snp-measure expects"
         assert report[0xC0:0xE0] == HOST_DATA
         assert struct.unpack_from("<IQ", report, 4) == (7, POLICY), "SVN and policy"
         assert report[0x10:0x30] == b"family of guests" + b"one of the image"
@@ -176,20 +109,21 @@ def test_reports_say_what_was_launched(attested):
         assert report[0x110:0x140] == hashlib.sha384(owner.public(owner.author_key)).digest()
 
 
-def test_two_verifiers_accept_them_and_refuse_what_was_tampered_with(attested, certificates, tmp_path):
-    for n, report in enumerate(attested.reports):
-        path = attested.result.run / f"report-{n}"
-        path.write_bytes(report)
-        verified = sev_accepts(certificates, path)
+def snpguest(certificates: Path, report: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([paths.SNPGUEST, "verify", "attestation", certificates / "vcek", report], capture_output=True, text=True)
+
+
+def test_two_verifiers_accept_them_and_refuse_what_was_tampered_with(attested, tmp_path):
+    assert values(attested.result, "inside") == ["right verified"]
+    for n, (report, nonce) in enumerate(zip(attested.reports, NONCES, strict=True)):
+        verdict = attest.verify(report, attested.certificates, attested.digest, nonce)
+        assert verdict, verdict
+        verified = snpguest(attested.certificates, attested.result.run / f"report-{n}")
         assert verified.returncode == 0, verified.stderr
-        assert openssl_accepts(certificates, report, tmp_path)
-        tampered = bytearray(report)
-        tampered[0x50] ^= 1
-        path = tmp_path / "tampered"
-        path.write_bytes(tampered)
-        verified = sev_accepts(certificates, path)
-        assert "VEK does not sign" in verified.stderr, verified.stderr
-        assert not openssl_accepts(certificates, bytes(tampered), tmp_path)
+        tampered = report[:0x50] + bytes([report[0x50] ^ 1]) + report[0x51:]
+        (tmp_path / "tampered").write_bytes(tampered)
+        assert attest.verify(tampered, attested.certificates, attested.digest, tampered[0x50:0x90]) == dataclasses.replace(verdict, signature=False)
+        assert "VEK did NOT sign the Attestation Report!" in snpguest(attested.certificates, tmp_path / "tampered").stderr
 
 
 def test_the_firmware_was_asked_and_everything_came_back(attested):

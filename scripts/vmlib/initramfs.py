@@ -6,6 +6,7 @@ made once and kept. The layer with the kernel modules and scripts is small and m
 """
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ KMOD_LINKS = ["modprobe", "rmmod", "insmod", "lsmod", "depmod"]
 MODULES = ["kvm-amd", "msr", "ccp-crypto", "amdtee"]
 
 
-def _libraries(program: str) -> set[str]:
+def libraries(program: str) -> set[str]:
     ldd = subprocess.run(["ldd", program], capture_output=True, text=True)
     return set(re.findall(r"(/\S+) \(0x", ldd.stdout))
 
@@ -68,7 +69,7 @@ def small() -> Path:
 
 
 def _programs(kind: str, programs: list[str], data: list[str]) -> Path:
-    files = sorted(set(programs) | set(data) | set().union(*map(_libraries, programs)))
+    files = sorted(set(programs) | set(data) | set().union(*map(libraries, programs)))
     key = hashlib.sha256("".join(f"{f} {Path(f).stat().st_mtime_ns}\n" for f in files).encode()).hexdigest()[:16]
     archive = paths.INITRAMFS / f"{kind}-{key}.cpio"
     with paths.making("initramfs"):
@@ -131,6 +132,23 @@ def layer(stage: Path, kernel: Kernel, driver: str, files: dict[str, Path]) -> P
     # Last, so that a module among `files` counts.
     subprocess.run(["depmod", "--basedir", str(stage / "usr"), "--moduledir", "/lib/modules", kernel.release], check=True)
     archive = stage.with_suffix(".cpio")
+    pack(stage, archive)
+    shutil.rmtree(stage)
+    return archive
+
+
+def guest(archive: Path, init: str, contents: dict[str, Path | bytes]) -> Path:
+    """The archive of a guest inside a machine: busybox, `init` as process 1, and `contents` (name -> file here, or what is in
+    it). The same bytes in every run, so that its digest is the same as well."""
+    stage = archive.with_suffix(".stage")
+    for directory in ("proc", "sys", "dev", "bin"):
+        (stage / directory).mkdir(parents=True)
+    for name, content in ({"busybox": Path("/usr/bin/busybox"), "init": init.encode()} | contents).items():
+        (stage / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+        (stage / name).chmod(0o755)
+    for path in stage.rglob("*"):
+        os.utime(path, (0, 0))
     pack(stage, archive)
     shutil.rmtree(stage)
     return archive

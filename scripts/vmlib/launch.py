@@ -6,8 +6,6 @@ model.
 """
 
 import dataclasses
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -31,11 +29,8 @@ class Guest:
     hashes: bool = False
 
 
-GUESTS = [
-    Guest("1-vcpu", 1, "OVMF.fd"),
-    Guest("4-vcpus", 4, "OVMF.fd"),
-    Guest("kernel-hashes", 1, "OVMF.amdsev.fd", hashes=True),
-]
+KERNEL_HASHES = Guest("kernel-hashes", 1, "OVMF.amdsev.fd", hashes=True)
+GUESTS = [Guest("1-vcpu", 1, "OVMF.fd"), Guest("4-vcpus", 4, "OVMF.fd"), KERNEL_HASHES]
 
 
 @dataclasses.dataclass
@@ -55,18 +50,7 @@ class Launch:
 
 def guest_files(stage: Path) -> dict[str, Path]:
     """What the guests are made of: name below /guest in the machine -> file here."""
-    initrd = stage / "guest-initrd"
-    if not initrd.exists():
-        root = stage / "guest-root"
-        root.mkdir(parents=True)
-        shutil.copy("/usr/bin/busybox", root / "busybox")
-        (root / "init").write_text(GUEST_INIT)
-        (root / "init").chmod(0o755)
-        # The same bytes in every run, so that its digest is the same as well.
-        for name in ("busybox", "init"):
-            os.utime(root / name, (0, 0))
-        initramfs.pack(root, initrd)
-        shutil.rmtree(root)
+    initrd = initramfs.guest(stage / "guest-initrd", GUEST_INIT, {})
     return {"OVMF.fd": paths.OVMF, "OVMF.amdsev.fd": paths.OVMF_AMDSEV, "vmlinuz": paths.KERNEL, "initrd": initrd}
 
 

@@ -26,6 +26,7 @@ CPU_MODEL = TARGET / "libsnp_cpu.so"
 COVERAGE = TARGET / "libcoverage.so"
 TOOLS = CACHE / "tools"
 SNPHOST = TOOLS / "bin" / "snphost"
+SNPGUEST = TOOLS / "bin" / "snpguest"
 SNP_MEASURE = TOOLS / "measure" / "bin" / "sev-snp-measure"
 OVMF = Path("/usr/share/ovmf/OVMF.fd")
 OVMF_AMDSEV = TOOLS / "ovmf-amdsev/usr/share/ovmf/OVMF.amdsev.fd"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # first-launch.sh [CYCLES [run]]: the story of the demo, inside the machine: load, check, launch three guests,
-# unload. With "run" the guests run as far as guest.sh says; without, they are refused when they are entered.
+# unload. With "run" the guests run: OVMF to its shell, Linux until it has attested and switched itself off; without, they are
+# refused when they are entered.
 . /vm/lib.sh
 
 modprobe msr || fail "the msr module does not load"
@@ -16,7 +17,7 @@ for _ in $(seq "${1:-1}"); do
 	if [ "$2" = run ]; then
 		boot_ovmf 1-vcpu 1
 		boot_ovmf 4-vcpus 4
-		boot_linux kernel-hashes 1
+		boot_attesting kernel-hashes
 	else
 		launch 1-vcpu 1 /guest/OVMF.fd
 		launch 4-vcpus 4 /guest/OVMF.fd

@@ -230,8 +230,19 @@ boot_plain() { plain=yes boot_ovmf "$1" "$2"; }
 
 # boot_linux NAME VCPUS: a kernel whose hash OVMF has compared with the measured one, up to user space, where it
 # is switched off. In an SNP guest Linux takes CPUID leaf 0Dh only with XSAVEC or XSAVES, and TCG has neither;
-# without that leaf it does without XSAVE.
+# without that leaf it does without XSAVE. $append is another command line.
 boot_linux() {
-	ends=yes boot "$1" "$2" 'guest user space' /guest/OVMF.amdsev.fd -cpu EPYC-v4,level=12 \
-		-kernel /guest/vmlinuz -initrd /guest/initrd -append "console=ttyS0 quiet"
+	name=$1 vcpus=$2
+	shift 2
+	ends=yes boot "$name" "$vcpus" 'guest user space' /guest/OVMF.amdsev.fd -cpu EPYC-v4,level=12 \
+		-kernel /guest/vmlinuz -initrd /guest/initrd -append "${append:-console=ttyS0 quiet}" "$@"
+}
+
+# boot_attesting NAME: the same with one vCPU and the initrd and nonce of vmlib/attest.py. Prints "@inside NAME VERDICT", what
+# the guest itself thinks of its report, and "@report NAME BASE64" for each.
+boot_attesting() {
+	boot_linux "$1" 1 -fw_cfg name=opt/ccp-rs/nonce,file=/guest/nonce
+	tr -d '\r\000' </tmp/serial | while read -r word text; do
+		case $word in inside: | report) say "${word%:}" "$1" "$text" ;; esac
+	done
 }

@@ -50,7 +50,7 @@ pub fn write(dir: &Path, seed: u64, tcb: Tcb) -> Result<(), Error> {
 }
 
 /// Where the VCEK of this chip is.
-pub fn vcek(dir: &Path, chip_id: &[u8; 64], tcb: Tcb) -> PathBuf {
+fn vcek(dir: &Path, chip_id: &[u8; 64], tcb: Tcb) -> PathBuf {
     let chip = chip_id.map(|byte| format!("{byte:02x}")).concat();
     dir.join(format!("vcek/v1/Milan/{chip}?{tcb}"))
 }
