@@ -7,8 +7,8 @@ from conftest import boot, splats, values
 
 @pytest.mark.parametrize("shutdown", ["x86", "legacy"])
 def test_many_rounds(shutdown, request):
-    """10 of them, 200 in `make test-long`."""
-    rounds = 200 if request.config.getoption("--long") else 10
+    """14 of them, 200 in `make test-long`."""
+    rounds = 200 if request.config.getoption("--long") else 14
     result = boot("reload.sh", str(rounds), psp=[f"--shutdown={shutdown}"], limit=120 + 12 * rounds)
     assert result.status == 0, result.lines
     assert not splats(result.console)
@@ -18,10 +18,11 @@ def test_many_rounds(shutdown, request):
     counts = [value.split() for value in values(result, "disabled")]
     assert counts[0] == ["0", "0"] and counts[-1] == ["end", after]
     assert counts[1:-1] == [[str(i), "1", "Y", after] for i in range(1, rounds + 1)]
-    # Free memory goes up and down by 6 MiB with either driver (measured over 60 rounds). A TMR lost in
-    # each round would be 2 MiB of it; smaller losses show in the log, in the RMP and in kmemleak.
+    # Free memory wanders, with either driver, by up to 13 MiB within 14 rounds and 17 MiB within 200, without growing less. A
+    # TMR (2 MiB) lost in each of 14 rounds shows, or 110 KiB in each of 200. Smaller losses do in the log, in the RMP and in kmemleak.
     free = [int(value.split()[1]) for value in values(result, "free")]
-    assert max(free[2:6]) - max(free[-4:]) < 8 << 10, free
+    some = max(4, rounds // 4)
+    assert max(free[2 : 2 + some]) - max(free[-some:]) < 15 << 10, free
     assert "lost until the machine restarts" not in result.console
     if shutdown == "x86":
         assert result.rmp["assigned"] == 0
