@@ -109,8 +109,8 @@ def test_reports_say_what_was_launched(attested):
         assert report[0x110:0x140] == hashlib.sha384(owner.public(owner.author_key)).digest()
 
 
-def snpguest(certificates: Path, report: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([paths.SNPGUEST, "verify", "attestation", certificates / "vcek", report], capture_output=True, text=True)
+def snpguest(certificates: Path, report: Path, *options: str) -> subprocess.CompletedProcess:
+    return subprocess.run([paths.SNPGUEST, "verify", "attestation", certificates / "vcek", report, *options], capture_output=True, text=True)
 
 
 def test_two_verifiers_accept_them_and_refuse_what_was_tampered_with(attested, tmp_path):
@@ -124,6 +124,22 @@ def test_two_verifiers_accept_them_and_refuse_what_was_tampered_with(attested, t
         (tmp_path / "tampered").write_bytes(tampered)
         assert attest.verify(tampered, attested.certificates, attested.digest, tampered[0x50:0x90]) == dataclasses.replace(verdict, signature=False)
         assert "VEK did NOT sign the Attestation Report!" in snpguest(attested.certificates, tmp_path / "tampered").stderr
+
+
+def test_each_of_them_refuses_what_its_owner_does_not_expect(attested, tmp_path):
+    report, path = attested.reports[0], attested.result.run / "report-0"
+    right = attest.verify(report, attested.certificates, attested.digest, NONCES[0])
+    subprocess.run([paths.TARGET / "kds", tmp_path, "--seed", "5"], check=True)
+    assert right == attest.Verdict(measurement=True, chain=True, signature=True, nonce=True)
+    assert attest.verify(report, attested.certificates, attested.digest, NONCES[1]) == dataclasses.replace(right, nonce=False)
+    assert attest.verify(report, attested.certificates, "00" * 48, NONCES[0]) == dataclasses.replace(right, measurement=False)
+    assert attest.verify(report, tmp_path, attested.digest, NONCES[0]) == dataclasses.replace(right, chain=False, signature=False), "another chip"
+
+    nonce, other, digest = f"0x{NONCES[0].hex()}", f"0x{NONCES[1].hex()}", f"0x{attested.digest}"
+    assert snpguest(attested.certificates, path, "--report-data", nonce, "--measurement", digest).returncode == 0
+    assert "Report Data did not match" in snpguest(attested.certificates, path, "--report-data", other).stderr
+    assert "Measurement did not match" in snpguest(attested.certificates, path, "--measurement", f"0x{48 * '00'}").stderr
+    assert "VEK did NOT sign the Attestation Report!" in snpguest(tmp_path, path).stderr
 
 
 def test_the_firmware_was_asked_and_everything_came_back(attested):
