@@ -107,8 +107,10 @@ launch() {
 	shift 3
 	hashes=off
 	case " $* " in *" -kernel "*) hashes=on ;; esac
-	rm -f /tmp/qmp.in /tmp/qmp.out
+	rm -f /tmp/qmp.in
 	mkfifo /tmp/qmp.in
+	# It is read before QEMU may have been started.
+	: >/tmp/qmp.out
 	qemu-system-x86_64 -accel kvm -cpu EPYC-v4 -smp "$vcpus" -m 256M \
 		-machine q35,confidential-guest-support=sev0,memory-backend=ram \
 		-object memory-backend-memfd,id=ram,size=256M,share=true,prealloc=false \
@@ -161,9 +163,11 @@ start() {
 	shift 2
 	hashes=off
 	case " $* " in *" -kernel "*) hashes=on ;; esac
-	rm -f /tmp/qmp.in /tmp/qmp.out /tmp/serial
+	rm -f /tmp/qmp.in
 	mkfifo /tmp/qmp.in
-	touch /tmp/serial
+	# They are read before QEMU may have been started.
+	: >/tmp/qmp.out
+	: >/tmp/serial
 	# Until Linux has chosen its clock it asks for 250 interrupts in a second on each vCPU. If handling one takes longer than
 	# that, which it does here when the machine is busy, the guest does nothing else any more.
 	echo 10000 >/sys/module/kvm/parameters/min_timer_period_us
