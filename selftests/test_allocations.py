@@ -32,7 +32,7 @@ OPERATIONS = {
 # Seconds that an operation may take.
 BOUND = 20
 # Without these, a round that is no success has not said that memory was short.
-SHORT_OF_MEMORY = re.compile(r"Cannot allocate memory|(no|out of) memory|ENOMEM|error -12|memory was short|Error\(12\)|\(-12\)")
+SHORT_OF_MEMORY = re.compile(r"Cannot allocate memory|(no|out of) memory|ENOMEM|error -12|memory was short|Error\(12\)|\(-12\)|ret: -12")
 # Other messages that explain a failure, and why they name no lack of memory.
 OTHER_WORDS = {
     "cannot get an MSI-X or MSI vector": "pci_alloc_irq_vectors() returns the error of its last attempt, MSI, which the PSP does not have",

@@ -129,14 +129,20 @@ impl<T: Transport> Platform<T> {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`].
+    /// [`ENOMEM`]; it has been logged.
     fn ranges(&self) -> Result<Option<Ranges>, CmdError> {
         if !self.api.at_least(INIT_EX_SINCE.0, INIT_EX_SINCE.1) {
             return Ok(Some(Ranges::NotTaken));
         }
         match ranges::reserved_by_bios() {
             Ok(list) => Ok(Some(Ranges::List(list))),
-            Err(err) if err == ENOMEM => Err(CmdError::Transport(err)),
+            Err(err) if err == ENOMEM => {
+                dev_err!(
+                    self.dev(),
+                    "SNP and SEV cannot be started: no memory for the list that SNP_INIT_EX takes\n"
+                );
+                Err(CmdError::Transport(err))
+            }
             Err(err) => {
                 dev_err!(
                     self.dev(),
