@@ -99,6 +99,11 @@ pub fn decode(bytes: &[u8]) -> Option<Insn> {
     kind.map(|kind| Insn { kind, detail: 0 })
 }
 
+/// Whether code may contain one of [`Kind`]'s instructions. It also does if such bytes are part of another one.
+pub fn may_contain(code: &[u8]) -> bool {
+    code.windows(2).any(|pair| matches!(pair, [0x0f, 0x01 | 0x09 | 0x22 | 0x30 | 0x32 | 0xa2]))
+}
+
 /// The register form whatever the two upper bits of `modrm` say.
 fn mov_to_cr(rex: u8, modrm: u8) -> Insn {
     const REX_R: u8 = 1 << 2;
@@ -148,6 +153,7 @@ mod tests {
         ];
         for (bytes, kind) in rows {
             assert_eq!(decode(bytes).map(|insn| insn.kind), *kind, "{bytes:02x?}");
+            assert!(kind.is_none() || may_contain(bytes), "{bytes:02x?}");
         }
     }
 
@@ -163,6 +169,7 @@ mod tests {
         for (bytes, detail) in rows {
             let expected = Insn { kind: Kind::MovToCr, detail: *detail };
             assert_eq!(decode(bytes), Some(expected), "{bytes:02x?}");
+            assert!(may_contain(bytes), "{bytes:02x?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::OnceLock;
-use std::{fmt, ptr};
+use std::{fmt, ptr, slice};
 
 use link::{Mapping, MAX_CPUS};
 use rmp::{Geometry, MemoryTable, Rmp, BOOKKEEPING_BYTES, CFG_SEGMENTED, CFG_SHIFT};
@@ -212,7 +212,11 @@ unsafe extern "C" fn on_translate(tb: *mut Tb, _: *mut c_void) {
     // SAFETY: tb is valid during this callback, and so are its instructions, of which there are
     // this many. insn_data writes at most as many bytes as it is told.
     unsafe {
-        for n in 0..(f.qemu_plugin_tb_n_insns)(tb) {
+        let count = (f.qemu_plugin_tb_n_insns)(tb);
+        if !worth_decoding(f, tb, count) {
+            return;
+        }
+        for n in 0..count {
             let insn = (f.qemu_plugin_tb_get_insn)(tb, n);
             let address = (f.qemu_plugin_insn_vaddr)(insn);
             let mut bytes = [0u8; LONGEST];
@@ -232,6 +236,41 @@ unsafe extern "C" fn on_translate(tb: *mut Tb, _: *mut c_void) {
             );
         }
     }
+}
+
+/// Whether a block has anything in it that looks like an instruction for the model. To ask QEMU for the bytes of each
+/// instruction takes longer than to look at all of them where they are, and nearly all blocks have nothing.
+///
+/// # Safety
+///
+/// `tb` is being translated and has `count` instructions.
+unsafe fn worth_decoding(f: &Functions, tb: *mut Tb, count: usize) -> bool {
+    const PAGE: u64 = 0x1000;
+    if count == 0 {
+        return false;
+    }
+    // SAFETY: two of the block's instructions.
+    let (first, start, size) = unsafe {
+        let first = (f.qemu_plugin_tb_get_insn)(tb, 0);
+        let last = (f.qemu_plugin_tb_get_insn)(tb, count - 1);
+        let start = (f.qemu_plugin_insn_vaddr)(first);
+        let end =
+            (f.qemu_plugin_insn_vaddr)(last).wrapping_add((f.qemu_plugin_insn_size)(last) as u64);
+        (first, start, end.wrapping_sub(start))
+    };
+    // The page behind may lie anywhere.
+    if start == RESET_VECTOR || start % PAGE + size > PAGE {
+        return true;
+    }
+    // SAFETY: as above.
+    let code = unsafe { (f.qemu_plugin_insn_haddr)(first) };
+    if code.is_null() {
+        return true;
+    }
+    // SAFETY: QEMU translates from there, and the page is RAM or ROM of the machine, which stays mapped. Should a CPU write
+    // to it meanwhile, QEMU throws the block away: it watches pages with code in them.
+    let code = unsafe { slice::from_raw_parts(code.cast::<u8>(), size as usize) };
+    insn::may_contain(code)
 }
 
 /// Why an instruction's callback is there. It fits into the pointer that QEMU keeps for the

@@ -161,6 +161,8 @@ functions! {
     qemu_plugin_tb_get_insn: fn(*const Tb, usize) -> *mut Insn;
     qemu_plugin_insn_data: fn(*const Insn, *mut c_void, usize) -> usize;
     qemu_plugin_insn_vaddr: fn(*const Insn) -> u64;
+    qemu_plugin_insn_size: fn(*const Insn) -> usize;
+    qemu_plugin_insn_haddr: fn(*const Insn) -> *const c_void;
     qemu_plugin_get_registers: fn() -> *mut Array;
     qemu_plugin_read_register: fn(*const Register, *mut ByteArray) -> bool;
     qemu_plugin_write_register: fn(*const Register, *mut ByteArray) -> bool;
