@@ -23,5 +23,5 @@ for kill; do
 	pages_left "$kill"
 	snp-guest terminate
 done
-boot_ovmf ovmf:4 4
+boot_ovmf ovmf:1 1
 unload

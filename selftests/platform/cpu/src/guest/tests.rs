@@ -414,6 +414,21 @@ fn instructions_inside() {
 }
 
 #[test]
+fn a_guest_that_gives_up_is_noticed() {
+    let (model, layer, _) = entered();
+    let running = layer.cpu(0).running.get().unwrap();
+    let says = |ghcb, code| {
+        put(&model, VMCB + vmcb::GHCB, ghcb);
+        put(&model, PAGE + 0x390, code);
+        layer.gives_up(&model, &running)
+    };
+    assert!(says(0, 0x8000_ffff));
+    assert!(!says(0, 0x72), "another request");
+    assert!(!says(0x4, 0x8000_ffff), "a request of the MSR protocol");
+    assert!(!says(0x5000, 0x8000_ffff), "not mapped");
+}
+
+#[test]
 fn control_registers_are_trapped_when_they_change() {
     let (model, layer, cpu) = entered();
     let write = |value, detail| {
