@@ -67,8 +67,8 @@ GUESTS = {
 }
 
 
-# Those of `make test`. Linux takes as long as all others together. Of OVMFs with 4 vCPUs one in about 30 does not get to its shell: a vCPU finds
-# another instruction than its #VC is about (the cause is not known; the CPU model's log has the last events now).
+# Those of `make test`. Linux takes as long as all others together. An OVMF with 4 vCPUs did once not get to its shell, for a vCPU found
+# another instruction than its #VC was about; the next 24 did (the cause is not known; the CPU model's log has the last events now).
 SHORT = ["ovmf:1", "plain:1"]
 
 
