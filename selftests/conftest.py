@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from vmlib import launch, paths, test_modules  # noqa: E402
 from vmlib.console import splats  # noqa: E402, F401
-from vmlib.machine import Config, Machine, once_more  # noqa: E402
+from vmlib.machine import Config, Machine, boot, once_more  # noqa: E402, F401
 
 
 def pytest_addoption(parser):
@@ -50,16 +50,6 @@ def pytest_terminal_summary(terminalreporter):
         for name, value in (pair for report in calls for pair in report.user_properties):
             if name == "note":
                 terminalreporter.write_line(f"# {value}")
-
-
-def boot(scenario: str, *arguments: str, limit: float = 120, **config):
-    """Run a scenario of selftests/vm in a machine of its own; see vmlib.machine.Config."""
-
-    def run():
-        with Machine(Config(**config), Path(scenario).stem) as machine:
-            return machine.run(paths.VM_SCRIPTS / scenario, arguments, limit)
-
-    return once_more(run)
 
 
 def values(result, key: str) -> list[str]:

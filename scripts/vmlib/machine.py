@@ -450,3 +450,13 @@ class Machine:
         (self.run_dir / "failure").write_text(f"{reason}\n")
         kind = NoResult if not output or "Oops: int3" in self.console() else VmError
         return kind(f"{reason}\nlogs: {self.run_dir}\nend of the console:\n{tail or '  (nothing)'}\nend of the scenario's output:{scenario or ' (nothing)'}")
+
+
+def boot(scenario: str, *arguments: str, limit: float = 120, **config) -> Result:
+    """Run a scenario of selftests/vm in a machine of its own; `config` as in Config."""
+
+    def run() -> Result:
+        with Machine(Config(**config), Path(scenario).stem) as machine:
+            return machine.run(paths.VM_SCRIPTS / scenario, arguments, limit)
+
+    return once_more(run)

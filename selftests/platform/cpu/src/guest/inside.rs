@@ -81,7 +81,7 @@ impl Layer {
         match kind {
             Kind::Vmgexit => {
                 me.vmgexit.set(Some(length.into()));
-                if self.gives_up(model, &running) {
+                if gives_up(model, &running) {
                     model.log.note(format_args!(
                         "CPU {}: its guest says that it cannot handle a #VC, behind {:x?}",
                         cpu.index(),
@@ -97,21 +97,6 @@ impl Layer {
             Kind::Rmpadjust if running.snp() => self.rmpadjust(model, cpu, &running),
             _ => Action::Native,
         }
-    }
-
-    /// Whether the guest's GHCB has SVM_VMGEXIT_UNSUPPORTED_EVENT (the kernel's uapi/asm/svm.h) as exit code, where struct
-    /// ghcb_save_area has it. KVM ends the guest for it.
-    pub(super) fn gives_up(&self, model: &Model<'_>, running: &Running) -> bool {
-        const SW_EXIT_CODE: u64 = 0x390;
-        const UNSUPPORTED_EVENT: u64 = 0x8000_ffff;
-        let ghcb = load(model, running, vmcb::GHCB);
-        let nested = Nested { ram: &model.ram, cr3: running.nested_cr3 };
-        // Otherwise it is a request of the GHCB MSR protocol.
-        ghcb & 0xfff == 0
-            && nested
-                .walk(ghcb + SW_EXIT_CODE)
-                .and_then(|mapped| model.ram.word(mapped.pa))
-                .is_some_and(|word| word.load(Relaxed) == UNSUPPORTED_EVENT)
     }
 
     /// TCG has delivered an event to the guest. #VC lacks its error code: TCG's table of vectors
@@ -301,6 +286,21 @@ fn rdmsr(model: &Model<'_>, cpu: &impl Cpu, running: &Running) -> Action {
         _ => return Action::Native,
     };
     read_msr(cpu, value)
+}
+
+/// Whether the guest's GHCB has SVM_VMGEXIT_UNSUPPORTED_EVENT (the kernel's uapi/asm/svm.h) as exit code, where struct
+/// ghcb_save_area has it. KVM ends the guest for it.
+pub(super) fn gives_up(model: &Model<'_>, running: &Running) -> bool {
+    const SW_EXIT_CODE: u64 = 0x390;
+    const UNSUPPORTED_EVENT: u64 = 0x8000_ffff;
+    let ghcb = load(model, running, vmcb::GHCB);
+    let nested = Nested { ram: &model.ram, cr3: running.nested_cr3 };
+    // Otherwise it is a request of the GHCB MSR protocol.
+    ghcb & 0xfff == 0
+        && nested
+            .walk(ghcb + SW_EXIT_CODE)
+            .and_then(|mapped| model.ram.word(mapped.pa))
+            .is_some_and(|word| word.load(Relaxed) == UNSUPPORTED_EVENT)
 }
 
 /// RDMSR in an SEV guest.

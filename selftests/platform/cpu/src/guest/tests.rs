@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rmp::{Code, RmpUpdate};
 
-use super::inside::Inside;
+use super::inside::{gives_up, Inside};
 use super::layout::{exit, fault, save, vmcb, C_BIT};
 use super::vmsa::{Fpu, Registers, Vmsa};
 use super::walk::Paging;
@@ -420,7 +420,7 @@ fn a_guest_that_gives_up_is_noticed() {
     let says = |ghcb, code| {
         put(&model, VMCB + vmcb::GHCB, ghcb);
         put(&model, PAGE + 0x390, code);
-        layer.gives_up(&model, &running)
+        gives_up(&model, &running)
     };
     assert!(says(0, 0x8000_ffff));
     assert!(!says(0, 0x72), "another request");
