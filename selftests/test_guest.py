@@ -27,6 +27,8 @@ SMALL = {
     "ghcb-malformed": "terminated 0:0x1",
     "ghcb-nowhere": "terminated 0:0x1",
     "rmpadjust": "terminated 0:0x1",
+    "certificates": "terminated 0:0x1",
+    "no-certificates": "terminated 0:0x1",
     "ap-creation": "hlt, terminated 0:0x1",
     # KVM_EXIT_FAIL_ENTRY.
     "ap-without-vmsa": "exit 9, hlt",

@@ -44,6 +44,8 @@ struct guest {
 	uint64_t exits;
 	/* It is a guest without SEV. */
 	uint64_t plain;
+	/* It gets certificates with a report. */
+	uint64_t certificates;
 };
 
 /* From the section below: code, and the table of guests. */
@@ -152,6 +154,33 @@ static uint64_t change_state(uint64_t gpa, uint64_t pages, uint64_t attributes)
 	return 0;
 }
 
+/* An extended guest request: one page of certificates, or why there are none. Who offers more is told that we are busy. */
+static uint64_t give_certificates(uint64_t gpa, __u64 *pages)
+{
+	/* The GHCB specification's table: GUID, offset and length of each, up to one of zeros. This is the VCEK's. */
+	static const struct {
+		struct {
+			uint8_t guid[16];
+			uint32_t offset, length;
+		} entries[2];
+		char certificate[4];
+	} table = {
+		.entries[0] = { { 0x8d, 0x75, 0xda, 0x63, 0x64, 0xe6, 0x64, 0x45, 0xad, 0xc5, 0xf4, 0xb9, 0x3b, 0xe8, 0xac, 0xcd }, 48, 4 },
+		.certificate = "VCEK",
+	};
+
+	if (gpa > MEMORY - PAGE)
+		return EIO;
+	if (!*pages) {
+		*pages = 1;
+		return ENOSPC;
+	}
+	if (*pages > 1)
+		return EAGAIN;
+	memcpy(memory + gpa, &table, sizeof(table));
+	return 0;
+}
+
 static uint64_t now_us(void)
 {
 	struct timespec now;
@@ -178,6 +207,9 @@ static void *run(void *argument)
 		switch (state->exit_reason) {
 		case KVM_EXIT_HYPERCALL:
 			state->hypercall.ret = change_state(state->hypercall.args[0], state->hypercall.args[1], state->hypercall.args[2]);
+			continue;
+		case KVM_EXIT_SNP_REQ_CERTS:
+			state->snp_req_certs.ret = give_certificates(state->snp_req_certs.gpa, &state->snp_req_certs.npages);
 			continue;
 		case KVM_EXIT_HLT:
 			printf("@guest %s hlt\n", guest->name);
@@ -213,6 +245,8 @@ static void create_vm(void)
 	sev = must(open("/dev/sev", O_RDWR), "/dev/sev");
 	launch(KVM_SEV_INIT2, &init, "init");
 	must(ioctl(vm, KVM_ENABLE_CAP, &hypercall), "hypercalls");
+	if (guest->certificates)
+		launch(KVM_SEV_SNP_ENABLE_REQ_CERTS, NULL, "certificates");
 }
 
 static void create_memory(void)
@@ -325,11 +359,11 @@ asm(
 "	jmp terminate\n"
 ".endm\n"
 /* A name in the table, with the number of vCPUs, and the code that they execute, with their numbers in EDI. */
-".macro guest name, vcpus=1, interrupts=0, exits=0, plain=0\n"
+".macro guest name, vcpus=1, interrupts=0, exits=0, plain=0, certificates=0\n"
 "	.pushsection .rodata.guests, \"a\"\n"
 "7:	.asciz \"\\name\"\n"
 "	.org 7b + 32\n"
-"	.quad 8f - guest_code, \\vcpus, \\interrupts, \\exits, \\plain\n"
+"	.quad 8f - guest_code, \\vcpus, \\interrupts, \\exits, \\plain, \\certificates\n"
 "	.popsection\n"
 "8:\n"
 ".endm\n"
@@ -583,6 +617,61 @@ asm(
 "	guest ap-without-vmsa, 2\n"
 "	new_vmsa\n"
 "	create_vcpu\n"
+
+/*
+ * Extended guest requests (80000012h): the message at 21000h says that it asks for a report (5), and nothing else, so firmware refuses
+ * it (16h). Answers are to be at 22000h, certificates at 23000h. RBX of the GHCB, 318h, has the number of pages for those.
+ */
+".macro request_report certificates, pages, answer\n"
+"	ghcb 0x1f8, \\certificates\n"
+"	ghcb 0x318, \\pages\n"
+"	ghcb 0x390, 0x80000012\n"
+"	ghcb 0x398, 0x21000\n"
+"	ghcb 0x3a0, 0x22000\n"
+"	ghcb 0x3f0, 0x8000000000000000\n"
+"	ghcb 0x3f8, 0x001c000800000000\n"
+"	mov $0x20000, %eax\n"
+"	xor %edx, %edx\n"
+"	ask\n"
+"	mov $\\answer, %rax\n"
+"	cmp %rax, 0x1203a0\n"
+"	expect e\n"
+".endm\n"
+".macro prepare_request\n"
+"	state 0x21000, 2\n"
+"	state 0x22000, 2\n"
+"	state 0x23000, 2\n"
+"	mov $0x20012, %eax\n"
+"	xor %edx, %edx\n"
+"	ask\n"
+"	movb $5, 0x121034\n"
+"	movq $1, 0x123000\n"
+".endm\n"
+
+"	guest certificates, certificates=1\n"
+"	prepare_request\n"
+"	request_report 0x23000, 0, 0x100000000\n" /* too few pages: how many there must be */
+"	cmpl $1, 0x120318\n"
+"	expect e\n"
+"	request_report 0x23000, 2, 0x200000000\n" /* busy */
+"	request_report 0x7ffff000, 1, 0xffffffff00000000\n" /* any other error */
+"	cmpq $1, 0x123000\n"
+"	expect e\n"
+"	request_report 0x23000, 1, 0x16\n"
+"	mov $0x4564e66463da758d, %rax\n"
+"	cmp %rax, 0x123000\n"
+"	expect e\n"
+"	cmpl $0x4b454356, 0x123030\n"
+"	expect e\n"
+"	success\n"
+
+/* A hypervisor that has none says so with an empty table. */
+"	guest no-certificates\n"
+"	prepare_request\n"
+"	request_report 0x23000, 1, 0x16\n"
+"	cmpq $0, 0x123000\n"
+"	expect e\n"
+"	success\n"
 
 /* Goes on for ever: each vCPU changes the state of a page of its own. */
 "	guest spin, 4\n"

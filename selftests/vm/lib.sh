@@ -100,17 +100,23 @@ hotplug() {
 	fi
 }
 
+# ready_for_qemu [arguments for QEMU]: make QMP's pipe, and set $hashes to whether the firmware has to check those of a kernel.
+ready_for_qemu() {
+	hashes=off
+	case " $* " in *" -kernel "*) hashes=on ;; esac
+	rm -f /tmp/qmp.in
+	mkfifo /tmp/qmp.in
+	# They are read before QEMU may have been started.
+	: >/tmp/qmp.out
+	: >/tmp/serial
+}
+
 # launch NAME VCPUS FIRMWARE [more arguments for QEMU]: launch an SNP guest and wait until the guest
 # has been entered, which is after SNP_LAUNCH_FINISH. Prints "@launched NAME STATE".
 launch() {
 	name=$1 vcpus=$2 firmware=$3
 	shift 3
-	hashes=off
-	case " $* " in *" -kernel "*) hashes=on ;; esac
-	rm -f /tmp/qmp.in
-	mkfifo /tmp/qmp.in
-	# It is read before QEMU may have been started.
-	: >/tmp/qmp.out
+	ready_for_qemu "$@"
 	qemu-system-x86_64 -accel kvm -cpu EPYC-v4 -smp "$vcpus" -m 256M \
 		-machine q35,confidential-guest-support=sev0,memory-backend=ram \
 		-object memory-backend-memfd,id=ram,size=256M,share=true,prealloc=false \
@@ -161,13 +167,7 @@ pages_left() {
 start() {
 	vcpus=$1 firmware=$2
 	shift 2
-	hashes=off
-	case " $* " in *" -kernel "*) hashes=on ;; esac
-	rm -f /tmp/qmp.in
-	mkfifo /tmp/qmp.in
-	# They are read before QEMU may have been started.
-	: >/tmp/qmp.out
-	: >/tmp/serial
+	ready_for_qemu "$@"
 	# Until Linux has chosen its clock it asks for 250 interrupts in a second on each vCPU. If handling one takes longer than
 	# that, which it does here when the machine is busy, the guest does nothing else any more.
 	echo 10000 >/sys/module/kvm/parameters/min_timer_period_us
