@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""KVM's own selftests, built from the kernel's source and not changed, run on the platform with both drivers."""
+"""KVM's own selftests, built from the kernel's source and not changed, run on the platform with both drivers; with ours, `make test-long`
+runs them on the debug kernel, too."""
 
 import dataclasses
 import functools
@@ -7,6 +8,7 @@ import subprocess
 
 import pytest
 from conftest import boot, paths, values
+from vmlib import kernels
 
 # Tests that are skipped here, and the words in which they say why.
 SKIPPED = {
@@ -33,14 +35,25 @@ class Outcome:
     left: int  # pages assigned in the RMP that were not before
 
 
+@pytest.fixture(params=["intree", "ours", "ours-debug"])
+def system(request) -> tuple[str, str]:
+    """Driver and kernel."""
+    driver, _, kernel = request.param.partition("-")
+    if kernel and not request.config.getoption("--long"):
+        pytest.skip("takes long; 'make test-long' does it")
+    return driver, kernel or "stock"
+
+
 @functools.cache
-def run(driver: str, *tests: str):
+def run(system: tuple[str, str], *tests: str):
     """These tests in one machine: (result, outcomes)."""
+    driver, kernel = system
     subprocess.run([paths.TOP / "scripts/kvm-selftests"], check=True)
     programs = paths.CACHE / "kvm-selftests" / paths.RELEASE / "bin"
     files = {f"selftests/{name}": programs / name for name in tests}
     limit = 900 if tests == tuple(SLOW) else 200
-    result = boot("kvm-selftests.sh", str(limit), *tests, driver=driver, guest=True, files=files, limit=limit + 180)
+    inside = limit * kernels.get(kernel).patience
+    result = boot("kvm-selftests.sh", str(inside), *tests, driver=driver, kernel=kernel, guest=True, files=files, limit=limit + 180)
     outputs = [line.partition(" ")[::2] for line in values(result, "output")]
     left = dict(line.split() for line in values(result, "left"))
     outcomes = {}
@@ -50,13 +63,13 @@ def run(driver: str, *tests: str):
 
 
 @pytest.mark.parametrize("name", TESTS + SLOW)
-def test_kvm_selftest(name, driver, request, note):
+def test_kvm_selftest(name, system, request, note):
     """Passes as a whole and in each part, or is skipped for the reason that is known."""
     if name in SLOW and not request.config.getoption("--long"):
         pytest.skip("tens of thousands of PSP commands; 'make test-long' does it")
-    outcome = run(driver, *(SLOW if name in SLOW else TESTS))[1][name]
+    outcome = run(system, *(SLOW if name in SLOW else TESTS))[1][name]
     text = "\n".join(outcome.output)
-    note(f"{name}, {driver}: {outcome.seconds} s")
+    note(f"{name}, {', '.join(system)}: {outcome.seconds} s")
     assert outcome.status in (KSFT_PASS, KSFT_SKIP), text
     # Some report their parts, TAP, and end with 0 all the same.
     assert not [line for line in outcome.output if line.startswith(("not ok", "Bail out!"))], text
@@ -68,17 +81,17 @@ def test_kvm_selftest(name, driver, request, note):
         pytest.skip(SKIPPED[name])
 
 
-def test_the_host_is_well(driver):
+def test_the_host_is_well(system):
     """None of them leaves a trace in the kernel's messages, the RMP or what the CPU model reports."""
-    result, outcomes = run(driver, *TESTS)
+    result, outcomes = run(system, *TESTS)
     assert result.status == 0 and list(outcomes) == TESTS, result.lines
     assert result.rmp["assigned"] == 0
     assert not result.splats()
 
 
-def test_every_kind_of_guest_was_there(driver):
+def test_every_kind_of_guest_was_there(system):
     """sev_smoke_test leaves out what KVM does not offer: plain SEV, SEV-ES and SNP guests were all launched, with and without debugging."""
-    trace = run(driver, *TESTS)[0].commands()
+    trace = run(system, *TESTS)[0].commands()
     finished = {entry["cmd"] for entry in trace if entry["status"] == 0}
     assert {"LAUNCH_FINISH", "SNP_LAUNCH_FINISH"} <= finished
     policies = {(entry["cmd"], entry["policy"]) for entry in trace if "policy" in entry}
