@@ -58,11 +58,9 @@ def refusals(result) -> list[str]:
     return re.findall(r"guest on CPU .*", (result.run / "cpu.log").read_text())
 
 
-# How far guests get (what they print), and how they end: OVMF to its shell, once without SEV; Linux, loaded by OVMF after a look at its
-# hash, to user space, and off.
-GUESTS = {
-    "ovmf:1": ("Shell>", "host-qmp-quit"),
-    "ovmf:4": ("Shell>", "host-qmp-quit"),
+# How far guests get (what they print), and how they end: OVMF to its shell, as SNP, SEV and SEV-ES guest and without SEV; Linux, loaded by
+# OVMF after a look at its hash, to user space, and off.
+GUESTS = {f"{kind}:{vcpus}": ("Shell>", "host-qmp-quit") for kind in ("ovmf", "sev", "sev_es") for vcpus in (1, 4)} | {
     "plain:1": ("Shell>", "host-qmp-quit"),
     "linux:1": (f"guest user space: {paths.RELEASE}", "guest-shutdown"),
     "linux:4": (f"guest user space: {paths.RELEASE}", "guest-shutdown"),
@@ -71,7 +69,7 @@ GUESTS = {
 
 # Those of `make test`. Linux takes as long as all others together. An OVMF with 4 vCPUs did once not get to its shell, for a vCPU found
 # another instruction than its #VC was about; the next 24 did (the cause is not known; the CPU model's log has the last events now).
-SHORT = ["ovmf:1", "plain:1"]
+SHORT = ["ovmf:1", "sev:1", "plain:1"]
 
 
 def test_guests_run(tmp_path, driver, request, note):

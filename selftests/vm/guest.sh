@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# guest.sh ovmf|plain|linux:VCPUS…: run SNP guests (plain: one without SEV), one after the other.
+# guest.sh ovmf|linux|sev|sev_es|plain:VCPUS…: run guests, one after the other: OVMF or Linux as SNP guest, OVMF as one of another kind.
 . /vm/lib.sh
 
 modprobe kvm_amd || fail "kvm_amd does not load"

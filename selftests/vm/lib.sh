@@ -162,8 +162,8 @@ pages_left() {
 }
 
 # start VCPUS FIRMWARE [more arguments for QEMU]: start an SNP guest. $qemu is its process, file 5 takes orders (QMP), answers
-# are in /tmp/qmp.out, and what its serial port prints in /tmp/serial. $snp has more properties of sev-snp-guest. With $plain
-# it is a guest without SEV.
+# are in /tmp/qmp.out, and what its serial port prints in /tmp/serial. $snp has more properties of sev-snp-guest. $kind is
+# another kind of guest: plain (without SEV), sev or sev-es.
 start() {
 	vcpus=$1 firmware=$2
 	shift 2
@@ -171,13 +171,17 @@ start() {
 	# Until Linux has chosen its clock it asks for 250 interrupts in a second on each vCPU. If handling one takes longer than
 	# that, which it does here when the machine is busy, the guest does nothing else any more.
 	echo 10000 >/sys/module/kvm/parameters/min_timer_period_us
-	if [ "$plain" ]; then
-		set -- -machine q35 "$@"
-	else
+	encryption=id=sev0,cbitpos=48,reduced-phys-bits=1
+	case ${kind:-snp} in
+	snp)
 		set -- -machine q35,confidential-guest-support=sev0,memory-backend=ram \
 			-object memory-backend-memfd,id=ram,size=512M,share=true,prealloc=false \
-			-object "sev-snp-guest,id=sev0,cbitpos=48,reduced-phys-bits=1,policy=0x30000,kernel-hashes=$hashes${snp:+,$snp}" "$@"
-	fi
+			-object "sev-snp-guest,$encryption,policy=0x30000,kernel-hashes=$hashes${snp:+,$snp}" "$@"
+		;;
+	sev) set -- -machine q35,confidential-guest-support=sev0 -object "sev-guest,$encryption,policy=1" "$@" ;;
+	sev-es) set -- -machine q35,confidential-guest-support=sev0 -object "sev-guest,$encryption,policy=5" "$@" ;;
+	plain) set -- -machine q35 "$@" ;;
+	esac
 	qemu-system-x86_64 -accel kvm -cpu EPYC-v4 -smp "$vcpus" -m 512M -no-reboot \
 		-bios "$firmware" -nodefaults -display none -serial file:/tmp/serial -qmp stdio "$@" \
 		</tmp/qmp.in >/tmp/qmp.out 2>/tmp/qemu.err &
@@ -229,8 +233,10 @@ boot() {
 # boot_ovmf NAME VCPUS: OVMF up to its shell.
 boot_ovmf() { boot "$1" "$2" 'Shell>' /guest/OVMF.fd; }
 
-# boot_plain NAME VCPUS: the same without SEV.
-boot_plain() { plain=yes boot_ovmf "$1" "$2"; }
+# The same as guests of other kinds.
+boot_plain() { kind=plain boot_ovmf "$1" "$2"; }
+boot_sev() { kind=sev boot_ovmf "$1" "$2"; }
+boot_sev_es() { kind=sev-es boot_ovmf "$1" "$2"; }
 
 # boot_linux NAME VCPUS: a kernel whose hash OVMF has compared with the measured one, up to user space, where it
 # is switched off. In an SNP guest Linux takes CPUID leaf 0Dh only with XSAVEC or XSAVES, and TCG has neither;

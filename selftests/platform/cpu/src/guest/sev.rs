@@ -45,6 +45,9 @@ pub(super) fn leave(ram: &Ram, vmcb: u64) {
             if let Some(operand) = moved(code, &instruction) {
                 store(ram, vmcb + vmcb::EXIT_INFO_1, operand);
             }
+            if code == exit::CR0_READ {
+                store(ram, vmcb + vmcb::EXIT_CODE, code + control_register(&instruction));
+            }
         }
     }
     store(ram, vmcb + vmcb::NEXT_RIP, behind);
@@ -111,6 +114,16 @@ fn moved(code: u64, instruction: &Instruction) -> Option<u64> {
     let mut operands = (0..instruction.op_count()).map(|n| instruction.op_register(n));
     let register = operands.find(|register| register.is_gpr())?;
     (instruction.mnemonic() == Mnemonic::Mov).then(|| mov | register.number() as u64)
+}
+
+/// Which control register is read: QEMU 11.1.3 says CR0, whichever it is.
+fn control_register(instruction: &Instruction) -> u64 {
+    let source = instruction.op1_register();
+    if source.is_cr() {
+        source.number() as u64
+    } else {
+        0 // SMSW
+    }
 }
 
 fn load(ram: &Ram, pa: u64) -> u64 {
@@ -194,6 +207,22 @@ mod tests {
             assert_eq!(load(&ram, VMCB + vmcb::NEXT_RIP), next, "{name}");
             assert_eq!(load(&ram, VMCB + vmcb::EXIT_INFO_1), info_1, "{name}");
             assert_eq!(load(&ram, VMCB + vmcb::FETCHED), 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn reads_of_control_registers_are_told_apart() {
+        /// Name, code, exit code for CR0_READ.
+        type Row = (&'static str, &'static [u8], u64);
+        let rows: [Row; 4] = [
+            ("MOV RAX, CR0", &[0x0f, 0x20, 0xc0], exit::CR0_READ),
+            ("MOV RAX, CR4", &[0x0f, 0x20, 0xe0], exit::CR0_READ + 4),
+            ("MOV RCX, CR8", &[0x44, 0x0f, 0x20, 0xc1], exit::CR0_READ + 8),
+            ("SMSW AX", &[0x66, 0x0f, 0x01, 0xe0], exit::CR0_READ),
+        ];
+        for (name, bytes, code) in rows {
+            let ram = left(bytes, RIP, CODE_64, exit::CR0_READ, 2);
+            assert_eq!(load(&ram, VMCB + vmcb::EXIT_CODE), code, "{name}");
         }
     }
 
