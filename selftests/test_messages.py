@@ -24,6 +24,7 @@ CASES = {
     "damaged storage": ({"psp": ("--fault=INIT@1:status=0x18",)}, ("+kvm_amd",), "ccp 0000:41:00.0: INIT: "),
     "SEV without SNP": ({"snp_en": "on"}, ("+ccp", "pek-gen"), "ccp 0000:41:00.0: SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised"),
     "SMT": ({"threads": 2, "snp_en": "on"}, ("smt-off", "+snp_host", "smt-on"), "snp_host: CPU 1 stays offline: "),
+    "CPU stays": ({"files": {"freeze.ko": "freeze"}}, ("+kvm_amd", "/freeze.ko"), "snp_host: CPU 1 stays online: "),
     "SNP_EN stays": ({"psp": NOTHING_DONE}, ("+kvm_amd", "-kvm_amd"), "ccp 0000:41:00.0: SNP firmware is shut down, but SNP_EN is still set on a CPU"),
     "IOMMU's pages stay": ({"psp": ("--shutdown=legacy", *NOTHING_DONE)}, ("+kvm_amd", "-kvm_amd"), "ccp 0000:41:00.0: SNP firmware is shut down, but pages of the IOMMU could not be taken back"),
     "kdump kernel": (*MISUSE, "snp_host: the hotplug window is not opened: "),
