@@ -25,9 +25,10 @@ pub struct Running {
     pub host_pat: u64,
 }
 
-/// An event that was to be delivered to a guest, and the RIP that it met.
+/// An event that was to be delivered to a guest's vCPU, which is the one with this VMSA, and the RIP that it met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
+    pub vmsa: u64,
     pub vector: i32,
     pub rip: u64,
 }
@@ -46,7 +47,7 @@ pub struct GuestCpu {
     pub address: Cell<u64>,
     /// What the RMP had against the translation that failed last.
     pub denied: Cell<Option<Denied>>,
-    /// The events before, the latest first.
+    /// The events before, the latest first, of all vCPUs that this CPU has run.
     pub events: Cell<[Event; 6]>,
     /// The VMSA that is in use, 0 if none. Other CPUs look at it.
     vmsa: AtomicU64,
@@ -66,7 +67,7 @@ impl GuestCpu {
             vc: Cell::new(None),
             address: Cell::new(0),
             denied: Cell::new(None),
-            events: Cell::new([Event { vector: 0, rip: 0 }; 6]),
+            events: Cell::new([Event { vmsa: 0, vector: 0, rip: 0 }; 6]),
             vmsa: AtomicU64::new(0),
         }
     }
@@ -82,7 +83,8 @@ impl GuestCpu {
     pub fn event(&self, vector: i32, rip: u64) {
         let mut events = self.events.get();
         events.rotate_right(1);
-        events[0] = Event { vector, rip };
+        let vmsa = self.running.get().map_or(0, |running| running.vmsa);
+        events[0] = Event { vmsa, vector, rip };
         self.events.set(events);
     }
 

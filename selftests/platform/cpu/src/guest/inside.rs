@@ -81,11 +81,17 @@ impl Layer {
         match kind {
             Kind::Vmgexit => {
                 me.vmgexit.set(Some(length.into()));
-                if gives_up(model, &running) {
+                if let Some(Unhandled { code, valid }) = gives_up(model, &running) {
+                    let events = me.events.get();
+                    let nested = Nested { ram: &model.ram, cr3: running.nested_cr3 };
+                    let last = events.iter().find(|event| event.vmsa == running.vmsa);
+                    let byte = |n| cpu.paging().byte(nested, last?.rip.wrapping_add(n));
                     model.log.note(format_args!(
-                        "CPU {}: its guest says that it cannot handle a #VC, behind {:x?}",
+                        "CPU {}: the guest with VMSA {:#x} says that it cannot handle #VC {code:#x}; valid in its GHCB {valid:x?}, \
+                         code at its last event {:x?}, behind {events:x?}",
                         cpu.index(),
-                        me.events.get()
+                        running.vmsa,
+                        [0, 1, 2, 3].map(byte),
                     ));
                 }
                 Action::Native
@@ -288,19 +294,32 @@ fn rdmsr(model: &Model<'_>, cpu: &impl Cpu, running: &Running) -> Action {
     read_msr(cpu, value)
 }
 
-/// Whether the guest's GHCB has SVM_VMGEXIT_UNSUPPORTED_EVENT (the kernel's uapi/asm/svm.h) as exit code, where struct
-/// ghcb_save_area has it. KVM ends the guest for it.
-pub(super) fn gives_up(model: &Model<'_>, running: &Running) -> bool {
+/// What a guest says of a #VC that it cannot handle.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unhandled {
+    /// Its error code.
+    pub code: u64,
+    /// Which fields of the GHCB are valid. Whether the answer to a request of before is among them, and what the guest
+    /// has filled in itself, tells why it gives up.
+    pub valid: [u64; 2],
+}
+
+/// Whether the guest's GHCB has SVM_VMGEXIT_UNSUPPORTED_EVENT (the kernel's uapi/asm/svm.h) as exit code. Fields are where
+/// struct ghcb_save_area has them. KVM ends the guest for it.
+pub(super) fn gives_up(model: &Model<'_>, running: &Running) -> Option<Unhandled> {
     const SW_EXIT_CODE: u64 = 0x390;
+    const SW_EXIT_INFO_1: u64 = 0x398;
+    const VALID_BITMAP: u64 = 0x3f0;
     const UNSUPPORTED_EVENT: u64 = 0x8000_ffff;
     let ghcb = load(model, running, vmcb::GHCB);
     let nested = Nested { ram: &model.ram, cr3: running.nested_cr3 };
     // Otherwise it is a request of the GHCB MSR protocol.
-    ghcb & 0xfff == 0
-        && nested
-            .walk(ghcb + SW_EXIT_CODE)
-            .and_then(|mapped| model.ram.word(mapped.pa))
-            .is_some_and(|word| word.load(Relaxed) == UNSUPPORTED_EVENT)
+    let page = (ghcb & 0xfff == 0).then_some(ghcb).and_then(|gpa| nested.walk(gpa))?.pa;
+    let field = |offset| model.ram.word(page + offset).map_or(0, |word| word.load(Relaxed));
+    (field(SW_EXIT_CODE) == UNSUPPORTED_EVENT).then(|| Unhandled {
+        code: field(SW_EXIT_INFO_1),
+        valid: [field(VALID_BITMAP), field(VALID_BITMAP + 8)],
+    })
 }
 
 /// RDMSR in an SEV guest.

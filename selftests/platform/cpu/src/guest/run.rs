@@ -224,8 +224,9 @@ impl Layer {
                 self.stats.exit(code, in_delivery);
                 if code == exit::SHUTDOWN {
                     model.log.note(format_args!(
-                        "CPU {}: SHUTDOWN of its guest at {:#x}, behind {:x?}",
+                        "CPU {}: SHUTDOWN of the guest with VMSA {:#x} at {:#x}, behind {:x?}",
                         cpu.index(),
+                        running.vmsa,
                         cpu.rip(),
                         me.events.get()
                     ));

@@ -85,11 +85,7 @@ impl Code {
             _ => save(save::CS + 8).wrapping_add(rip) & 0xffff_ffff,
         };
         let nested = Nested { ram, cr3: load(ram, vmcb + vmcb::NESTED_CR3) };
-        let byte = |n| {
-            let target = paging.walk(nested, start.wrapping_add(n)).ok()?;
-            let pa = nested.walk(target.gpa)?.pa;
-            Some(ram.word(pa & !7)?.load(Relaxed).to_le_bytes()[(pa & 7) as usize])
-        };
+        let byte = |n| paging.byte(nested, start.wrapping_add(n));
         Code { bytes: (0..LONGEST).map_while(byte).collect(), rip, bits }
     }
 

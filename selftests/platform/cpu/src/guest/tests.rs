@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rmp::{Code, RmpUpdate};
 
-use super::inside::{gives_up, Inside};
+use super::inside::{gives_up, Inside, Unhandled};
 use super::layout::{exit, fault, save, vmcb, C_BIT};
 use super::vmsa::{Fpu, Registers, Vmsa};
 use super::walk::Paging;
@@ -294,8 +294,8 @@ fn the_last_events_are_kept() {
     for vector in 0..9 {
         layer.event(&cpu, vector);
     }
-    let events = layer.cpu(0).events.get().map(|event| (event.vector, event.rip));
-    assert_eq!(events, [8, 7, 6, 5, 4, 3].map(|vector| (vector, 0x1234)));
+    let events = layer.cpu(0).events.get().map(|event| (event.vmsa, event.vector, event.rip));
+    assert_eq!(events, [8, 7, 6, 5, 4, 3].map(|vector| (VMSA, vector, 0x1234)));
 }
 
 #[test]
@@ -420,12 +420,15 @@ fn a_guest_that_gives_up_is_noticed() {
     let says = |ghcb, code| {
         put(&model, VMCB + vmcb::GHCB, ghcb);
         put(&model, PAGE + 0x390, code);
+        put(&model, PAGE + 0x398, 0x7c);
+        put(&model, PAGE + 0x3f8, 0x001c_0002_0000_0000);
         gives_up(&model, &running)
     };
-    assert!(says(0, 0x8000_ffff));
-    assert!(!says(0, 0x72), "another request");
-    assert!(!says(0x4, 0x8000_ffff), "a request of the MSR protocol");
-    assert!(!says(0x5000, 0x8000_ffff), "not mapped");
+    let valid = [0, 0x001c_0002_0000_0000];
+    assert_eq!(says(0, 0x8000_ffff), Some(Unhandled { code: 0x7c, valid }));
+    assert_eq!(says(0, 0x72), None, "another request");
+    assert_eq!(says(0x4, 0x8000_ffff), None, "a request of the MSR protocol");
+    assert_eq!(says(0x5000, 0x8000_ffff), None, "not mapped");
 }
 
 #[test]

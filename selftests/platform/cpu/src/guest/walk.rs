@@ -105,6 +105,12 @@ impl Paging {
         self.walk_with(nested, va, |_| {})
     }
 
+    /// The byte at `va`, if it is mapped.
+    pub fn byte(&self, nested: Nested<'_>, va: u64) -> Option<u8> {
+        let pa = nested.walk(self.walk(nested, va).ok()?.gpa)?.pa;
+        Some(nested.ram.word(pa & !7)?.load(Relaxed).to_le_bytes()[(pa & 7) as usize])
+    }
+
     /// Whether the page of `gpa` is one of the tables on the way to `va`. Those are always private,
     /// whatever the C-bit in the entry that leads to them.
     pub fn is_table(&self, nested: Nested<'_>, va: u64, gpa: u64) -> bool {
@@ -227,6 +233,15 @@ mod tests {
         for (paging, va, expected) in rows {
             assert_eq!(paging.walk(nested(&ram), va), expected, "{paging:x?} {va:#x}");
         }
+    }
+
+    #[test]
+    fn bytes_where_something_is_mapped() {
+        let ram = machine();
+        ram.word(0xd120).unwrap().store(0x8877_6655_4433_2211, Relaxed);
+        let byte = |va| LONG.byte(nested(&ram), va);
+        assert_eq!([byte(0x40_0120), byte(0x40_0123)], [Some(0x11), Some(0x44)]);
+        assert_eq!([byte(0x40_2000), byte(0x80_0000)], [None; 2]);
     }
 
     #[test]
