@@ -120,11 +120,12 @@ impl Layer {
         }
         // The frame that TCG has just pushed lies in the same page (in 64-bit mode because stacks
         // are aligned to 16 bytes), so it is mapped, writable and validated.
-        let bytes: u64 = if cpu.long_code() { 8 } else { 4 };
+        // Code of 64 bits has no base of SS, whatever the register holds.
+        let (bytes, base) = if cpu.long_code() { (8, 0) } else { (4, cpu.stack_base()) };
         let sp = cpu.gpr(4).wrapping_sub(bytes);
         let nested = Nested { ram: &model.ram, cr3: running.nested_cr3 };
         let word = paging
-            .walk(nested, cpu.stack_base().wrapping_add(sp))
+            .walk(nested, base.wrapping_add(sp))
             .ok()
             .and_then(|target| nested.walk(target.gpa))
             .and_then(|mapped| Some((model.ram.word(mapped.pa & !7)?, mapped.pa & 7)));

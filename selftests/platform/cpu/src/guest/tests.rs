@@ -34,6 +34,8 @@ struct Fake {
     /// RIP, as far as it has moved on.
     skipped: Cell<u64>,
     cr2: Cell<u64>,
+    long_code: Cell<bool>,
+    stack_base: Cell<u64>,
 }
 
 const NO_REGISTERS: Registers =
@@ -50,6 +52,8 @@ impl Fake {
             loaded: Cell::new(0),
             skipped: Cell::new(0),
             cr2: Cell::new(0),
+            long_code: Cell::new(false),
+            stack_base: Cell::new(0),
         }
     }
 }
@@ -151,11 +155,11 @@ impl Inside for Fake {
     }
 
     fn long_code(&self) -> bool {
-        false
+        self.long_code.get()
     }
 
     fn stack_base(&self) -> u64 {
-        0
+        self.stack_base.get()
     }
 }
 
@@ -268,6 +272,20 @@ fn what_the_hypervisor_must_not_handle_becomes_vc() {
     assert_eq!(layer.delivered(&model, &cpu, 29), Action::Native);
     assert_eq!((cpu.gpr(4), get(&model, PAGE + 0x800)), (0x800, 0x72));
     assert!(!layer.expects_delivery(0));
+}
+
+/// The base of SS counts for handlers of 32 bits only.
+#[test]
+fn the_error_code_lies_below_the_frame() {
+    for (long, sp, base, code_at) in [(false, 0x804, 0x100, 0x900), (true, 0x808, 0x100, 0x800)] {
+        let (model, layer, cpu) = entered();
+        cpu.long_code.set(long);
+        cpu.stack_base.set(base);
+        assert!(!leave(&model, &layer, &cpu, 0x72, 0));
+        cpu.set_rsp(sp);
+        assert_eq!(layer.delivered(&model, &cpu, 29), Action::Native);
+        assert_eq!((cpu.gpr(4), get(&model, PAGE + code_at)), (0x800, 0x72), "64 bits: {long}");
+    }
 }
 
 #[test]
