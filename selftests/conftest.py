@@ -20,8 +20,9 @@ def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="whole matrices instead of samples")
 
 
-# The files that take longest, longest first.
-LONGEST = [f"selftests/test_{name}.py" for name in ("fault_matrix", "life_cycle", "guest", "allocations", "debug", "reload", "window", "runner")]
+# The files that take a minute or more, longest first.
+MINUTES = ["fault_matrix", "platform", "guest", "allocations", "messages", "reload", "life_cycle", "debug", "window", "compile_fail", "runner", "kvm_selftests"]
+LONGEST = [f"selftests/test_{name}.py" for name in MINUTES]
 
 
 class LongestFirst(LoadFileScheduling):
