@@ -8,6 +8,7 @@
 pub mod vmcb {
     pub const INTERCEPTS_10: u64 = 0x10;
     pub const ASID: u64 = 0x58;
+    pub const INT_CTL: u64 = 0x60;
     pub const INT_STATE: u64 = 0x68;
     pub const EXIT_CODE: u64 = 0x70;
     pub const EXIT_INFO_1: u64 = 0x78;
@@ -28,6 +29,12 @@ pub mod misc {
     pub const NESTED_PAGING: u64 = 1 << 0;
     /// The guest's memory is encrypted.
     pub const SEV: u64 = 1 << 1;
+}
+
+/// Bits of INT_CTL.
+pub mod int_ctl {
+    /// RFLAGS.IF in the guest is for virtual interrupts only.
+    pub const V_INTR_MASKING: u64 = 1 << 24;
 }
 
 /// Bits of INT_STATE.

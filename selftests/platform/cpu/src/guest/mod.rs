@@ -48,6 +48,7 @@ pub enum Wrong {
     Xcr0(u64),
     Mxcsr(u32),
     NoNestedPaging,
+    IntCtl(u64),
     NoHostArea(u64),
     NoTrap(u64),
     Legacy(u64),
@@ -70,6 +71,9 @@ impl fmt::Display for Wrong {
             Wrong::Xcr0(xcr0) => write!(f, "XCR0 {xcr0:#x}: x87, SSE, AVX and PKRU are modelled"),
             Wrong::Mxcsr(mxcsr) => write!(f, "reserved bits in MXCSR {mxcsr:#x}"),
             Wrong::NoNestedPaging => f.write_str("nested paging is off"),
+            Wrong::IntCtl(int_ctl) => {
+                write!(f, "INT_CTL {int_ctl:#x} lets the guest keep interrupts from the host")
+            }
             Wrong::NoHostArea(pa) => write!(f, "VM_HSAVE_PA {pa:#x} is no page of RAM"),
             Wrong::NoTrap(number) => {
                 write!(f, "a write to CR{number} that the hypervisor does not trap")

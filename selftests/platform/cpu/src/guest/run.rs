@@ -10,7 +10,7 @@ use super::access;
 use super::cpu::Running;
 use super::exits::{disposition, Disposition};
 use super::inside::Inside;
-use super::layout::{exit, feature, int_state, misc, save, vmcb};
+use super::layout::{exit, feature, int_ctl, int_state, misc, save, vmcb};
 use super::sev;
 use super::vmsa::{Fpu, Registers, Vmsa};
 use super::{Layer, Wrong};
@@ -106,6 +106,10 @@ impl Layer {
         let get = |offset| field(ram, vmcb, offset).load(Acquire);
         if get(vmcb::MISC_CTL) & misc::NESTED_PAGING == 0 {
             return Err(Wrong::NoNestedPaging);
+        }
+        let int_ctl = get(vmcb::INT_CTL);
+        if int_ctl & int_ctl::V_INTR_MASKING == 0 {
+            return Err(Wrong::IntCtl(int_ctl));
         }
         let host = cpu.host_area();
         if Vmsa::read(ram, host + vmcb::SAVE).is_none() {
@@ -259,6 +263,16 @@ impl Layer {
         };
         me.release();
         let code = field(&model.ram, running.vmcb, vmcb::EXIT_CODE).load(Relaxed);
+        // Seen once, cause unknown (README.md); the guest ends at the next VMRUN.
+        let int_ctl = field(&model.ram, running.vmcb, vmcb::INT_CTL).load(Relaxed);
+        if int_ctl & int_ctl::V_INTR_MASKING == 0 {
+            model.log.note(format_args!(
+                "CPU {}: exit {code:#x} of the guest with VMSA {:#x} leaves INT_CTL {int_ctl:#x}, behind {:x?}",
+                cpu.index(),
+                running.vmsa,
+                me.events.get()
+            ));
+        }
         // TCG refused the state, or the model did: the guest has not run on, its VMSA stays.
         if code != exit::INVALID {
             save(&model.ram, cpu, &running);

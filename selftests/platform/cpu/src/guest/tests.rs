@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use rmp::{Code, RmpUpdate};
 
 use super::inside::{gives_up, Inside, Unhandled};
-use super::layout::{exit, fault, save, vmcb, C_BIT};
+use super::layout::{exit, fault, int_ctl, save, vmcb, C_BIT};
 use super::vmsa::{Fpu, Registers, Vmsa};
 use super::walk::Paging;
 use super::{Action, Border, Layer};
@@ -191,6 +191,7 @@ fn guest() -> Model<'static> {
     assert!(model.rmp.rmpadjust(guest, place, rmp::PageSize::Size4K, adjust).is_ok());
     for (offset, value) in [
         (vmcb::MISC_CTL, 7),
+        (vmcb::INT_CTL, int_ctl::V_INTR_MASKING),
         (vmcb::ASID, ASID.into()),
         (vmcb::VMSA, VMSA),
         (vmcb::NESTED_CR3, NESTED),
@@ -341,6 +342,7 @@ fn no_vc_while_another_event_is_delivered() {
 fn vmsas_that_cannot_be_run_are_refused() {
     let rows = [
         ("no nested paging", VMCB + vmcb::MISC_CTL, 6),
+        ("interrupts for the guest", VMCB + vmcb::INT_CTL, 0x3000201 & !int_ctl::V_INTR_MASKING),
         ("no VMSA", VMCB + vmcb::VMSA, u64::MAX),
         ("another guest's", VMCB + vmcb::ASID, 6),
         ("a plain page", VMCB + vmcb::VMSA, PAGE),
