@@ -227,13 +227,7 @@ impl Layer {
                 }
                 self.stats.exit(code, in_delivery);
                 if code == exit::SHUTDOWN {
-                    model.log.note(format_args!(
-                        "CPU {}: SHUTDOWN of the guest with VMSA {:#x} at {:#x}, behind {:x?}",
-                        cpu.index(),
-                        running.vmsa,
-                        cpu.rip(),
-                        me.events.get()
-                    ));
+                    self.shuts_down(model, cpu.index(), ("VMSA", running.vmsa), cpu.rip());
                 }
                 None
             }
@@ -252,11 +246,24 @@ impl Layer {
         }
     }
 
+    /// Says what came before. The guest is told apart by a page of its own.
+    fn shuts_down(&self, model: &Model<'_>, index: usize, (page, pa): (&str, u64), rip: u64) {
+        model.log.note(format_args!(
+            "CPU {index}: SHUTDOWN of the guest with {page} {pa:#x} at {rip:#x}, behind {:x?}",
+            self.cpu(index).events.get()
+        ));
+    }
+
     /// After TCG's #VMEXIT: saves what the guest left, and gives the host its registers.
     pub fn leave(&self, model: &Model<'_>, cpu: &impl Border) {
         let me = self.cpu(cpu.index());
         if let Some(vmcb) = me.sev.take() {
             sev::leave(&model.ram, vmcb);
+            let field = |offset| field(&model.ram, vmcb, offset).load(Relaxed);
+            if field(vmcb::EXIT_CODE) == exit::SHUTDOWN {
+                let rip = field(vmcb::SAVE + save::RIP as u64);
+                self.shuts_down(model, cpu.index(), ("VMCB", vmcb), rip);
+            }
         }
         let Some(running) = me.running.take() else {
             return;
