@@ -86,6 +86,8 @@ pub const INT_CTL: Field<u32> = field(0x3530);
 
 /// HFLAGS: 64-bit code segment.
 pub const HF_CS64: u32 = 1 << 15;
+/// HFLAGS: a guest runs (`helper_vmrun` sets it, `do_vmexit` clears it).
+pub const HF_GUEST: u32 = 1 << 21;
 /// HFLAGS2: interrupts are virtual (`helper_write_crN`, CR8).
 pub const HF2_VINTR: u32 = 1 << 3;
 /// HFLAGS2: nested paging is in use (`do_vmexit` clears it).
