@@ -12,8 +12,8 @@ from pathlib import Path
 from . import initramfs, paths
 from .machine import Result, VmError
 
-# As in selftests/vm/lib.sh and first-launch.sh. Each character on the serial port costs several exits: without "quiet" they are most of a boot.
-APPEND = "console=ttyS0 quiet"
+# As in selftests/vm/lib.sh, which has a reason for the last. Each character on the serial port costs several exits: without "quiet" they are most of a boot.
+APPEND = "console=ttyS0 quiet tsc=nowatchdog"
 # Process 1 of the guest with a kernel.
 GUEST_INIT = """#!/busybox sh
 /busybox echo "guest user space: $(/busybox uname -r)"

@@ -246,11 +246,12 @@ boot_sev_es() { kind=sev-es boot_ovmf "$1" "$2"; }
 # taken too long (watchdog_wait_seq in kernel/time/clocksource.c). As long as that clock is jiffies, which the waiting CPU itself
 # would have to count, it waits for ever if it has interrupted its own CPU just before that sent an IPI: the other CPU's queue
 # is not empty then, so the watchdog sends none. With several slow CPUs that happens.
+linux_parameters="console=ttyS0 quiet tsc=nowatchdog"
 boot_linux() {
 	name=$1 vcpus=$2
 	shift 2
 	ends=yes boot "$name" "$vcpus" 'guest user space' /guest/OVMF.amdsev.fd -cpu EPYC-v4,level=12 \
-		-kernel /guest/vmlinuz -initrd /guest/initrd -append "${append:-console=ttyS0 quiet tsc=nowatchdog}" "$@"
+		-kernel /guest/vmlinuz -initrd /guest/initrd -append "${append:-$linux_parameters}" "$@"
 }
 
 # boot_attesting NAME: the same with one vCPU and the initrd and nonce of vmlib/attest.py. Prints "@inside NAME VERDICT", what
