@@ -12,7 +12,11 @@ from pathlib import Path
 from . import initramfs, paths
 from .machine import Result, VmError
 
-# As in selftests/vm/lib.sh, which has a reason for the last. Each character on the serial port costs several exits: without "quiet" they are most of a boot.
+# The command line of the guest with a kernel. Each character on the serial port costs several exits: without "quiet" they are most of a boot.
+# tsc=nowatchdog: this kernel's clocksource watchdog waits for another CPU with interrupts off, until a clock says that it has taken too long
+# (watchdog_wait_seq in kernel/time/clocksource.c). As long as that clock is jiffies, which the waiting CPU itself would have to count, it
+# waits for ever if it has interrupted its own CPU just before that sent an IPI: the other CPU's queue is not empty then, so the watchdog
+# sends none. With several slow CPUs that happens.
 APPEND = "console=ttyS0 quiet tsc=nowatchdog"
 # Process 1 of the guest with a kernel.
 GUEST_INIT = """#!/busybox sh
@@ -51,7 +55,9 @@ class Launch:
 def guest_files(stage: Path) -> dict[str, Path]:
     """What the guests are made of: name below /guest in the machine -> file here."""
     initrd = initramfs.guest(stage / "guest-initrd", GUEST_INIT, {})
-    return {"OVMF.fd": paths.OVMF, "OVMF.amdsev.fd": paths.OVMF_AMDSEV, "vmlinuz": paths.KERNEL, "initrd": initrd}
+    append = stage / "append"
+    append.write_text(APPEND)
+    return {"OVMF.fd": paths.OVMF, "OVMF.amdsev.fd": paths.OVMF_AMDSEV, "vmlinuz": paths.KERNEL, "initrd": initrd, "append": append}
 
 
 def expected(guest: Guest, files: dict[str, Path]) -> str:

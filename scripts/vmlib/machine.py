@@ -245,8 +245,7 @@ class Machine:
         # lpj: on a busy machine the calibration of the delay loop can fail for ever. The value, that of a
         # 2.6 GHz TSC, only matters where nothing better is known. no_timer_check: on a busy machine too few
         # timer interrupts may come in the time that the kernel counts them, and it panics.
-        # tsc=nowatchdog: with jiffies for a clock, which is early, the clocksource watchdog's time-out never comes if the CPU that counts
-        # them waits for another one (watchdog_wait_seq(); seen in guests with four vCPUs).
+        # tsc=nowatchdog: see launch.py; the deadlock was seen in guests with four vCPUs.
         # initcall_blacklist: to check the certificates of Debian's keys takes a tenth of a boot, and our modules are not signed.
         crash = f"crashkernel={self.config.crashkernel}M " if self.config.crashkernel else ""
         slow = "no_timer_check lpj=10400000 tsc=nowatchdog initcall_blacklist=load_system_certificate_list"

@@ -21,8 +21,7 @@ for _ in $(seq "${1:-1}"); do
 	else
 		launch 1-vcpu 1 /guest/OVMF.fd
 		launch 4-vcpus 4 /guest/OVMF.fd
-		# shellcheck disable=SC2154 # lib.sh has them
-		launch kernel-hashes 1 /guest/OVMF.amdsev.fd -kernel /guest/vmlinuz -initrd /guest/initrd -append "$linux_parameters"
+		launch kernel-hashes 1 /guest/OVMF.amdsev.fd -kernel /guest/vmlinuz -initrd /guest/initrd -append "$(cat /guest/append)"
 	fi
 
 	unload

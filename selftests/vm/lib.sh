@@ -241,17 +241,11 @@ boot_sev_es() { kind=sev-es boot_ovmf "$1" "$2"; }
 # boot_linux NAME VCPUS: a kernel whose hash OVMF has compared with the measured one, up to user space, where it
 # is switched off. In an SNP guest Linux takes CPUID leaf 0Dh only with XSAVEC or XSAVES, and TCG has neither;
 # without that leaf it does without XSAVE. $append is another command line.
-#
-# tsc=nowatchdog: this kernel's clocksource watchdog waits for another CPU with interrupts off, until a clock says that it has
-# taken too long (watchdog_wait_seq in kernel/time/clocksource.c). As long as that clock is jiffies, which the waiting CPU itself
-# would have to count, it waits for ever if it has interrupted its own CPU just before that sent an IPI: the other CPU's queue
-# is not empty then, so the watchdog sends none. With several slow CPUs that happens.
-linux_parameters="console=ttyS0 quiet tsc=nowatchdog"
 boot_linux() {
 	name=$1 vcpus=$2
 	shift 2
 	ends=yes boot "$name" "$vcpus" 'guest user space' /guest/OVMF.amdsev.fd -cpu EPYC-v4,level=12 \
-		-kernel /guest/vmlinuz -initrd /guest/initrd -append "${append:-$linux_parameters}" "$@"
+		-kernel /guest/vmlinuz -initrd /guest/initrd -append "${append:-$(cat /guest/append)}" "$@"
 }
 
 # boot_attesting NAME: the same with one vCPU and the initrd and nonce of vmlib/attest.py. Prints "@inside NAME VERDICT", what

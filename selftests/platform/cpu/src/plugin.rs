@@ -394,21 +394,19 @@ unsafe extern "C" fn on_delivered(index: c_uint, _: c_int, _: u64, _: u64, _: *m
 /// In the place of QEMU's `do_interrupt`: an exception is to be delivered, or a #VMEXIT to be carried out.
 unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
     let guest = MACHINE.get().and_then(|machine| machine.guest_of(cpu));
-    if let Some(machine) = MACHINE.get().filter(|machine| machine.guest.is_some()) {
-        // SAFETY: QEMU calls it with one of its CPUs, on the CPU's thread and between blocks.
-        let (what, hflags, rip) = unsafe {
-            let env = Vcpu::env(cpu);
-            (env::exception_index(cpu), env::HFLAGS.get(env), env::EIP.get(env))
-        };
+    // SAFETY: QEMU calls it with one of its CPUs, on the CPU's thread and between blocks.
+    let (mut what, hflags, rip) = unsafe {
+        let env = Vcpu::env(cpu);
+        (env::exception_index(cpu), env::HFLAGS.get(env), env::EIP.get(env))
+    };
+    if what == interrupt::VMEXIT && hflags & env::HF_GUEST == 0 {
         // It would overwrite the VMCB of the guest before. Not seen so far; README.md has what it would explain.
-        if what == interrupt::VMEXIT && hflags & env::HF_GUEST == 0 {
+        if let Some(machine) = MACHINE.get() {
             machine.model.log.note(format_args!("#VMEXIT at {rip:#x} where no guest runs"));
         }
     }
     let mut leaves = None;
     if let Some((machine, layer, vcpu)) = guest {
-        // SAFETY: QEMU calls it with one of its CPUs, on the CPU's thread and between blocks.
-        let mut what = unsafe { env::exception_index(cpu) };
         if what == interrupt::VMEXIT && layer.exit(&machine.model, &vcpu) {
             what = VECTOR_VC;
             // SAFETY: as above. cpu_vmexit() has seen to it that nothing else is pending.
