@@ -67,9 +67,7 @@ GUESTS = {f"{kind}:{vcpus}": ("Shell>", "host-qmp-quit") for kind in ("ovmf", "s
 }
 
 
-# Those of `make test`. Linux takes as long as all others together. An OVMF with 4 vCPUs did once not get to its shell, for it gave
-# up a #VC of an MSR; ../Documentation/testing.md counts those that did since. The cause is not known, the CPU model's log would say more.
-# And as SEV guest one of 27 reset itself, cause unknown, too.
+# Those of `make test`: the others take long.
 SHORT = ["ovmf:1", "plain:1"]
 
 

@@ -23,7 +23,7 @@ use crate::model::{Cpu, Model, Outcome, Reg};
 use crate::qemu::ffi::{self, CpuState, Env, Functions, Info, PluginId, Tb};
 use crate::qemu::tlb::{self, Filled};
 use crate::qemu::vcpu::{Slot, Vcpu};
-use crate::qemu::{env, interrupt, version};
+use crate::qemu::{env, ignne, interrupt, version};
 use crate::ram::Ram;
 use crate::stats::Stats;
 use crate::watch::Translation;
@@ -114,6 +114,7 @@ unsafe fn load(
     let machine = MACHINE.get().ok_or_else(|| "the plugin is not loaded".to_owned())?;
     // SAFETY: the release has been checked, and QEMU loads plugins before it makes CPUs.
     unsafe {
+        ignne::install(&machine.functions, on_clear_ignne)?;
         tlb::install(&machine.functions, on_tlb_fill)?;
         if machine.guest.is_some() {
             interrupt::install(&machine.functions, on_do_interrupt)?;
@@ -375,6 +376,15 @@ unsafe extern "C" fn on_execute(
     }
 }
 
+/// In the place of QEMU's `cpu_clear_ignne()`, which is about the first CPU (see [`ignne`]).
+extern "C" fn on_clear_ignne() {
+    let first = MACHINE.get().and_then(|machine| machine.slots[0].get());
+    if let Some(slot) = first {
+        // SAFETY: a CPU of QEMU's.
+        unsafe { env::clear_ignne(slot.state()) };
+    }
+}
+
 /// An interrupt or exception has been delivered.
 unsafe extern "C" fn on_delivered(index: c_uint, _: c_int, _: u64, _: u64, _: *mut c_void) {
     let index = index as usize;
@@ -400,7 +410,7 @@ unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
         (env::exception_index(cpu), env::HFLAGS.get(env), env::EIP.get(env))
     };
     if what == interrupt::VMEXIT && hflags & env::HF_GUEST == 0 {
-        // It would overwrite the VMCB of the guest before. Not seen so far; README.md has what it would explain.
+        // It overwrites the VMCB of the guest before. That is how the race that `ignne` repairs showed itself.
         if let Some(machine) = MACHINE.get() {
             machine.model.log.note(format_args!("#VMEXIT at {rip:#x} where no guest runs"));
         }

@@ -270,16 +270,6 @@ impl Layer {
         };
         me.release();
         let code = field(&model.ram, running.vmcb, vmcb::EXIT_CODE).load(Relaxed);
-        // Seen once, cause unknown (README.md); the guest ends at the next VMRUN.
-        let int_ctl = field(&model.ram, running.vmcb, vmcb::INT_CTL).load(Relaxed);
-        if int_ctl & int_ctl::V_INTR_MASKING == 0 {
-            model.log.note(format_args!(
-                "CPU {}: exit {code:#x} of the guest with VMSA {:#x} leaves INT_CTL {int_ctl:#x}, behind {:x?}",
-                cpu.index(),
-                running.vmsa,
-                me.events.get()
-            ));
-        }
         // TCG refused the state, or the model did: the guest has not run on, its VMSA stays.
         if code != exit::INVALID {
             save(&model.ram, cpu, &running);

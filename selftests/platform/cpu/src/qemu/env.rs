@@ -3,6 +3,9 @@
 //! offsets are those of Debian's QEMU 11.1.3, read from the assembly of the functions named beside
 //! them; README.md ("Another QEMU") says how to find them again.
 
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::ffi::{CpuState, Env};
 use super::vcpu::Vcpu;
 
@@ -17,6 +20,11 @@ const fn field<T>(offset: usize) -> Field<T> {
 }
 
 impl<T: Copy> Field<T> {
+    /// Where it lies.
+    pub const fn offset(&self) -> usize {
+        self.offset
+    }
+
     /// Reads it.
     ///
     /// # Safety
@@ -92,9 +100,25 @@ pub const HF_GUEST: u32 = 1 << 21;
 pub const HF2_VINTR: u32 = 1 << 3;
 /// HFLAGS2: nested paging is in use (`do_vmexit` clears it).
 pub const HF2_NPT: u32 = 1 << 6;
+/// HFLAGS2: the FPU's exceptions are ignored (`cpu_clear_ignne`).
+pub const HF2_IGNNE: u32 = 1 << 7;
 
 /// `CPUState.exception_index` (`x86_cpu_do_interrupt`).
 const EXCEPTION_INDEX: usize = 0x2c0;
+
+/// Clears [`HF2_IGNNE`] of a CPU and nothing else.
+///
+/// # Safety
+///
+/// `state` must be a CPU of this QEMU. Any thread may do it.
+pub unsafe fn clear_ignne(state: *mut CpuState) {
+    // SAFETY: within the structure, aligned, and there as long as QEMU runs. The CPU's own thread reads and writes it
+    // meanwhile by single instructions of the processor; what is lost of those two accesses can only be this one.
+    let hflags2 = unsafe { AtomicU32::from_ptr(Vcpu::env(state).byte_add(HFLAGS2.offset).cast()) };
+    if hflags2.load(Relaxed) & HF2_IGNNE != 0 {
+        hflags2.fetch_and(!HF2_IGNNE, Relaxed);
+    }
+}
 
 /// What the CPU's loop is to do next: a vector to deliver, one of QEMU's own reasons to leave translated code, or
 /// -1, nothing.

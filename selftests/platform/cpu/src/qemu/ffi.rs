@@ -202,8 +202,8 @@ functions! {
     cpu_load_eflags: fn(*mut Env, c_int, c_int);
     cpu_vmexit: fn(*mut Env, u64, u64, usize) -> !;
     ;
-    // Not called by name: see ops.rs.
-    x86_tcg_ops, x86_cpu_tlb_fill, x86_cpu_do_interrupt
+    // Not called by name: see ops.rs and ignne.rs.
+    x86_tcg_ops, x86_cpu_tlb_fill, x86_cpu_do_interrupt, cpu_clear_ignne
 }
 
 /// `qmp_query_version`, the one function that is called before it is known which QEMU this is; its

@@ -5,6 +5,7 @@
 pub mod env;
 pub mod ffi;
 pub mod guest;
+pub mod ignne;
 pub mod interrupt;
 pub mod ops;
 pub mod tlb;

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The repair of a race in QEMU 11.1.3 that makes nested guests go wrong.
+//!
+//! FRSTOR, FLDENV, FXRSTOR and XRSTOR of a status word without pending exceptions end in `cpu_clear_ignne()`
+//! (target/i386/tcg/system/fpu_helper.c). It takes a bit out of HFLAGS2 of the *first* CPU, whichever CPU executes the
+//! instruction, and not atomically. If the first CPU changes its HFLAGS2 meanwhile, which VMRUN, #VMEXIT, STGI and CLGI
+//! do, the change is lost: the host translates by nested tables, or a guest does not.
+//!
+//! Here the function gets other code, which clears the bit by an atomic operation. That never brings an old value of
+//! the other bits back. At worst the bit comes back, which is for FPUs without CR0.NE and nothing else.
+
+use std::ffi::c_void;
+use std::{io, ptr, slice};
+
+use super::env;
+use super::ffi::Functions;
+use super::vcpu::ENV_OFFSET;
+
+/// What takes the function's place.
+pub type Replacement = extern "C" fn();
+
+/// Bytes of the function in QEMU 11.1.3, as far as they matter.
+const FUNCTION_BYTES: usize = 64;
+/// MOVABS R11, imm64; JMP R11. R11 belongs to no caller.
+const JUMP_BYTES: usize = 13;
+
+/// Makes `cpu_clear_ignne()` of the QEMU that runs jump to `to`.
+///
+/// # Safety
+///
+/// The QEMU must be the one that the declarations were made for, and no CPU may run yet.
+pub unsafe fn install(f: &Functions, to: Replacement) -> Result<(), String> {
+    // SAFETY: the function has more bytes than this, and they stay as they are but for the call below.
+    let known = unsafe { slice::from_raw_parts(f.cpu_clear_ignne.cast::<u8>(), FUNCTION_BYTES) };
+    if !clears_ignne(known) {
+        return Err("cpu_clear_ignne() of this QEMU does something else".to_owned());
+    }
+    // SAFETY: the caller's promise; the code has at least FUNCTION_BYTES.
+    unsafe { redirect(f.cpu_clear_ignne, to) }
+        .map_err(|error| format!("cpu_clear_ignne() cannot be changed: {error}"))
+}
+
+/// Whether this is the code that the module is about: it has AND DWORD PTR [RAX + HFLAGS2], ~IGNNE.
+fn clears_ignne(code: &[u8]) -> bool {
+    let place = (ENV_OFFSET + env::HFLAGS2.offset()) as u32;
+    let and = [&[0x81, 0xa0][..], &place.to_le_bytes(), &(!env::HF2_IGNNE).to_le_bytes()].concat();
+    code.windows(and.len()).any(|window| window == and)
+}
+
+/// Puts a jump at the start of a function.
+///
+/// # Safety
+///
+/// `function` must be code of at least [`JUMP_BYTES`] that nobody executes meanwhile.
+unsafe fn redirect(function: *mut c_void, to: Replacement) -> io::Result<()> {
+    const PAGE: usize = 4096;
+    let mut jump = [0x49, 0xbb, 0, 0, 0, 0, 0, 0, 0, 0, 0x41, 0xff, 0xe3];
+    const { assert!(JUMP_BYTES == 13) };
+    jump[2..10].copy_from_slice(&(to as usize).to_le_bytes());
+    let first = function.addr() & !(PAGE - 1);
+    let length = function.addr() + JUMP_BYTES - first;
+    let protect = |rights| {
+        // SAFETY: pages of code (caller). They stay readable and executable, so that other code in them goes on.
+        match unsafe { libc::mprotect(first as *mut c_void, length, rights) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    protect(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC)?;
+    // SAFETY: writable since the call before, and nobody executes it (caller).
+    unsafe { ptr::copy_nonoverlapping(jump.as_ptr(), function.cast(), jump.len()) };
+    protect(libc::PROT_READ | libc::PROT_EXEC)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use super::*;
+
+    /// `cpu_clear_ignne` of Debian's build from its AND on.
+    const AND: [u8; 10] = [0x81, 0xa0, 0xa4, 0x41, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff];
+
+    #[test]
+    fn only_the_known_code_is_taken() {
+        let mut code = vec![0x90; 30];
+        assert!(!clears_ignne(&code));
+        code.extend(AND);
+        assert!(clears_ignne(&code));
+        code[32] ^= 1;
+        assert!(!clears_ignne(&code));
+    }
+
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+
+    extern "C" fn called() {
+        CALLS.fetch_add(1, Relaxed);
+    }
+
+    /// Two pages, with a function that traps across their border.
+    #[test]
+    fn a_redirected_function_is_the_other_one() {
+        // SAFETY: a new mapping, of which nothing but this test knows.
+        let pages = unsafe {
+            let rights = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            libc::mmap(ptr::null_mut(), 8192, rights, flags, -1, 0)
+        };
+        assert_ne!(pages, libc::MAP_FAILED);
+        let function = pages.wrapping_byte_add(4090);
+        // SAFETY: 64 bytes in the mapping. INT3, so that going on behind the jump would end the test.
+        unsafe { function.write_bytes(0xcc, 64) };
+        // SAFETY: code that nobody executes.
+        unsafe { redirect(function, called) }.expect("a page of the test's own");
+        // SAFETY: a jump to a function of this type.
+        let function = unsafe { std::mem::transmute::<*mut c_void, Replacement>(function) };
+        function();
+        assert_eq!(CALLS.load(Relaxed), 1);
+    }
+}
