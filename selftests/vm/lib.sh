@@ -161,6 +161,16 @@ pages_left() {
 	say left "$1" $((reply - assigned_before))
 }
 
+# selftest LIMIT TEST: run one of KVM's own selftests, which lie in /selftests, for LIMIT seconds at most. Prints "@output TEST LINE" for each
+# line of its output, and "@selftest TEST STATUS SECONDS".
+selftest() {
+	begun=$(cut -d. -f1 /proc/uptime)
+	timeout "$1" /selftests/"$2" >/tmp/output 2>&1
+	status=$?
+	sed "s/^/@output $2 /" /tmp/output
+	say selftest "$2" $status $(($(cut -d. -f1 /proc/uptime) - begun))
+}
+
 # start VCPUS FIRMWARE [more arguments for QEMU]: start an SNP guest. $qemu is its process, file 5 takes orders (QMP), answers
 # are in /tmp/qmp.out, and what its serial port prints in /tmp/serial. $snp has more properties of sev-snp-guest. $kind is
 # another kind of guest: plain (without SEV), sev or sev-es.
