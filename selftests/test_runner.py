@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """The runner does not lie: machines that hang, panic or never boot end within their limit and fail."""
 
+import os
 import time
+from pathlib import Path
 
 import pytest
 from conftest import Config, boot, paths
 from vmlib import suite
-from vmlib.machine import NoResult, VmError
+from vmlib.machine import Machine, NoResult, VmError
 
 
 def test_status_is_the_scenarios():
@@ -63,3 +65,22 @@ def test_no_result_is_run_once_more():
     assert len({outcome.run for outcome in outcomes}) == 3
     with pytest.raises(NoResult):
         boot("runner.sh", "stale", driver="intree")
+
+
+def test_what_a_killed_runner_left_goes_away():
+    """Memory, that is: a machine's RAM is a file in a directory on a tmpfs. Nobody takes away what is in use."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, str(Machine(Config(driver="intree")).fast).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    left = Path(os.read(reader, 4096).decode())
+    assert left.name.startswith("ccp-rs-")
+    with Machine(Config(driver="intree")) as machine:
+        assert not left.exists()
+        with Machine(Config(driver="intree")):
+            assert machine.fast.exists()
+    assert not machine.fast.exists()

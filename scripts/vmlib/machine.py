@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """One machine: the PSP model, QEMU with the CPU model, and the scenario that runs in it."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import re
@@ -138,6 +140,29 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def _directory_in_ram() -> tuple[Path, int]:
+    """A new directory, and the lock that says that it is in use. Those of runners that were killed go away."""
+    ram = Path("/dev/shm")
+    with paths.making("machines"):
+        for old in ram.glob("ccp-rs-*"):
+            with contextlib.suppress(OSError):  # in use, gone meanwhile, or not ours
+                lock = _locked(old)
+                shutil.rmtree(old, ignore_errors=True)
+                os.close(lock)
+        new = Path(tempfile.mkdtemp(prefix="ccp-rs-", dir=ram))
+        return new, _locked(new)
+
+
+def _locked(directory: Path) -> int:
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise
+    return lock
+
+
 class Machine:
     """Use as a context manager; leaves console.log, result.log, trace.jsonl, pspd.log and cpu.log
     in its run directory."""
@@ -160,7 +185,7 @@ class Machine:
         self.config = config
         self.run_dir = _new_run(name)
         # RAM, and the archives that are loaded into it, live on a tmpfs.
-        self.fast = Path(tempfile.mkdtemp(prefix="ccp-rs-", dir="/dev/shm"))
+        self.fast, self._lock = _directory_in_ram()
         self.ram, self.link = self.fast / "ram", self.fast / "link"
         # The first one is the PSP; the others have a number behind their name.
         self._names = ["", *(f"-{n}" for n, _ in enumerate(config.other_psps, 2))] if config.platform else []
@@ -180,6 +205,7 @@ class Machine:
         if self._channel:
             self._channel.close()
         shutil.rmtree(self.fast, ignore_errors=True)
+        os.close(self._lock)
 
     def _start_psps(self) -> None:
         self.link.write_bytes(bytes(65536))
