@@ -54,8 +54,7 @@ fn clears_ignne(code: &[u8]) -> bool {
 /// `function` must be code of at least [`JUMP_BYTES`] that nobody executes meanwhile.
 unsafe fn redirect(function: *mut c_void, to: Replacement) -> io::Result<()> {
     const PAGE: usize = 4096;
-    let mut jump = [0x49, 0xbb, 0, 0, 0, 0, 0, 0, 0, 0, 0x41, 0xff, 0xe3];
-    const { assert!(JUMP_BYTES == 13) };
+    let mut jump: [u8; JUMP_BYTES] = [0x49, 0xbb, 0, 0, 0, 0, 0, 0, 0, 0, 0x41, 0xff, 0xe3];
     jump[2..10].copy_from_slice(&(to as usize).to_le_bytes());
     let first = function.addr() & !(PAGE - 1);
     let length = function.addr() + JUMP_BYTES - first;
