@@ -60,7 +60,7 @@ def refusals(result) -> list[str]:
 
 # How far guests get (what they print), and how they end: OVMF to its shell, as SNP, SEV and SEV-ES guest and without SEV; Linux, loaded by
 # OVMF after a look at its hash, to user space, and off. SEV-ES has one vCPU: an AP that is slow to say that it waits (AP reset hold) loses
-# the SIPI that comes before, and OVMF waits for it for ever (KVM drops it). On a busy emulator 2 of 17 boots with 4 vCPUs met that.
+# the SIPI that comes before (KVM drops it), and OVMF waits for ever. So it looked in 2 of 17 boots with 4 vCPUs; the CPU model's README has more.
 GUESTS = {f"{kind}:{vcpus}": ("Shell>", "host-qmp-quit") for kind in ("ovmf", "sev") for vcpus in (1, 4)} | {
     "sev_es:1": ("Shell>", "host-qmp-quit"),
     "plain:1": ("Shell>", "host-qmp-quit"),
