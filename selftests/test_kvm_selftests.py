@@ -2,12 +2,11 @@
 """KVM's own selftests, built from the kernel's source and not changed, run on the platform with both drivers; with ours, `make test-long`
 runs them on the debug kernel, too."""
 
-import dataclasses
 import functools
-import subprocess
 
+import kvm_selftests
 import pytest
-from conftest import boot, paths, values
+from conftest import boot, values
 from vmlib import kernels
 
 # Tests that are skipped here, and the words in which they say why.
@@ -27,14 +26,6 @@ SEV_NO_DEBUG, SEV_ES = 1 << 0, 1 << 2
 SNP, SNP_DEBUG = 1 << 17, 1 << 19
 
 
-@dataclasses.dataclass
-class Outcome:
-    status: int
-    seconds: int
-    output: list[str]
-    left: int  # pages assigned in the RMP that were not before
-
-
 @pytest.fixture(params=["intree", "ours", "ours-debug"])
 def system(request) -> tuple[str, str]:
     """Driver and kernel."""
@@ -46,20 +37,14 @@ def system(request) -> tuple[str, str]:
 
 @functools.cache
 def run(system: tuple[str, str], *tests: str):
-    """These tests in one machine: (result, outcomes)."""
+    """These tests in one machine: (result, outcomes, test -> pages assigned in the RMP that were not before it)."""
     driver, kernel = system
-    subprocess.run([paths.TOP / "scripts/kvm-selftests"], check=True)
-    programs = paths.CACHE / "kvm-selftests" / paths.RELEASE / "bin"
-    files = {f"selftests/{name}": programs / name for name in tests}
     limit = 900 if tests == tuple(SLOW) else 200
     inside = limit * kernels.get(kernel).patience
+    files = kvm_selftests.files(tests)
     result = boot("kvm-selftests.sh", str(inside), *tests, driver=driver, kernel=kernel, guest=True, files=files, limit=limit + 180)
-    outputs = [line.partition(" ")[::2] for line in values(result, "output")]
-    left = dict(line.split() for line in values(result, "left"))
-    outcomes = {}
-    for name, status, seconds in (line.split() for line in values(result, "selftest")):
-        outcomes[name] = Outcome(int(status), int(seconds), [line for test, line in outputs if test == name], int(left[name]))
-    return result, outcomes
+    left = {name: int(pages) for name, pages in map(str.split, values(result, "left"))}
+    return result, kvm_selftests.outcomes(result), left
 
 
 @pytest.mark.parametrize("name", TESTS + SLOW)
@@ -67,13 +52,14 @@ def test_kvm_selftest(name, system, request, note):
     """Passes as a whole and in each part, or is skipped for the reason that is known."""
     if name in SLOW and not request.config.getoption("--long"):
         pytest.skip("tens of thousands of PSP commands; 'make test-long' does it")
-    outcome = run(system, *(SLOW if name in SLOW else TESTS))[1][name]
+    _, outcomes, left = run(system, *(SLOW if name in SLOW else TESTS))
+    outcome = outcomes[name]
     text = "\n".join(outcome.output)
     note(f"{name}, {', '.join(system)}: {outcome.seconds} s")
     assert outcome.status in (KSFT_PASS, KSFT_SKIP), text
     # Some report their parts, TAP, and end with 0 all the same.
     assert not [line for line in outcome.output if line.startswith(("not ok", "Bail out!"))], text
-    assert outcome.left == 0, "pages of a guest that is gone"
+    assert left[name] == 0, "pages of a guest that is gone"
     skipped = outcome.status == KSFT_SKIP
     assert skipped == (name in SKIPPED), text
     if skipped:
@@ -83,7 +69,7 @@ def test_kvm_selftest(name, system, request, note):
 
 def test_the_host_is_well(system):
     """None of them leaves a trace in the kernel's messages, the RMP or what the CPU model reports."""
-    result, outcomes = run(system, *TESTS)
+    result, outcomes, _ = run(system, *TESTS)
     assert result.status == 0 and list(outcomes) == TESTS, result.lines
     assert result.rmp["assigned"] == 0
     assert not result.splats()

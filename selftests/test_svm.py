@@ -6,10 +6,10 @@ Not among them are svm_lbr_nested_state and svm_nested_soft_inject_test, which a
 the model announces both, because kvm-amd wants them for SEV."""
 
 import re
-import subprocess
 
+import kvm_selftests
 import pytest
-from conftest import boot, paths, values
+from conftest import boot
 
 TESTS = [
     "svm_vmcall_test", "svm_int_ctl_test", "svm_nested_clear_efer_svme", "svm_nested_pat_test", "svm_nested_shutdown_test", "svm_nested_vmcb12_gpa",
@@ -19,21 +19,17 @@ LIMIT = 60
 
 def outcomes(**config) -> dict[str, tuple[int, list[str]]]:
     """Test -> status, and what it said."""
-    programs = paths.CACHE / "kvm-selftests" / paths.RELEASE / "bin"
-    files = {f"selftests/{name}": programs / name for name in TESTS}
-    result = boot("svm.sh", str(LIMIT), *TESTS, driver="intree", files=files, limit=LIMIT * len(TESTS) + 180, **config)
+    result = boot("svm.sh", str(LIMIT), *TESTS, driver="intree", files=kvm_selftests.files(TESTS), limit=LIMIT * len(TESTS) + 180, **config)
     assert result.status == 0 and not result.splats(), result.lines
-    said = [line.partition(" ")[::2] for line in values(result, "output")]
-    found = {}
-    for name, status, _ in (line.split() for line in values(result, "selftest")):
-        found[name] = int(status), [re.sub(r"[pt]id=\d+|Random seed: \S+", "", line) for test, line in said if test == name]
-    return found
+    # What differs from run to run.
+    chance = re.compile(r"[pt]id=\d+|Random seed: \S+")
+    found = kvm_selftests.outcomes(result)
+    return {name: (outcome.status, [chance.sub("", line) for line in outcome.output]) for name, outcome in found.items()}
 
 
 def test_other_guests_do_not_notice_the_cpu_model(request):
     if not request.config.getoption("--long"):
         pytest.skip("three machines for what seldom changes; 'make test-long' does it")
-    subprocess.run([paths.TOP / "scripts/kvm-selftests"], check=True)
     alone = outcomes(cpu_model=False)
     assert {name: status for name, (status, _) in alone.items()} == dict.fromkeys(TESTS, 0), alone
     assert outcomes() == alone
