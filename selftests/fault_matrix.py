@@ -83,7 +83,7 @@ def _distinguished() -> list[str]:
 
 def with_lengths() -> set[str]:
     """The commands for which firmware reports the lengths of what it wrote."""
-    return set(re.findall(r"^    ([A-Z_]+) = 0x\w+, \d+ out \[bounce", (DRIVER / "wire/command.rs").read_text(), re.M))
+    return set(re.findall(r"^    ([A-Z_]+) = 0x\w+, .*\bout \[bounce", (DRIVER / "wire/command.rs").read_text(), re.M))
 
 
 def own_commands() -> set[str]:

@@ -2,9 +2,9 @@
 
 //! Commands, and the one place that knows how to get one to firmware.
 //!
-//! A command is a type: its number and its command buffer ([`Command`]). The families are in
-//! `cmd/sev.rs` and `cmd/snp.rs`; commands that KVM passes through come as bytes and go through
-//! `cmd/relay.rs`. All of them end in [`Channel::run`].
+//! The driver issues the commands of `rust/wire/command.rs` itself ([`Channel::issue`]); those that
+//! start firmware take a proof besides and are in `cmd/sev.rs` and `cmd/snp.rs`. Commands that KVM
+//! passes through come as bytes and go through `cmd/relay.rs`. All of them end in [`Channel::run`].
 
 use core::fmt;
 
@@ -35,9 +35,14 @@ use crate::{
         snp_host::Host, //
     },
     wire::{
+        command::{
+            MAX_LEN,
+            SNP_PAGE_RECLAIM, //
+        },
         snp::PageReclaim,
-        CommandId,
+        Command,
         CommandInfo,
+        StartCommand,
         Status, //
     },
 };
@@ -113,20 +118,10 @@ impl fmt::Display for CmdError {
     }
 }
 
-/// A command that the driver issues itself.
-pub(crate) trait Command {
-    /// Number.
-    const ID: CommandId;
-    /// Command buffer; `()` if the command has none.
-    type Request: FromBytes + IntoBytes + Immutable;
+/// What a command buffer is to be.
+pub(crate) trait Request: FromBytes + IntoBytes + Immutable {}
 
-    /// The row of the command table, checked against the type of the buffer.
-    const INFO: &'static CommandInfo = {
-        let info = Self::ID.row();
-        assert!(info.len as usize == size_of::<Self::Request>());
-        info
-    };
-}
+impl<R: FromBytes + IntoBytes + Immutable> Request for R {}
 
 /// The way to firmware: the mailbox, the pages that hold command buffers, and what is known about
 /// which pages firmware may write.
@@ -219,26 +214,30 @@ impl<T: Transport> Channel<T> {
     /// # Errors
     ///
     /// See [`CmdError`]. Nothing has been logged, except for the death of the mailbox.
-    pub(crate) fn issue<C: Command>(&mut self, request: &mut C::Request) -> Result<(), CmdError> {
-        self.issue_waiting::<C>(request, Wait::Interrupt)
+    pub(crate) fn issue<R: Request>(
+        &mut self,
+        command: Command<R>,
+        request: &mut R,
+    ) -> Result<(), CmdError> {
+        self.run_request(command.info(), request, Wait::Interrupt)
     }
 
-    /// The same with a choice how to wait.
-    pub(crate) fn issue_waiting<C: Command>(
+    /// The same without an interrupt, for the panic path.
+    pub(crate) fn issue_polling<R: Request>(
         &mut self,
-        request: &mut C::Request,
-        wait: Wait,
+        command: Command<R>,
+        request: &mut R,
     ) -> Result<(), CmdError> {
-        // The buffer is used as bytes so that one function serves all commands.
-        let mut bytes = [0; MAX_REQUEST];
-        let len = size_of::<C::Request>();
-        let bytes = bytes.get_mut(..len).ok_or(CmdError::Transport(EINVAL))?;
-        bytes.copy_from_slice(request.as_bytes());
-        let result = self.run(C::INFO, bytes, wait);
-        if let Ok(answer) = C::Request::read_from_bytes(bytes) {
-            *request = answer;
-        }
-        result
+        self.run_request(command.info(), request, Wait::Poll)
+    }
+
+    /// Issues a command that starts firmware: whoever calls this has the proof that it may.
+    fn issue_start<R: Request>(
+        &mut self,
+        command: StartCommand<R>,
+        request: &mut R,
+    ) -> Result<(), CmdError> {
+        self.run_request(command.info(), request, Wait::Interrupt)
     }
 
     /// Issues a command whose failure nobody expects: it is put into words in the log.
@@ -246,10 +245,31 @@ impl<T: Transport> Channel<T> {
     /// # Errors
     ///
     /// See [`CmdError`].
-    pub(crate) fn require<C: Command>(&mut self, request: &mut C::Request) -> Result<(), CmdError> {
-        let result = self.issue::<C>(request);
-        if let Err(err) = result {
-            self.report(C::INFO, err);
+    pub(crate) fn require<R: Request>(
+        &mut self,
+        command: Command<R>,
+        request: &mut R,
+    ) -> Result<(), CmdError> {
+        let info = command.info();
+        self.issue(command, request)
+            .inspect_err(|err| self.report(info, *err))
+    }
+
+    fn run_request<R: Request>(
+        &mut self,
+        command: &'static CommandInfo,
+        request: &mut R,
+        wait: Wait,
+    ) -> Result<(), CmdError> {
+        // The buffer is used as bytes so that one function serves all commands.
+        let mut bytes = [0; MAX_LEN];
+        let bytes = bytes
+            .get_mut(..size_of::<R>())
+            .ok_or(CmdError::Transport(EINVAL))?;
+        bytes.copy_from_slice(request.as_bytes());
+        let result = self.run(command, bytes, wait);
+        if let Ok(answer) = R::read_from_bytes(bytes) {
+            *request = answer;
         }
         result
     }
@@ -322,9 +342,6 @@ impl<T: Transport> Channel<T> {
     }
 }
 
-/// The largest command buffer of a command in `cmd/sev.rs` or `cmd/snp.rs`.
-const MAX_REQUEST: usize = 64;
-
 /// A page that starts with `data`: `page` if it is still ours, else a new one.
 fn filled(page: Option<HvPages>, data: &[u8], wait: Wait) -> Result<HvPages, CmdError> {
     let mut page = match page {
@@ -365,7 +382,7 @@ impl<T: Transport> Reclaimer for Channel<T> {
         let request = PageReclaim {
             paddr: page.plain(),
         };
-        let info = snp::SnpPageReclaim::INFO;
+        let info = SNP_PAGE_RECLAIM.info();
         let buffer = filled(
             self.reclaim_buffer.take(),
             request.as_bytes(),

@@ -2,10 +2,19 @@
 
 //! The table of mailbox commands.
 //!
-//! One row per command that a kernel user may issue: id, name, length of the command buffer,
-//! whether firmware writes into the command buffer, and which addresses in it name memory that
-//! firmware writes. Everything the driver knows about a command it did not originate (KVM passes
-//! command buffers through `sev_do_cmd()`) comes from this table.
+//! One row says all that the driver knows about a command: number, name, command buffer, who may
+//! issue the command, whether firmware writes into the command buffer, and which addresses in the
+//! buffer name memory that firmware writes. The row makes three things: a [`CommandId`], a
+//! [`CommandInfo`] for commands that arrive as bytes (KVM passes command buffers through
+//! `sev_do_cmd()`), and a constant of type [`Command`] or [`StartCommand`] by which the driver
+//! issues the command itself. A new command is a new row.
+
+use core::marker::PhantomData;
+
+use super::{
+    sev,
+    snp, //
+};
 
 /// A mailbox command number, bits 26:16 of CMDRESP.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -17,7 +26,7 @@ impl CommandId {
         self.0
     }
 
-    /// The row of a command that is named in the source: a missing row does not compile.
+    /// The row of the command.
     #[inline]
     pub(crate) const fn row(self) -> &'static CommandInfo {
         let mut n = 0;
@@ -48,24 +57,10 @@ impl CommandId {
         self < Self::SNP_INIT
     }
 
-    /// Whether the command works only while legacy SEV is initialised, and may be the first of its kind:
-    /// those of legacy guests, and DF_FLUSH, which KVM issues before it uses the ASID of one again.
+    /// Whether the command works only while legacy SEV is initialised, and may be the first of its
+    /// kind: those of legacy guests, and DF_FLUSH, which KVM issues before it reuses an ASID.
     pub(crate) fn needs_sev(self) -> bool {
         self == Self::DF_FLUSH || (Self::DECOMMISSION..=Self::DBG_ENCRYPT).contains(&self)
-    }
-
-    /// Whether the command starts, stops or replaces firmware.
-    fn is_life_cycle(self) -> bool {
-        matches!(
-            self,
-            Self::INIT
-                | Self::INIT_EX
-                | Self::SHUTDOWN
-                | Self::DOWNLOAD_FIRMWARE
-                | Self::SNP_INIT
-                | Self::SNP_INIT_EX
-                | Self::SNP_SHUTDOWN_EX
-        )
     }
 
     /// Whether the command brings SNP firmware to the INIT state, which takes a time of its own.
@@ -105,6 +100,9 @@ pub(crate) struct CommandInfo {
     pub(crate) name: &'static str,
     /// Length of the command buffer in bytes; 0 for commands without one.
     pub(crate) len: u16,
+    /// The command starts, stops or replaces firmware: other modules may not issue it, because the
+    /// driver would lose track of firmware's state.
+    pub(crate) driver_only: bool,
     /// Firmware stores results in the command buffer itself.
     pub(crate) writes_buffer: bool,
     /// Memory that firmware writes through addresses in the command buffer. Filled in for legacy
@@ -112,37 +110,83 @@ pub(crate) struct CommandInfo {
     pub(crate) fw_buffers: &'static [FwBuffer],
 }
 
-/// A command that other kernel modules may issue through this driver: any but those that start, stop or
-/// replace firmware, whose state the driver would lose track of.
+/// A command that the driver may issue at any time. `R` is its command buffer, `()` if it has none.
+pub(crate) struct Command<R> {
+    info: &'static CommandInfo,
+    buffer: PhantomData<fn(R)>,
+}
+
+impl<R> Command<R> {
+    const fn new(id: CommandId) -> Self {
+        let info = id.row();
+        assert!(info.len as usize == size_of::<R>());
+        Self {
+            info,
+            buffer: PhantomData,
+        }
+    }
+
+    /// The row of the command.
+    pub(crate) const fn info(&self) -> &'static CommandInfo {
+        self.info
+    }
+}
+
+/// A command that starts firmware. `Channel` alone issues it, in exchange for the proof that the
+/// order of initialisation is kept.
+pub(crate) struct StartCommand<R>(Command<R>);
+
+impl<R> StartCommand<R> {
+    /// The row of the command.
+    pub(crate) const fn info(&self) -> &'static CommandInfo {
+        self.0.info
+    }
+}
+
+/// A command that other kernel modules may issue through this driver.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Relayed(&'static CommandInfo);
 
 impl Relayed {
     /// `None` if nobody but the driver may issue the command.
     pub(crate) fn new(command: &'static CommandInfo) -> Option<Self> {
-        (!command.id.is_life_cycle()).then_some(Self(command))
+        (!command.driver_only).then_some(Self(command))
     }
 
-    /// Its row.
+    /// The row of the command.
     pub(crate) fn info(self) -> &'static CommandInfo {
         self.0
     }
 }
 
-/// Expands to the constants of [`CommandId`] and to [`TABLE`], so that a command cannot have an id
-/// without a row.
+/// Expands to the constants of [`CommandId`], to [`TABLE`], and to a [`Command`] or
+/// [`StartCommand`] for each row.
 ///
-/// `NAME = id, len [, out] [, bounce(addr, len)]* [, guest(addr, len)]*`
+/// `NAME = id, command buffer [, start | own] [, out] [bounce|guest @ address, length; ...];`
 macro_rules! commands {
-    (@writes) => { false };
-    (@writes out) => { true };
+    (@driver_only start) => { true };
+    (@driver_only own) => { true };
+    (@driver_only out) => { false };
+    (@writes_buffer out) => { true };
+    (@writes_buffer $other:ident) => { false };
     (@target bounce) => { Target::Bounce };
     (@target guest) => { Target::GuestPages };
+    (@handle $name:ident $buffer:ty, start $(, $attribute:ident)*) => {
+        #[allow(dead_code, reason = "the table is the firmware ABI")]
+        #[doc = concat!("`", stringify!($name), "`")]
+        pub(crate) const $name: StartCommand<$buffer> =
+            StartCommand(Command::new(CommandId::$name));
+    };
+    (@handle $name:ident $buffer:ty $(, $attribute:ident)*) => {
+        #[allow(dead_code, reason = "the table is the firmware ABI")]
+        #[doc = concat!("`", stringify!($name), "`")]
+        pub(crate) const $name: Command<$buffer> = Command::new(CommandId::$name);
+    };
     ($(
-        $name:ident = $id:literal, $len:literal $($out:ident)?
-            $([$($target:ident @ $addr:literal, $blen:literal);+])?,
+        $name:ident = $id:literal, $buffer:ty $(, $attribute:ident)*
+            $([$($target:ident @ $addr:literal, $blen:literal);+])?;
     )*) => {
-        #[allow(dead_code, reason = "the table is the firmware ABI; KVM uses what the driver does not")]
+        #[allow(dead_code, reason = "the table is the firmware ABI")]
         impl CommandId {
             $(
                 #[doc = concat!("`", stringify!($name), "`")]
@@ -150,13 +194,17 @@ macro_rules! commands {
             )*
         }
 
+        $(commands! { @handle $name $buffer $(, $attribute)* })*
+
         /// All commands, ascending by id.
         pub(crate) const TABLE: &[CommandInfo] = &[
             $(CommandInfo {
                 id: CommandId($id),
                 name: stringify!($name),
-                len: $len,
-                writes_buffer: commands!(@writes $($out)?),
+                // CAST: A few dozen bytes; selftests/wire compares each length.
+                len: size_of::<$buffer>() as u16,
+                driver_only: false $(|| commands!(@driver_only $attribute))*,
+                writes_buffer: false $(|| commands!(@writes_buffer $attribute))*,
                 fw_buffers: &[$($(FwBuffer {
                     address: $addr,
                     len: $blen,
@@ -167,69 +215,96 @@ macro_rules! commands {
     };
 }
 
-// Ids, lengths and offsets: struct definitions in include/linux/psp-sev.h; the columns "out",
-// "bounce" and "guest": the SEV-legacy chapter of the SNP firmware ABI as implemented by
-// sev_cmd_buf_writable() and snp_populate_cmd_buf_desc_list() of the in-tree driver.
+// Ids, lengths and offsets: struct definitions in include/linux/psp-sev.h; "out", "bounce" and
+// "guest": the SEV-legacy chapter of the SNP firmware ABI as implemented by sev_cmd_buf_writable()
+// and snp_populate_cmd_buf_desc_list() of the in-tree driver. "start" and "own" are this driver's:
+// the command starts, or else stops or replaces firmware. A buffer of plain bytes is one that only
+// KVM fills.
 //
-// Commands that the in-tree driver has ids for but no length (SNP_SHUTDOWN, ACTIVATE_EX, PAGE_SWAP_*,
-// PAGE_MOVE, PAGE_MD_INIT, PAGE_SET_STATE, DOWNLOAD_FIRMWARE_EX) have no user and no row.
+// Commands that the in-tree driver has ids for but no length (SNP_SHUTDOWN, ACTIVATE_EX,
+// PAGE_SWAP_*, PAGE_MOVE, PAGE_MD_INIT, PAGE_SET_STATE, DOWNLOAD_FIRMWARE_EX) have no user and no
+// row.
 commands! {
-    INIT = 0x001, 20,
-    SHUTDOWN = 0x002, 0,
-    FACTORY_RESET = 0x003, 0,
-    PLATFORM_STATUS = 0x004, 12 out,
-    PEK_GEN = 0x005, 0,
-    PEK_CSR = 0x006, 12 out [bounce @ 0, 8],
-    PEK_CERT_IMPORT = 0x007, 28,
-    PDH_CERT_EXPORT = 0x008, 28 out [bounce @ 0, 8; bounce @ 16, 24],
-    PDH_GEN = 0x009, 0,
-    DF_FLUSH = 0x00a, 0,
-    DOWNLOAD_FIRMWARE = 0x00b, 12,
-    GET_ID = 0x00c, 12 out [bounce @ 0, 8],
-    INIT_EX = 0x00d, 36,
-    DECOMMISSION = 0x020, 4,
-    ACTIVATE = 0x021, 8,
-    DEACTIVATE = 0x022, 4,
-    GUEST_STATUS = 0x023, 13 out,
-    LAUNCH_START = 0x030, 36 out,
-    LAUNCH_UPDATE_DATA = 0x031, 20 [guest @ 8, 16],
-    LAUNCH_UPDATE_VMSA = 0x032, 20 [guest @ 8, 16],
-    LAUNCH_MEASURE = 0x033, 20 out [bounce @ 8, 16],
-    LAUNCH_UPDATE_SECRET = 0x034, 52 [guest @ 24, 32],
-    LAUNCH_FINISH = 0x035, 4,
-    ATTESTATION_REPORT = 0x036, 36 out [bounce @ 8, 32],
-    SEND_START = 0x040, 68 out [bounce @ 56, 64],
-    SEND_UPDATE_DATA = 0x041, 52 out [bounce @ 8, 16; bounce @ 40, 48],
+    INIT = 0x001, sev::Init, start;
+    SHUTDOWN = 0x002, (), own;
+    FACTORY_RESET = 0x003, ();
+    PLATFORM_STATUS = 0x004, sev::PlatformStatus, out;
+    PEK_GEN = 0x005, ();
+    PEK_CSR = 0x006, sev::OutBuffer, out [bounce @ 0, 8];
+    PEK_CERT_IMPORT = 0x007, sev::PekCertImport;
+    PDH_CERT_EXPORT = 0x008, sev::PdhCertExport, out [bounce @ 0, 8; bounce @ 16, 24];
+    PDH_GEN = 0x009, ();
+    DF_FLUSH = 0x00a, ();
+    DOWNLOAD_FIRMWARE = 0x00b, sev::DownloadFirmware, own;
+    GET_ID = 0x00c, sev::OutBuffer, out [bounce @ 0, 8];
+    INIT_EX = 0x00d, [u8; 36], start;
+    DECOMMISSION = 0x020, [u8; 4];
+    ACTIVATE = 0x021, [u8; 8];
+    DEACTIVATE = 0x022, [u8; 4];
+    GUEST_STATUS = 0x023, [u8; 13], out;
+    LAUNCH_START = 0x030, [u8; 36], out;
+    LAUNCH_UPDATE_DATA = 0x031, [u8; 20] [guest @ 8, 16];
+    LAUNCH_UPDATE_VMSA = 0x032, [u8; 20] [guest @ 8, 16];
+    LAUNCH_MEASURE = 0x033, [u8; 20], out [bounce @ 8, 16];
+    LAUNCH_UPDATE_SECRET = 0x034, [u8; 52] [guest @ 24, 32];
+    LAUNCH_FINISH = 0x035, [u8; 4];
+    ATTESTATION_REPORT = 0x036, [u8; 36], out [bounce @ 8, 32];
+    SEND_START = 0x040, [u8; 68], out [bounce @ 56, 64];
+    SEND_UPDATE_DATA = 0x041, [u8; 52], out [bounce @ 8, 16; bounce @ 40, 48];
     // 48 bytes, not 52: the kernel's struct lacks the reserved word at offset 4. Nobody issues it.
-    SEND_UPDATE_VMSA = 0x042, 48 out [bounce @ 4, 12; bounce @ 36, 44],
-    SEND_FINISH = 0x043, 4,
-    SEND_CANCEL = 0x044, 4,
-    RECEIVE_START = 0x050, 36 out,
-    RECEIVE_UPDATE_DATA = 0x051, 52 [guest @ 24, 32],
-    RECEIVE_UPDATE_VMSA = 0x052, 52 [guest @ 24, 32],
-    RECEIVE_FINISH = 0x053, 4,
-    DBG_DECRYPT = 0x060, 28 [guest @ 16, 24],
-    DBG_ENCRYPT = 0x061, 28 [guest @ 16, 24],
-    SNP_INIT = 0x081, 0,
-    SNP_PLATFORM_STATUS = 0x083, 8,
-    SNP_DF_FLUSH = 0x084, 0,
-    SNP_INIT_EX = 0x085, 64,
-    SNP_SHUTDOWN_EX = 0x086, 8,
-    SNP_DECOMMISSION = 0x090, 8,
-    SNP_ACTIVATE = 0x091, 12,
-    SNP_GUEST_STATUS = 0x092, 16,
-    SNP_GCTX_CREATE = 0x093, 8,
-    SNP_GUEST_REQUEST = 0x094, 24,
-    SNP_LAUNCH_START = 0x0a0, 48,
-    SNP_LAUNCH_UPDATE = 0x0a1, 32,
-    SNP_LAUNCH_FINISH = 0x0a2, 64,
-    SNP_DBG_DECRYPT = 0x0b0, 24,
-    SNP_DBG_ENCRYPT = 0x0b1, 24,
-    SNP_VERIFY_MITIGATION = 0x0b2, 64,
-    SNP_PAGE_RECLAIM = 0x0c7, 8,
-    SNP_PAGE_UNSMASH = 0x0c8, 8,
-    SNP_CONFIG = 0x0c9, 64,
-    SNP_COMMIT = 0x0cb, 4,
-    SNP_VLEK_LOAD = 0x0cd, 16,
-    SNP_FEATURE_INFO = 0x0ce, 16,
+    SEND_UPDATE_VMSA = 0x042, [u8; 48], out [bounce @ 4, 12; bounce @ 36, 44];
+    SEND_FINISH = 0x043, [u8; 4];
+    SEND_CANCEL = 0x044, [u8; 4];
+    RECEIVE_START = 0x050, [u8; 36], out;
+    RECEIVE_UPDATE_DATA = 0x051, [u8; 52] [guest @ 24, 32];
+    RECEIVE_UPDATE_VMSA = 0x052, [u8; 52] [guest @ 24, 32];
+    RECEIVE_FINISH = 0x053, [u8; 4];
+    DBG_DECRYPT = 0x060, [u8; 28] [guest @ 16, 24];
+    DBG_ENCRYPT = 0x061, [u8; 28] [guest @ 16, 24];
+    SNP_INIT = 0x081, (), start;
+    SNP_PLATFORM_STATUS = 0x083, snp::Addr;
+    SNP_DF_FLUSH = 0x084, ();
+    SNP_INIT_EX = 0x085, snp::SnpInitEx, start;
+    SNP_SHUTDOWN_EX = 0x086, snp::SnpShutdownEx, own;
+    SNP_DECOMMISSION = 0x090, [u8; 8];
+    SNP_ACTIVATE = 0x091, [u8; 12];
+    SNP_GUEST_STATUS = 0x092, [u8; 16];
+    SNP_GCTX_CREATE = 0x093, [u8; 8];
+    SNP_GUEST_REQUEST = 0x094, [u8; 24];
+    SNP_LAUNCH_START = 0x0a0, [u8; 48];
+    SNP_LAUNCH_UPDATE = 0x0a1, [u8; 32];
+    SNP_LAUNCH_FINISH = 0x0a2, [u8; 64];
+    SNP_DBG_DECRYPT = 0x0b0, [u8; 24];
+    SNP_DBG_ENCRYPT = 0x0b1, [u8; 24];
+    SNP_VERIFY_MITIGATION = 0x0b2, [u8; 64];
+    SNP_PAGE_RECLAIM = 0x0c7, snp::PageReclaim;
+    SNP_PAGE_UNSMASH = 0x0c8, [u8; 8];
+    SNP_CONFIG = 0x0c9, snp::SnpConfig;
+    SNP_COMMIT = 0x0cb, snp::SnpCommit;
+    SNP_VLEK_LOAD = 0x0cd, snp::VlekLoad;
+    SNP_FEATURE_INFO = 0x0ce, snp::FeatureInfoRequest;
 }
+
+/// The longest command buffer.
+pub(crate) const MAX_LEN: usize = {
+    let (mut n, mut max) = (0, 0);
+    while n < TABLE.len() {
+        if TABLE[n].len > max {
+            max = TABLE[n].len;
+        }
+        n += 1;
+    }
+    max as usize
+};
+
+/// The most addresses in one command buffer that firmware writes through.
+pub(crate) const MAX_FW_BUFFERS: usize = {
+    let (mut n, mut max) = (0, 0);
+    while n < TABLE.len() {
+        if TABLE[n].fw_buffers.len() > max {
+            max = TABLE[n].fw_buffers.len();
+        }
+        n += 1;
+    }
+    max
+};

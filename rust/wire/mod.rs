@@ -19,10 +19,12 @@ pub(crate) mod version;
 pub(crate) use crate::pages::Address;
 
 pub(crate) use command::{
+    Command,
     CommandId,
     CommandInfo,
     FwBuffer,
     Relayed,
+    StartCommand,
     Target, //
 };
 pub(crate) use status::Status;

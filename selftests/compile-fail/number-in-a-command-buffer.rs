@@ -12,5 +12,5 @@ fn status<T: Transport>(page: &FwPages, channel: &mut Channel<T>) -> Result<(), 
     #[cfg(not(refused))]
     let address = page.spa().encrypted();
     let mut request = crate::wire::snp::Addr { address }; //~ E0308 expected `Address`, found `u64`
-    channel.issue::<snp::SnpPlatformStatus>(&mut request)
+    channel.issue(crate::wire::command::SNP_PLATFORM_STATUS, &mut request)
 }

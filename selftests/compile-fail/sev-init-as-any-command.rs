@@ -8,7 +8,7 @@ use super::*;
 
 fn start<T: Transport>(channel: &mut Channel<T>) -> Result<(), CmdError> {
     #[cfg(refused)]
-    return channel.issue::<crate::cmd::sev::Init>(&mut init_request(None)); //~ E0603 struct `Init` is private
+    return channel.issue(command::INIT, &mut init_request(None)); //~ E0308 expected `Command<Init>`, found `StartCommand<Init>`
     #[cfg(not(refused))]
-    channel.issue::<crate::cmd::sev::DfFlush>(&mut ())
+    channel.issue(command::DF_FLUSH, &mut ())
 }

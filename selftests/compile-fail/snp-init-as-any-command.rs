@@ -9,8 +9,8 @@ use super::*;
 impl Platform {
     fn start_without_proof(&mut self) -> Result<(), CmdError> {
         #[cfg(refused)]
-        return self.channel.issue::<crate::cmd::snp::SnpInit>(&mut ()); //~ E0603 struct `SnpInit` is private
+        return self.channel.issue(command::SNP_INIT, &mut ()); //~ E0308 expected `Command<()>`, found `StartCommand<()>`
         #[cfg(not(refused))]
-        self.channel.issue::<SnpDfFlush>(&mut ())
+        self.channel.issue(command::SNP_DF_FLUSH, &mut ())
     }
 }

@@ -27,18 +27,16 @@ use crate::{
         pages::Gfp, //
     },
     wire::{
+        command::{
+            MAX_FW_BUFFERS,
+            MAX_LEN, //
+        },
         FwBuffer,
         Relayed,
         Status,
         Target, //
     },
 };
-
-/// No command has more addresses that firmware writes through.
-const MAX_FW_BUFFERS: usize = 2;
-
-/// The largest command buffer of any command in the table.
-const MAX_LEN: usize = 68;
 
 /// Memory behind one address of the command buffer, in firmware's hands.
 enum Given {

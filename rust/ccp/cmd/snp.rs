@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SNP commands that the driver issues itself.
+//! SNP_INIT, SNP_INIT_EX, and the proof that SNP firmware is in the INIT state.
 
 use kernel::prelude::*;
 
 use super::{
     Channel,
-    CmdError,
-    Command, //
+    CmdError, //
 };
 use crate::{
     mailbox::Transport,
     sys::snp_host::SnpEnabled,
     wire::{
-        snp,
-        CommandId, //
+        command,
+        snp, //
     },
 };
 
@@ -40,16 +39,25 @@ impl<T: Transport> Channel<T> {
         enabled: SnpEnabled,
         request: Option<&mut snp::SnpInitEx>,
     ) -> Result<SnpUp, (SnpEnabled, CmdError)> {
-        let result = match request {
-            Some(request) => self.require::<SnpInitEx>(request),
-            None => self.require::<SnpInit>(&mut ()),
+        let (info, result) = match request {
+            Some(request) => (
+                command::SNP_INIT_EX.info(),
+                self.issue_start(command::SNP_INIT_EX, request),
+            ),
+            None => (
+                command::SNP_INIT.info(),
+                self.issue_start(command::SNP_INIT, &mut ()),
+            ),
         };
         match result {
             Ok(()) => {
                 self.set_snp_init(true);
                 Ok(SnpUp(enabled))
             }
-            Err(err) => Err((enabled, err)),
+            Err(err) => {
+                self.report(info, err);
+                Err((enabled, err))
+            }
         }
     }
 
@@ -82,87 +90,7 @@ impl<T: Transport> Channel<T> {
     /// know.
     pub(crate) fn snp_status(&mut self) -> Result<snp::SnpStatus, CmdError> {
         self.answer_in_page(|channel, address| {
-            channel.issue::<SnpPlatformStatus>(&mut snp::Addr { address })
+            channel.issue(command::SNP_PLATFORM_STATUS, &mut snp::Addr { address })
         })
     }
-}
-
-/// Starts SNP on firmware of API 1.51. Private, so that nobody issues it on CPUs that were not prepared.
-struct SnpInit;
-
-impl Command for SnpInit {
-    const ID: CommandId = CommandId::SNP_INIT;
-    type Request = ();
-}
-
-/// Starts SNP. Private for the same reason.
-struct SnpInitEx;
-
-impl Command for SnpInitEx {
-    const ID: CommandId = CommandId::SNP_INIT_EX;
-    type Request = snp::SnpInitEx;
-}
-
-/// Stops SNP.
-pub(crate) struct SnpShutdownEx;
-
-impl Command for SnpShutdownEx {
-    const ID: CommandId = CommandId::SNP_SHUTDOWN_EX;
-    type Request = snp::SnpShutdownEx;
-}
-
-/// Asks for version, state and TCB. The answer goes to the page in the request.
-pub(crate) struct SnpPlatformStatus;
-
-impl Command for SnpPlatformStatus {
-    const ID: CommandId = CommandId::SNP_PLATFORM_STATUS;
-    type Request = snp::Addr;
-}
-
-/// Asks for the features of this firmware. The answer goes to the page in the request.
-pub(crate) struct SnpFeatureInfo;
-
-impl Command for SnpFeatureInfo {
-    const ID: CommandId = CommandId::SNP_FEATURE_INFO;
-    type Request = snp::FeatureInfoRequest;
-}
-
-/// Flushes the data fabric for SNP ASIDs.
-pub(crate) struct SnpDfFlush;
-
-impl Command for SnpDfFlush {
-    const ID: CommandId = CommandId::SNP_DF_FLUSH;
-    type Request = ();
-}
-
-/// Takes a page back from firmware.
-pub(crate) struct SnpPageReclaim;
-
-impl Command for SnpPageReclaim {
-    const ID: CommandId = CommandId::SNP_PAGE_RECLAIM;
-    type Request = snp::PageReclaim;
-}
-
-/// Sets what attestation reports say about TCB and chip.
-pub(crate) struct SnpConfig;
-
-impl Command for SnpConfig {
-    const ID: CommandId = CommandId::SNP_CONFIG;
-    type Request = snp::SnpConfig;
-}
-
-/// Makes the running firmware the oldest that may ever be loaded.
-pub(crate) struct SnpCommit;
-
-impl Command for SnpCommit {
-    const ID: CommandId = CommandId::SNP_COMMIT;
-    type Request = snp::SnpCommit;
-}
-
-/// Loads a VLEK, which then signs attestation reports.
-pub(crate) struct SnpVlekLoad;
-
-impl Command for SnpVlekLoad {
-    const ID: CommandId = CommandId::SNP_VLEK_LOAD;
-    type Request = snp::VlekLoad;
 }

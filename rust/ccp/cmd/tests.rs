@@ -24,7 +24,10 @@ mod suite {
             },
         },
         wire::{
-            command::TABLE,
+            command::{
+                self,
+                TABLE, //
+            },
             sev,
             FwBuffer,
             Relayed,
@@ -81,7 +84,7 @@ mod suite {
     /// A caller's command buffer, with memory behind each field that firmware writes through.
     struct Caller {
         command: &'static CommandInfo,
-        data: [u8; 68],
+        data: [u8; MAX_LEN],
         memory: KVec<Pages>,
     }
 
@@ -101,7 +104,7 @@ mod suite {
         fn new(command: &'static CommandInfo) -> Result<Self> {
             let mut caller = Self {
                 command,
-                data: [0x77; 68],
+                data: [0x77; MAX_LEN],
                 memory: KVec::new(),
             };
             for field in command.fw_buffers {
@@ -192,7 +195,7 @@ mod suite {
                     address: zerocopy::transmute!(0x1000_u64),
                     len: 64,
                 };
-                let result = channel.issue::<super::super::sev::GetId>(&mut request);
+                let result = channel.issue(command::GET_ID, &mut request);
                 check!(result.is_ok() == status.is_success(), "{:?}", status);
                 check!(
                     status.is_success() || refused(result, status),
@@ -214,7 +217,7 @@ mod suite {
         for command in relayed() {
             for status in [Status::SUCCESS, Status::INVALID_PARAM] {
                 let mut caller = Caller::new(command)?;
-                let mut before = [0; 68];
+                let mut before = [0; MAX_LEN];
                 let before = before.get_mut(..command.len.into()).ok_or(EINVAL)?;
                 before.copy_from_slice(caller.buffer());
                 let same = Cell::new(false);
@@ -505,26 +508,25 @@ mod suite {
         };
         let mut channel = channel(&dev, &HOST, true, script)?;
         let mut status = sev::PlatformStatus::default();
-        let result = channel.issue::<super::super::sev::PlatformStatus>(&mut status);
+        let result = channel.issue(command::PLATFORM_STATUS, &mut status);
         check!(matches!(result, Err(CmdError::Lost(Status::SUCCESS))));
         let lost = buffer.get();
         keeps.set(false);
 
         // Nothing is allocated while the machine panics.
-        let result =
-            channel.issue_waiting::<super::super::sev::PlatformStatus>(&mut status, Wait::Poll);
+        let result = channel.issue_polling(command::PLATFORM_STATUS, &mut status);
         check!(matches!(result, Err(CmdError::Transport(err)) if err == ENOMEM));
         check!(buffer.get() == lost);
 
         for _ in 0..2 {
-            let result = channel.issue::<super::super::sev::PlatformStatus>(&mut status);
+            let result = channel.issue(command::PLATFORM_STATUS, &mut status);
             check!(result.is_ok());
             check!(buffer.get() != lost);
             check!(status.api_major == 1);
         }
         let kept = buffer.get();
         check!(channel
-            .issue_waiting::<super::super::sev::PlatformStatus>(&mut status, Wait::Poll)
+            .issue_polling(command::PLATFORM_STATUS, &mut status)
             .is_ok());
         check!(buffer.get() == kept);
         Ok(())

@@ -19,18 +19,7 @@ use super::{
     Snp, //
 };
 use crate::{
-    cmd::{
-        sev::{
-            DownloadFirmware,
-            PlatformStatus, //
-        },
-        snp::{
-            SnpFeatureInfo,
-            SnpPlatformStatus, //
-        },
-        CmdError,
-        Command as _, //
-    },
+    cmd::CmdError,
     mailbox::Transport,
     pages::HvPages,
     sys::{
@@ -41,6 +30,7 @@ use crate::{
         }, //
     },
     wire::{
+        command,
         sev,
         snp::{
             FeatureInfo,
@@ -73,7 +63,8 @@ impl<T: Transport> Platform<T> {
         }
 
         let mut status = sev::PlatformStatus::default();
-        self.channel.require::<PlatformStatus>(&mut status)?;
+        self.channel
+            .require(command::PLATFORM_STATUS, &mut status)?;
         self.api = ApiVersion {
             major: status.api_major,
             minor: status.api_minor,
@@ -100,7 +91,10 @@ impl<T: Transport> Platform<T> {
         let err = match self.channel.snp_status() {
             Err(err) if err.is(Status::INVALID_PAGE_STATE) => err,
             result => {
-                return result.inspect_err(|err| self.channel.report(SnpPlatformStatus::INFO, *err))
+                return result.inspect_err(|err| {
+                    self.channel
+                        .report(command::SNP_PLATFORM_STATUS.info(), *err)
+                })
             }
         };
         let adopted = HotplugWindow::open(self.channel.host()).and_then(HotplugWindow::adopt);
@@ -126,7 +120,8 @@ impl<T: Transport> Platform<T> {
                 Ok(status)
             }
             Err((enabled, err)) => {
-                self.channel.report(SnpPlatformStatus::INFO, err);
+                self.channel
+                    .report(command::SNP_PLATFORM_STATUS.info(), err);
                 if let CmdError::Died(_) = err {
                     enabled.keep(Keep::Timeout);
                 }
@@ -137,12 +132,15 @@ impl<T: Transport> Platform<T> {
 
     fn query_features(&mut self) -> Result<FeatureInfo, CmdError> {
         self.channel.answer_in_page(|channel, address| {
-            channel.require::<SnpFeatureInfo>(&mut FeatureInfoRequest {
-                // CAST: 16.
-                length: size_of::<FeatureInfoRequest>() as u32,
-                ecx_in: 0,
-                address,
-            })
+            channel.require(
+                command::SNP_FEATURE_INFO,
+                &mut FeatureInfoRequest {
+                    // CAST: 16.
+                    length: size_of::<FeatureInfoRequest>() as u32,
+                    ecx_in: 0,
+                    address,
+                },
+            )
         })
     }
 
@@ -205,9 +203,9 @@ impl<T: Transport> Platform<T> {
             address: pages.spa().encrypted(),
             len,
         };
-        let mut result = self.channel.issue::<DownloadFirmware>(&mut request);
+        let mut result = self.channel.issue(command::DOWNLOAD_FIRMWARE, &mut request);
         if result.is_ok() && !self.api.at_least(COMMITS_SINCE.0, COMMITS_SINCE.1) {
-            result = self.channel.issue::<DownloadFirmware>(&mut request);
+            result = self.channel.issue(command::DOWNLOAD_FIRMWARE, &mut request);
         }
         // Kept if the mailbox died: firmware may still be reading it. That has been logged.
         let _ = pages.take_back(&mut self.channel);

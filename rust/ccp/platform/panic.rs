@@ -10,15 +10,7 @@ use super::{
     Sev, //
 };
 use crate::{
-    cmd::{
-        sev::Shutdown,
-        snp::{
-            SnpDfFlush,
-            SnpShutdownEx, //
-        },
-        CmdError, //
-    },
-    mailbox::Wait,
+    cmd::CmdError,
     sys::{
         cc, cpu,
         crash::{
@@ -26,7 +18,10 @@ use crate::{
             PanicNotifier, //
         },
     },
-    wire::Status,
+    wire::{
+        command,
+        Status, //
+    },
 };
 
 struct LastShutdown;
@@ -63,7 +58,7 @@ impl Platform {
         }
         if self.sev != Sev::Uninit {
             // SNP_SHUTDOWN_EX says it all.
-            let _ = self.channel.issue_waiting::<Shutdown>(&mut (), Wait::Poll);
+            let _ = self.channel.issue_polling(command::SHUTDOWN, &mut ());
         }
         // The other CPUs have done theirs in the NMI that stopped them (kdump_sev_callback()).
         cpu::wbinvd_local();
@@ -71,7 +66,7 @@ impl Platform {
         if matches!(result, Err(err) if err.is(Status::DFFLUSH_REQUIRED)) {
             result = self
                 .channel
-                .issue_waiting::<SnpDfFlush>(&mut (), Wait::Poll)
+                .issue_polling(command::SNP_DF_FLUSH, &mut ())
                 .and_then(|()| self.panic_snp_shutdown());
         }
         match result {
@@ -86,6 +81,6 @@ impl Platform {
     fn panic_snp_shutdown(&mut self) -> Result<(), CmdError> {
         let mut request = Self::snp_shutdown_request(self.can_end_snp());
         self.channel
-            .issue_waiting::<SnpShutdownEx>(&mut request, Wait::Poll)
+            .issue_polling(command::SNP_SHUTDOWN_EX, &mut request)
     }
 }

@@ -14,27 +14,7 @@ use super::{
     Snp, //
 };
 use crate::{
-    cmd::{
-        sev::{
-            FactoryReset,
-            GetId,
-            PdhCertExport,
-            PdhGen,
-            PekCertImport,
-            PekCsr,
-            PekGen,
-            PlatformStatus,
-            Shutdown, //
-        },
-        snp::{
-            SnpCommit,
-            SnpConfig,
-            SnpPlatformStatus,
-            SnpVlekLoad, //
-        },
-        CmdError,
-        Command, //
-    },
+    cmd::CmdError,
     mailbox::Transport,
     pages::{
         Address,
@@ -47,12 +27,15 @@ use crate::{
         pages::Gfp, //
     },
     wire::{
+        command,
         sev,
         snp::{
             self,
             Feature,
             SnpStatus, //
         },
+        Command,
+        CommandInfo,
         Relayed,
         Status,
         TcbLayout, //
@@ -93,7 +76,7 @@ impl<T: Transport> Platform<T> {
     /// See [`CmdError`].
     pub(crate) fn platform_status(&mut self) -> Result<sev::PlatformStatus, Failure> {
         let mut status = sev::PlatformStatus::default();
-        self.channel.issue::<PlatformStatus>(&mut status)?;
+        self.channel.issue(command::PLATFORM_STATUS, &mut status)?;
         Ok(status)
     }
 
@@ -116,13 +99,13 @@ impl<T: Transport> Platform<T> {
         match status.state() {
             Ok(sev::PlatformState::Working) => return Err(EBUSY.into()),
             Ok(sev::PlatformState::Init) => {
-                self.channel.issue::<Shutdown>(&mut ())?;
+                self.channel.issue(command::SHUTDOWN, &mut ())?;
                 // The TMR stays for the next INIT.
                 self.sev = Sev::Uninit;
             }
             Ok(sev::PlatformState::Uninit) | Err(_) => {}
         }
-        Ok(self.channel.issue::<FactoryReset>(&mut ())?)
+        Ok(self.channel.issue(command::FACTORY_RESET, &mut ())?)
     }
 
     /// PEK_GEN, with SEV up for as long as it takes.
@@ -131,7 +114,7 @@ impl<T: Transport> Platform<T> {
     ///
     /// See [`CmdError`].
     pub(crate) fn pek_gen(&mut self) -> Result<(), Failure> {
-        Ok(self.with_sev(|p| p.channel.issue::<PekGen>(&mut ()))?)
+        Ok(self.with_sev(|p| p.channel.issue(command::PEK_GEN, &mut ()))?)
     }
 
     /// PDH_GEN, with SEV up for as long as it takes.
@@ -140,7 +123,7 @@ impl<T: Transport> Platform<T> {
     ///
     /// See [`CmdError`].
     pub(crate) fn pdh_gen(&mut self) -> Result<(), Failure> {
-        Ok(self.with_sev(|p| p.channel.issue::<PdhGen>(&mut ()))?)
+        Ok(self.with_sev(|p| p.channel.issue(command::PDH_GEN, &mut ()))?)
     }
 
     /// PEK_CSR into a buffer of `len` bytes, or only its length for `None`; with SEV up for as long
@@ -150,7 +133,7 @@ impl<T: Transport> Platform<T> {
     ///
     /// If SEV could not be started or there is no memory. Firmware's own refusal is in the answer.
     pub(crate) fn pek_csr(&mut self, len: Option<u32>) -> Result<Exported<1>, Failure> {
-        Ok(self.with_sev(|p| p.export::<PekCsr>(len))?)
+        Ok(self.with_sev(|p| p.export(command::PEK_CSR, len))?)
     }
 
     /// GET_ID into a buffer of `len` bytes, or only its length for `None`.
@@ -163,7 +146,7 @@ impl<T: Transport> Platform<T> {
         if !self.api.at_least(GET_ID_SINCE.0, GET_ID_SINCE.1) {
             return Err(ENOTSUPP.into());
         }
-        Ok(self.export::<GetId>(len)?)
+        Ok(self.export(command::GET_ID, len)?)
     }
 
     /// PDH_CERT_EXPORT into buffers of these lengths (PDH, chain), or only the lengths for `None`.
@@ -200,13 +183,16 @@ impl<T: Transport> Platform<T> {
         Ok(self.with_sev(|p| {
             p.channel.alive()?;
             let (pek, oca) = (pek.lend(), oca.lend());
-            let result = p.channel.issue::<PekCertImport>(&mut sev::PekCertImport {
-                pek_address: pek.spa().encrypted(),
-                pek_len,
-                reserved: 0,
-                oca_address: oca.spa().encrypted(),
-                oca_len,
-            });
+            let result = p.channel.issue(
+                command::PEK_CERT_IMPORT,
+                &mut sev::PekCertImport {
+                    pek_address: pek.spa().encrypted(),
+                    pek_len,
+                    reserved: 0,
+                    oca_address: oca.spa().encrypted(),
+                    oca_len,
+                },
+            );
             for pages in [pek, oca] {
                 let _ = pages.take_back(&mut p.channel);
             }
@@ -220,10 +206,13 @@ impl<T: Transport> Platform<T> {
     ///
     /// See [`CmdError`].
     pub(crate) fn commit(&mut self) -> Result<(), Failure> {
-        Ok(self.channel.issue::<SnpCommit>(&mut snp::SnpCommit {
-            // CAST: 4.
-            len: size_of::<snp::SnpCommit>() as u32,
-        })?)
+        Ok(self.channel.issue(
+            command::SNP_COMMIT,
+            &mut snp::SnpCommit {
+                // CAST: 4.
+                len: size_of::<snp::SnpCommit>() as u32,
+            },
+        )?)
     }
 
     /// SNP_CONFIG.
@@ -233,7 +222,7 @@ impl<T: Transport> Platform<T> {
     /// [`ENODEV`] if SNP is not up; see [`CmdError`].
     pub(crate) fn set_config(&mut self, mut config: snp::SnpConfig) -> Result<(), Failure> {
         self.need_snp()?;
-        Ok(self.channel.issue::<SnpConfig>(&mut config)?)
+        Ok(self.channel.issue(command::SNP_CONFIG, &mut config)?)
     }
 
     /// SNP_VLEK_LOAD of a wrapped hashstick ([`snp::VLEK_HASHSTICK_LEN`] bytes).
@@ -245,13 +234,16 @@ impl<T: Transport> Platform<T> {
         self.need_snp()?;
         self.channel.alive()?;
         let hashstick = hashstick.lend();
-        let result = self.channel.issue::<SnpVlekLoad>(&mut snp::VlekLoad {
-            // CAST: 16.
-            len: size_of::<snp::VlekLoad>() as u32,
-            version: 0,
-            rsvd: [0; 3],
-            address: hashstick.spa().encrypted(),
-        });
+        let result = self.channel.issue(
+            command::SNP_VLEK_LOAD,
+            &mut snp::VlekLoad {
+                // CAST: 16.
+                len: size_of::<snp::VlekLoad>() as u32,
+                version: 0,
+                rsvd: [0; 3],
+                address: hashstick.spa().encrypted(),
+            },
+        );
         let _ = hashstick.take_back(&mut self.channel);
         Ok(result?)
     }
@@ -323,7 +315,8 @@ impl<T: Transport> Platform<T> {
             // Firmware that cannot say is not trusted with SEV-ES guests.
             Err(err) => {
                 if !matches!(err, CmdError::Dead(_)) {
-                    self.channel.report(SnpPlatformStatus::INFO, err);
+                    self.channel
+                        .report(command::SNP_PLATFORM_STATUS.info(), err);
                 }
                 false
             }
@@ -339,26 +332,29 @@ impl<T: Transport> Platform<T> {
     }
 
     /// A command with one output buffer.
-    fn export<C>(&mut self, len: Option<u32>) -> Result<Exported<1>, CmdError>
-    where
-        C: Command<Request = sev::OutBuffer>,
-    {
+    fn export(
+        &mut self,
+        command: Command<sev::OutBuffer>,
+        len: Option<u32>,
+    ) -> Result<Exported<1>, CmdError> {
+        let info = command.info();
         let buffer = self.output(len)?;
         let mut request = sev::OutBuffer {
             address: address_of(&buffer),
             len: len.unwrap_or(0),
         };
-        let mut result = self.channel.issue::<C>(&mut request);
+        let mut result = self.channel.issue(command, &mut request);
         let data = [self.taken(buffer, &mut result)];
-        Ok(self.exported::<C, 1>(result, [request.len], len.map(|len| [len]), data))
+        Ok(self.exported(info, result, [request.len], len.map(|len| [len]), data))
     }
 
     /// What firmware answered, given buffers of the sizes `room`.
     ///
     /// A success with more in a buffer than it holds cannot be true: it becomes an error, and the
     /// caller does not get that length, or it might read past the end of its own buffer.
-    fn exported<C: Command, const N: usize>(
+    fn exported<const N: usize>(
         &self,
+        command: &CommandInfo,
         result: Result<(), CmdError>,
         mut len: [u32; N],
         room: Option<[u32; N]>,
@@ -371,7 +367,7 @@ impl<T: Transport> Platform<T> {
                 dev_err!(
                     self.dev(),
                     "{} failed: firmware says that it put {:#x} bytes into a buffer of {:#x}; the answer is not used, look for newer firmware\n",
-                    C::INFO.name,
+                    command.name,
                     claimed,
                     size
                 );
@@ -403,10 +399,10 @@ impl<T: Transport> Platform<T> {
             chain_address: address_of(&chain),
             chain_len,
         };
-        let mut result = self.channel.issue::<PdhCertExport>(&mut request);
+        let mut result = self.channel.issue(command::PDH_CERT_EXPORT, &mut request);
         let data = [self.taken(pdh, &mut result), self.taken(chain, &mut result)];
         let lens = [request.pdh_len, request.chain_len];
-        Ok(self.exported::<PdhCertExport, 2>(result, lens, len, data))
+        Ok(self.exported(command::PDH_CERT_EXPORT.info(), result, lens, len, data))
     }
 
     /// Pages for `len` bytes of output, in firmware's hands.

@@ -11,11 +11,7 @@ use super::{
 };
 use crate::{
     cmd::{
-        sev::{
-            DfFlush,
-            Order,
-            Shutdown, //
-        },
+        sev::Order,
         Channel,
         CmdError, //
     },
@@ -31,8 +27,8 @@ use crate::{
         snp_host::NoSnpEn, //
     },
     wire::{
+        command,
         sev,
-        CommandId,
         Status, //
     },
 };
@@ -71,7 +67,7 @@ impl<T: Transport> Platform<T> {
         // No ASID may be used without the flush.
         self.sev = Sev::Stale;
         cpu::wbinvd_on_all();
-        if let Err(err) = self.channel.require::<DfFlush>(&mut ()) {
+        if let Err(err) = self.channel.require(command::DF_FLUSH, &mut ()) {
             let _ = self.stop_sev();
             return Err(err);
         }
@@ -95,7 +91,7 @@ impl<T: Transport> Platform<T> {
     pub(super) fn stop_sev(&mut self) -> Result<(), CmdError> {
         if self.sev != Sev::Uninit {
             self.channel.alive()?;
-            self.channel.require::<Shutdown>(&mut ())?;
+            self.channel.require(command::SHUTDOWN, &mut ())?;
             self.sev = Sev::Uninit;
         }
         free_tmr(&mut self.channel, &mut self.tmr);
@@ -204,7 +200,7 @@ fn sev_init<T: Transport>(
         );
         result = channel.init_sev(&mut init_request(tmr), order);
     }
-    result.inspect_err(|err| channel.report(CommandId::INIT.row(), *err))
+    result.inspect_err(|err| channel.report(command::INIT.info(), *err))
 }
 
 fn init_request(tmr: Option<&FwPages>) -> sev::Init {

@@ -13,13 +13,8 @@ use super::{
 };
 use crate::{
     cmd::{
-        snp::{
-            SnpDfFlush,
-            SnpShutdownEx,
-            SnpUp, //
-        },
-        CmdError,
-        Command as _, //
+        snp::SnpUp,
+        CmdError, //
     },
     mailbox::Transport,
     pages::HvPages,
@@ -32,6 +27,7 @@ use crate::{
         },
     },
     wire::{
+        command,
         snp::{
             self,
             Feature, //
@@ -107,7 +103,7 @@ impl<T: Transport> Platform<T> {
         }
 
         cpu::wbinvd_on_all();
-        if let Err(err) = self.channel.require::<SnpDfFlush>(&mut ()) {
+        if let Err(err) = self.channel.require(command::SNP_DF_FLUSH, &mut ()) {
             let _ = self.stop_snp(Left::Guests);
             return Err(err);
         }
@@ -284,13 +280,13 @@ impl<T: Transport> Platform<T> {
     ///
     /// The command that failed, and how; nothing has been logged.
     fn snp_shutdown_flushed(&mut self, x86: bool) -> Result<(), (&'static CommandInfo, CmdError)> {
-        let failed = |err| (SnpShutdownEx::INFO, err);
+        let failed = |err| (command::SNP_SHUTDOWN_EX.info(), err);
         self.channel.alive().map_err(failed)?;
         cpu::wbinvd_on_all();
         match self.snp_shutdown(x86) {
             Err(err) if err.is(Status::DFFLUSH_REQUIRED) => {
-                let flushed = self.channel.issue::<SnpDfFlush>(&mut ());
-                flushed.map_err(|err| (SnpDfFlush::INFO, err))?;
+                let flushed = self.channel.issue(command::SNP_DF_FLUSH, &mut ());
+                flushed.map_err(|err| (command::SNP_DF_FLUSH.info(), err))?;
                 self.snp_shutdown(x86).map_err(failed)
             }
             result => result.map_err(failed),
@@ -299,7 +295,7 @@ impl<T: Transport> Platform<T> {
 
     fn snp_shutdown(&mut self, x86: bool) -> Result<(), CmdError> {
         let mut request = Self::snp_shutdown_request(x86);
-        self.channel.issue::<SnpShutdownEx>(&mut request)
+        self.channel.issue(command::SNP_SHUTDOWN_EX, &mut request)
     }
 
     /// Firmware is in the UNINIT state again: ends SNP on the CPUs (`x86`) or, where firmware leaves
