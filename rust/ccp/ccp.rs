@@ -6,7 +6,7 @@
 //!
 //! | file | what it has |
 //! |---|---|
-//! | `driver.rs`, `hal.rs`, `irq.rs` | PCI functions, generations, the interrupt |
+//! | `driver.rs`, `irq.rs` | PCI functions, generations, the interrupt |
 //! | `psps.rs` | all PSPs of the system, and which is the master |
 //! | `regs.rs`, `mailbox.rs` | registers; one command from doorbell to status |
 //! | `cmd.rs`, `rust/wire` | commands as types; their buffers |
@@ -26,7 +26,6 @@ use sys::sysfs;
 
 mod cmd;
 mod driver;
-mod hal;
 mod irq;
 mod kapi;
 mod mailbox;

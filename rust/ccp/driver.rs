@@ -5,13 +5,6 @@
 //! What the PSPs of a system have to do with each other is in `psps.rs`.
 
 use crate::{
-    hal::{
-        Generation,
-        V1,
-        V2,
-        V4,
-        V6, //
-    },
     irq::Interrupt,
     platform::{
         Left,
@@ -20,6 +13,7 @@ use crate::{
     psps,
     regs::{
         Interrupts,
+        RegisterMap,
         Registers,
         BAR_SIZE, //
     },
@@ -42,24 +36,61 @@ use kernel::{
     sync::Arc, //
 };
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
+
 /// The mailbox and interrupt registers are in this BAR on all generations.
 const BAR: u32 = 2;
 
 /// How many bits of address the PSP can reach (sp-pci.c of Linux 7.3).
 const DMA_BITS: u32 = 48;
 
+/// What is known about one generation of the PSP. Apart from this the generations do not differ: the
+/// mailbox protocol and the interrupt are the same.
+pub(crate) struct Generation {
+    /// The name that the kernel's C driver uses for the generation.
+    pub(crate) name: &'static str,
+    /// Where its registers are.
+    pub(crate) registers: RegisterMap,
+}
+
+// Register offsets: drivers/crypto/ccp/sp-pci.c of Linux 7.3.
+
+/// Naples (Zen 1).
+static PSPV1: Generation = Generation {
+    name: "pspv1",
+    registers: RegisterMap::new(0x10500, 0x10610, 0x10614),
+};
+/// Rome and Milan (Zen 2, Zen 3).
+pub(crate) static PSPV2: Generation = Generation {
+    name: "pspv2",
+    registers: RegisterMap::new(0x10900, 0x10690, 0x10694),
+};
+/// Genoa, Bergamo and Siena (Zen 4).
+static PSPV4: Generation = Generation {
+    name: "pspv4",
+    registers: RegisterMap::new(0x10900, 0x10690, 0x10694),
+};
+/// Turin (Zen 5) and later.
+static PSPV6: Generation = Generation {
+    name: "pspv6",
+    registers: RegisterMap::new(0x10900, 0x10510, 0x10514),
+};
+
 /// The driver, for the PCI core.
 pub(crate) struct PspDriver;
 
+// PCI functions without SEV are never bound: crypto engines alone (0x1537, 0x1468) and client parts
+// (0x15df, 0x15c7, 0x1649, 0x1134, 0x17e0, 0x115a).
 kernel::pci_device_table!(
     PCI_TABLE,
     <PspDriver as pci::Driver>::IdInfo,
     [
-        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x1456), &V1),
-        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x1486), &V2),
-        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x14ca), &V4),
-        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x156e), &V6),
-        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x17d8), &V6),
+        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x1456), &PSPV1),
+        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x1486), &PSPV2),
+        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x14ca), &PSPV4),
+        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x156e), &PSPV6),
+        (pci::DeviceId::from_id(pci::Vendor::AMD, 0x17d8), &PSPV6),
     ]
 );
 

@@ -2,7 +2,7 @@
 
 //! The PSP's registers in BAR 2, as types.
 //!
-//! Their place differs between generations ([`RegisterMap`], filled in `hal/*.rs`), their layout
+//! Their place differs between generations ([`RegisterMap`], filled in `driver.rs`), their layout
 //! does not. All of them are generic over the kernel's [`Io`], so everything above also runs against a
 //! scripted device.
 //!
@@ -50,8 +50,6 @@ bitfield! {
     pub(crate) struct Capability(u32) {
         /// SEV commands.
         0:0 sev => bool;
-        /// The TEE ring buffer.
-        1:1 tee => bool;
     }
 }
 
@@ -66,37 +64,45 @@ bitfield! {
 /// Where the registers of one PSP generation are, as byte offsets into BAR 2.
 pub(crate) struct RegisterMap {
     /// C2PMSG_32 of the SEV mailbox: [`Doorbell`] to write, [`Response`] to read.
-    pub(crate) cmdresp: usize,
+    cmdresp: usize,
     /// C2PMSG_56: bits 31:0 of the command buffer's system physical address.
-    pub(crate) cmdbuf_lo: usize,
+    cmdbuf_lo: usize,
     /// C2PMSG_57: bits 63:32 of it.
-    pub(crate) cmdbuf_hi: usize,
+    cmdbuf_hi: usize,
     /// C2PMSG_63: [`Capability`].
-    pub(crate) feature: usize,
+    feature: usize,
     /// P2CMSG_INTEN: a set bit enables the interrupt of that number.
-    pub(crate) inten: usize,
+    inten: usize,
     /// P2CMSG_INTSTS: [`InterruptStatus`].
-    pub(crate) intsts: usize,
+    intsts: usize,
 }
 
 impl RegisterMap {
-    /// Checks the map while compiling: every register lies in the mapped part of the BAR and is
-    /// aligned. [`Bar`] relies on it.
-    pub(crate) const fn checked(self) -> Self {
+    /// The map of a generation whose C2PMSG_0 is at `c2pmsg`. While compiling it is checked that
+    /// every register lies in the mapped part of the BAR and is aligned. [`Bar`] relies on it.
+    pub(crate) const fn new(c2pmsg: usize, inten: usize, intsts: usize) -> Self {
+        let map = Self {
+            cmdresp: c2pmsg + 4 * 32,
+            cmdbuf_lo: c2pmsg + 4 * 56,
+            cmdbuf_hi: c2pmsg + 4 * 57,
+            feature: c2pmsg + 4 * 63,
+            inten,
+            intsts,
+        };
         let offsets = [
-            self.cmdresp,
-            self.cmdbuf_lo,
-            self.cmdbuf_hi,
-            self.feature,
-            self.inten,
-            self.intsts,
+            map.cmdresp,
+            map.cmdbuf_lo,
+            map.cmdbuf_hi,
+            map.feature,
+            map.inten,
+            map.intsts,
         ];
         let mut i = 0;
         while i < offsets.len() {
             assert!(offsets[i] % 4 == 0 && offsets[i] <= BAR_SIZE - 4);
             i += 1;
         }
-        self
+        map
     }
 }
 

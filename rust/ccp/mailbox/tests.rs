@@ -10,7 +10,7 @@ use kernel::macros::kunit_tests;
 mod suite {
     use super::super::*;
     use crate::{
-        hal::V2,
+        driver::PSPV2,
         irq::Interrupt,
         sys::fake_io,
         testing::{
@@ -122,7 +122,7 @@ mod suite {
     impl fake_io::Device for Psp {
         fn read(&self, offset: usize) -> u32 {
             self.reads.set(self.reads.get() + 1);
-            if offset == V2.registers.intsts {
+            if offset == PSPV2.registers.intsts {
                 return self.intsts.get();
             }
             let value = self.cmdresp.get();
@@ -135,7 +135,7 @@ mod suite {
 
         fn write(&self, offset: usize, value: u32) {
             self.writes.set(self.writes.get() + 1);
-            let map = &V2.registers;
+            let map = &PSPV2.registers;
             let [low, high] = self.buffer.get();
             if offset == map.cmdbuf_lo {
                 self.buffer.set([value, high]);
@@ -187,7 +187,7 @@ mod suite {
     type View<'a> = fake_io::View<'a, Psp, Region<BAR_SIZE>>;
 
     fn registers(psp: &Psp) -> Registers<View<'_>> {
-        Registers::new(fake_io::region(psp), &V2.registers)
+        Registers::new(fake_io::region(psp), &PSPV2.registers)
     }
 
     fn mailbox<'a>(psp: &'a Psp, dev: &ARef<Device>, limits: Limits) -> Mailbox<View<'a>, Limits> {
