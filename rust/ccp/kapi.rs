@@ -379,35 +379,37 @@ extern "C" fn ccp_enqueue_cmd(_cmd: *mut c::ccp_cmd) -> c_int {
 
 /// Compares each function with its C prototype: does not compile if a type differs.
 macro_rules! same_prototypes {
-    ($($name:ident($($arg:ty),*) $(-> $ret:ty)?;)*) => { $(
-        const _: unsafe extern "C" fn($($arg),*) $(-> $ret)? = $name;
-        const _: unsafe extern "C" fn($($arg),*) $(-> $ret)? = c::$name;
+    ($($name:ident($($arg:ty),*);)*) => { $(
+        const _: () = {
+            let mut _prototype: unsafe extern "C" fn($($arg),*) -> _ = c::$name;
+            _prototype = $name;
+        };
     )* };
 }
 
 same_prototypes! {
-    sev_platform_init(*mut c::sev_platform_init_args) -> c_int;
+    sev_platform_init(_);
     sev_platform_shutdown();
-    sev_platform_status(*mut c::sev_user_data_status, *mut c_int) -> c_int;
-    sev_do_cmd(c_int, *mut c_void, *mut c_int) -> c_int;
-    sev_issue_cmd_external_user(*mut bindings::file, c_uint, *mut c_void, *mut c_int) -> c_int;
-    sev_guest_activate(*mut c::sev_data_activate, *mut c_int) -> c_int;
-    sev_guest_deactivate(*mut c::sev_data_deactivate, *mut c_int) -> c_int;
-    sev_guest_decommission(*mut c::sev_data_decommission, *mut c_int) -> c_int;
-    sev_guest_df_flush(*mut c_int) -> c_int;
-    psp_copy_user_blob(u64, u32) -> *mut c_void;
-    snp_alloc_firmware_page(bindings::gfp_t) -> *mut c_void;
-    snp_free_firmware_page(*mut c_void);
-    snp_reclaim_pages(c_ulong, c_uint, bool) -> c_int;
-    sev_is_snp_ciphertext_hiding_supported() -> bool;
-    sev_get_snp_policy_bits() -> u64;
-    sev_firmware_supported_vm_types() -> c_int;
-    psp_tee_process_cmd(c::tee_cmd_id, *mut c_void, usize, *mut u32) -> c_int;
-    psp_check_tee_status() -> c_int;
-    psp_send_platform_access_msg(c::psp_platform_access_msg, *mut c::psp_request) -> c_int;
-    psp_ring_platform_doorbell(c_int, *mut u32) -> c_int;
-    psp_check_platform_access_status() -> c_int;
-    ccp_present() -> c_int;
-    ccp_version() -> c_uint;
-    ccp_enqueue_cmd(*mut c::ccp_cmd) -> c_int;
+    sev_platform_status(_, _);
+    sev_do_cmd(_, _, _);
+    sev_issue_cmd_external_user(_, _, _, _);
+    sev_guest_activate(_, _);
+    sev_guest_deactivate(_, _);
+    sev_guest_decommission(_, _);
+    sev_guest_df_flush(_);
+    psp_copy_user_blob(_, _);
+    snp_alloc_firmware_page(_);
+    snp_free_firmware_page(_);
+    snp_reclaim_pages(_, _, _);
+    sev_is_snp_ciphertext_hiding_supported();
+    sev_get_snp_policy_bits();
+    sev_firmware_supported_vm_types();
+    psp_tee_process_cmd(_, _, _, _);
+    psp_check_tee_status();
+    psp_send_platform_access_msg(_, _);
+    psp_ring_platform_doorbell(_, _);
+    psp_check_platform_access_status();
+    ccp_present();
+    ccp_version();
+    ccp_enqueue_cmd(_);
 }
