@@ -133,19 +133,12 @@ pub fn enable_master<const BITS: u32>(dev: &pci::Device<Core<'_>>) -> Result {
     Ok(())
 }
 
-/// The place of the device in the order that the PCI core gives them: domain, bus, device, function.
-///
-/// The device's name has just these in hexadecimal, each but the first at a fixed width
-/// (`pci_setup_device()`), so its digits in a row are a number that sorts in the same way.
+/// The place of the device in the order that the PCI core gives devices: domain, bus, device,
+/// function. C: `pci_domain_nr()` and `pci_dev_id()`.
 pub fn address(dev: &pci::Device<Bound>) -> u64 {
-    let name: &kernel::device::Device<Bound> = dev.as_ref();
-    name.name()
-        .to_bytes()
-        .iter()
-        .filter_map(|&digit| match digit {
-            b'0'..=b'9' => Some(digit.wrapping_sub(b'0')),
-            b'a'..=b'f' => Some(digit.wrapping_sub(b'a').wrapping_add(10)),
-            _ => None,
-        })
-        .fold(0, |number, digit| number << 4 | u64::from(digit))
+    let raw: *mut bindings::pci_dev = core::ptr::from_ref(dev).cast_mut().cast();
+    // SAFETY: `pci::Device` is a transparent wrapper of `struct pci_dev`. A device that is bound is
+    // on a bus, whose `sysdata` is a `struct pci_sysdata` on x86 and stays as long as the bus.
+    let domain = unsafe { (*(*(*raw).bus).sysdata.cast::<bindings::pci_sysdata>()).domain };
+    u64::from(domain.unsigned_abs()) << 16 | u64::from(dev.dev_id())
 }
