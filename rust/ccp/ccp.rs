@@ -25,6 +25,7 @@ use kernel::{
 use sys::sysfs;
 
 mod cmd;
+mod display;
 mod driver;
 mod irq;
 mod kapi;
@@ -40,7 +41,6 @@ mod testing;
 mod uapi;
 #[path = "../wire/mod.rs"]
 mod wire;
-mod words;
 
 /// `/sys/kernel/ccp`: how many pages have been lost to firmware since the module was loaded.
 static FILES: [sysfs::File; 1] = [sysfs::File::new::<LostPages>()];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes what has words printable by the kernel's macros, which have a `Display` trait of their own.
+//! `kernel::fmt::Display`, the trait of the kernel's printing macros, for types that have the one of
+//! `core`.
 
 use kernel::fmt;
 
@@ -13,7 +14,7 @@ use crate::{
     },
 };
 
-macro_rules! printable {
+macro_rules! forward_display {
     ($($type:ty),* $(,)?) => { $(
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,4 +24,4 @@ macro_rules! printable {
     )* };
 }
 
-printable!(ApiVersion, CmdError, Dead, Status);
+forward_display!(ApiVersion, CmdError, Dead, Status);
