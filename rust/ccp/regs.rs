@@ -64,17 +64,17 @@ bitfield! {
 /// Where the registers of one PSP generation are, as byte offsets into BAR 2.
 pub(crate) struct RegisterMap {
     /// C2PMSG_32 of the SEV mailbox: [`Doorbell`] to write, [`Response`] to read.
-    cmdresp: usize,
+    pub(crate) cmdresp: usize,
     /// C2PMSG_56: bits 31:0 of the command buffer's system physical address.
-    cmdbuf_lo: usize,
+    pub(crate) cmdbuf_lo: usize,
     /// C2PMSG_57: bits 63:32 of it.
-    cmdbuf_hi: usize,
+    pub(crate) cmdbuf_hi: usize,
     /// C2PMSG_63: [`Capability`].
-    feature: usize,
+    pub(crate) feature: usize,
     /// P2CMSG_INTEN: a set bit enables the interrupt of that number.
-    inten: usize,
+    pub(crate) inten: usize,
     /// P2CMSG_INTSTS: [`InterruptStatus`].
-    intsts: usize,
+    pub(crate) intsts: usize,
 }
 
 impl RegisterMap {

@@ -29,6 +29,7 @@ mod suite {
                 TABLE, //
             },
             sev,
+            CommandId,
             FwBuffer,
             Relayed,
             Target, //
