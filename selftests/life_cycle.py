@@ -4,6 +4,9 @@ happens next × how somebody then tries to bring a CPU to where it has no SNP_EN
 
 Nothing a driver says of itself counts: the number of outstanding cpu_hotplug_disable() calls is the kernel's
 own, the CPUs that have SNP_EN are those of the CPU model, the commands those that the PSP model got.
+
+usage: selftests/life_cycle.py [ours|intree] [WORD...]: run the rows with WORD in them, or all, and write them into
+Documentation/generated.
 """
 
 import dataclasses
@@ -18,7 +21,6 @@ from vmlib import paths, suite  # noqa: E402
 from vmlib.machine import Config  # noqa: E402
 
 SCENARIO = paths.VM_SCRIPTS / "life-cycle.sh"
-TABLE = paths.TOP / "Documentation/life-cycle.md"
 LIMIT = 150  # seconds, for the boot and for the cell
 
 # How the first initialisation goes: what the scenario does, and for the PSP model.
@@ -203,18 +205,26 @@ def row(cell: Cell, outcome: suite.Outcome) -> Row:
     )
 
 
+def table(driver: str) -> Path:
+    return paths.TOP / f"Documentation/generated/life-cycle-{driver}.md"
+
+
 def update(driver: str, words: list[str]) -> None:
-    """Run the cells of a driver, or only those that have one of `words` in them, and write each row into its table of
-    Documentation as it comes. The other rows stay as they are."""
-    begin, end = f"<!-- {driver}: made by selftests/life_cycle.py -->", f"<!-- end of {driver} -->"
-    head, _, rest = TABLE.read_text().partition(begin)
-    old, _, tail = rest.partition(end)
-    lines = {cell: line for cell in cells(driver) for line in old.splitlines() if line.startswith(f"| {cell.init} | {cell.firmware} | {cell.event} ")}
+    """Run the cells of a driver, or only those that have one of `words` in them, and write each row into the driver's table
+    as it comes. The other rows stay as they are."""
+    old = table(driver).read_text()
+    head = old.partition("\n| ")[0]
+    lines = {
+        cell: line
+        for cell in cells(driver)
+        for line in old.splitlines()
+        if line.startswith(f"| {cell.init} | {cell.firmware} | {cell.event} ")
+    }
     for result in run([cell for cell in cells(driver) if not words or {cell.init, cell.firmware, cell.event} & set(words)]):
         lines[result.cell] = result.line()
         print(result.line(), *(f"    {complaint}" for complaint in result.complaints()), sep="\n", flush=True)
-        table = "\n".join([HEADING, *(lines[cell] for cell in cells(driver) if cell in lines)])
-        TABLE.write_text(f"{head}{begin}\n{table}\n{end}{tail}")
+        rows = "\n".join([HEADING, *(lines[cell] for cell in cells(driver) if cell in lines)])
+        table(driver).write_text(f"{head}\n{rows}\n")
 
 
 if __name__ == "__main__":
