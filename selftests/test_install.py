@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0
+"""scripts/install puts the modules where they are loaded from, and refuses kernels that would not take them."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import boot, paths, values
+from vmlib import initramfs
+
+MODULES = ("snp_host.ko", "ccp.ko")
+SIGN = Path(f"/usr/lib/linux-kbuild-{paths.RELEASE.removesuffix('-amd64')}/scripts/sign-file")
+OURS, INTREE = "updates/ccp.ko", "kernel/drivers/crypto/ccp/ccp.ko.xz"
+
+
+def signed(scratch: Path) -> dict[str, Path]:
+    """The modules signed with a new key, by the commands of Documentation/installing.md."""
+    key, certificate = scratch / "MOK.priv", scratch / "MOK.der"
+    subprocess.run(
+        ["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "36500", "-subj", "/CN=modules/",
+         "-keyout", key, "-outform", "DER", "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    for name in MODULES:
+        subprocess.run([SIGN, "sha256", key, certificate, paths.OUR_MODULES / name, scratch / name], check=True)
+    return {name: scratch / name for name in MODULES}
+
+
+@pytest.fixture(scope="module")
+def tries(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
+    """What scripts/install did in a machine: its status, its last line, which ccp is loaded from then on."""
+    cache = "root/.cache/ccp-rs"
+    files = {f"ccp-rs/scripts/{name}": paths.TOP / "scripts" / name for name in ("install", "lib.sh", "kernel-version")}
+    files |= {
+        f"{cache}/kernel-release": paths.CACHE / "kernel-release",
+        f"{cache}/modules/.tree": paths.OUR_MODULES / ".tree",
+    }
+    for directory, modules in (
+        (f"{cache}/modules", {}),
+        ("unsigned", {}),
+        ("signed", signed(tmp_path_factory.mktemp("signed"))),
+    ):
+        files |= {f"{directory}/{name}": modules.get(name, paths.OUR_MODULES / name) for name in MODULES}
+    files |= {"usr/bin/bash": Path("/usr/bin/bash"), "usr/bin/modinfo": Path("/usr/bin/kmod")}
+    files |= {
+        f"usr{library}".replace("usr/usr", "usr"): Path(library) for library in initramfs.libraries("/usr/bin/bash")
+    }
+    result = boot("install.sh", driver="intree", files=files)
+    assert result.status == 0 and not result.splats(), result.lines
+    loaded = dict(value.split() for value in values(result, "ccp"))
+    assert values(result, "module") == ["snp_host updates/snp_host.ko", "ccp updates/ccp.ko"]
+    return {
+        name: (int(status), line, loaded[name])
+        for name in loaded
+        for status, line in [values(result, name)[0].split(" ", 1)]
+    }
+
+
+def test_what_is_loaded_from_then_on(tries):
+    assert {name: (status == 0, ccp) for name, (status, _, ccp) in tries.items()} == {
+        "other-release": (False, INTREE),
+        "other-build": (False, INTREE),
+        "plain": (True, OURS),
+        "removed": (True, INTREE),
+        "removed-twice": (False, INTREE),
+        "unsigned": (False, INTREE),
+        "half-signed": (False, INTREE),
+        "signed": (True, OURS),
+        "removed-signed": (True, INTREE),
+        "enforced-signed": (True, OURS),
+        "enforced": (False, OURS),  # what was there before stays
+    }
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("other-release", f"the modules are built for kernel 7.3.3+deb13-amd64, this machine runs {paths.RELEASE}"),
+        (
+            "other-build",
+            f"the modules are built for another build of kernel {paths.RELEASE} (build ID 0123456789",
+        ),
+        ("removed-twice", f"our modules are not installed for kernel {paths.RELEASE}"),
+        ("unsigned", "modules/snp_host.ko is not signed"),
+        ("half-signed", "modules/ccp.ko is not signed"),
+        ("enforced", "modules/ccp.ko is not signed"),
+    ],
+)
+def test_refusal_says_why(tries, name, said):
+    assert said in tries[name][1]
