@@ -223,7 +223,8 @@ macro_rules! commands {
 //
 // Commands that the in-tree driver has ids for but no length (SNP_SHUTDOWN, ACTIVATE_EX,
 // PAGE_SWAP_*, PAGE_MOVE, PAGE_MD_INIT, PAGE_SET_STATE, DOWNLOAD_FIRMWARE_EX) have no user and no
-// row.
+// row. Neither has SEND_UPDATE_VMSA: the kernel's structure lacks the reserved word at offset 4, so
+// that firmware would take all addresses and lengths from the wrong place.
 commands! {
     INIT = 0x001, sev::Init, start;
     SHUTDOWN = 0x002, (), own;
@@ -251,8 +252,6 @@ commands! {
     ATTESTATION_REPORT = 0x036, [u8; 36], out [bounce @ 8, 32];
     SEND_START = 0x040, [u8; 68], out [bounce @ 56, 64];
     SEND_UPDATE_DATA = 0x041, [u8; 52], out [bounce @ 8, 16; bounce @ 40, 48];
-    // 48 bytes, not 52: the kernel's struct lacks the reserved word at offset 4. Nobody issues it.
-    SEND_UPDATE_VMSA = 0x042, [u8; 48], out [bounce @ 4, 12; bounce @ 36, 44];
     SEND_FINISH = 0x043, [u8; 4];
     SEND_CANCEL = 0x044, [u8; 4];
     RECEIVE_START = 0x050, [u8; 36], out;

@@ -3,9 +3,12 @@
  * Prints what the kernel's psp-sev.h says, one fact per line:
  *
  *   cmd NAME ID LENGTH           a command, its number, the size of its buffer
- *   field NAME ADDRESS LENGTH    offsets of an address/length pair of that command's buffer
+ *   field NAME ADDRESS LENGTH    offsets of a pair behind which firmware writes, in that command's buffer
+ *   wide NAME FIELD OFFSET       a 64-bit field of that command's buffer
  *   bytes NAME HEX               a structure with a distinct value in every field
  *   value NAME HEX               a constant
+ *
+ * COMMANDS_INC is made by build.rs from the in-tree driver's own tables and from the header.
  */
 #include <stddef.h>
 #include <stdio.h>
@@ -16,6 +19,7 @@
 #define CMD_NODATA(name) printf("cmd %s %#x 0\n", #name, SEV_CMD_##name)
 #define FIELD(name, type, addr, len) \
 	printf("field %s %zu %zu\n", #name, offsetof(struct type, addr), offsetof(struct type, len))
+#define WIDE(name, type, field) printf("wide %s %s %zu\n", #name, #field, offsetof(struct type, field))
 #define VALUE(name, value) printf("value %s %#llx\n", #name, (unsigned long long)(value))
 
 static void bytes(const char *name, const void *data, size_t len)
@@ -30,86 +34,14 @@ static void bytes(const char *name, const void *data, size_t len)
 
 static void commands(void)
 {
-	CMD(INIT, sev_data_init);
 	CMD_NODATA(SHUTDOWN);
 	CMD_NODATA(FACTORY_RESET);
-	CMD(PLATFORM_STATUS, sev_user_data_status);
 	CMD_NODATA(PEK_GEN);
-	CMD(PEK_CSR, sev_data_pek_csr);
-	CMD(PEK_CERT_IMPORT, sev_data_pek_cert_import);
-	CMD(PDH_CERT_EXPORT, sev_data_pdh_cert_export);
 	CMD_NODATA(PDH_GEN);
 	CMD_NODATA(DF_FLUSH);
-	CMD(DOWNLOAD_FIRMWARE, sev_data_download_firmware);
-	CMD(GET_ID, sev_data_get_id);
-	CMD(INIT_EX, sev_data_init_ex);
-	CMD(DECOMMISSION, sev_data_decommission);
-	CMD(ACTIVATE, sev_data_activate);
-	CMD(DEACTIVATE, sev_data_deactivate);
-	CMD(GUEST_STATUS, sev_data_guest_status);
-	CMD(LAUNCH_START, sev_data_launch_start);
-	CMD(LAUNCH_UPDATE_DATA, sev_data_launch_update_data);
-	CMD(LAUNCH_UPDATE_VMSA, sev_data_launch_update_vmsa);
-	CMD(LAUNCH_MEASURE, sev_data_launch_measure);
-	CMD(LAUNCH_UPDATE_SECRET, sev_data_launch_secret);
-	CMD(LAUNCH_FINISH, sev_data_launch_finish);
-	CMD(ATTESTATION_REPORT, sev_data_attestation_report);
-	CMD(SEND_START, sev_data_send_start);
-	CMD(SEND_UPDATE_DATA, sev_data_send_update_data);
-	CMD(SEND_UPDATE_VMSA, sev_data_send_update_vmsa);
-	CMD(SEND_FINISH, sev_data_send_finish);
-	CMD(SEND_CANCEL, sev_data_send_cancel);
-	CMD(RECEIVE_START, sev_data_receive_start);
-	CMD(RECEIVE_UPDATE_DATA, sev_data_receive_update_data);
-	CMD(RECEIVE_UPDATE_VMSA, sev_data_receive_update_vmsa);
-	CMD(RECEIVE_FINISH, sev_data_receive_finish);
-	CMD(DBG_DECRYPT, sev_data_dbg);
-	CMD(DBG_ENCRYPT, sev_data_dbg);
 	CMD_NODATA(SNP_INIT);
-	CMD(SNP_PLATFORM_STATUS, sev_data_snp_addr);
 	CMD_NODATA(SNP_DF_FLUSH);
-	CMD(SNP_INIT_EX, sev_data_snp_init_ex);
-	CMD(SNP_SHUTDOWN_EX, sev_data_snp_shutdown_ex);
-	CMD(SNP_DECOMMISSION, sev_data_snp_addr);
-	CMD(SNP_ACTIVATE, sev_data_snp_activate);
-	CMD(SNP_GUEST_STATUS, sev_data_snp_guest_status);
-	CMD(SNP_GCTX_CREATE, sev_data_snp_addr);
-	CMD(SNP_GUEST_REQUEST, sev_data_snp_guest_request);
-	CMD(SNP_LAUNCH_START, sev_data_snp_launch_start);
-	CMD(SNP_LAUNCH_UPDATE, sev_data_snp_launch_update);
-	CMD(SNP_LAUNCH_FINISH, sev_data_snp_launch_finish);
-	CMD(SNP_DBG_DECRYPT, sev_data_snp_dbg);
-	CMD(SNP_DBG_ENCRYPT, sev_data_snp_dbg);
-	CMD(SNP_VERIFY_MITIGATION, sev_data_snp_verify_mitigation);
-	CMD(SNP_PAGE_RECLAIM, sev_data_snp_page_reclaim);
-	CMD(SNP_PAGE_UNSMASH, sev_data_snp_page_unsmash);
-	CMD(SNP_CONFIG, sev_user_data_snp_config);
-	CMD(SNP_COMMIT, sev_data_snp_commit);
-	CMD(SNP_VLEK_LOAD, sev_user_data_snp_vlek_load);
-	CMD(SNP_FEATURE_INFO, sev_data_snp_feature_info);
-}
-
-/* The pairs behind which firmware writes. */
-static void fields(void)
-{
-	FIELD(PEK_CSR, sev_data_pek_csr, address, len);
-	FIELD(PDH_CERT_EXPORT, sev_data_pdh_cert_export, pdh_cert_address, pdh_cert_len);
-	FIELD(PDH_CERT_EXPORT, sev_data_pdh_cert_export, cert_chain_address, cert_chain_len);
-	FIELD(GET_ID, sev_data_get_id, address, len);
-	FIELD(LAUNCH_UPDATE_DATA, sev_data_launch_update_data, address, len);
-	FIELD(LAUNCH_UPDATE_VMSA, sev_data_launch_update_vmsa, address, len);
-	FIELD(LAUNCH_MEASURE, sev_data_launch_measure, address, len);
-	FIELD(LAUNCH_UPDATE_SECRET, sev_data_launch_secret, guest_address, guest_len);
-	FIELD(ATTESTATION_REPORT, sev_data_attestation_report, address, len);
-	FIELD(SEND_START, sev_data_send_start, session_address, session_len);
-	FIELD(SEND_UPDATE_DATA, sev_data_send_update_data, hdr_address, hdr_len);
-	FIELD(SEND_UPDATE_DATA, sev_data_send_update_data, trans_address, trans_len);
-	FIELD(SEND_UPDATE_VMSA, sev_data_send_update_vmsa, hdr_address, hdr_len);
-	FIELD(SEND_UPDATE_VMSA, sev_data_send_update_vmsa, trans_address, trans_len);
-	FIELD(RECEIVE_UPDATE_DATA, sev_data_receive_update_data, guest_address, guest_len);
-	FIELD(RECEIVE_UPDATE_VMSA, sev_data_receive_update_vmsa, guest_address, guest_len);
-	FIELD(DBG_DECRYPT, sev_data_dbg, dst_addr, len);
-	FIELD(DBG_ENCRYPT, sev_data_dbg, dst_addr, len);
+#include COMMANDS_INC
 }
 
 static void structures(void)
@@ -170,7 +102,6 @@ static void constants(void)
 int main(void)
 {
 	commands();
-	fields();
 	structures();
 	constants();
 	return 0;

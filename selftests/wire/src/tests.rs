@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -63,9 +66,38 @@ fn same<T: IntoBytes + FromBytes + Immutable + Debug>(name: &str, value: T) {
     assert_eq!(decoded.as_bytes(), golden, "{name} decodes differently");
 }
 
+/// Commands whose structure in the kernel's header cannot be the one that firmware reads: the ABI has each
+/// address at a multiple of its size.
+fn misplaced() -> BTreeSet<&'static str> {
+    lines("wide")
+        .filter(|row| number(row[2]) % 8 != 0)
+        .map(|row| row[0])
+        .collect()
+}
+
+#[test]
+fn what_the_kernel_has_a_wrong_structure_for_is_not_relayed() {
+    assert_eq!(Vec::from_iter(misplaced()), ["SEND_UPDATE_VMSA"]);
+    assert!(lines("wide").count() > 50);
+    for row in command::TABLE {
+        assert!(!misplaced().contains(row.name), "{}", row.name);
+        for buffer in row.fw_buffers {
+            let known =
+                |wide: &Vec<&str>| wide[0] == row.name && number(wide[2]) == buffer.address.into();
+            assert!(
+                lines("wide").any(|wide| known(&wide)),
+                "{} {}",
+                row.name,
+                buffer.address
+            );
+        }
+    }
+}
+
 #[test]
 fn every_command_has_the_kernels_id_and_length() {
     let golden: BTreeMap<&str, (u64, u64)> = lines("cmd")
+        .filter(|row| !misplaced().contains(row[0]))
         .map(|row| (row[0], (number(row[1]), number(row[2]))))
         .collect();
     let ours: BTreeMap<&str, (u64, u64)> = command::TABLE
@@ -78,7 +110,7 @@ fn every_command_has_the_kernels_id_and_length() {
 #[test]
 fn every_firmware_buffer_is_where_the_kernel_has_it() {
     let mut golden: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
-    for row in lines("field") {
+    for row in lines("field").filter(|row| !misplaced().contains(row[0])) {
         golden
             .entry(row[0])
             .or_default()
@@ -103,6 +135,7 @@ fn firmware_writes_the_buffers_that_the_in_tree_driver_converts() {
     let mut intree = cases(function("static bool sev_cmd_buf_writable("));
     intree.sort();
     assert!(intree.len() > 5);
+    intree.retain(|name| !misplaced().contains(name));
     let mut ours: Vec<_> = command::TABLE
         .iter()
         .filter(|row| row.writes_buffer)
