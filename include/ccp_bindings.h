@@ -14,3 +14,4 @@
 #include <asm/sev.h>
 
 #include <linux/snp_host.h>
+#include "../rust/shim/pages.h"

@@ -171,10 +171,10 @@ def view(outcome, prefix: str = "", again: bool = False) -> dict[str, str]:
 
 
 def lost_pages(kernel: list[str]) -> int:
-    """What the driver, or the kernel itself, says that it has lost to firmware."""
+    """What the driver, and KVM of its own, say that they have lost to firmware."""
     ours = sum(int(found[1]) for line in kernel if (found := re.match(r"ccp: (\d+) page\(s\) from", line)))
     theirs = sum(int(found[2], 16) - int(found[1], 16) for line in kernel if (found := re.search(r"Leaking PFN range (0x\w+)-(0x\w+)", line)))
-    return max(ours, theirs)
+    return ours + theirs
 
 
 def kept_by_iommu(cell: Cell, trace: list[dict]) -> int:

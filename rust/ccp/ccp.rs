@@ -61,6 +61,7 @@ struct Ccp {
     directory: sysfs::Directory,
     #[pin]
     driver: Registration<sys::pci_adapter::Adapter<driver::PspDriver>>,
+    lost: pages::Record,
 }
 
 impl kernel::InPlaceModule for Ccp {
@@ -73,6 +74,9 @@ impl kernel::InPlaceModule for Ccp {
                 #[allow(unsafe_code)]
                 unsafe { psps::init() };
             },
+            // SAFETY: As above.
+            #[allow(unsafe_code)]
+            lost: unsafe { pages::Record::init() },
             directory: sysfs::Directory::in_kernel(c"ccp", &FILES)?,
             driver <- Registration::new(c"ccp", module),
             _: { psps::complete() },

@@ -331,6 +331,11 @@ impl<T: Transport> Channel<T> {
         let status = self
             .transport
             .execute(command, buffer.spa().encrypted(), wait);
+        if wait == Wait::Poll && self.dead().is_some() {
+            // The panic path keeps no books of what it loses: they take a lock and memory.
+            core::mem::forget(buffer);
+            return status_to_result(status?);
+        }
         let buffer = buffer.take_back(self);
         let status = status?;
         let buffer = buffer.map_err(|_| CmdError::Lost(status))?;
@@ -403,9 +408,5 @@ impl<T: Transport> Reclaimer for Channel<T> {
 
     fn make_shared(&mut self, frame: Frames) -> Result {
         self.host.make_shared(frame)
-    }
-
-    fn report_leaked(&mut self, frames: Frames) {
-        self.host.report_leaked(frames);
     }
 }

@@ -20,15 +20,7 @@
 //! How a page was handed over is a property of the object. Whether SNP happens to be initialised when
 //! it comes back plays no role.
 
-use core::fmt;
-
-use kernel::{
-    prelude::*,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
-    },
-};
+use kernel::prelude::*;
 
 use zerocopy_derive::{
     Immutable,
@@ -48,16 +40,16 @@ use crate::{
     },
 };
 
+mod lost;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 
-/// Pages that this driver has lost to firmware since it was loaded.
-static LEAKED: Atomic<usize> = Atomic::new(0);
-
-/// How many pages have been lost to firmware since the module was loaded.
-pub(crate) fn leaked() -> usize {
-    LEAKED.load(Relaxed)
-}
+pub(crate) use lost::{
+    leaked,
+    Leaked,
+    Record,
+    Why, //
+};
 
 /// A system physical address that firmware may be given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,24 +86,6 @@ impl Address {
     }
 }
 
-/// Proof that pages were lost: they are never freed, and [`leaked`] counts them.
-#[derive(Debug)]
-pub(crate) struct Leaked(());
-
-impl Leaked {
-    fn record(frames: Frames, why: fmt::Arguments<'_>) -> Self {
-        LEAKED.fetch_add(frames.count(), Relaxed);
-        pr_err!(
-            "{} page(s) from {:#x} on are lost until the machine restarts: {}; {} lost so far\n",
-            frames.count(),
-            frames.phys(),
-            why,
-            leaked()
-        );
-        Self(())
-    }
-}
-
 /// Changes the state of single pages, in the RMP and in what firmware knows.
 pub(crate) trait Reclaimer {
     /// Whether the mailbox is dead, so that firmware may still be using what it was given.
@@ -125,9 +99,6 @@ pub(crate) trait Reclaimer {
 
     /// As [`Rmp::make_shared`](crate::sys::rmp::Rmp::make_shared).
     fn make_shared(&mut self, frame: Frames) -> Result;
-
-    /// As [`Rmp::report_leaked`](crate::sys::rmp::Rmp::report_leaked).
-    fn report_leaked(&mut self, frames: Frames);
 }
 
 /// Puts frames into the Firmware state, all or none.
@@ -153,25 +124,15 @@ enum Unassigned {
 
 /// A frame that could not be taken back.
 struct Stuck {
-    /// It, and those after it, which were not tried. Those before it are ours.
+    /// It, and those after it, which were not tried. Those before it are their owner's again.
     rest: Frames,
     why: Why,
 }
 
-enum Why {
-    Refused(CmdError),
-    Rmp(Error),
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Why::Refused(err) => write!(f, "SNP_PAGE_RECLAIM: {err}"),
-            Why::Rmp(err) => write!(
-                f,
-                "firmware released the page, but its RMP entry cannot be changed ({err:?})"
-            ),
-        }
+impl Stuck {
+    /// Keeps frames of others from the allocator.
+    fn lose(self) -> Leaked {
+        Leaked::foreign(self.rest, self.why)
     }
 }
 
@@ -184,9 +145,10 @@ fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Stuck
             Err(err) => Err(Why::Refused(err)),
         };
         if let Err(why) = taken {
-            let rest = frames.skip(n);
-            reclaimer.report_leaked(rest);
-            return Err(Stuck { rest, why });
+            return Err(Stuck {
+                rest: frames.skip(n),
+                why,
+            });
         }
     }
     Ok(())
@@ -263,8 +225,8 @@ impl HvPages {
             Ok(()) => Ok(FwPages::new(self.0, true)),
             Err(Unassigned::RolledBack(err)) => Err(err),
             Err(Unassigned::Lost(stuck)) => {
-                Leaked::record(Frames::of(&self.0), format_args!("{}", stuck.why));
-                core::mem::forget(self.0);
+                // One allocation is freed as a whole or not at all.
+                Leaked::own(self.0, stuck.why);
                 Err(EFAULT)
             }
         }
@@ -325,47 +287,35 @@ impl FwPages {
     pub(crate) fn take_back<R: Reclaimer>(mut self, reclaimer: &mut R) -> Result<HvPages, Leaked> {
         if self.assigned && !reclaimer.is_dead() {
             if let Err(stuck) = unassign(self.frames, reclaimer) {
-                // One allocation is freed as a whole or not at all.
-                self.keep();
-                return Err(Leaked::record(self.frames, format_args!("{}", stuck.why)));
+                return Err(self.keep(stuck.why));
             }
         }
         if reclaimer.is_dead() {
-            self.keep();
-            return Err(Leaked::record(
-                self.frames,
-                format_args!("firmware did not answer and may still be using them"),
-            ));
+            return Err(self.keep(Why::Unanswered));
         }
-        match self.pages.take() {
-            Some(pages) => Ok(HvPages(pages)),
-            None => Err(Leaked(())),
-        }
+        self.pages.take().map(HvPages).ok_or(Leaked::BEFORE)
     }
 
     /// Withholds the pages from the allocator for good.
-    fn keep(&mut self) {
-        core::mem::forget(self.pages.take());
+    fn keep(&mut self, why: Why) -> Leaked {
+        // One allocation is freed as a whole or not at all.
+        match self.pages.take() {
+            Some(pages) => Leaked::own(pages, why),
+            None => Leaked::BEFORE,
+        }
     }
 }
 
 impl Drop for FwPages {
     fn drop(&mut self) {
-        if self.pages.is_some() {
-            self.keep();
-            Leaked::record(
-                self.frames,
-                format_args!("they were firmware's when their owner went away"),
-            );
-        }
+        self.keep(Why::Dropped);
     }
 }
 
 /// Pages of a guest, given to firmware in place for one command.
 ///
-/// The pages belong to the caller of `sev_do_cmd()`. If they cannot be taken back they are entered
-/// into the kernel's list of lost pages, but the caller will unpin and free them: that limit is the
-/// interface's.
+/// The pages belong to the caller of `sev_do_cmd()`, which will unpin and free them. Those that cannot
+/// be taken back get a reference before that, so that the allocator never sees them.
 #[must_use = "the pages stay firmware's"]
 pub(crate) struct GuestPages(Frames);
 
@@ -380,7 +330,7 @@ impl GuestPages {
             Ok(()) => Ok(Self(frames)),
             Err(Unassigned::RolledBack(err)) => Err(err),
             Err(Unassigned::Lost(stuck)) => {
-                lost(stuck);
+                stuck.lose();
                 Err(EFAULT)
             }
         }
@@ -393,12 +343,9 @@ impl GuestPages {
     /// If the mailbox is dead or a page cannot be reclaimed.
     pub(crate) fn take_back<R: Reclaimer>(self, reclaimer: &mut R) -> Result<(), Leaked> {
         if reclaimer.is_dead() {
-            return Err(Leaked::record(
-                self.0,
-                format_args!("firmware did not answer and may still be using them"),
-            ));
+            return Err(Leaked::foreign(self.0, Why::Unanswered));
         }
-        unassign(self.0, reclaimer).map_err(lost)
+        unassign(self.0, reclaimer).map_err(Stuck::lose)
     }
 }
 
@@ -406,16 +353,10 @@ impl GuestPages {
 ///
 /// # Errors
 ///
-/// If a page cannot be reclaimed; it and all that follow are then entered into the kernel's list of
-/// lost pages.
+/// If a page cannot be reclaimed; it and all that follow are then kept from the allocator.
 pub(crate) fn reclaim_foreign<R: Reclaimer>(
     frames: Frames,
     reclaimer: &mut R,
 ) -> Result<(), Leaked> {
-    unassign(frames, reclaimer).map_err(lost)
-}
-
-/// Records frames of others that are lost; those before the stuck one are theirs again.
-fn lost(stuck: Stuck) -> Leaked {
-    Leaked::record(stuck.rest, format_args!("{}", stuck.why))
+    unassign(frames, reclaimer).map_err(Stuck::lose)
 }

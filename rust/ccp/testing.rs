@@ -3,6 +3,7 @@
 //! What several KUnit suites need.
 
 use kernel::{
+    bindings,
     device::{
         Bound,
         Device, //
@@ -10,6 +11,14 @@ use kernel::{
     faux,
     prelude::*,
     sync::aref::ARef, //
+};
+
+use crate::sys::{
+    bindings::ccp_gfp_comp,
+    pages::{
+        Gfp,
+        Pages, //
+    },
 };
 
 pub(crate) mod script;
@@ -32,6 +41,12 @@ macro_rules! check {
     ($condition:expr) => { check!($condition, "no table") };
 }
 pub(crate) use check;
+
+/// Pages such as those of user space: a huge page, of which all parts have one count of references.
+pub(crate) fn compound(order: u32) -> Result<Pages> {
+    let gfp = bindings::GFP_KERNEL | ccp_gfp_comp;
+    Pages::zeroed(Gfp::from_raw(gfp), order)
+}
 
 /// A device for messages. It goes when the registration is dropped; the reference may stay.
 pub(crate) fn device() -> Result<(faux::Registration, ARef<Device>)> {

@@ -9,7 +9,7 @@
 
 use super::{
     bindings::{
-        __snp_leak_pages,
+        ccp_hold_page,
         rmp_make_private,
         rmp_make_shared, //
     },
@@ -91,9 +91,28 @@ impl Frames {
         }
     }
 
+    /// The frames, each as a run of one.
+    pub(crate) fn iter(self) -> impl Iterator<Item = Self> {
+        (0..self.count).filter_map(move |n| self.get(n))
+    }
+
+    /// Number of the first frame.
+    pub(crate) fn pfn(self) -> u64 {
+        self.first
+    }
+
     /// Physical address of the first byte, without encryption bit.
     pub(crate) fn phys(self) -> u64 {
         self.first << PAGE_SHIFT
+    }
+
+    /// Keeps the frames from the allocator for good: takes a reference to each that is never dropped. A
+    /// frame that is free, or no RAM, is left alone.
+    pub(crate) fn hold(self) {
+        for frame in self.iter() {
+            // SAFETY: Takes any frame number.
+            unsafe { ccp_hold_page(frame.first) };
+        }
     }
 }
 
@@ -112,9 +131,6 @@ pub trait Rmp {
     ///
     /// As `rmp_make_shared()`, which has then told the log.
     fn make_shared(&self, frame: Frames) -> Result;
-
-    /// Enters the frames into the kernel's list of pages that are lost to SNP.
-    fn report_leaked(&self, frames: Frames);
 }
 
 impl Rmp for Kernel {
@@ -129,11 +145,5 @@ impl Rmp for Kernel {
         // SAFETY: A shared frame is accessible to everybody; firmware has released it (else the
         // hardware refuses the change).
         to_result(unsafe { rmp_make_shared(frame.first, bindings::pg_level_PG_LEVEL_4K) })
-    }
-
-    fn report_leaked(&self, frames: Frames) {
-        // SAFETY: The frames are RAM (promise of the makers) and will not be freed: their owner
-        // keeps its reference.
-        unsafe { __snp_leak_pages(frames.first, frames.count as c_uint, false) };
     }
 }

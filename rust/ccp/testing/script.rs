@@ -211,8 +211,6 @@ pub(crate) struct FakeHost {
     pub(crate) shared_fails: FailAt,
     /// Pages in the Firmware state.
     assigned: AtomicI32,
-    /// Pages that were reported as lost.
-    lost: AtomicUsize,
 }
 
 /// The CPUs of a [`FakeHost`].
@@ -230,7 +228,6 @@ impl FakeHost {
             private_fails: FailAt::never(),
             shared_fails: FailAt::never(),
             assigned: AtomicI32::new(0),
-            lost: AtomicUsize::new(0),
         }
     }
 
@@ -275,11 +272,6 @@ impl FakeHost {
     pub(crate) fn forget(&self) {
         self.assigned.store(0, Relaxed);
     }
-
-    /// Pages that were reported as lost.
-    pub(crate) fn lost(&self) -> usize {
-        self.lost.load(Relaxed)
-    }
 }
 
 fn scripted(errno: &AtomicI32) -> Result {
@@ -297,10 +289,6 @@ impl Rmp for FakeHost {
         self.shared_fails.call()?;
         self.assigned.fetch_sub(1, Relaxed);
         Ok(())
-    }
-
-    fn report_leaked(&self, frames: Frames) {
-        self.lost.fetch_add(frames.count(), Relaxed);
     }
 }
 

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages that are lost to firmware.
+//!
+//! Firmware may still write to such a page, or its entry in the RMP is not the host's: whoever got it
+//! from the allocator would have memory that changes under it, or fault. So the page stays out of the
+//! allocator until the machine restarts, also after this module is gone: a page of the driver's own is
+//! never freed, and a page of others gets a reference that nobody drops.
+//!
+//! The kernel has a list for such pages (`snp_leak_pages()`). It links them through `struct page` where
+//! an LRU list does, and a page of a guest may be on one. The list is read by nobody.
+//!
+//! # Locking
+//!
+//! The lock of the record comes after all others and sleeps; the panic path records nothing.
+
+use core::ops::Range;
+
+use kernel::{
+    fmt,
+    prelude::*, //
+};
+
+use crate::{
+    cmd::CmdError,
+    sys::{
+        pages::Pages,
+        rmp::Frames, //
+    },
+};
+
+#[allow(
+    unsafe_code,
+    reason = "a lock in a static has to be initialised by hand"
+)]
+mod lock {
+    use kernel::prelude::*;
+
+    kernel::sync::global_lock! {
+        // SAFETY: `super::Record::init()` initialises it before anything can be lost.
+        pub(super) unsafe(uninit) static LOST: Mutex<super::Lost> = super::Lost::NONE;
+    }
+}
+use lock::LOST;
+
+/// What has been lost since the module was loaded.
+struct Lost {
+    /// Frame numbers.
+    frames: KVec<Range<u64>>,
+    count: usize,
+}
+
+impl Lost {
+    const NONE: Self = Self {
+        frames: KVec::new(),
+        count: 0,
+    };
+
+    /// Notes a frame; false if it was lost before.
+    ///
+    /// Without memory for the note the frame is counted all the same, and counted again should it be
+    /// lost once more.
+    fn add(&mut self, pfn: u64) -> bool {
+        if self.frames.iter().any(|range| range.contains(&pfn)) {
+            return false;
+        }
+        match self.frames.iter_mut().find(|range| range.end == pfn) {
+            Some(range) => range.end = pfn.wrapping_add(1),
+            None => {
+                let _ = self.frames.push(pfn..pfn.wrapping_add(1), GFP_KERNEL);
+            }
+        }
+        self.count = self.count.saturating_add(1);
+        true
+    }
+}
+
+/// The record of lost pages, as long as the module is loaded.
+pub(crate) struct Record(());
+
+impl Record {
+    /// Makes the record usable.
+    ///
+    /// # Safety
+    ///
+    /// To be called once, before the driver is registered.
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn init() -> Self {
+        // SAFETY: Called once, and before anything else in this file.
+        unsafe { LOST.init() };
+        Self(())
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // A static is not dropped when the module goes, and neither is what it points to.
+        LOST.lock().frames = KVec::new();
+    }
+}
+
+/// How many pages have been lost to firmware since the module was loaded.
+pub(crate) fn leaked() -> usize {
+    LOST.lock().count
+}
+
+/// Why pages are lost.
+pub(crate) enum Why {
+    /// Firmware, or the mailbox, refused to give them back.
+    Refused(CmdError),
+    /// The kernel could not make their entries in the RMP those of shared pages.
+    Rmp(Error),
+    /// The mailbox is dead.
+    Unanswered,
+    /// Nobody has taken them back.
+    Dropped,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Refused(err) => write!(f, "SNP_PAGE_RECLAIM: {err}"),
+            Why::Rmp(err) => write!(
+                f,
+                "firmware released the page, but its RMP entry cannot be changed ({err:?})"
+            ),
+            Why::Unanswered => write!(f, "firmware did not answer and may still be using them"),
+            Why::Dropped => write!(f, "they were firmware's when their owner went away"),
+        }
+    }
+}
+
+/// Proof that pages are lost: they do not return to the allocator, and [`leaked`] counts them.
+#[derive(Debug)]
+pub(crate) struct Leaked(());
+
+impl Leaked {
+    /// For pages that were recorded before.
+    pub(super) const BEFORE: Self = Self(());
+
+    /// Keeps pages of the driver's own.
+    pub(super) fn own(pages: Pages, why: Why) -> Self {
+        let frames = Frames::of(&pages);
+        core::mem::forget(pages);
+        Self::record(frames, |_| {}, why)
+    }
+
+    /// Keeps pages that others own, and will free sooner or later.
+    ///
+    /// A frame that nobody holds a reference to cannot be kept: it is no RAM, or a tail of an allocation
+    /// of several pages that is not compound.
+    pub(crate) fn foreign(frames: Frames, why: Why) -> Self {
+        Self::record(frames, Frames::hold, why)
+    }
+
+    fn record(frames: Frames, keep: impl Fn(Frames), why: Why) -> Self {
+        let mut lost = LOST.lock();
+        let before = lost.count;
+        let mut first = None;
+        for frame in frames.iter() {
+            if lost.add(frame.pfn()) {
+                keep(frame);
+                first.get_or_insert(frame);
+            }
+        }
+        // What was lost before has been said before.
+        if let Some(first) = first {
+            pr_err!(
+                "{} page(s) from {:#x} on are lost until the machine restarts: {}; {} lost so far\n",
+                lost.count.saturating_sub(before),
+                first.phys(),
+                why,
+                lost.count
+            );
+        }
+        Self(())
+    }
+}
