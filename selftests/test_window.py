@@ -94,3 +94,18 @@ def test_rmp_is_cleared_before_and_after():
     """On every start with SNP_EN on no CPU, and once firmware has cleared it; never while it is set."""
     cleared = {name: run(name).console.count("snp_host: RMP cleared") for name in ("life", "legacy", "found")}
     assert cleared == {"life": 2, "legacy": 1, "found": 1}
+
+
+def test_users_interrupt_no_cpu():
+    """What is read by interrupting every CPU is for root alone; all else costs the CPUs nothing."""
+    result = boot("window.sh", "+ccp", "users", limit=240)
+    assert result.status == 0 and not splats(result.console), result.lines
+    read = {(user, file): (may, int(calls)) for user, file, may, calls in map(str.split, values(result, "read"))}
+    files = {file for _, file in read}
+    assert files >= {"snp_host/state", "snp_host/snp_en_cpus", "ccp/lost_pages"}
+    may, calls = read["root", "snp_host/snp_en_cpus"]
+    assert may == "yes" and calls >= 200, "this is what a file that interrupts looks like"
+    for file in files - {"snp_host/snp_en_cpus"}:
+        assert read["somebody", file][0] == "yes", file
+    assert read["somebody", "snp_host/snp_en_cpus"][0] == "no"
+    assert {key: calls for key, (may, calls) in read.items() if calls >= 100} == {("root", "snp_host/snp_en_cpus"): calls}

@@ -43,7 +43,7 @@ mod uapi;
 mod wire;
 
 /// `/sys/kernel/ccp`: how many pages have been lost to firmware since the module was loaded.
-static FILES: [sysfs::File; 1] = [sysfs::File::new::<LostPages>()];
+static FILES: [sysfs::File; 1] = [sysfs::File::new::<LostPages>(0o444)];
 
 struct LostPages;
 

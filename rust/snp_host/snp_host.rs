@@ -49,10 +49,11 @@ mod window;
 
 /// `/sys/kernel/snp_host`: what holds the window open, since when, and where `SNP_EN` is set.
 static FILES: [sysfs::File; 4] = [
-    sysfs::File::new::<State>(),
-    sysfs::File::new::<Reason>(),
-    sysfs::File::new::<OpenSeconds>(),
-    sysfs::File::new::<SnpEnCpus>(),
+    sysfs::File::new::<State>(0o444),
+    sysfs::File::new::<Reason>(0o444),
+    sysfs::File::new::<OpenSeconds>(0o444),
+    // Interrupts every CPU.
+    sysfs::File::new::<SnpEnCpus>(0o400),
 ];
 
 macro_rules! file {

@@ -31,11 +31,11 @@ pub struct File(Opaque<bindings::kobj_attribute>);
 unsafe impl Sync for File {}
 
 impl File {
-    /// A file that everybody may read.
-    pub const fn new<T: Show>() -> Self {
+    /// A file with these permissions. What costs more than a glance is for root alone.
+    pub const fn new<T: Show>(mode: u16) -> Self {
         let mut raw: bindings::kobj_attribute = pin_init::zeroed();
         raw.attr.name = kernel::str::as_char_ptr_in_const_context(T::NAME);
-        raw.attr.mode = 0o444;
+        raw.attr.mode = mode;
         raw.__bindgen_anon_1.show = Some(show::<T>);
         Self(Opaque::new(raw))
     }

@@ -9,8 +9,24 @@
 #   smt-off, smt-on   the second thread of each core       cpu1    go on on CPU 1 alone
 #   pek-gen           have /dev/sev make a new PEK           /FILE   load this module
 #   sev               say whether kvm_amd offers legacy SEV
+#   users             read each file of ours in /sys/kernel 200 times, as root and as somebody else:
+#                     "@read USER FILE (yes|no) N", N interrupts that had a CPU run something for another
 # A step that fails is not the end of the scenario: "@did STEP failed".
 . /vm/lib.sh
+
+# Interrupts that had a CPU run something for another, so far.
+calls() { awk '$1 == "CAL:" { for (i = 2; $i ~ /^[0-9]+$/; i++) n += $i; print n }' /proc/interrupts; }
+
+read_files() {
+	printf '%s:x:%s::/:/bin/sh\n' root 0:0 somebody 1000:1000 >/etc/passwd
+	for file in /sys/kernel/snp_host/* /sys/kernel/ccp/*; do
+		for user in root somebody; do
+			before=$(calls)
+			if su $user -c "for n in \$(seq 200); do read -r line <$file || exit 1; done"; then may=yes; else may=no; fi
+			say read "$user ${file#/sys/kernel/} $may $(($(calls) - before))"
+		done
+	done
+}
 
 take() {
 	case $1 in
@@ -31,6 +47,7 @@ take() {
 	pek-gen) sev-ioctl pek-gen ;;
 	sev) say sev "$(cat /sys/module/kvm_amd/parameters/sev)" ;;
 	force) rmmod -f snp_host ;;
+	users) read_files ;;
 	/*) insmod "$1" ;;
 	*) fail "what is $1?" ;;
 	esac
