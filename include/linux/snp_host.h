@@ -24,8 +24,9 @@ enum snp_host_close {
 	SNP_HOST_CLOSE_INIT_REFUSED = 2,
 };
 
-/* Why a window stays open although the firmware is not in use, for snp_host_window_keep(). */
+/* Why a window stays open although the firmware is not in use. */
 enum snp_host_keep {
+	/* For snp_host_window_keep(). */
 	SNP_HOST_KEEP_LEGACY_SHUTDOWN = 1,	/* SNP_SHUTDOWN_EX without X86_SNP_SHUTDOWN */
 	SNP_HOST_KEEP_SHUTDOWN_FAILED = 2,	/* SNP_SHUTDOWN_EX was refused */
 	SNP_HOST_KEEP_TIMEOUT = 3,		/* a command timed out */
@@ -33,6 +34,12 @@ enum snp_host_keep {
 	SNP_HOST_KEEP_HARDWARE_ERROR = 5,	/* HWERROR_PLATFORM or HWERROR_UNSAFE */
 	SNP_HOST_KEEP_RMP_INIT_FAILED = 6,	/* RMP_INITIALIZATION_FAILED */
 	SNP_HOST_KEEP_UNDECIDED = 7,		/* an error path ended without a verdict */
+	/* snp_host finds these by itself. */
+	SNP_HOST_KEEP_FOUND_AT_LOAD = 8,	/* SNP_EN was set when snp_host was loaded */
+	SNP_HOST_KEEP_SOME_CPUS = 9,		/* some CPUs have SNP_EN, others do not */
+	SNP_HOST_KEEP_STILL_ENABLED = 10,	/* to be closed as off, but CPUs have SNP_EN */
+	SNP_HOST_KEEP_RMP_NOT_ZERO = 11,	/* SNP_INIT refused, entries of the RMP in use */
+	SNP_HOST_KEEP_RMP_UNREADABLE = 12,	/* SNP_INIT refused, RMP could not be read */
 };
 
 /*

@@ -6,8 +6,11 @@
 
 use crate::{
     host,
-    sys::bindings,
-    window::Hold, //
+    sys::bindings::{
+        self,
+        snp_host_close,
+        snp_host_keep, //
+    },
 };
 use kernel::prelude::*;
 
@@ -46,28 +49,18 @@ extern "C" fn snp_host_prepare() -> c_int {
 }
 
 #[no_mangle]
-extern "C" fn snp_host_window_close(why: bindings::snp_host_close) -> c_int {
+extern "C" fn snp_host_window_close(why: snp_host_close) -> c_int {
     errno(match why {
-        bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF => host::close_snp_off(),
-        bindings::snp_host_close_SNP_HOST_CLOSE_INIT_REFUSED => host::close_init_refused(),
+        snp_host_close::SNP_HOST_CLOSE_SNP_OFF => host::close_snp_off(),
+        snp_host_close::SNP_HOST_CLOSE_INIT_REFUSED => host::close_init_refused(),
         _ => Err(EINVAL),
     })
 }
 
 #[no_mangle]
-extern "C" fn snp_host_window_keep(why: bindings::snp_host_keep) {
-    let hold = match why {
-        bindings::snp_host_keep_SNP_HOST_KEEP_LEGACY_SHUTDOWN => Hold::LegacyShutdown,
-        bindings::snp_host_keep_SNP_HOST_KEEP_SHUTDOWN_FAILED => Hold::ShutdownFailed,
-        bindings::snp_host_keep_SNP_HOST_KEEP_TIMEOUT => Hold::Timeout,
-        bindings::snp_host_keep_SNP_HOST_KEEP_MAILBOX_DEAD => Hold::MailboxDead,
-        bindings::snp_host_keep_SNP_HOST_KEEP_HARDWARE_ERROR => Hold::HardwareError,
-        bindings::snp_host_keep_SNP_HOST_KEEP_RMP_INIT_FAILED => Hold::RmpInitFailed,
-        // A reason that this module does not know yet is no reason to close.
-        _ => Hold::Undecided,
-    };
+extern "C" fn snp_host_window_keep(why: snp_host_keep) {
     // The only error is that the module is being set up or torn down, when nobody can call this.
-    let _ = host::keep(hold);
+    let _ = host::keep(why);
 }
 
 #[no_mangle]

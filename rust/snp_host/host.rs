@@ -16,6 +16,7 @@ use crate::{
     machine,
     rmp::Table,
     sys::{
+        bindings::snp_host_keep,
         hotplug::{
             CpuVeto,
             HotplugDisabled, //
@@ -24,13 +25,10 @@ use crate::{
         sleep::SleepVeto,
     },
     window::{
-        Answer,
-        Count,
+        self,
         Event,
-        Hold,
         Rmp,
         SnpEn,
-        Step,
         Window, //
     },
 };
@@ -176,7 +174,7 @@ pub(crate) fn close_init_refused() -> Result {
 }
 
 /// `snp_host_window_keep()`.
-pub(crate) fn keep(why: Hold) -> Result {
+pub(crate) fn keep(why: snp_host_keep) -> Result {
     with_host(|host| {
         host.apply(Event::Keep(why));
         Ok(())
@@ -243,32 +241,32 @@ impl Host {
         match prepared {
             Ok(()) => self.apply(Event::Prepared),
             Err(_) => self.apply(Event::NotPrepared(Syscfg::read()?.snp_en())),
-        };
+        }
         prepared
     }
 
     /// Closes the window if `event`, which goes by `syscfg`, allows it. Once no CPU has `SNP_EN` any more the RMP is
     /// cleared and MFDM switched off first.
     fn close(&mut self, syscfg: &Syscfg, event: Event) -> Result {
-        if self.window.leaves_an_rmp() {
+        if self.window.needs_snp_shutdown() {
             if let Some(proof) = syscfg.no_snp_en() {
                 machine::run_down(&proof);
             }
         }
-        let step = self.apply(event);
+        self.apply(event);
         self.update_pin(syscfg);
-        match step.answer {
-            Answer::Done => Ok(()),
-            _ => Err(EBUSY),
+        if self.window.is_open() {
+            return Err(EBUSY);
         }
+        Ok(())
     }
 
-    /// Takes one step and says so.
-    fn apply(&mut self, event: Event) -> Step {
-        let step = self.window.step(event);
-        match step.count {
-            Count::Leave => (),
-            Count::Disable => {
+    /// Takes a step of the window, does what the state after it demands, and says so.
+    fn apply(&mut self, event: Event) {
+        let before = self.window;
+        self.window = before.step(event);
+        match (before.is_open(), self.window.is_open()) {
+            (false, true) => {
                 WINDOW_OPEN.store(true, Relaxed);
                 self.disabled = Some(HotplugDisabled::new());
                 self.opened = Some(Instant::now());
@@ -278,23 +276,22 @@ impl Host {
                      while SNP is enabled\n"
                 );
             }
-            Count::Enable => {
+            (true, false) => {
                 WINDOW_OPEN.store(false, Relaxed);
                 self.disabled = None;
                 self.opened = None;
                 pr_notice!("hotplug window closed: CPUs may come and go again\n");
             }
+            _ => (),
         }
-        match step.next {
-            Window::Held(why) if step.next != self.window => pr_notice!(
+        match self.window {
+            Window::Held(why) if self.window != before => pr_notice!(
                 "hotplug window stays open: {}. CPU hotplug, suspend and hibernation stay disabled \
                  until SNP is shut down completely or the machine is reset\n",
-                why.text(),
+                window::reason(why),
             ),
             _ => (),
         }
-        self.window = step.next;
-        step
     }
 
     /// Once the window is closed this module may go, unless a CPU still has `SNP_EN`: the next load
@@ -372,7 +369,7 @@ pub(crate) fn show_reason() -> Result<CString> {
             (None, Window::Closed) => "SNP is not in use",
             (None, Window::Preparing) => "SNP is being enabled",
             (None, Window::Enabled) => "SNP is enabled on all CPUs",
-            (None, Window::Held(why)) => why.text(),
+            (None, Window::Held(why)) => window::reason(why),
         };
         CString::try_from_fmt(fmt!("{reason}"))
     })

@@ -2,9 +2,9 @@
 
 //! The state machine of the hotplug window.
 //!
-//! Pure: no `kernel::`, no I/O. [`Window::step`] is told what happened and what was measured and says
-//! what to do; `host.rs` measures and does it. The tests at the end run on the build machine and
-//! explore every state with every event (`rustc --test rust/snp_host/window.rs`).
+//! Pure: no `kernel::`, no I/O. [`Window::step`] gets what happened and what was measured, and returns
+//! the state after it; `host.rs` measures, and does what the state demands. The tests
+//! (`window/tests.rs`) run on the build machine and explore every state with every event.
 //!
 //! ```text
 //!                       Open                          Prepared (all CPUs)
@@ -23,73 +23,25 @@
 //! What must hold, whatever the caller does:
 //!
 //! * One `cpu_hotplug_disable()` is outstanding in every state but `Closed`, and none in `Closed`.
-//! * While a CPU has `SNP_EN`, the window closes for one reason only: the firmware refused
-//!   `SNP_INIT` after a successful prepare, and the whole RMP is zero. Nothing is assigned then,
-//!   so nothing is enforced, and a CPU without `SNP_EN` can do no harm.
+//! * While a CPU has `SNP_EN`, the window closes for one reason only: firmware refused `SNP_INIT`
+//!   after a successful prepare, and the whole RMP is zero. Nothing is assigned then, so nothing is
+//!   enforced, and a CPU without `SNP_EN` can do no harm.
 //! * Opening an open window neither stacks nor forgets why it was held.
 
+use crate::sys::bindings::snp_host_keep;
+
 /// What is known about the window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(crate) enum Window {
     /// CPUs may come and go.
     Closed,
     /// No CPU comes or goes; the MSRs are about to be written or being written.
     Preparing,
-    /// `SNP_EN` was read as set on every CPU; the firmware is, or is about to be, in use.
+    /// `SNP_EN` was read as set on every CPU; firmware is, or is about to be, in use.
     Enabled,
-    /// The firmware is not in use, but the window has to stay open.
-    Held(Hold),
-}
-
-/// Why a window is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hold {
-    /// `SNP_EN` was set when this module was loaded.
-    FoundAtLoad,
-    /// The firmware was shut down without `X86_SNP_SHUTDOWN`.
-    LegacyShutdown,
-    /// The firmware refused `SNP_SHUTDOWN_EX`.
-    ShutdownFailed,
-    /// A command timed out.
-    Timeout,
-    /// The mailbox does not answer any more.
-    MailboxDead,
-    /// The firmware reported a hardware error.
-    HardwareError,
-    /// The firmware could not initialise the RMP.
-    RmpInitFailed,
-    /// The firmware refused `SNP_INIT`, but entries of the RMP are not zero.
-    RmpNotZero,
-    /// The firmware refused `SNP_INIT`, and the RMP could not be read.
-    RmpUnreadable,
-    /// Some CPUs have `SNP_EN`, others do not.
-    Uneven,
-    /// The window was to be closed, but CPUs have `SNP_EN`.
-    StillEnabled,
-    /// An error path of the caller ended without a verdict.
-    Undecided,
-}
-
-impl Hold {
-    /// The reason in words.
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Self::FoundAtLoad => "SNP_EN was set already when snp_host was loaded",
-            Self::LegacyShutdown => {
-                "the firmware was shut down without X86_SNP_SHUTDOWN, SNP_EN stays set until reset"
-            }
-            Self::ShutdownFailed => "the firmware refused SNP_SHUTDOWN_EX",
-            Self::Timeout => "a firmware command timed out, its outcome is not known",
-            Self::MailboxDead => "the firmware does not answer any more",
-            Self::HardwareError => "the firmware reported a hardware error",
-            Self::RmpInitFailed => "the firmware could not initialise the RMP",
-            Self::RmpNotZero => "the firmware refused SNP_INIT, but the RMP is not all zero",
-            Self::RmpUnreadable => "the firmware refused SNP_INIT, and the RMP could not be read",
-            Self::Uneven => "SNP_EN is set on some CPUs only",
-            Self::StillEnabled => "SNP_EN is still set",
-            Self::Undecided => "an initialisation or shutdown of SNP ended half-way",
-        }
-    }
+    /// Firmware is not in use, but the window has to stay open.
+    Held(snp_host_keep),
 }
 
 /// What was read of the RMP after a refused `SNP_INIT`.
@@ -115,7 +67,8 @@ pub(crate) enum SnpEn {
 }
 
 /// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(crate) enum Event {
     /// This module was loaded on a host that may have `SNP_EN` set.
     Found(SnpEn),
@@ -127,43 +80,10 @@ pub(crate) enum Event {
     NotPrepared(SnpEn),
     /// The caller says that SNP is off.
     CloseSnpOff(SnpEn),
-    /// The caller says that the firmware refused `SNP_INIT`.
+    /// The caller says that firmware refused `SNP_INIT`.
     CloseInitRefused(SnpEn, Rmp),
     /// The caller says that the window has to stay open.
-    Keep(Hold),
-}
-
-/// What to do with the kernel's counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Count {
-    /// Nothing.
-    Leave,
-    /// Call `cpu_hotplug_disable()`.
-    Disable,
-    /// Call `cpu_hotplug_enable()`.
-    Enable,
-}
-
-/// What to answer the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// Done.
-    Done,
-    /// The window has to stay open.
-    StaysOpen,
-    /// No window is open.
-    NotOpen,
-}
-
-/// The outcome of one step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
-    /// The state after it.
-    pub(crate) next: Window,
-    /// What it means for the counter.
-    pub(crate) count: Count,
-    /// What the caller is told.
-    pub(crate) answer: Answer,
+    Keep(snp_host_keep),
 }
 
 impl Window {
@@ -172,81 +92,85 @@ impl Window {
         self != Self::Closed
     }
 
-    /// Whether the RMP may have entries in this state that somebody made: it is cleared, and MFDM switched
-    /// off, before the window closes. That is done only while no CPU has `SNP_EN`.
-    pub(crate) fn leaves_an_rmp(self) -> bool {
+    /// Whether CPUs may have been prepared, so that `snp_shutdown()` comes before the window closes.
+    pub(crate) fn needs_snp_shutdown(self) -> bool {
         matches!(self, Self::Enabled | Self::Held(_))
     }
 
-    /// Takes one step. Every event is answered in every state.
-    pub(crate) fn step(self, event: Event) -> Step {
-        use Answer::*;
-
+    /// The state after an event. Every state has an answer to every event.
+    pub(crate) fn step(self, event: Event) -> Self {
         match (self, event) {
-            (Self::Closed, Event::Found(SnpEn::Nowhere)) => self.stay(Done),
             (Self::Closed, Event::Found(SnpEn::Somewhere)) => {
-                self.go(Self::Held(Hold::Uneven), Done)
+                Self::Held(snp_host_keep::SNP_HOST_KEEP_SOME_CPUS)
             }
             (Self::Closed, Event::Found(SnpEn::Everywhere)) => {
-                self.go(Self::Held(Hold::FoundAtLoad), Done)
+                Self::Held(snp_host_keep::SNP_HOST_KEEP_FOUND_AT_LOAD)
             }
-            (_, Event::Found(_)) => self.stay(Done),
+            (_, Event::Found(_)) => self,
 
-            (Self::Closed, Event::Open) => self.go(Self::Preparing, Done),
-            // Taken over from an earlier user; what it was held for is still true.
-            (_, Event::Open) => self.stay(Done),
+            (Self::Closed, Event::Open) => Self::Preparing,
+            // Taken over from an earlier user. The reason that it was held for is still true.
+            (_, Event::Open) => self,
 
-            (Self::Closed, Event::Prepared | Event::NotPrepared(_)) => self.stay(NotOpen),
-            (_, Event::Prepared) => self.go(Self::Enabled, Done),
+            // Only an open window can be prepared in, closed or kept.
+            (Self::Closed, _) => self,
+
+            (_, Event::Prepared) => Self::Enabled,
             (_, Event::NotPrepared(SnpEn::Somewhere)) => {
-                self.go(Self::Held(Hold::Uneven), StaysOpen)
+                Self::Held(snp_host_keep::SNP_HOST_KEEP_SOME_CPUS)
             }
-            // Whoever opened it will close it, and then it is asked again where SNP_EN is.
-            (_, Event::NotPrepared(_)) => self.stay(StaysOpen),
+            // Whoever opened the window will close it, with a new look at SNP_EN.
+            (_, Event::NotPrepared(_)) => self,
 
-            // Closing a window that was never opened, or twice.
-            (Self::Closed, Event::CloseSnpOff(_) | Event::CloseInitRefused(..)) => self.stay(Done),
             (
                 _,
                 Event::CloseSnpOff(SnpEn::Nowhere) | Event::CloseInitRefused(SnpEn::Nowhere, _),
-            ) => self.go(Self::Closed, Done),
-            (Self::Enabled, Event::CloseInitRefused(_, Rmp::Zero)) => self.go(Self::Closed, Done),
+            ) => Self::Closed,
+            (Self::Enabled, Event::CloseInitRefused(_, Rmp::Zero)) => Self::Closed,
             (Self::Enabled, Event::CloseInitRefused(_, Rmp::NotZero)) => {
-                self.go(Self::Held(Hold::RmpNotZero), StaysOpen)
+                Self::Held(snp_host_keep::SNP_HOST_KEEP_RMP_NOT_ZERO)
             }
             (Self::Enabled, Event::CloseInitRefused(_, Rmp::Unreadable)) => {
-                self.go(Self::Held(Hold::RmpUnreadable), StaysOpen)
+                Self::Held(snp_host_keep::SNP_HOST_KEEP_RMP_UNREADABLE)
             }
             // The first reason is the one to tell.
-            (Self::Held(_), Event::CloseSnpOff(_) | Event::CloseInitRefused(..)) => {
-                self.stay(StaysOpen)
-            }
+            (Self::Held(_), Event::CloseSnpOff(_) | Event::CloseInitRefused(..)) => self,
             (_, Event::CloseSnpOff(_) | Event::CloseInitRefused(..)) => {
-                self.go(Self::Held(Hold::StillEnabled), StaysOpen)
+                Self::Held(snp_host_keep::SNP_HOST_KEEP_STILL_ENABLED)
             }
 
-            (Self::Closed, Event::Keep(_)) => self.stay(NotOpen),
-            (Self::Held(_), Event::Keep(Hold::Undecided)) => self.stay(StaysOpen),
-            (_, Event::Keep(why)) => self.go(Self::Held(why), StaysOpen),
+            (Self::Held(_), Event::Keep(snp_host_keep::SNP_HOST_KEEP_UNDECIDED)) => self,
+            (_, Event::Keep(why)) => Self::Held(why),
         }
     }
+}
 
-    fn stay(self, answer: Answer) -> Step {
-        self.go(self, answer)
-    }
-
-    /// The counter follows from the states alone, so it cannot get out of step with them.
-    fn go(self, next: Self, answer: Answer) -> Step {
-        let count = match (self.is_open(), next.is_open()) {
-            (false, true) => Count::Disable,
-            (true, false) => Count::Enable,
-            _ => Count::Leave,
-        };
-        Step {
-            next,
-            count,
-            answer,
+/// Why a window is held, in words.
+pub(crate) fn reason(why: snp_host_keep) -> &'static str {
+    match why {
+        snp_host_keep::SNP_HOST_KEEP_LEGACY_SHUTDOWN => {
+            "the firmware was shut down without X86_SNP_SHUTDOWN, SNP_EN stays set until reset"
         }
+        snp_host_keep::SNP_HOST_KEEP_SHUTDOWN_FAILED => "the firmware refused SNP_SHUTDOWN_EX",
+        snp_host_keep::SNP_HOST_KEEP_TIMEOUT => {
+            "a firmware command timed out, its outcome is not known"
+        }
+        snp_host_keep::SNP_HOST_KEEP_MAILBOX_DEAD => "the firmware does not answer any more",
+        snp_host_keep::SNP_HOST_KEEP_HARDWARE_ERROR => "the firmware reported a hardware error",
+        snp_host_keep::SNP_HOST_KEEP_RMP_INIT_FAILED => "the firmware could not initialise the RMP",
+        snp_host_keep::SNP_HOST_KEEP_FOUND_AT_LOAD => {
+            "SNP_EN was set already when snp_host was loaded"
+        }
+        snp_host_keep::SNP_HOST_KEEP_SOME_CPUS => "SNP_EN is set on some CPUs only",
+        snp_host_keep::SNP_HOST_KEEP_STILL_ENABLED => "SNP_EN is still set",
+        snp_host_keep::SNP_HOST_KEEP_RMP_NOT_ZERO => {
+            "the firmware refused SNP_INIT, but the RMP is not all zero"
+        }
+        snp_host_keep::SNP_HOST_KEEP_RMP_UNREADABLE => {
+            "the firmware refused SNP_INIT, and the RMP could not be read"
+        }
+        // SNP_HOST_KEEP_UNDECIDED. A reason that this module does not know closes no window either.
+        _ => "an initialisation or shutdown of SNP ended half-way",
     }
 }
 

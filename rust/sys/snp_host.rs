@@ -22,7 +22,11 @@
 //! `cpu_hotplug_disable()` and `cpus_read_lock()`.
 
 use super::{
-    bindings,
+    bindings::{
+        self,
+        snp_host_close,
+        snp_host_keep, //
+    },
     cc,
     hotplug::CpusRead,
     rmp::Rmp, //
@@ -46,10 +50,10 @@ pub trait Host: Rmp + Sync {
     fn prepare(&self) -> Result;
 
     /// `snp_host_window_close()`.
-    fn window_close(&self, why: bindings::snp_host_close) -> Result;
+    fn window_close(&self, why: snp_host_close) -> Result;
 
     /// `snp_host_window_keep()`.
-    fn window_keep(&self, why: bindings::snp_host_keep);
+    fn window_keep(&self, why: snp_host_keep);
 
     /// `snp_host_snp_en_cpus()`.
     fn snp_en_cpus(&self) -> Result<u32>;
@@ -79,12 +83,12 @@ impl Host for Kernel {
         to_result(unsafe { bindings::snp_host_prepare() })
     }
 
-    fn window_close(&self, why: bindings::snp_host_close) -> Result {
+    fn window_close(&self, why: snp_host_close) -> Result {
         // SAFETY: May be called in any sleepable context; `snp_host` checks `why`.
         to_result(unsafe { bindings::snp_host_window_close(why) })
     }
 
-    fn window_keep(&self, why: bindings::snp_host_keep) {
+    fn window_keep(&self, why: snp_host_keep) {
         // SAFETY: May be called in any sleepable context; `snp_host` takes any `why`.
         unsafe { bindings::snp_host_window_keep(why) };
     }
@@ -98,24 +102,6 @@ impl Host for Kernel {
     fn online_cpus(&self) -> u32 {
         CpusRead::lock().online().weight()
     }
-}
-
-/// Why the window stays open while the firmware is not in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Keep {
-    /// The firmware was shut down without `X86_SNP_SHUTDOWN`; `SNP_EN` stays until reset.
-    LegacyShutdown = bindings::snp_host_keep_SNP_HOST_KEEP_LEGACY_SHUTDOWN,
-    /// The firmware refused `SNP_SHUTDOWN_EX`.
-    ShutdownFailed = bindings::snp_host_keep_SNP_HOST_KEEP_SHUTDOWN_FAILED,
-    /// A command timed out.
-    Timeout = bindings::snp_host_keep_SNP_HOST_KEEP_TIMEOUT,
-    /// The mailbox does not answer any more.
-    MailboxDead = bindings::snp_host_keep_SNP_HOST_KEEP_MAILBOX_DEAD,
-    /// The firmware reported `HWERROR_PLATFORM` or `HWERROR_UNSAFE`.
-    HardwareError = bindings::snp_host_keep_SNP_HOST_KEEP_HARDWARE_ERROR,
-    /// The firmware reported `RMP_INITIALIZATION_FAILED`.
-    RmpInitFailed = bindings::snp_host_keep_SNP_HOST_KEEP_RMP_INIT_FAILED,
 }
 
 /// Proof that the hotplug window is open.
@@ -177,16 +163,16 @@ impl Drop for HotplugWindow {
     fn drop(&mut self) {
         // If the window has to stay open, `snp_host` logs the reason and shows it in sysfs; nobody
         // here can do more about it.
-        let _ = close(self.0, bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF);
+        let _ = close(self.0, snp_host_close::SNP_HOST_CLOSE_SNP_OFF);
     }
 }
 
 /// Asks `snp_host` to close the window.
-fn close(host: &dyn Host, why: bindings::snp_host_close) -> Result {
+fn close(host: &dyn Host, why: snp_host_close) -> Result {
     let closed = host.window_close(why);
     if matches!(closed, Err(err) if err != EBUSY) {
         // `snp_host` could not look, so no reason is on record yet.
-        host.window_keep(bindings::snp_host_keep_SNP_HOST_KEEP_UNDECIDED);
+        host.window_keep(snp_host_keep::SNP_HOST_KEEP_UNDECIDED);
     }
     closed
 }
@@ -209,12 +195,12 @@ impl SnpEnabled {
     pub fn end(self) -> Result<NoSnpEn> {
         let host = self.0;
         core::mem::forget(self);
-        close(host, bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF)?;
+        close(host, snp_host_close::SNP_HOST_CLOSE_SNP_OFF)?;
         Ok(NoSnpEn(()))
     }
 
     /// The firmware refused `SNP_INIT` definitely (a status, not a timeout, and none of the
-    /// statuses in [`Keep`]): closes the window if the whole RMP is zero.
+    /// statuses in [`snp_host_keep`]): closes the window if the whole RMP is zero.
     ///
     /// Nothing is assigned then, so nothing is enforced, and the next [`HotplugWindow::prepare`]
     /// verifies every CPU again.
@@ -226,20 +212,19 @@ impl SnpEnabled {
     pub fn refused(self) -> Result {
         let host = self.0;
         core::mem::forget(self);
-        close(host, bindings::snp_host_close_SNP_HOST_CLOSE_INIT_REFUSED)
+        close(host, snp_host_close::SNP_HOST_CLOSE_INIT_REFUSED)
     }
 
     /// Leaves the window open, with the reason on record.
-    pub fn keep(self, why: Keep) {
-        self.0.window_keep(why as u32);
+    pub fn keep(self, why: snp_host_keep) {
+        self.0.window_keep(why);
         core::mem::forget(self);
     }
 }
 
 impl Drop for SnpEnabled {
     fn drop(&mut self) {
-        self.0
-            .window_keep(bindings::snp_host_keep_SNP_HOST_KEEP_UNDECIDED);
+        self.0.window_keep(snp_host_keep::SNP_HOST_KEEP_UNDECIDED);
     }
 }
 

@@ -10,6 +10,6 @@ fn prepare(window: HotplugWindow) -> Result {
     #[cfg(refused)]
     window.prepare()?; //~ unused_must_use unused `SnpEnabled` that must be used
     #[cfg(not(refused))]
-    window.prepare()?.keep(Keep::Timeout);
+    window.prepare()?.keep(snp_host_keep::SNP_HOST_KEEP_TIMEOUT);
     Ok(())
 }

@@ -9,5 +9,5 @@ use super::*;
 fn end(enabled: SnpEnabled) {
     #[cfg(refused)]
     let _ = enabled.end();
-    enabled.keep(Keep::LegacyShutdown); //~ E0382 move occurs because `enabled` has type `SnpEnabled`
+    enabled.keep(snp_host_keep::SNP_HOST_KEEP_LEGACY_SHUTDOWN); //~ E0382 move occurs because `enabled` has type `SnpEnabled`
 }

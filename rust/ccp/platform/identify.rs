@@ -23,11 +23,9 @@ use crate::{
     mailbox::Transport,
     pages::HvPages,
     sys::{
+        bindings::snp_host_keep,
         cpu,
-        snp_host::{
-            HotplugWindow,
-            Keep, //
-        }, //
+        snp_host::HotplugWindow, //
     },
     wire::{
         command,
@@ -123,7 +121,7 @@ impl<T: Transport> Platform<T> {
                 self.channel
                     .report(command::SNP_PLATFORM_STATUS.info(), err);
                 if let CmdError::Died(_) = err {
-                    enabled.keep(Keep::Timeout);
+                    enabled.keep(snp_host_keep::SNP_HOST_KEEP_TIMEOUT);
                 }
                 Err(err)
             }

@@ -19,10 +19,10 @@ use crate::{
     mailbox::Transport,
     pages::HvPages,
     sys::{
+        bindings::snp_host_keep,
         cpu, iommu,
         snp_host::{
             HotplugWindow,
-            Keep,
             SnpEnabled, //
         },
     },
@@ -184,12 +184,14 @@ impl<T: Transport> Platform<T> {
     /// SNP_INIT failed after the CPUs were prepared: closes the hotplug window if that is safe.
     fn undo_prepare(enabled: SnpEnabled, err: CmdError) {
         let keep = match err {
-            CmdError::Died(_) => Keep::Timeout,
-            CmdError::Dead(_) => Keep::MailboxDead,
+            CmdError::Died(_) => snp_host_keep::SNP_HOST_KEEP_TIMEOUT,
+            CmdError::Dead(_) => snp_host_keep::SNP_HOST_KEEP_MAILBOX_DEAD,
             CmdError::Firmware(status) | CmdError::Lost(status) if status.is_hardware_error() => {
-                Keep::HardwareError
+                snp_host_keep::SNP_HOST_KEEP_HARDWARE_ERROR
             }
-            CmdError::Firmware(Status::RMP_INITIALIZATION_FAILED) => Keep::RmpInitFailed,
+            CmdError::Firmware(Status::RMP_INITIALIZATION_FAILED) => {
+                snp_host_keep::SNP_HOST_KEEP_RMP_INIT_FAILED
+            }
             CmdError::Firmware(_) | CmdError::Lost(_) | CmdError::Transport(_) => {
                 // Stays open if the RMP is not all zero; snp_host says so.
                 let _ = enabled.refused();
@@ -245,8 +247,8 @@ impl<T: Transport> Platform<T> {
             Err((command, err)) => {
                 self.report_shutdown(command, err);
                 let keep = match err {
-                    CmdError::Died(_) => Some(Keep::Timeout),
-                    CmdError::Dead(_) => Some(Keep::MailboxDead),
+                    CmdError::Died(_) => Some(snp_host_keep::SNP_HOST_KEEP_TIMEOUT),
+                    CmdError::Dead(_) => Some(snp_host_keep::SNP_HOST_KEEP_MAILBOX_DEAD),
                     // Firmware is still in the INIT state.
                     _ => None,
                 };
@@ -328,14 +330,14 @@ impl<T: Transport> Platform<T> {
                 "SNP firmware is shut down, but pages of the IOMMU could not be taken back ({err:?}); do not kexec from this kernel, restart the machine\n"
             );
         }
-        enabled.keep(Keep::LegacyShutdown);
+        enabled.keep(snp_host_keep::SNP_HOST_KEEP_LEGACY_SHUTDOWN);
     }
 
     /// The device goes away: if firmware refused to stop, the hotplug window stays open for that
     /// reason.
     pub(super) fn abandon_snp(&mut self) {
         if let Some(up) = self.snp.take() {
-            up.over().keep(Keep::ShutdownFailed);
+            up.over().keep(snp_host_keep::SNP_HOST_KEEP_SHUTDOWN_FAILED);
         }
     }
 }

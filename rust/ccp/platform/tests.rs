@@ -73,13 +73,13 @@ mod suite {
     const FEATURE_INFO: Event = Command(CommandId::SNP_FEATURE_INFO);
     const STATUS: Event = Command(CommandId::PLATFORM_STATUS);
 
-    const KEEP_LEGACY: Event = Keep(snp_host_keep_SNP_HOST_KEEP_LEGACY_SHUTDOWN);
-    const KEEP_REFUSED: Event = Keep(snp_host_keep_SNP_HOST_KEEP_SHUTDOWN_FAILED);
-    const KEEP_TIMEOUT: Event = Keep(snp_host_keep_SNP_HOST_KEEP_TIMEOUT);
-    const KEEP_DEAD: Event = Keep(snp_host_keep_SNP_HOST_KEEP_MAILBOX_DEAD);
-    const KEEP_HWERROR: Event = Keep(snp_host_keep_SNP_HOST_KEEP_HARDWARE_ERROR);
-    const KEEP_RMP_INIT: Event = Keep(snp_host_keep_SNP_HOST_KEEP_RMP_INIT_FAILED);
-    const KEEP_UNDECIDED: Event = Keep(snp_host_keep_SNP_HOST_KEEP_UNDECIDED);
+    const KEEP_LEGACY: Event = Keep(snp_host_keep::SNP_HOST_KEEP_LEGACY_SHUTDOWN.0);
+    const KEEP_REFUSED: Event = Keep(snp_host_keep::SNP_HOST_KEEP_SHUTDOWN_FAILED.0);
+    const KEEP_TIMEOUT: Event = Keep(snp_host_keep::SNP_HOST_KEEP_TIMEOUT.0);
+    const KEEP_DEAD: Event = Keep(snp_host_keep::SNP_HOST_KEEP_MAILBOX_DEAD.0);
+    const KEEP_HWERROR: Event = Keep(snp_host_keep::SNP_HOST_KEEP_HARDWARE_ERROR.0);
+    const KEEP_RMP_INIT: Event = Keep(snp_host_keep::SNP_HOST_KEEP_RMP_INIT_FAILED.0);
+    const KEEP_UNDECIDED: Event = Keep(snp_host_keep::SNP_HOST_KEEP_UNDECIDED.0);
 
     /// All that a start does when nobody refuses.
     const SNP_START: [Event; 4] = [Open, Prepare, SNP_INIT, SNP_DF_FLUSH];

@@ -20,7 +20,10 @@ use crate::{
     },
     pages::Address,
     sys::{
-        bindings,
+        bindings::{
+            snp_host_close,
+            snp_host_keep, //
+        },
         physical::Physical,
         rmp::{
             Frames,
@@ -149,10 +152,9 @@ pub(crate) enum Event {
 }
 
 /// SNP is off, or firmware refused SNP_INIT.
-pub(crate) const CLOSE_SNP_OFF: Event =
-    Event::Close(bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF);
+pub(crate) const CLOSE_SNP_OFF: Event = Event::Close(snp_host_close::SNP_HOST_CLOSE_SNP_OFF.0);
 pub(crate) const CLOSE_INIT_REFUSED: Event =
-    Event::Close(bindings::snp_host_close_SNP_HOST_CLOSE_INIT_REFUSED);
+    Event::Close(snp_host_close::SNP_HOST_CLOSE_INIT_REFUSED.0);
 
 impl Event {
     const NONE: u32 = u32::MAX;
@@ -309,19 +311,19 @@ impl Host for FakeHost {
         Ok(())
     }
 
-    fn window_close(&self, why: bindings::snp_host_close) -> Result {
-        self.note(Event::Close(why));
+    fn window_close(&self, why: snp_host_close) -> Result {
+        self.note(Event::Close(why.0));
         scripted(&self.close)?;
         // As snp_host does, it believes only what it sees.
-        let off = why == bindings::snp_host_close_SNP_HOST_CLOSE_SNP_OFF;
+        let off = why == snp_host_close::SNP_HOST_CLOSE_SNP_OFF;
         match self.snp_en.load(Relaxed) {
             1.. if off => Err(EBUSY),
             _ => Ok(()),
         }
     }
 
-    fn window_keep(&self, why: bindings::snp_host_keep) {
-        self.note(Event::Keep(why));
+    fn window_keep(&self, why: snp_host_keep) {
+        self.note(Event::Keep(why.0));
     }
 
     fn snp_en_cpus(&self) -> Result<u32> {

@@ -4,33 +4,27 @@
 
 use super::*;
 
-const HOLDS: [Hold; 12] = [
-    Hold::FoundAtLoad,
-    Hold::LegacyShutdown,
-    Hold::ShutdownFailed,
-    Hold::Timeout,
-    Hold::MailboxDead,
-    Hold::HardwareError,
-    Hold::RmpInitFailed,
-    Hold::RmpNotZero,
-    Hold::RmpUnreadable,
-    Hold::Uneven,
-    Hold::StillEnabled,
-    Hold::Undecided,
-];
+/// Every reason of the header: those that this module has words for, up to the first that it has none for.
+fn holds() -> Vec<snp_host_keep> {
+    let undecided = reason(snp_host_keep::SNP_HOST_KEEP_UNDECIDED);
+    let known = |why: &snp_host_keep| {
+        *why == snp_host_keep::SNP_HOST_KEEP_UNDECIDED || reason(*why) != undecided
+    };
+    (1..).map(snp_host_keep).take_while(known).collect()
+}
 const SNP_EN: [SnpEn; 3] = [SnpEn::Nowhere, SnpEn::Somewhere, SnpEn::Everywhere];
 const RMP: [Rmp; 3] = [Rmp::Zero, Rmp::NotZero, Rmp::Unreadable];
 
 fn windows() -> Vec<Window> {
     [Window::Closed, Window::Preparing, Window::Enabled]
         .into_iter()
-        .chain(HOLDS.map(Window::Held))
+        .chain(holds().into_iter().map(Window::Held))
         .collect()
 }
 
 fn events() -> Vec<Event> {
     let mut events = vec![Event::Open, Event::Prepared];
-    events.extend(HOLDS.map(Event::Keep));
+    events.extend(holds().into_iter().map(Event::Keep));
     for en in SNP_EN {
         events.extend([
             Event::Found(en),
@@ -54,31 +48,10 @@ fn measured(event: Event) -> Option<SnpEn> {
 }
 
 #[test]
-fn the_counter_is_one_while_open_and_zero_while_closed() {
-    for window in windows() {
-        for event in events() {
-            let step = window.step(event);
-            let before = i32::from(window.is_open());
-            let after = before
-                + match step.count {
-                    Count::Disable => 1,
-                    Count::Enable => -1,
-                    Count::Leave => 0,
-                };
-            assert_eq!(
-                after,
-                i32::from(step.next.is_open()),
-                "{window:?} {event:?}"
-            );
-        }
-    }
-}
-
-#[test]
 fn with_snp_en_set_it_closes_only_after_a_refusal_with_a_zero_rmp() {
     for window in windows() {
         for event in events() {
-            let closes = window.is_open() && !window.step(event).next.is_open();
+            let closes = window.is_open() && !window.step(event).is_open();
             if !closes {
                 continue;
             }
@@ -93,7 +66,7 @@ fn with_snp_en_set_it_closes_only_after_a_refusal_with_a_zero_rmp() {
 #[test]
 fn it_opens_only_for_a_prepare_or_for_what_was_found() {
     for event in events() {
-        let opens = Window::Closed.step(event).next.is_open();
+        let opens = Window::Closed.step(event).is_open();
         let may = event == Event::Open
             || matches!(event, Event::Found(SnpEn::Somewhere | SnpEn::Everywhere));
         assert_eq!(opens, may, "{event:?}");
@@ -104,7 +77,7 @@ fn it_opens_only_for_a_prepare_or_for_what_was_found() {
 fn enabled_is_only_reached_when_all_cpus_were_prepared() {
     for window in windows() {
         for event in events() {
-            if window.step(event).next == Window::Enabled && window != Window::Enabled {
+            if window.step(event) == Window::Enabled && window != Window::Enabled {
                 assert_eq!(event, Event::Prepared, "{window:?}");
             }
         }
@@ -114,122 +87,134 @@ fn enabled_is_only_reached_when_all_cpus_were_prepared() {
 #[test]
 fn snp_off_on_all_cpus_always_closes() {
     for window in windows() {
-        let step = window.step(Event::CloseSnpOff(SnpEn::Nowhere));
-        assert_eq!(
-            (step.next, step.answer),
-            (Window::Closed, Answer::Done),
-            "{window:?}"
-        );
+        let next = window.step(Event::CloseSnpOff(SnpEn::Nowhere));
+        assert_eq!(next, Window::Closed, "{window:?}");
     }
 }
 
+/// In an open window. A closed one is opened by [`it_opens_only_for_a_prepare_or_for_what_was_found`].
 #[test]
-fn done_means_what_was_asked_for() {
-    for window in windows() {
+fn each_event_leads_where_it_says() {
+    for window in windows().into_iter().filter(|window| window.is_open()) {
         for event in events() {
-            let step = window.step(event);
-            if step.answer != Answer::Done {
-                continue;
-            }
-            match event {
-                Event::Open => assert!(step.next.is_open(), "{window:?}"),
-                Event::Prepared => assert_eq!(step.next, Window::Enabled, "{window:?}"),
-                Event::NotPrepared(_) => panic!("nothing is done: {window:?}"),
-                Event::CloseSnpOff(_) | Event::CloseInitRefused(..) => {
-                    assert_eq!(step.next, Window::Closed, "{window:?} {event:?}")
+            let next = window.step(event);
+            let right = match event {
+                Event::Open | Event::Found(_) => next == window,
+                Event::Prepared => next == Window::Enabled,
+                Event::NotPrepared(SnpEn::Somewhere) => {
+                    next == Window::Held(snp_host_keep::SNP_HOST_KEEP_SOME_CPUS)
                 }
-                Event::Keep(_) => panic!("a window that is kept is not done: {window:?}"),
-                Event::Found(_) => (),
-            }
+                Event::NotPrepared(_) => next == window,
+                Event::CloseSnpOff(_) | Event::CloseInitRefused(..) => {
+                    matches!(next, Window::Closed | Window::Held(_))
+                }
+                Event::Keep(why) => {
+                    next == Window::Held(why)
+                        || why == snp_host_keep::SNP_HOST_KEEP_UNDECIDED && next == window
+                }
+            };
+            assert!(right, "{window:?} {event:?}: {next:?}");
         }
     }
 }
 
 #[test]
 fn opening_an_open_window_keeps_its_reason() {
-    for why in HOLDS {
-        assert_eq!(Window::Held(why).step(Event::Open).next, Window::Held(why));
-        assert_eq!(
-            Window::Held(why).step(Event::Keep(Hold::Undecided)).next,
-            Window::Held(why)
-        );
+    for why in holds() {
+        let held = Window::Held(why);
+        assert_eq!(held.step(Event::Open), held);
+        let undecided = Event::Keep(snp_host_keep::SNP_HOST_KEEP_UNDECIDED);
+        assert_eq!(held.step(undecided), held);
     }
 }
 
-/// Every sequence of four events from `Closed`: the sum of all counter changes is 0 or 1 at any
-/// time. (The step-wise test above implies it; this one does not trust the implication.)
 #[test]
-fn no_sequence_stacks_or_underflows() {
-    fn walk(window: Window, count: i32, depth: usize, events: &[Event]) {
-        assert_eq!(count, i32::from(window.is_open()));
-        if depth == 0 {
-            return;
-        }
-        for &event in events {
-            let step = window.step(event);
-            let change = match step.count {
-                Count::Disable => 1,
-                Count::Enable => -1,
-                Count::Leave => 0,
-            };
-            walk(step.next, count + change, depth - 1, events);
-        }
+fn undecided_is_a_reason_where_there_is_none_yet() {
+    let undecided = snp_host_keep::SNP_HOST_KEEP_UNDECIDED;
+    for window in [Window::Preparing, Window::Enabled] {
+        let next = window.step(Event::Keep(undecided));
+        assert_eq!(next, Window::Held(undecided));
     }
-    walk(Window::Closed, 0, 4, &events());
 }
 
+/// Whatever happens in ten reloads, hotplug is disabled once and never enabled.
 #[test]
 fn reload_on_firmware_without_x86_shutdown() {
+    let legacy = snp_host_keep::SNP_HOST_KEEP_LEGACY_SHUTDOWN;
     let mut window = Window::Closed;
     let mut disables = 0;
     for _ in 0..10 {
-        for event in [
-            Event::Open,
-            Event::Prepared,
-            Event::Keep(Hold::LegacyShutdown),
-        ] {
-            let step = window.step(event);
-            disables += i32::from(step.count == Count::Disable);
-            assert_ne!(step.count, Count::Enable);
-            window = step.next;
+        for event in [Event::Open, Event::Prepared, Event::Keep(legacy)] {
+            let next = window.step(event);
+            disables += i32::from(next.is_open() && !window.is_open());
+            assert!(next.is_open());
+            window = next;
         }
     }
-    assert_eq!((window, disables), (Window::Held(Hold::LegacyShutdown), 1));
+    assert_eq!((window, disables), (Window::Held(legacy), 1));
 }
 
 #[test]
 fn every_reason_says_something_of_its_own() {
-    let mut texts = HOLDS.map(Hold::text).to_vec();
+    let holds = holds();
+    assert_eq!(
+        holds.last(),
+        Some(&snp_host_keep::SNP_HOST_KEEP_RMP_UNREADABLE),
+        "the last one of the header"
+    );
+    let mut texts: Vec<_> = holds.iter().map(|why| reason(*why)).collect();
     texts.sort();
     texts.dedup();
-    assert_eq!(texts.len(), HOLDS.len());
+    assert_eq!(texts.len(), holds.len());
 }
 
 #[test]
 fn uneven_cpus_are_told_apart_from_prepared_ones() {
-    let found = |en| Window::Closed.step(Event::Found(en)).next;
+    let found = |en| Window::Closed.step(Event::Found(en));
+    let some = Window::Held(snp_host_keep::SNP_HOST_KEEP_SOME_CPUS);
     assert_eq!(found(SnpEn::Nowhere), Window::Closed);
-    assert_eq!(found(SnpEn::Somewhere), Window::Held(Hold::Uneven));
-    assert_eq!(found(SnpEn::Everywhere), Window::Held(Hold::FoundAtLoad));
+    assert_eq!(found(SnpEn::Somewhere), some);
+    assert_eq!(
+        found(SnpEn::Everywhere),
+        Window::Held(snp_host_keep::SNP_HOST_KEEP_FOUND_AT_LOAD)
+    );
     for window in windows().into_iter().filter(|window| window.is_open()) {
-        let step = window.step(Event::NotPrepared(SnpEn::Somewhere));
-        assert_eq!(step.next, Window::Held(Hold::Uneven), "{window:?}");
+        let next = window.step(Event::NotPrepared(SnpEn::Somewhere));
+        assert_eq!(next, some, "{window:?}");
+    }
+}
+
+#[test]
+fn a_refused_init_says_what_was_seen_of_the_rmp() {
+    for (rmp, next) in [
+        (Rmp::Zero, Window::Closed),
+        (
+            Rmp::NotZero,
+            Window::Held(snp_host_keep::SNP_HOST_KEEP_RMP_NOT_ZERO),
+        ),
+        (
+            Rmp::Unreadable,
+            Window::Held(snp_host_keep::SNP_HOST_KEEP_RMP_UNREADABLE),
+        ),
+    ] {
+        let refused = Event::CloseInitRefused(SnpEn::Everywhere, rmp);
+        assert_eq!(Window::Enabled.step(refused), next, "{rmp:?}");
     }
 }
 
 #[test]
 fn a_prepare_that_failed_before_snp_en_was_written_can_be_closed() {
-    let step = Window::Preparing.step(Event::NotPrepared(SnpEn::Nowhere));
-    assert_eq!(step.next, Window::Preparing);
-    let step = step.next.step(Event::CloseSnpOff(SnpEn::Nowhere));
-    assert_eq!((step.next, step.count), (Window::Closed, Count::Enable));
+    let next = Window::Preparing.step(Event::NotPrepared(SnpEn::Nowhere));
+    assert_eq!(next, Window::Preparing);
+    let next = next.step(Event::CloseSnpOff(SnpEn::Nowhere));
+    assert_eq!(next, Window::Closed);
 }
 
 #[test]
 fn an_rmp_that_was_used_is_cleared_and_no_other() {
-    assert!(!Window::Closed.leaves_an_rmp() && !Window::Preparing.leaves_an_rmp());
+    assert!(!Window::Closed.needs_snp_shutdown() && !Window::Preparing.needs_snp_shutdown());
     for window in windows() {
         let used = window.is_open() && window != Window::Preparing;
-        assert_eq!(window.leaves_an_rmp(), used, "{window:?}");
+        assert_eq!(window.needs_snp_shutdown(), used, "{window:?}");
     }
 }

@@ -14,3 +14,11 @@ mod prepare;
 mod rmp_table;
 #[path = "../../../rust/snp_host/window.rs"]
 mod window;
+
+/// What `rust/sys` has of it for the kernel.
+mod sys {
+    pub mod bindings {
+        #![allow(non_camel_case_types)]
+        include!(concat!(env!("OUT_DIR"), "/snp_host.rs"));
+    }
+}
