@@ -8,9 +8,9 @@ from conftest import boot, splats, values
 
 
 @cache
-def calls(driver: str) -> dict[str, list[str]]:
-    """Name of the call -> its lines, for the phases before and after SNP_INIT."""
-    result = boot("ioctl.sh", driver=driver)
+def calls(driver: str, case: str = "calls") -> dict[str, list[str]]:
+    """Phase and name of the call -> its lines."""
+    result = boot("ioctl.sh", case, driver=driver)
     assert result.status == 0, result.lines
     assert not splats(result.console) or driver == "intree"
     out, phase = {}, None
@@ -20,12 +20,14 @@ def calls(driver: str) -> dict[str, list[str]]:
         elif line.startswith("@ioctl "):
             _, name, rest = (line + " ").split(" ", 2)
             out.setdefault(f"{phase}/{name}", []).append(rest.strip())
+        elif line.startswith("@launch "):
+            out.setdefault(f"{phase}/launch", []).append(line)
     return out
 
 
 def test_same_as_in_tree():
-    intree, ours = calls("intree"), calls("ours")
-    assert intree.keys() == ours.keys() and len(ours) > 80
+    intree, ours = ({**calls(driver), **calls(driver, "states")} for driver in ("intree", "ours"))
+    assert intree.keys() == ours.keys() and len(ours) > 200
     different = {name: (intree[name], ours[name]) for name in intree if intree[name] != ours[name]}
     listed = differences.listed("ioctl")
     unexplained = {name: pair for name, pair in different.items() if differences.reason(listed, name) is None}

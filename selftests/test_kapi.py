@@ -4,9 +4,10 @@ driver. A module of ours makes the calls that kvm-amd makes for plain SEV guests
 that changes page states behind the caller's back once SNP is initialised."""
 
 import functools
+import re
 
 import differences
-from conftest import boot, module
+from conftest import boot, module, values
 from test_traces import summary
 
 
@@ -17,7 +18,7 @@ def calls(driver: str, *parameters: str):
     assert driver == "intree" or not result.splats()
     lines = [line.removeprefix("@kapi ") for line in result.lines if line.startswith("@kapi ")]
     assert lines[-1] == "end 0"
-    return lines, [summary(entry) for entry in result.commands()], result.rmp
+    return lines, [summary(entry) for entry in result.commands()], result
 
 
 def test_same_results_as_in_tree():
@@ -48,3 +49,13 @@ def test_buffers_that_do_not_fit():
     for name in ("missing-buffer", "needless-buffer", "unknown-command", "truncated-command", "life-cycle-command"):
         assert f"{name} -22 0x5555" in lines
     assert calls("ours", "mismatches=1")[1] == calls("ours")[1]
+
+
+def test_lost_pages_are_kept_and_counted_once():
+    """Pages that firmware does not give back stay out of the allocator although their owner frees them."""
+    lines, _, result = calls("ours", "lose=1")
+    for line in ("lost -5", "lost-again -5", "lost-parts -5", "lost-page kept", "lost-compound kept"):
+        assert line in lines
+    assert values(result, "lost") == ["3"] and values(calls("ours")[2], "lost") == ["0"]
+    said = [line for line in result.console.splitlines() if "page(s) from" in line]
+    assert [re.search(r"(\d+) page\(s\) .* (\d+) lost so far", line).groups() for line in said] == [("1", "1"), ("2", "3")]

@@ -89,6 +89,16 @@ impl CmdError {
         }
     }
 
+    /// What `result` becomes if a buffer of the command could not be taken back.
+    pub(crate) fn losing<R>(result: &Result<R, Self>) -> Self {
+        match result {
+            Ok(_) => CmdError::Lost(Status::SUCCESS),
+            Err(CmdError::Firmware(status)) => CmdError::Lost(*status),
+            // Firmware did not answer, and the buffers are lost by that.
+            Err(err) => *err,
+        }
+    }
+
     /// Whether firmware answered with `status`.
     pub(crate) fn is(self, status: Status) -> bool {
         matches!(self, CmdError::Firmware(answer) if answer == status)
@@ -287,9 +297,11 @@ impl<T: Transport> Channel<T> {
         let page = HvPages::zeroed(Gfp::KERNEL_ACCOUNT, 0).map_err(CmdError::Transport)?;
         let page = self.give(page)?;
         let result = command(self, page.spa().encrypted());
-        let page = page.take_back(self);
+        let page = match page.take_back(self) {
+            Ok(page) => page,
+            Err(_) => return Err(CmdError::losing(&result)),
+        };
         result?;
-        let page = page.map_err(|_| CmdError::Lost(Status::SUCCESS))?;
         match A::read_from_prefix(page.bytes()) {
             Ok((answer, _)) => Ok(answer),
             Err(_) => Err(CmdError::Transport(EINVAL)),

@@ -27,6 +27,10 @@ use kernel::{
 };
 
 use crate::{
+    pages::{
+        Leaked,
+        Why, //
+    },
     platform::{
         slot,
         Failure,
@@ -283,9 +287,15 @@ unsafe extern "C" fn snp_reclaim_pages(paddr: c_ulong, npages: c_uint, _locked: 
     let memory = unsafe { CallerMemory::trust() };
     let page = PAGE_SIZE as u64;
     let start = paddr as u64 & !(page - 1);
-    let result = memory
-        .frames(start, u64::from(npages) * page)
-        .and_then(|frames| slot::with(|platform| platform.reclaim(frames).map_err(|_| EIO)));
+    let Ok(frames) = memory.frames(start, u64::from(npages) * page) else {
+        return EINVAL.to_errno();
+    };
+    let result =
+        slot::with(|platform| Ok(platform.reclaim(frames))).unwrap_or_else(|err: Error| {
+            // Without a PSP there is nobody to ask.
+            Leaked::foreign(frames, Why::Dropped);
+            Err(err)
+        });
     match result {
         Ok(()) => 0,
         Err(err) => err.to_errno(),

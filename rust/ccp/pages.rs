@@ -127,6 +127,7 @@ struct Stuck {
     /// It, and those after it, which were not tried. Those before it are their owner's again.
     rest: Frames,
     why: Why,
+    errno: Error,
 }
 
 impl Stuck {
@@ -141,13 +142,16 @@ fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Stuck
     for n in 0..frames.count() {
         let Some(frame) = frames.get(n) else { break };
         let taken = match reclaimer.page_reclaim(Spa(frame.phys())) {
-            Ok(()) => reclaimer.make_shared(frame).map_err(Why::Rmp),
-            Err(err) => Err(Why::Refused(err)),
+            Ok(()) => reclaimer
+                .make_shared(frame)
+                .map_err(|err| (Why::Rmp(err), err)),
+            Err(err) => Err((Why::Refused(err), err.errno())),
         };
-        if let Err(why) = taken {
+        if let Err((why, errno)) = taken {
             return Err(Stuck {
                 rest: frames.skip(n),
                 why,
+                errno,
             });
         }
     }
@@ -353,10 +357,11 @@ impl GuestPages {
 ///
 /// # Errors
 ///
-/// If a page cannot be reclaimed; it and all that follow are then kept from the allocator.
-pub(crate) fn reclaim_foreign<R: Reclaimer>(
-    frames: Frames,
-    reclaimer: &mut R,
-) -> Result<(), Leaked> {
-    unassign(frames, reclaimer).map_err(Stuck::lose)
+/// Why a page cannot be reclaimed; it and all that follow are then kept from the allocator.
+pub(crate) fn reclaim_foreign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result {
+    unassign(frames, reclaimer).map_err(|stuck| {
+        let errno = stuck.errno;
+        stuck.lose();
+        errno
+    })
 }

@@ -62,7 +62,8 @@ use crate::{
             FeatureInfo,
             SnpStatus, //
         },
-        ApiVersion,
+        status::NO_FW_CALL,
+        ApiVersion, //
     },
 };
 
@@ -98,6 +99,16 @@ impl From<CmdError> for Failure {
         Self {
             errno: err.errno(),
             fw_error: err.psp_ret(),
+        }
+    }
+}
+
+impl Failure {
+    /// Of a start of legacy SEV: firmware's answer, or that firmware was not asked.
+    fn of_start(err: CmdError) -> Self {
+        Self {
+            errno: err.errno(),
+            fw_error: Some(err.psp_ret().unwrap_or(NO_FW_CALL)),
         }
     }
 }

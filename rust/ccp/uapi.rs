@@ -181,7 +181,11 @@ impl Caller {
                 let status = slot::with_killable(|platform| platform.snp_platform_status())?;
                 put(self.data, &status).map_err(after_firmware)
             }
-            10 => slot::with_killable(|platform| platform.commit()),
+            10 => {
+                // Nothing takes it back.
+                self.must_write()?;
+                slot::with_killable(|platform| platform.commit())
+            }
             11 => {
                 self.must_be_able_to_change_snp()?;
                 let config: SnpConfig = get(self.data)?;
@@ -196,7 +200,7 @@ impl Caller {
         self.must_write()?;
         let mut user: UserBuffer = get(self.data)?;
         let csr = slot::with_killable({
-            let len = user.wanted()?;
+            let len = user.wanted().map(within_limit).transpose()?;
             move |platform| platform.pek_csr(len)
         })?;
         let target = user.address;
@@ -207,8 +211,8 @@ impl Caller {
 
     fn pdh_cert_export(&self) -> Result<(), Failure> {
         let mut user: UserBuffers = get(self.data)?;
-        let len = match (user.first.wanted()?, user.second.wanted()?) {
-            (Some(pdh), Some(chain)) => Some([pdh, chain]),
+        let len = match (user.first.wanted(), user.second.wanted()) {
+            (Some(pdh), Some(chain)) => Some([within_limit(pdh)?, within_limit(chain)?]),
             _ => None,
         };
         let certs = slot::with_killable(|platform| platform.pdh_cert_export(len, self.writable))?;
@@ -230,14 +234,16 @@ impl Caller {
 
     fn get_id(&self) -> Result<(), Failure> {
         kernel::pr_warn_once!("SEV_GET_ID is deprecated, use SEV_GET_ID2\n");
+        self.firmware_must_have_get_id()?;
         let id = slot::with_killable(|platform| platform.get_id(Some(TWO_IDS)))?;
         hand_out(&id, [self.data])
     }
 
     fn get_id2(&self) -> Result<(), Failure> {
+        self.firmware_must_have_get_id()?;
         let mut user: UserBuffer = get(self.data)?;
-        let (target, room) = (user.address, user.len);
-        let len = (target != 0 && room != 0).then_some(room.min(BLOB_MAX));
+        let target = user.address;
+        let len = user.wanted().map(|len| len.min(BLOB_MAX));
         let id = slot::with_killable(|platform| platform.get_id(len))?;
         [user.len] = id.len;
         put(self.data, &user).map_err(after_firmware)?;
@@ -256,11 +262,15 @@ impl Caller {
             len: VLEK_HASHSTICK_LEN as u32,
         };
         let hashstick = hashstick.contents()?;
-        slot::with_killable(|platform| platform.vlek_load(hashstick))
+        slot::with_killable(|platform| platform.vlek_load(hashstick, user.reserved))
     }
 
     fn must_write(&self) -> Result {
         self.writable.then_some(()).ok_or(EPERM)
+    }
+
+    fn firmware_must_have_get_id(&self) -> Result {
+        slot::with_killable(|platform| platform.has_get_id().then_some(()).ok_or(ENOTSUPP))
     }
 
     fn must_point(&self) -> Result {
@@ -274,17 +284,16 @@ impl Caller {
     }
 }
 
+/// The length of a blob that firmware is to fill.
+fn within_limit(len: u32) -> Result<u32> {
+    (len <= BLOB_MAX).then_some(len).ok_or(EFAULT)
+}
+
 impl UserBuffer {
     /// How many bytes the caller wants; [`None`] for a question after the length.
-    fn wanted(&self) -> Result<Option<u32>> {
+    fn wanted(&self) -> Option<u32> {
         let (address, len) = (self.address, self.len);
-        if address == 0 || len == 0 {
-            Ok(None)
-        } else if len > BLOB_MAX {
-            Err(EFAULT)
-        } else {
-            Ok(Some(len))
-        }
+        (address != 0 && len != 0).then_some(len)
     }
 
     /// What is in it.

@@ -22,6 +22,10 @@ static bool mismatches;
 module_param(mismatches, bool, 0);
 MODULE_PARM_DESC(mismatches, "also pass command buffers that do not fit (the in-tree driver warns with a call trace)");
 
+static bool lose;
+module_param(lose, bool, 0);
+MODULE_PARM_DESC(lose, "also lose pages to firmware, and free them (the in-tree driver would put a free page on a list)");
+
 #define report(name, fmt, ...) pr_info("kapi: %s " fmt "\n", name, ##__VA_ARGS__)
 
 static void get_id(void)
@@ -186,6 +190,29 @@ static void platform(void)
 	report("blob-huge", "%ld", PTR_ERR(psp_copy_user_blob(0x1000, 0x4001)));
 }
 
+/*
+ * Pages that firmware does not give back are freed by their owner all the same: a page, which is lost twice, and
+ * a part of a compound one.
+ */
+static void lost_pages(void)
+{
+	struct page *single = alloc_page(GFP_KERNEL), *compound = alloc_pages(GFP_KERNEL | __GFP_COMP, 2);
+	int rc;
+
+	if (!single || !compound)
+		return;
+	rc = snp_reclaim_pages(page_to_pfn(single) << PAGE_SHIFT, 1, false);
+	report("lost", "%d", rc);
+	rc = snp_reclaim_pages(page_to_pfn(single) << PAGE_SHIFT, 1, false);
+	report("lost-again", "%d", rc);
+	rc = snp_reclaim_pages((page_to_pfn(compound) + 2) << PAGE_SHIFT, 2, false);
+	report("lost-parts", "%d", rc);
+	__free_page(single);
+	__free_pages(compound, 2);
+	report("lost-page", "%s", page_ref_count(single) == 1 ? "kept" : "free");
+	report("lost-compound", "%s", page_ref_count(compound) == 2 ? "kept" : "free");
+}
+
 static void bad_buffers(void)
 {
 	u8 buf[64] = {};
@@ -217,6 +244,8 @@ static int __init kapi_test_init(void)
 	platform();
 	if (mismatches)
 		bad_buffers();
+	if (lose)
+		lost_pages();
 	report("end", "0");
 	return 0;
 }

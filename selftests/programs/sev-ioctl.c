@@ -135,6 +135,10 @@ static void identity_commands(void)
 	get_id2("get-id2-wild-address", rw, wild, 0x80);
 	get_id2("get-id2-huge", rw, blob, 0xfffffff0);
 	issue("get-id2-null", rw, SEV_GET_ID2, NULL, 0);
+	memset(blob, 0, sizeof(blob));
+	issue("get-id", rw, SEV_GET_ID, blob, sizeof(struct sev_user_data_get_id));
+	issue("get-id-null", rw, SEV_GET_ID, NULL, 0);
+	issue("get-id-truncated", rw, SEV_GET_ID, edge - 4, 0);
 	issue("get-id2-truncated", rw, SEV_GET_ID2, edge - 4, 0);
 	pdh_export("pdh-length", rw, NULL, 0, NULL, 0);
 	pdh_export("pdh", rw, blob, 0x824, blob + 0x1000, 3 * 0x824);
@@ -142,6 +146,8 @@ static void identity_commands(void)
 	pdh_export("pdh-short", rw, blob, 16, blob + 0x1000, 16);
 	pdh_export("pdh-too-long", rw, blob, 0x4001, blob + 0x1000, 3 * 0x824);
 	pdh_export("pdh-chain-too-long", rw, blob, 0x824, blob + 0x1000, 0xffffffff);
+	pdh_export("pdh-without-length-chain-too-long", rw, blob, 0, blob + 0x1000, 0x4001);
+	pdh_export("pdh-too-long-without-chain", rw, blob, 0x4001, NULL, 0x824);
 	pdh_export("pdh-wild-address", rw, wild, 0x824, wild, 3 * 0x824);
 	issue("pdh-null", rw, SEV_PDH_CERT_EXPORT, NULL, 0);
 }
@@ -170,6 +176,9 @@ static void refused_commands(void)
 	issue("vlek-wrong-version", rw, SNP_VLEK_LOAD, &vlek, 0);
 	vlek.vlek_wrapped_version = 0;
 	issue("vlek-wild-address", rw, SNP_VLEK_LOAD, &vlek, 0);
+	vlek.rsvd[2] = 1;
+	vlek.vlek_wrapped_address = (uintptr_t)blob;
+	issue("vlek-reserved", rw, SNP_VLEK_LOAD, &vlek, 0);
 }
 
 /* Calls that change the platform; each is made only if it is named. */
@@ -182,6 +191,8 @@ static void changing_commands(void)
 	};
 	struct sev_user_data_snp_vlek_load vlek = { .len = sizeof(vlek), .vlek_wrapped_address = (uintptr_t)blob };
 	struct sev_user_data_snp_config config = { 0 };
+	struct sev_user_data_pek_csr no_csr = { 0 }, long_csr = { .address = (uintptr_t)blob, .length = 0x4001 };
+	struct sev_user_data_pek_cert_import no_oca = import, long_pek = import;
 
 	if (!*names)
 		return;
@@ -189,8 +200,15 @@ static void changing_commands(void)
 	issue("pek-gen", rw, SEV_PEK_GEN, NULL, 0);
 	issue("pdh-gen", rw, SEV_PDH_GEN, NULL, 0);
 	issue("pek-csr", rw, SEV_PEK_CSR, &csr, 0);
+	issue("pek-csr-length", rw, SEV_PEK_CSR, &no_csr, sizeof(no_csr));
+	issue("pek-csr-too-long", rw, SEV_PEK_CSR, &long_csr, sizeof(long_csr));
 	issue("pek-import", rw, SEV_PEK_CERT_IMPORT, &import, 0);
+	no_oca.oca_cert_len = 0;
+	issue("pek-import-without-oca", rw, SEV_PEK_CERT_IMPORT, &no_oca, 0);
+	long_pek.pek_cert_len = 0x4001;
+	issue("pek-import-too-long", rw, SEV_PEK_CERT_IMPORT, &long_pek, 0);
 	issue("snp-config", rw, SNP_SET_CONFIG, &config, 0);
+	issue("snp-commit-read-only", ro, SNP_COMMIT, NULL, 0);
 	issue("snp-commit", rw, SNP_COMMIT, NULL, 0);
 	issue("vlek", rw, SNP_VLEK_LOAD, &vlek, 0);
 	issue("factory-reset", rw, SEV_FACTORY_RESET, NULL, 0);

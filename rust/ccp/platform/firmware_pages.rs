@@ -16,8 +16,7 @@ use crate::{
     mailbox::Transport,
     pages::{
         reclaim_foreign,
-        HvPages,
-        Leaked, //
+        HvPages, //
     },
     sys::{
         pages::Gfp,
@@ -57,8 +56,8 @@ impl<T: Transport> Platform<T> {
     ///
     /// # Errors
     ///
-    /// If a page cannot be reclaimed; it and all that follow are lost.
-    pub(crate) fn reclaim(&mut self, frames: Frames) -> Result<(), Leaked> {
+    /// Why a page cannot be reclaimed; it and all that follow are lost.
+    pub(crate) fn reclaim(&mut self, frames: Frames) -> Result {
         reclaim_foreign(frames, &mut self.channel)
     }
 }

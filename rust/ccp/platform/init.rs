@@ -14,8 +14,7 @@ use super::{
 use crate::{
     cmd::CmdError,
     mailbox::Transport,
-    sys::params,
-    wire::status::NO_FW_CALL, //
+    sys::params, //
 };
 
 impl<T: Transport> Platform<T> {
@@ -54,10 +53,7 @@ impl<T: Transport> Platform<T> {
             self.sev_on_demand = true;
             return Ok(());
         }
-        self.start_sev().map_err(|err| Failure {
-            errno: err.errno(),
-            fw_error: Some(err.psp_ret().unwrap_or(NO_FW_CALL)),
-        })
+        self.start_sev().map_err(Failure::of_start)
     }
 
     /// Stops firmware that is initialised but not usable.

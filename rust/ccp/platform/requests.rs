@@ -97,7 +97,12 @@ impl<T: Transport> Platform<T> {
     pub(crate) fn factory_reset(&mut self) -> Result<(), Failure> {
         let status = self.platform_status()?;
         match status.state() {
-            Ok(sev::PlatformState::Working) => return Err(EBUSY.into()),
+            Ok(sev::PlatformState::Working) => {
+                return Err(Failure {
+                    errno: EBUSY,
+                    fw_error: Some(Status::SUCCESS.raw().into()),
+                })
+            }
             Ok(sev::PlatformState::Init) => {
                 self.channel.issue(command::SHUTDOWN, &mut ())?;
                 // The TMR stays for the next INIT.
@@ -114,7 +119,7 @@ impl<T: Transport> Platform<T> {
     ///
     /// See [`CmdError`].
     pub(crate) fn pek_gen(&mut self) -> Result<(), Failure> {
-        Ok(self.with_sev(|p| p.channel.issue(command::PEK_GEN, &mut ()))?)
+        self.with_sev(|p| p.channel.issue(command::PEK_GEN, &mut ()))
     }
 
     /// PDH_GEN, with SEV up for as long as it takes.
@@ -123,7 +128,7 @@ impl<T: Transport> Platform<T> {
     ///
     /// See [`CmdError`].
     pub(crate) fn pdh_gen(&mut self) -> Result<(), Failure> {
-        Ok(self.with_sev(|p| p.channel.issue(command::PDH_GEN, &mut ()))?)
+        self.with_sev(|p| p.channel.issue(command::PDH_GEN, &mut ()))
     }
 
     /// PEK_CSR into a buffer of `len` bytes, or only its length for `None`; with SEV up for as long
@@ -133,19 +138,20 @@ impl<T: Transport> Platform<T> {
     ///
     /// If SEV could not be started or there is no memory. Firmware's own refusal is in the answer.
     pub(crate) fn pek_csr(&mut self, len: Option<u32>) -> Result<Exported<1>, Failure> {
-        Ok(self.with_sev(|p| p.export(command::PEK_CSR, len))?)
+        self.with_sev(|p| p.export(command::PEK_CSR, len))
+    }
+
+    /// Whether firmware has GET_ID.
+    pub(crate) fn has_get_id(&self) -> bool {
+        self.api.at_least(GET_ID_SINCE.0, GET_ID_SINCE.1)
     }
 
     /// GET_ID into a buffer of `len` bytes, or only its length for `None`.
     ///
     /// # Errors
     ///
-    /// [`ENOTSUPP`] if firmware is too old; if there is no memory. Firmware's own refusal is in the
-    /// answer.
+    /// If there is no memory. Firmware's own refusal is in the answer.
     pub(crate) fn get_id(&mut self, len: Option<u32>) -> Result<Exported<1>, Failure> {
-        if !self.api.at_least(GET_ID_SINCE.0, GET_ID_SINCE.1) {
-            return Err(ENOTSUPP.into());
-        }
         Ok(self.export(command::GET_ID, len)?)
     }
 
@@ -165,7 +171,7 @@ impl<T: Transport> Platform<T> {
         if self.sev == Sev::Uninit && !writable {
             return Err(EPERM.into());
         }
-        Ok(self.with_sev(|p| p.export_pdh(len))?)
+        self.with_sev(|p| p.export_pdh(len))
     }
 
     /// PEK_CERT_IMPORT of these certificates, with SEV up for as long as it takes.
@@ -180,7 +186,7 @@ impl<T: Transport> Platform<T> {
         oca: HvPages,
         oca_len: u32,
     ) -> Result<(), Failure> {
-        Ok(self.with_sev(|p| {
+        self.with_sev(|p| {
             p.channel.alive()?;
             let (pek, oca) = (pek.lend(), oca.lend());
             let result = p.channel.issue(
@@ -197,7 +203,7 @@ impl<T: Transport> Platform<T> {
                 let _ = pages.take_back(&mut p.channel);
             }
             result
-        })?)
+        })
     }
 
     /// SNP_COMMIT.
@@ -225,12 +231,13 @@ impl<T: Transport> Platform<T> {
         Ok(self.channel.issue(command::SNP_CONFIG, &mut config)?)
     }
 
-    /// SNP_VLEK_LOAD of a wrapped hashstick ([`snp::VLEK_HASHSTICK_LEN`] bytes).
+    /// SNP_VLEK_LOAD of a wrapped hashstick ([`snp::VLEK_HASHSTICK_LEN`] bytes). The reserved bytes of the
+    /// request are the caller's, for firmware to judge.
     ///
     /// # Errors
     ///
     /// [`ENODEV`] if SNP is not up; see [`CmdError`].
-    pub(crate) fn vlek_load(&mut self, hashstick: HvPages) -> Result<(), Failure> {
+    pub(crate) fn vlek_load(&mut self, hashstick: HvPages, rsvd: [u8; 3]) -> Result<(), Failure> {
         self.need_snp()?;
         self.channel.alive()?;
         let hashstick = hashstick.lend();
@@ -240,7 +247,7 @@ impl<T: Transport> Platform<T> {
                 // CAST: 16.
                 len: size_of::<snp::VlekLoad>() as u32,
                 version: 0,
-                rsvd: [0; 3],
+                rsvd,
                 address: hashstick.spa().encrypted(),
             },
         );
@@ -261,7 +268,7 @@ impl<T: Transport> Platform<T> {
         memory: &CallerMemory,
     ) -> Result<(), Failure> {
         if self.sev_on_demand && self.sev == Sev::Uninit && command.info().id.needs_sev() {
-            self.start_sev()?;
+            self.start_sev().map_err(Failure::of_start)?;
         }
         Ok(self.channel.relay(command, data, memory)?)
     }
@@ -420,8 +427,8 @@ impl<T: Transport> Platform<T> {
         result: &mut Result<R, CmdError>,
     ) -> Option<HvPages> {
         let taken = pages?.take_back(&mut self.channel).ok();
-        if taken.is_none() && result.is_ok() {
-            *result = Err(CmdError::Lost(Status::SUCCESS));
+        if taken.is_none() {
+            *result = Err(CmdError::losing(result));
         }
         taken
     }

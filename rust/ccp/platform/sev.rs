@@ -5,6 +5,7 @@
 use kernel::prelude::*;
 
 use super::{
+    Failure,
     Platform,
     Sev,
     Snp, //
@@ -107,20 +108,20 @@ impl<T: Transport> Platform<T> {
     pub(super) fn with_sev<R>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<R, CmdError>,
-    ) -> Result<R, CmdError> {
+    ) -> Result<R, Failure> {
         let borrowed = self.sev == Sev::Uninit;
         if borrowed {
             if let Err(err) = self.start_sev() {
                 // Not up, but there may be a TMR.
                 let _ = self.stop_sev();
-                return Err(err);
+                return Err(Failure::of_start(err));
             }
         }
         let result = work(self);
         if borrowed {
             let _ = self.stop_sev();
         }
-        result
+        Ok(result?)
     }
 }
 
@@ -128,21 +129,21 @@ impl<T: Transport> Platform<T> {
 ///
 /// # Errors
 ///
-/// [`EBUSY`] if it is not; the log says what to do. What the measurement returns.
+/// What firmware would answer to INIT if it is not, which spares it the question; the log says what to do.
+/// What the measurement returns.
 fn order<'a, T: Transport>(snp: &'a Snp, channel: &Channel<T>) -> Result<Order<'a>, CmdError> {
     match snp.proof() {
         Some(up) => Ok(Order::AfterSnp(up)),
         None => match NoSnpEn::measure(channel.host()) {
             Ok(proof) => Ok(Order::WithoutSnp(proof)),
-            Err(err) => {
-                if err == EBUSY {
-                    dev_err!(
-                        channel.dev(),
-                        "SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised, and firmware refuses INIT then; reload kvm_amd to initialise SNP, or restart the machine\n"
-                    );
-                }
-                Err(CmdError::Transport(err))
+            Err(err) if err == EBUSY => {
+                dev_err!(
+                    channel.dev(),
+                    "SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised, and firmware refuses INIT then; reload kvm_amd to initialise SNP, or restart the machine\n"
+                );
+                Err(CmdError::Firmware(Status::INVALID_PLATFORM_STATE))
             }
+            Err(err) => Err(CmdError::Transport(err)),
         },
     }
 }
