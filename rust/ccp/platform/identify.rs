@@ -2,15 +2,10 @@
 
 //! Asking firmware who it is, and giving it a newer image.
 
-use core::fmt::Write as _;
-
 use kernel::{
     firmware::Firmware,
     prelude::*,
-    str::{
-        CStr,
-        NullTerminatedFormatter, //
-    },
+    str::CString, //
 };
 
 use super::{
@@ -152,7 +147,7 @@ impl<T: Transport> Platform<T> {
             // Firmware takes none in the INIT state.
             return;
         }
-        let Some(image) = self.find_firmware() else {
+        let Some((name, image)) = self.find_firmware() else {
             return;
         };
         let before = self.api;
@@ -160,7 +155,8 @@ impl<T: Transport> Platform<T> {
             if !matches!(err, CmdError::Died(_)) {
                 dev_warn!(
                     self.dev(),
-                    "DOWNLOAD_FIRMWARE failed: {err}; firmware {before} goes on\n"
+                    "DOWNLOAD_FIRMWARE failed: {err}; the image is {name}, firmware {before} goes on\n",
+                    name = &*name
                 );
             }
             return;
@@ -175,22 +171,22 @@ impl<T: Transport> Platform<T> {
     }
 
     /// The image for this model, else the one for its subset of models, else the one for all.
-    fn find_firmware(&self) -> Option<Firmware> {
+    fn find_firmware(&self) -> Option<(CString, Firmware)> {
         let (family, model) = cpu::family_model();
         let names = [
-            FirmwareName::new(format_args!(
+            CString::try_from_fmt(fmt!(
                 "amd/amd_sev_fam{family:02x}h_model{model:02x}h.sbin"
             )),
-            FirmwareName::new(format_args!(
+            CString::try_from_fmt(fmt!(
                 "amd/amd_sev_fam{family:02x}h_model{:x}xh.sbin",
                 model >> 4
             )),
-            FirmwareName::new(format_args!("amd/sev.fw")),
+            CString::try_from_fmt(fmt!("amd/sev.fw")),
         ];
-        names
-            .iter()
-            .filter_map(FirmwareName::as_c_str)
-            .find_map(|name| Firmware::request_nowarn(name, self.dev()).ok())
+        names.into_iter().filter_map(Result::ok).find_map(|name| {
+            let image = Firmware::request_nowarn(&name, self.dev()).ok()?;
+            Some((name, image))
+        })
     }
 
     fn download(&mut self, image: &Firmware) -> Result<(), CmdError> {
@@ -208,23 +204,5 @@ impl<T: Transport> Platform<T> {
         // Kept if the mailbox died: firmware may still be reading it. That has been logged.
         let _ = pages.take_back(&mut self.channel);
         result
-    }
-}
-
-/// A file name below the firmware directories.
-struct FirmwareName([u8; 64]);
-
-impl FirmwareName {
-    fn new(name: core::fmt::Arguments<'_>) -> Self {
-        let mut bytes = [0; 64];
-        if let Some(mut text) = NullTerminatedFormatter::new(&mut bytes) {
-            // All names are shorter than the buffer; one that is cut off is found nowhere.
-            let _ = text.write_fmt(name);
-        }
-        Self(bytes)
-    }
-
-    fn as_c_str(&self) -> Option<&CStr> {
-        CStr::from_bytes_until_nul(&self.0).ok()
     }
 }
