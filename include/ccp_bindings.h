@@ -11,6 +11,7 @@
 #include <linux/psp-platform-access.h>
 #include <linux/psp-sev.h>
 #include <linux/psp-tee.h>
+#include <asm/iommu.h>
 #include <asm/sev.h>
 
 #include <linux/snp_host.h>

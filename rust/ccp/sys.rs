@@ -10,6 +10,8 @@ pub(crate) mod caller_memory;
 pub mod cc;
 #[path = "../sys/completion.rs"]
 pub(crate) mod completion;
+// What snp_host alone asks of it.
+#[expect(dead_code)]
 #[path = "../sys/cpu.rs"]
 pub(crate) mod cpu;
 #[path = "../sys/crash.rs"]
@@ -21,6 +23,8 @@ pub(crate) mod fake_io;
 pub mod hotplug;
 #[path = "../sys/iomem.rs"]
 pub mod iomem;
+// What snp_host alone asks of it.
+#[expect(dead_code)]
 #[path = "../sys/iommu.rs"]
 pub(crate) mod iommu;
 #[path = "../sys/killable_mutex.rs"]

@@ -94,6 +94,24 @@ impl From<AllocError> for Trouble {
     }
 }
 
+/// What this CPU says of the table.
+fn registers() -> Result<Registers> {
+    Ok(Registers {
+        base: Msr::AMD64_RMP_BASE.read()?,
+        end: Msr::AMD64_RMP_END.read()?,
+        cfg: match cpuid::has_segmented_rmp() {
+            true => Msr::AMD64_RMP_CFG.read()?,
+            false => 0,
+        },
+        cpuid: cpuid::rmp_segments(),
+    })
+}
+
+/// Whether the BIOS has given the CPUs an RMP at all.
+pub(crate) fn is_reserved() -> bool {
+    registers().is_ok_and(|registers| registers.layout().is_ok())
+}
+
 /// The RMP, wherever its parts are.
 pub(crate) struct Table {
     bookkeeping: Range,
@@ -105,15 +123,7 @@ pub(crate) struct Table {
 impl Table {
     /// Finds the table, and checks it. What the registers of this CPU say holds for all, if they have been compared.
     pub(crate) fn find() -> Result<Self, Trouble> {
-        let registers = Registers {
-            base: Msr::AMD64_RMP_BASE.read()?,
-            end: Msr::AMD64_RMP_END.read()?,
-            cfg: match cpuid::has_segmented_rmp() {
-                true => Msr::AMD64_RMP_CFG.read()?,
-                false => 0,
-            },
-            cpuid: cpuid::rmp_segments(),
-        };
+        let registers = registers()?;
         let layout = registers.layout()?;
         let mut found = Self {
             bookkeeping: registers.bookkeeping(),

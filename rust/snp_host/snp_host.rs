@@ -13,6 +13,7 @@
 //! | `exports.rs`, `exports.c` | the C functions for `ccp` (`include/linux/snp_host.h`) |
 //! | `host.rs` | the window: measures, acts, tells |
 //! | `window.rs` | its state machine; pure |
+//! | `unfit.rs` | why this kernel cannot have SNP |
 //! | `machine.rs` | the steps of preparing all CPUs, and the way back |
 //! | `prepare.rs` | their order; pure |
 //! | `preflight.rs` | what firmware compares between CPUs |
@@ -25,8 +26,6 @@
 
 use kernel::prelude::*;
 use sys::{
-    cc,
-    crash,
     hotplug::CpuVetoRegistration,
     sleep::SleepVetoRegistration,
     sysfs, //
@@ -45,6 +44,7 @@ mod rmp_table;
 pub mod sys;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
+mod unfit;
 mod window;
 
 /// `/sys/kernel/snp_host`: what holds the window open, since when, and where `SNP_EN` is set.
@@ -98,19 +98,8 @@ impl kernel::InPlaceModule for SnpHost {
             cpus: CpuVetoRegistration::new::<host::Vetoes>(c"snp_host")?,
             sleep <- SleepVetoRegistration::new::<host::Vetoes>(),
             directory: sysfs::Directory::in_kernel(c"snp_host", &FILES)?,
-            host: host::Registration::new(module, unfit())?,
+            host: host::Registration::new(module, unfit::why())?,
         })
-    }
-}
-
-/// Why SNP cannot be enabled by this kernel, if it cannot.
-fn unfit() -> Option<&'static str> {
-    if !cc::is_snp_host() {
-        Some("this kernel is no SNP host (CPU, RMP or IOMMU unfit at boot, or a guest)")
-    } else if crash::is_kdump_kernel() {
-        Some("this is a kdump kernel, which leaves SNP as the crashed one set it")
-    } else {
-        None
     }
 }
 

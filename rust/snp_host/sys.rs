@@ -20,6 +20,10 @@ pub(crate) mod crash;
 pub mod hotplug;
 #[path = "../sys/iomem.rs"]
 pub mod iomem;
+// What ccp alone asks of it.
+#[expect(dead_code)]
+#[path = "../sys/iommu.rs"]
+pub(crate) mod iommu;
 #[path = "../sys/memremap.rs"]
 pub mod memremap;
 #[path = "../sys/module_pin.rs"]

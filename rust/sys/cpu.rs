@@ -22,6 +22,10 @@ pub(crate) fn wbinvd_local() {
 pub(crate) enum Feature {
     /// SEV, and memory encryption enabled by the BIOS.
     Sev,
+    /// SEV-SNP, and not switched off by the BIOS or the kernel command line.
+    Snp,
+    /// A virtual machine.
+    Hypervisor,
     /// Milan.
     Zen3,
     /// Genoa, Bergamo, Siena.
@@ -34,6 +38,8 @@ pub(crate) enum Feature {
 pub(crate) fn has(feature: Feature) -> bool {
     let bit = match feature {
         Feature::Sev => bindings::X86_FEATURE_SEV,
+        Feature::Snp => bindings::X86_FEATURE_SEV_SNP,
+        Feature::Hypervisor => bindings::X86_FEATURE_HYPERVISOR,
         Feature::Zen3 => bindings::X86_FEATURE_ZEN3,
         Feature::Zen4 => bindings::X86_FEATURE_ZEN4,
         Feature::Zen5 => bindings::X86_FEATURE_ZEN5,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What CPUID says of the RMP.
+//! What CPUID says of SNP.
 //!
 //! C header: `arch/x86/include/asm/cpufeatures.h`; leaf 0x80000025 as arch/x86/virt/svm/sev.c reads it.
 
@@ -23,6 +23,11 @@ fn leaf(number: u32) -> CpuidResult {
     }
     // SAFETY: As above; the leaf exists.
     unsafe { __cpuid(number) }
+}
+
+/// Whether the CPU has SEV-SNP, whatever became of it (leaf 0x8000001f, EAX bit 4).
+pub fn has_snp() -> bool {
+    leaf(0x8000_001f).eax & 1 << 4 != 0
 }
 
 /// Whether RMP_CFG exists and the RMP may be segmented (leaf 0x8000001f, EAX bit 23).

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why SNP cannot be enabled by this kernel, and what to change.
+//!
+//! The kernel has decided so at boot and says no more than that. The causes are looked for here in its order:
+//! `early_detect_mem_encrypt()`, `bsp_determine_snp()` (arch/x86/kernel/cpu/amd.c), `amd_iommu_detect()`,
+//! `iommu_snp_enable()` (drivers/iommu/amd/init.c).
+
+use crate::{
+    rmp,
+    sys::{
+        cc,
+        cpu::{
+            self,
+            Feature, //
+        },
+        cpuid,
+        crash,
+        iommu, //
+    },
+};
+
+/// The first cause that holds, if there is one.
+pub(crate) fn why() -> Option<&'static str> {
+    if cc::is_snp_host() {
+        return crash::is_kdump_kernel()
+            .then_some("this is a kdump kernel, which leaves SNP as the crashed one set it");
+    }
+    Some(if !cpuid::has_snp() {
+        "the CPU has no SEV-SNP"
+    } else if cpu::has(Feature::Hypervisor) {
+        "this is a virtual machine, and SNP is its host's"
+    } else if !cpu::has(Feature::Sev) {
+        "the BIOS has not enabled SEV; for SNP switch SME and SEV on in its set-up"
+    } else if cpu::has(Feature::Snp) {
+        without_iommu()
+    } else {
+        without_cpu()
+    })
+}
+
+/// The kernel has seen no SEV-SNP in a CPU that has it.
+fn without_cpu() -> &'static str {
+    if !rmp::is_reserved() {
+        "the BIOS has reserved no memory for the RMP; for SNP switch SNP and its memory coverage on in the BIOS set-up"
+    } else if cpuid::has_rmpread() || cpu::has(Feature::Zen3) || cpu::has(Feature::Zen4) {
+        "sev=nosnp is on the kernel command line; for SNP remove it"
+    } else {
+        "the kernel does not know the RMP of this CPU; for SNP install a newer one"
+    }
+}
+
+/// The CPUs are fit for SNP.
+fn without_iommu() -> &'static str {
+    if iommu::snp_enabled() {
+        "the kernel has refused the RMP, for the reason in the lines that begin with SEV-SNP"
+    } else if iommu::is_passthrough() {
+        "the IOMMU lets DMA pass as it is; for SNP remove iommu=pt or iommu.passthrough=1 from the kernel command line"
+    } else {
+        "the IOMMU is off, or has no SNP; for SNP remove iommu=off or amd_iommu=off from the kernel command line, or switch the IOMMU on in the BIOS set-up"
+    }
+}
