@@ -218,17 +218,13 @@ impl Host {
             pr_err!("the hotplug window is not opened: {why}\n");
             return Err(ENODEV);
         }
-        let (was_open, was_pinned) = (self.window.is_open(), self.pin.is_some());
+        // No CPU may go between the look and what follows from it. One that comes is prepared with the others.
+        let disabled = HotplugDisabled::new();
+        machine::check_all_online()?;
         self.apply(Event::Open);
-        let checked = machine::check_all_online();
-        if checked.is_err() && !was_open {
-            // As it was before: nothing has been written.
-            self.apply(Event::CloseSnpOff(SnpEn::Nowhere));
-            if !was_pinned {
-                self.pin = None;
-            }
-        }
-        checked
+        // The window has one of its own now.
+        drop(disabled);
+        Ok(())
     }
 
     fn prepare(&mut self) -> Result {
@@ -273,7 +269,8 @@ impl Host {
                 self.pin = Some(ModulePin::new(self.module));
                 pr_notice!(
                     "hotplug window opened: no CPU may come or go, and no suspend or hibernation, \
-                     while SNP is enabled\n"
+                     while SNP is enabled. To end that unload kvm_amd; for a host without SNP boot with \
+                     sev=nosnp\n"
                 );
             }
             (true, false) => {
@@ -287,7 +284,7 @@ impl Host {
         match self.window {
             Window::Held(why) if self.window != before => pr_notice!(
                 "hotplug window stays open: {}. CPU hotplug, suspend and hibernation stay disabled \
-                 until SNP is shut down completely or the machine is reset\n",
+                 until a shutdown of SNP clears SNP_EN (load and unload kvm_amd) or the machine is reset\n",
                 window::reason(why),
             ),
             _ => (),
@@ -315,7 +312,8 @@ impl CpuVeto for Vetoes {
             return Ok(());
         }
         pr_warn!(
-            "CPU {} stays offline: without SNP_EN it would bypass the RMP checks of all others\n",
+            "CPU {} stays offline: without SNP_EN it would bypass the RMP checks of all others. Unload kvm_amd \
+             first, or boot with sev=nosnp\n",
             cpu.as_u32(),
         );
         Err(EBUSY)
@@ -326,7 +324,8 @@ impl CpuVeto for Vetoes {
             return Ok(());
         }
         pr_warn!(
-            "CPU {} stays online: SNP is enabled, and it might come back without SNP_EN\n",
+            "CPU {} stays online: SNP is enabled, and it might come back without SNP_EN. Unload kvm_amd first, or \
+             boot with sev=nosnp\n",
             cpu.as_u32(),
         );
         Err(EBUSY)
@@ -339,7 +338,8 @@ impl SleepVeto for Vetoes {
             return Ok(());
         }
         pr_warn!(
-            "{what} refused while SNP is enabled: CPUs could come back without SNP_EN; see /sys/kernel/snp_host\n"
+            "{what} refused while SNP is enabled: CPUs could come back without SNP_EN. Unload kvm_amd first, or boot \
+             with sev=nosnp; /sys/kernel/snp_host/reason says why if that does not help\n"
         );
         Err(EBUSY)
     }

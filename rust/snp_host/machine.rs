@@ -80,8 +80,8 @@ impl prepare::Machine for Machine<'_> {
         let users = look.using_svm();
         if !users.is_empty() {
             pr_err!(
-                "SNP stays off: KVM uses the virtualization of CPUs {users}, whose VM_HSAVE_PA is to be \
-                 cleared. Stop all guests and reload kvm_amd\n"
+                "SNP stays off: the virtualization of CPUs {users} is in use (EFER.SVME), and their VM_HSAVE_PA \
+                 would have to be cleared. Unload what uses it and reload kvm_amd\n"
             );
             return Err(EBUSY);
         }

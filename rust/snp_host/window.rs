@@ -149,7 +149,7 @@ impl Window {
 pub(crate) fn reason(why: snp_host_keep) -> &'static str {
     match why {
         snp_host_keep::SNP_HOST_KEEP_LEGACY_SHUTDOWN => {
-            "the firmware was shut down without X86_SNP_SHUTDOWN, SNP_EN stays set until reset"
+            "the firmware was shut down without X86_SNP_SHUTDOWN, so SNP_EN is still set"
         }
         snp_host_keep::SNP_HOST_KEEP_SHUTDOWN_FAILED => "the firmware refused SNP_SHUTDOWN_EX",
         snp_host_keep::SNP_HOST_KEEP_TIMEOUT => {
