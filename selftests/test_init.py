@@ -21,14 +21,88 @@ def commands(result) -> list[str]:
 @pytest.mark.parametrize("status", ["0x3", "0x13"])
 def test_sev_is_stopped_if_its_flush_fails(status):
     """No ASID may be used without the flush, so SEV does not count as started: not for this load of
-    kvm-amd and not for the next one."""
+    kvm-amd and not for the next one. SNP does not depend on it."""
     result = boot("init.sh", "twice", psp=[f"--fault=DF_FLUSH:status={status}"])
     assert result.status == 0 and not result.splats(), result.splats()
-    assert values(result, "sev") == ["N", "N"]
+    assert values(result, "sev") == ["Y", "Y"] and values(result, "state") == ["enabled", "enabled"]
     trace = commands(result)
     tries = [n for n, cmd in enumerate(trace) if cmd == "INIT"]
     assert len(tries) == 2 and all(trace[n : n + 3] == ["INIT", "DF_FLUSH", "SHUTDOWN"] for n in tries), trace
+    assert [entry["status"] for entry in result.commands() if entry["cmd"] == "SNP_SHUTDOWN_EX"].count(0) == 2
     assert result.console.count("DF_FLUSH failed") == 2
+
+
+# What is wrong with legacy SEV; what the two legacy guests find; what firmware is asked for each of them.
+LAUNCH = ["LAUNCH_START", "ACTIVATE", "DEACTIVATE", "DECOMMISSION"]
+ALONE = {
+    "INIT refused once": ({}, ["INIT@1:status=0x13"], ["0 error=0"] * 2, [["INIT", "DF_FLUSH", *LAUNCH], LAUNCH]),
+    "INIT refused": ({}, ["INIT:status=0x13"], ["EIO error=0x13"] * 2, [["INIT"]] * 2),
+    "init_ex_path": ({"append": "ccp.init_ex_path=/nv"}, [], ["EOPNOTSUPP error=0xffffffff"] * 2, [[]] * 2),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_snp_does_without_legacy_sev(name):
+    """Legacy SEV cannot be started when kvm-amd is loaded: SNP guests run, the first legacy command gets the
+    error, and nothing is left afterwards."""
+    machine, fault, starts, asked = ALONE[name]
+    result = boot("init.sh", "alone", *fault, **machine)
+    assert result.status == 0 and not result.splats() and result.rmp["assigned"] == 0, result.splats()
+    assert values(result, "offers") == ["Y Y"]
+    assert values(result, "loaded") == ["enabled 0-1"] and [value.strip() for value in values(result, "unloaded")] == ["closed"]
+    launches = [value for value in values(result, "launch") if value.startswith(("finish", "start", "init2"))]
+    assert launches[:3] == ["init2 0 error=0", "start 0 error=0", "finish 0 error=0"]
+    assert [value.removeprefix("start ") for value in launches[4::2]] == starts
+    assert guests(result, "sev-guest") == asked
+    # Once when kvm-amd is loaded, and for each guest that asks again.
+    why = "INIT failed: HWERROR_PLATFORM (0x13)" if fault else "SEV stays off: init_ex_path is set"
+    assert result.console.count(why) == 1 + sum(not start.startswith("0") for start in starts)
+    assert result.console.count("SNP goes on without legacy SEV") == 1
+
+
+def guests(result, mark: str) -> list[list[str]]:
+    """What was asked of firmware after each mark of this name, without what takes pages back."""
+    out, inside = [], False
+    for entry in result.trace:
+        if "text" in entry:
+            inside = entry["text"] == mark
+            out += [[]] if inside else []
+        elif inside and entry.get("cmd", "SNP_PAGE_RECLAIM") != "SNP_PAGE_RECLAIM":
+            out[-1].append(entry["cmd"])
+    return out
+
+
+@pytest.mark.parametrize("case", ["back", "flaw"])
+def test_legacy_guests_where_snp_cannot_start_any_more(case):
+    """SNP is not started for a VM: KVM uses the CPUs by then. No CPU has SNP_EN, so legacy SEV runs."""
+    result = boot("init.sh", case, segments=30 if case == "flaw" else 0)
+    assert result.status == 0 and not result.splats(), result.splats()
+    assert values(result, "offers") == ["Y N"] and [value.strip() for value in values(result, "loaded")] == ["closed"]
+    launches = [value for value in values(result, "launch") if value.startswith(("start", "init2"))]
+    assert launches == ["init2 0 error=0", "start 0 error=0"]
+    assert [cmd for cmd, _ in part(result, "sev-guest")] == ["INIT", "DF_FLUSH", *LAUNCH]
+    assert "EFER.SVME" not in result.console
+    # The gap is found with the window open, when kvm-amd is loaded; the offline CPU before.
+    assert result.console.count("hotplug window opened") == (case == "flaw")
+
+
+# What keeps a host free of SNP; what kvm-amd offers then.
+NO_SNP = {"ccp.snp=0": "Y N", "sev=nosnp": "Y N", "kvm_amd.sev=0": "N N"}
+
+
+@pytest.mark.parametrize("parameter", NO_SNP)
+def test_hosts_that_do_not_want_snp(parameter):
+    """No CPU gets SNP_EN, CPUs come and go, and the host can be suspended; legacy SEV works unless it was switched
+    off as well."""
+    result = boot("window.sh", "+kvm_amd", "offers", "suspend", "sev-guest", "-kvm_amd", append=parameter)
+    assert result.status == 0 and not result.splats(), result.splats()
+    assert values(result, "offers") == [NO_SNP[parameter]]
+    legacy = NO_SNP[parameter].startswith("Y")
+    assert values(result, "did") == ["+kvm_amd done", "offers done", "suspend done", f"sev-guest {'done' if legacy else 'failed'}", "-kvm_amd done"]
+    assert {line.strip().split(" ", 1)[1] for line in values(result, "after")} == {"closed 0 allowed cpus="}
+    assert not [cmd for cmd in commands(result) if cmd in ("SNP_INIT", "SNP_INIT_EX")]
+    assert ("LAUNCH_START" in commands(result)) == legacy
+    assert result.console.count("SNP stays off: ccp was loaded with snp=0") == (parameter == "ccp.snp=0")
 
 
 def test_dead_mailbox_is_noticed_before_cpus_are_prepared():

@@ -25,9 +25,9 @@ def test_nothing_breaks():
 
 def test_snp_is_not_started_under_a_running_kvm():
     """Preparing the CPUs clears VM_HSAVE_PA, which KVM has set for the CPUs it uses. When kvm-amd asks
-    for a VM, KVM has enabled SVM; only loading kvm-amd anew starts SNP again."""
+    for a VM, KVM has enabled SVM; only loading kvm-amd anew starts SNP again, as the message says."""
     launched = dict(value.split()[:2] for value in values(rebind(), "launched"))
     assert launched == {"rebound": "unknown", "reloaded": "internal-error"}
     assert values(rebind(), "between") == ["closed"]
-    said = [line for line in rebind().console.splitlines() if "SNP stays off: KVM uses the virtualization of CPUs 0-1" in line]
+    said = [line for line in rebind().console.splitlines() if "no SNP guest can be made: SNP was not initialised since the PSP was bound; end all guests and reload kvm_amd" in line]
     assert len(said) == 1

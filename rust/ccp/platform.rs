@@ -228,9 +228,8 @@ pub(crate) struct Platform<T = Mailbox<MasterIo, ParamTimeouts>> {
     sev_on_demand: bool,
     /// The trusted memory region, from the first INIT until the next shutdown.
     tmr: Option<FwPages>,
-    /// What kvm-amd asked for when it was loaded. Later calls do not say it again, but a platform
-    /// that is started anew must split the ASIDs in the same way.
-    max_snp_asid: u16,
+    /// Firmware has refused SNP_INIT, so SNP_EN is set for nothing.
+    snp_refused: bool,
     /// Pages that `snp_alloc_firmware_page()` gave to callers, by virtual address.
     firmware_pages: RBTree<usize, FwPages>,
 }
@@ -268,7 +267,7 @@ impl<T: Transport> Platform<T> {
             sev: Sev::Uninit,
             sev_on_demand: false,
             tmr: None,
-            max_snp_asid: 0,
+            snp_refused: false,
             firmware_pages: RBTree::new(),
         }
     }

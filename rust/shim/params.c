@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Module parameters: names, types and modes of the in-tree driver. The module! macro of the kernel
- * knows neither strings nor parameters that are visible in sysfs. Read by rust/sys/params.rs.
+ * Module parameters: names, types and modes of the in-tree driver, and snp, which that does not have.
+ * The module! macro of the kernel knows neither strings nor parameters that are visible in sysfs. Read by
+ * rust/sys/params.rs.
  */
 #include <linux/moduleparam.h>
 
@@ -16,6 +17,10 @@ MODULE_PARM_DESC(psp_probe_timeout, " how long the first PSP command may take, i
 bool ccp_psp_init_on_probe = true;
 module_param_named(psp_init_on_probe, ccp_psp_init_on_probe, bool, 0444);
 MODULE_PARM_DESC(psp_init_on_probe, " initialise legacy SEV when kvm_amd is loaded, not with the first guest");
+
+bool ccp_snp = true;
+module_param_named(snp, ccp_snp, bool, 0444);
+MODULE_PARM_DESC(snp, " initialise SNP when kvm_amd is loaded; without it CPU hotplug and suspend stay allowed");
 
 char *ccp_init_ex_path;
 module_param_named(init_ex_path, ccp_init_ex_path, charp, 0444);

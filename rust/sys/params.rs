@@ -8,6 +8,7 @@ extern "C" {
     static ccp_psp_cmd_timeout: c_int;
     static ccp_psp_probe_timeout: c_int;
     static ccp_psp_init_on_probe: bool;
+    static ccp_snp: bool;
     static ccp_init_ex_path: *const c_char;
 }
 
@@ -27,6 +28,12 @@ pub(crate) fn psp_probe_timeout() -> i32 {
 pub(crate) fn psp_init_on_probe() -> bool {
     // SAFETY: Set before module init and never again.
     unsafe { ccp_psp_init_on_probe }
+}
+
+/// `snp`.
+pub(crate) fn snp() -> bool {
+    // SAFETY: Set before module init and never again.
+    unsafe { ccp_snp }
 }
 
 /// Whether `init_ex_path` was given.

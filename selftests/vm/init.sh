@@ -6,6 +6,9 @@
 #   rebound       the PSP falls silent under kvm-amd, is bound anew, and a guest is to start
 #   demand        legacy SEV waits for the first guest that needs it
 #   refuse FAULT  load, unload while the PSP does that
+#   alone [FAULT] load (with that fault), then an SNP guest and two legacy guests
+#   back          load with an offline CPU, reset the platform, bring the CPU back; a legacy guest
+#   flaw          legacy SEV on demand where the RMP has a gap; a legacy guest
 . /vm/lib.sh
 
 window() { say "$1" "$(cat /sys/kernel/snp_host/state) $(cat /sys/kernel/snp_host/snp_en_cpus)"; }
@@ -17,6 +20,8 @@ load() {
 	say snp_en "$(cat /sys/kernel/snp_host/snp_en_cpus)"
 	rmmod kvm_amd || fail "kvm_amd does not unload"
 }
+
+say_offers() { say offers "$(cat /sys/module/kvm_amd/parameters/sev) $(cat /sys/module/kvm_amd/parameters/sev_snp)"; }
 
 rebind() {
 	driver=/sys/bus/pci/drivers/ccp
@@ -82,6 +87,42 @@ demand)
 refuse)
 	modprobe kvm_amd || fail "kvm_amd does not load"
 	ask fault "$2" || fail "the PSP takes no orders"
+	rmmod kvm_amd || fail "kvm_amd does not unload"
+	;;
+alone)
+	modprobe ccp || fail "ccp does not load"
+	[ $# -lt 2 ] || ask fault "$2" || fail "the PSP takes no orders"
+	modprobe kvm_amd || fail "kvm_amd does not load"
+	say_offers
+	window loaded
+	for guest in snp sev sev; do
+		ask mark $guest-guest
+		$guest-launch
+	done
+	ask mark end
+	rmmod kvm_amd || fail "kvm_amd does not unload"
+	window unloaded
+	;;
+back)
+	echo 0 >/sys/devices/system/cpu/cpu1/online
+	modprobe kvm_amd || fail "kvm_amd does not load"
+	say_offers
+	sev-ioctl factory-reset
+	echo 1 >/sys/devices/system/cpu/cpu1/online
+	ask mark sev-guest
+	sev-launch
+	ask mark end
+	window loaded
+	rmmod kvm_amd || fail "kvm_amd does not unload"
+	;;
+flaw)
+	devmem 0x38004000 64 0
+	modprobe ccp psp_init_on_probe=0 && modprobe kvm_amd || fail "the modules do not load"
+	say_offers
+	ask mark sev-guest
+	sev-launch
+	ask mark end
+	window loaded
 	rmmod kvm_amd || fail "kvm_amd does not unload"
 	;;
 esac

@@ -3,12 +3,16 @@
 # each: "@after STEP" STATE, the kernel's count of outstanding cpu_hotplug_disable() calls, whether a CPU
 # may go, and the CPUs with SNP_EN.
 #   +MODULE, -MODULE  load, unload it        offline, online  CPU 1
+#                     (+MODULE,PARAMETER…)
 #   unbind, bind      the PSP                sleep            suspend to idle
+#   suspend           as far as taking CPUs offline, and back
 #   intree            load the in-tree ccp and kvm_amd         force  unload snp_host by force
 #   rstN=VALUE        change descriptor N (0 to 9) of the RMP's segment table
 #   smt-off, smt-on   the second thread of each core       cpu1    go on on CPU 1 alone
 #   pek-gen           have /dev/sev make a new PEK           /FILE   load this module
-#   sev               say whether kvm_amd offers legacy SEV
+#   sev               say whether kvm_amd offers legacy SEV    offers   legacy SEV and SNP
+#   snp               whether it offers SNP
+#   sev-guest         begin to launch a plain SEV guest
 #   users             read each file of ours in /sys/kernel 200 times, as root and as somebody else:
 #                     "@read USER FILE (yes|no) N", N interrupts that had a CPU run something for another
 # A step that fails is not the end of the scenario: "@did STEP failed".
@@ -30,11 +34,13 @@ read_files() {
 
 take() {
 	case $1 in
-	+*) modprobe "${1#+}" ;;
+	# shellcheck disable=SC2046 # the module and its parameters are words
+	+*) modprobe $(echo "${1#+}" | tr , ' ') ;;
 	-*) rmmod "${1#-}" ;;
 	offline) echo 0 >/sys/devices/system/cpu/cpu1/online ;;
 	online) echo 1 >/sys/devices/system/cpu/cpu1/online ;;
 	unbind | bind) echo 0000:41:00.0 >/sys/bus/pci/drivers/ccp/"$1" ;;
+	suspend) echo processors >/sys/power/pm_test && echo mem >/sys/power/state ;;
 	sleep) echo freeze >/sys/power/state ;;
 	# modprobe would look for ours, and for snp_host.
 	intree) modprobe kvm && insmod "$(echo "$modules"/drivers/crypto/ccp/ccp.ko*)" && insmod "$(echo "$modules"/arch/x86/kvm/kvm-amd.ko*)" ;;
@@ -44,8 +50,11 @@ take() {
 		;;
 	smt-*) echo "${1#smt-}" >/sys/devices/system/cpu/smt/control ;;
 	cpu1) taskset -p 2 $$ ;;
-	pek-gen) sev-ioctl pek-gen ;;
+	pek-gen) sev-ioctl pek-gen | grep " 0 error=0 *$" ;;
 	sev) say sev "$(cat /sys/module/kvm_amd/parameters/sev)" ;;
+	offers) say offers "$(cat /sys/module/kvm_amd/parameters/sev) $(cat /sys/module/kvm_amd/parameters/sev_snp)" ;;
+	snp) [ "$(cat /sys/module/kvm_amd/parameters/sev_snp)" = Y ] ;;
+	sev-guest) sev-launch ;;
 	force) rmmod -f snp_host ;;
 	users) read_files ;;
 	/*) insmod "$1" ;;

@@ -33,31 +33,22 @@ impl<T: Transport> Channel<T> {
     ///
     /// # Errors
     ///
-    /// See [`CmdError`]; it has been logged. The CPUs are as they were.
+    /// See [`CmdError`]; nothing has been logged. The CPUs are as they were.
     pub(crate) fn init_snp(
         &mut self,
         enabled: SnpEnabled,
         request: Option<&mut snp::SnpInitEx>,
     ) -> Result<SnpUp, (SnpEnabled, CmdError)> {
-        let (info, result) = match request {
-            Some(request) => (
-                command::SNP_INIT_EX.info(),
-                self.issue_start(command::SNP_INIT_EX, request),
-            ),
-            None => (
-                command::SNP_INIT.info(),
-                self.issue_start(command::SNP_INIT, &mut ()),
-            ),
+        let result = match request {
+            Some(request) => self.issue_start(command::SNP_INIT_EX, request),
+            None => self.issue_start(command::SNP_INIT, &mut ()),
         };
         match result {
             Ok(()) => {
                 self.set_snp_init(true);
                 Ok(SnpUp(enabled))
             }
-            Err(err) => {
-                self.report(info, err);
-                Err((enabled, err))
-            }
+            Err(err) => Err((enabled, err)),
         }
     }
 

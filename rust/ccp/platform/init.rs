@@ -18,17 +18,10 @@ use crate::{
 };
 
 impl<T: Transport> Platform<T> {
-    /// Starts SNP, then legacy SEV (`sev_platform_init()`).
+    /// Gets firmware ready for kvm-amd (`sev_platform_init()`).
     ///
     /// `probe`: kvm-amd is being loaded, so there are no guests, and `max_snp_asid` splits the ASIDs for
-    /// ciphertext hiding. Otherwise it is making a VM, and does not say again how they are split.
-    ///
-    /// When kvm-amd makes a VM it does not say either whether that will be an SNP guest, which does
-    /// without legacy SEV. That is then started by the first command that needs it
-    /// ([`Self::relay`](Platform::relay)), and so is it with `psp_init_on_probe=0` from the beginning.
-    ///
-    /// Where the host cannot do SNP (firmware too old, a CPU offline) legacy SEV is started all the
-    /// same, as long as no CPU has SNP_EN set. (The in-tree driver gives up both.)
+    /// ciphertext hiding. Otherwise it is making a VM.
     ///
     /// # Errors
     ///
@@ -44,34 +37,76 @@ impl<T: Transport> Platform<T> {
         if self.sev == Sev::Init {
             return Ok(());
         }
-        if probe || max_snp_asid != 0 {
-            self.max_snp_asid = u16::try_from(max_snp_asid).map_err(|_| EINVAL)?;
+        if probe {
+            self.init_for_kvm(max_snp_asid)
+        } else {
+            self.init_for_vm()
         }
-        self.end_stale(probe)?;
-        self.start_snp()?;
-        if !probe || !params::psp_init_on_probe() {
+    }
+
+    /// kvm-amd is being loaded: starts SNP, then legacy SEV.
+    ///
+    /// Where the host cannot do SNP (firmware too old, a CPU offline) legacy SEV is started all the
+    /// same, as long as no CPU has SNP_EN set. Where SNP is up it does not depend on legacy SEV: what
+    /// fails there is tried again by the first command that needs it
+    /// ([`Self::relay`](Platform::relay)), which gets the error. (The in-tree driver gives up both.)
+    ///
+    /// An error makes kvm-amd give up SEV as a whole, and when it is unloaded it does not ask for the
+    /// shutdown, so nothing may be left for it.
+    fn init_for_kvm(&mut self, max_snp_asid: u32) -> Result<(), Failure> {
+        let max_snp_asid = u16::try_from(max_snp_asid).map_err(|_| EINVAL)?;
+        self.end_stale()?;
+        self.start_snp(max_snp_asid)?;
+        if !params::psp_init_on_probe() {
             self.sev_on_demand = true;
             return Ok(());
         }
-        self.start_sev().map_err(Failure::of_start)
+        match self.start_sev() {
+            Ok(()) => Ok(()),
+            Err(_) if self.is_snp_up() && self.channel.alive().is_ok() => {
+                dev_notice!(
+                    self.dev(),
+                    "SNP goes on without legacy SEV, which the first SEV or SEV-ES guest starts once more\n"
+                );
+                self.sev_on_demand = true;
+                Ok(())
+            }
+            Err(err) => {
+                self.shutdown(Left::Nobody);
+                Err(Failure::of_start(err))
+            }
+        }
+    }
+
+    /// kvm-amd is making a VM, and does not say of which kind.
+    ///
+    /// SNP is not started here: VM_HSAVE_PA would have to be cleared on all CPUs, which KVM uses by now.
+    /// Legacy SEV, which SNP guests do without, is started by the first command that needs it
+    /// ([`Self::relay`](Platform::relay)).
+    fn init_for_vm(&mut self) -> Result<(), Failure> {
+        if self.is_stale() {
+            dev_err!(
+                self.dev(),
+                "SNP and SEV cannot be started: firmware was left initialised, and guests may depend on it; end all guests and reload kvm_amd\n"
+            );
+            return Err(EBUSY.into());
+        }
+        self.sev_on_demand = true;
+        Ok(())
+    }
+
+    fn is_stale(&self) -> bool {
+        self.sev == Sev::Stale || matches!(self.snp, Snp::Stale { .. })
     }
 
     /// Stops firmware that is initialised but not usable.
     ///
     /// # Errors
     ///
-    /// [`EBUSY`] if there may be guests that it serves; see [`CmdError`]. They have been logged.
-    fn end_stale(&mut self, probe: bool) -> Result<(), CmdError> {
-        let stale_snp = matches!(self.snp, Snp::Stale { .. });
-        if self.sev != Sev::Stale && !stale_snp {
+    /// See [`CmdError`]; they have been logged.
+    fn end_stale(&mut self) -> Result<(), CmdError> {
+        if !self.is_stale() {
             return Ok(());
-        }
-        if !probe {
-            dev_err!(
-                self.dev(),
-                "SNP and SEV cannot be started: firmware was left initialised, and guests may depend on it; end all guests and reload kvm_amd\n"
-            );
-            return Err(CmdError::Transport(EBUSY));
         }
         dev_notice!(
             self.dev(),
@@ -79,7 +114,7 @@ impl<T: Transport> Platform<T> {
         );
         // SEV goes first, and does not outlive SNP.
         self.stop_sev()?;
-        if stale_snp {
+        if matches!(self.snp, Snp::Stale { .. }) {
             self.stop_snp(Left::Nobody)?;
         }
         Ok(())

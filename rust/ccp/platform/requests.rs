@@ -35,6 +35,7 @@ use crate::{
             SnpStatus, //
         },
         Command,
+        CommandId,
         CommandInfo,
         Relayed,
         Status,
@@ -270,7 +271,15 @@ impl<T: Transport> Platform<T> {
         if self.sev_on_demand && self.sev == Sev::Uninit && command.info().id.needs_sev() {
             self.start_sev().map_err(Failure::of_start)?;
         }
-        Ok(self.channel.relay(command, data, memory)?)
+        let result = self.channel.relay(command, data, memory);
+        let refused = matches!(result, Err(err) if err.is(Status::INVALID_PLATFORM_STATE));
+        if refused && command.info().id == CommandId::SNP_GCTX_CREATE && !self.is_snp_up() {
+            dev_err!(
+                self.dev(),
+                "no SNP guest can be made: SNP was not initialised since the PSP was bound; end all guests and reload kvm_amd\n"
+            );
+        }
+        Ok(result?)
     }
 
     /// Whether SNP firmware is in the INIT state, by this driver.

@@ -5,6 +5,7 @@
 use kernel::prelude::*;
 
 use super::{
+    snp::Without,
     Failure,
     Platform,
     Sev,
@@ -58,7 +59,8 @@ impl<T: Transport> Platform<T> {
             );
             return Err(CmdError::Transport(EOPNOTSUPP));
         }
-        let order = order(&self.snp, &self.channel)?;
+        let remedy = self.remedy_for_snp_en();
+        let order = order(&self.snp, &self.channel, remedy)?;
         let tmr_len = match order {
             Order::AfterSnp(_) => TMR_LEN_SNP,
             Order::WithoutSnp(_) => TMR_LEN,
@@ -81,6 +83,23 @@ impl<T: Transport> Platform<T> {
             self.api.build
         );
         Ok(())
+    }
+
+    /// What to do if SNP_EN is set and SNP is not up.
+    fn remedy_for_snp_en(&self) -> &'static str {
+        match self.without_snp() {
+            Some(Without::Host) => "restart the machine, which clears SNP_EN",
+            Some(Without::Parameter) => {
+                "restart the machine, which clears SNP_EN, or load ccp without snp=0"
+            }
+            Some(Without::Firmware) => {
+                "restart the machine, which clears SNP_EN: this firmware is too old for SNP"
+            }
+            None if self.snp_refused => {
+                "it refused SNP_INIT, too: for legacy SEV alone restart the machine with ccp.snp=0"
+            }
+            None => "reload kvm_amd to initialise SNP, or restart the machine",
+        }
     }
 
     /// Stops legacy SEV, if it is up, and frees the TMR.
@@ -129,9 +148,13 @@ impl<T: Transport> Platform<T> {
 ///
 /// # Errors
 ///
-/// What firmware would answer to INIT if it is not, which spares it the question; the log says what to do.
-/// What the measurement returns.
-fn order<'a, T: Transport>(snp: &'a Snp, channel: &Channel<T>) -> Result<Order<'a>, CmdError> {
+/// What firmware would answer to INIT if it is not, which spares it the question; the log says so, with
+/// `remedy`. What the measurement returns.
+fn order<'a, T: Transport>(
+    snp: &'a Snp,
+    channel: &Channel<T>,
+    remedy: &str,
+) -> Result<Order<'a>, CmdError> {
     match snp.proof() {
         Some(up) => Ok(Order::AfterSnp(up)),
         None => match NoSnpEn::measure(channel.host()) {
@@ -139,7 +162,7 @@ fn order<'a, T: Transport>(snp: &'a Snp, channel: &Channel<T>) -> Result<Order<'
             Err(err) if err == EBUSY => {
                 dev_err!(
                     channel.dev(),
-                    "SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised, and firmware refuses INIT then; reload kvm_amd to initialise SNP, or restart the machine\n"
+                    "SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised, and firmware refuses INIT then; {remedy}\n"
                 );
                 Err(CmdError::Firmware(Status::INVALID_PLATFORM_STATE))
             }

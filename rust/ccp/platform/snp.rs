@@ -20,7 +20,7 @@ use crate::{
     pages::HvPages,
     sys::{
         bindings::snp_host_keep,
-        cpu, iommu,
+        cpu, iommu, params,
         snp_host::{
             HotplugWindow,
             SnpEnabled, //
@@ -42,6 +42,17 @@ const SNP_SINCE: (u8, u8) = (1, 51);
 /// Since then SNP_INIT_EX takes a list of HV-Fixed ranges.
 const INIT_EX_SINCE: (u8, u8) = (1, 52);
 
+/// Why SNP is never started here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Without {
+    /// This kernel is no SNP host; snp_host says why.
+    Host,
+    /// The administrator does not want it (`snp=0`).
+    Parameter,
+    /// Firmware is too old.
+    Firmware,
+}
+
 /// The HV-Fixed ranges for firmware.
 enum Ranges {
     /// For SNP_INIT_EX.
@@ -60,22 +71,30 @@ impl<T: Transport> Platform<T> {
     ///
     /// If the host can do SNP, but something failed. The log has the reason. CPUs may have SNP_EN set
     /// then; the hotplug window is closed if that is safe and kept otherwise.
-    pub(super) fn start_snp(&mut self) -> Result<(), CmdError> {
-        if !self.channel.host().is_snp_host() {
-            return Ok(());
-        }
+    ///
+    /// `max_snp_asid`: the ASIDs up to this one are for SNP guests alone (ciphertext hiding); 0 if they
+    /// are not split.
+    pub(super) fn start_snp(&mut self, max_snp_asid: u16) -> Result<(), CmdError> {
         if self.snp.proof().is_some() {
             return Ok(());
         }
-        if !self.api.at_least(SNP_SINCE.0, SNP_SINCE.1) {
-            dev_warn!(
-                self.dev(),
-                "SNP stays off: firmware has API {}, SNP needs {}.{}; install newer firmware (package amd64-microcode or linux-firmware) or a newer BIOS\n",
-                self.api,
-                SNP_SINCE.0,
-                SNP_SINCE.1
-            );
-            return Ok(());
+        match self.without_snp() {
+            None => {}
+            Some(Without::Host) => return Ok(()),
+            Some(Without::Parameter) => {
+                dev_notice!(self.dev(), "SNP stays off: ccp was loaded with snp=0\n");
+                return Ok(());
+            }
+            Some(Without::Firmware) => {
+                dev_warn!(
+                    self.dev(),
+                    "SNP stays off: firmware has API {}, SNP needs {}.{}; install newer firmware (package amd64-microcode or linux-firmware) or a newer BIOS\n",
+                    self.api,
+                    SNP_SINCE.0,
+                    SNP_SINCE.1
+                );
+                return Ok(());
+            }
         }
         let Some(ranges) = self.ranges()? else {
             return Ok(());
@@ -93,10 +112,11 @@ impl<T: Transport> Platform<T> {
             Err(err) => return Err(CmdError::Transport(err)),
         };
 
-        match self.snp_init(enabled, ranges) {
+        match self.snp_init(enabled, ranges, max_snp_asid) {
             // From here on firmware is in the INIT state, but no ASID may be used without the flush.
             Ok(up) => self.snp = Snp::Stale { up, guests: false },
             Err((enabled, err)) => {
+                self.report_snp_init(err);
                 Self::undo_prepare(enabled, err);
                 return Err(err);
             }
@@ -110,6 +130,7 @@ impl<T: Transport> Platform<T> {
         if let Some(up) = self.snp.take() {
             self.snp = Snp::Up(up);
         }
+        self.snp_refused = false;
         dev_info!(
             self.dev(),
             "SEV-SNP API:{}.{} build:{}\n",
@@ -118,6 +139,19 @@ impl<T: Transport> Platform<T> {
             self.api.build
         );
         Ok(())
+    }
+
+    /// Why SNP is never started here, if so.
+    pub(super) fn without_snp(&self) -> Option<Without> {
+        if !self.channel.host().is_snp_host() {
+            Some(Without::Host)
+        } else if !params::snp() {
+            Some(Without::Parameter)
+        } else if !self.api.at_least(SNP_SINCE.0, SNP_SINCE.1) {
+            Some(Without::Firmware)
+        } else {
+            None
+        }
     }
 
     /// What SNP_INIT_EX gets a list of, made before any CPU is prepared; nothing in it where firmware has
@@ -154,6 +188,7 @@ impl<T: Transport> Platform<T> {
         &mut self,
         enabled: SnpEnabled,
         ranges: Ranges,
+        max_snp_asid: u16,
     ) -> Result<SnpUp, (SnpEnabled, CmdError)> {
         let ranges = match ranges {
             Ranges::List(list) => list.lend(),
@@ -163,14 +198,14 @@ impl<T: Transport> Platform<T> {
             }
         };
         let mut flags = snp::INIT_RMP | snp::INIT_LIST_PADDR_EN;
-        if self.max_snp_asid != 0 {
+        if max_snp_asid != 0 {
             flags |= snp::INIT_CIPHERTEXT_HIDING_EN;
         }
         let mut request = snp::SnpInitEx {
             flags,
             rsvd: 0,
             list_paddr: ranges.spa().encrypted(),
-            max_snp_asid: self.max_snp_asid,
+            max_snp_asid,
             rsvd2: [0; 46],
         };
         // Before and after SNP_INIT no CPU may hold dirty lines, not least of the RMP itself.
@@ -179,6 +214,29 @@ impl<T: Transport> Platform<T> {
         // Kept if the mailbox died. That has been logged.
         let _ = ranges.take_back(&mut self.channel);
         result
+    }
+
+    /// SNP_INIT failed, and the CPUs have SNP_EN.
+    fn report_snp_init(&mut self, err: CmdError) {
+        // The mailbox has said so.
+        if let CmdError::Died(_) = err {
+            return;
+        }
+        self.snp_refused = true;
+        dev_err!(
+            self.dev(),
+            "{} failed: {err}; legacy SEV stays off, too, for firmware refuses it while CPUs have SNP_EN: for legacy SEV alone restart the machine with ccp.snp=0\n",
+            self.snp_init_command().name
+        );
+    }
+
+    /// The command that starts SNP on this firmware.
+    fn snp_init_command(&self) -> &'static CommandInfo {
+        if self.api.at_least(INIT_EX_SINCE.0, INIT_EX_SINCE.1) {
+            command::SNP_INIT_EX.info()
+        } else {
+            command::SNP_INIT.info()
+        }
     }
 
     /// SNP_INIT failed after the CPUs were prepared: closes the hotplug window if that is safe.

@@ -408,12 +408,19 @@ mod suite {
         static HOST: FakeHost = FakeHost::new();
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, false)?;
-        plan.once(CommandId::INIT, Refuses(Status::INVALID_PLATFORM_STATE));
-        let failure = p.init(true, 0).err().ok_or(EINVAL)?;
-        check!(failure.errno == EIO && failure.fw_error == Some(1));
+        let refused = Refuses(Status::INVALID_PLATFORM_STATE);
+        plan.set(&[(CommandId::INIT, refused, 2)]);
+        check!(p.init(true, 0).is_ok());
         check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT]));
         check!(p.is_snp_up());
-        check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
+        // What goes wrong then is the error of the first command that needs it.
+        let failure = relay(&mut p, CommandId::LAUNCH_START)
+            .err()
+            .ok_or(EINVAL)?;
+        check!(failure.errno == EIO && failure.fw_error == Some(1));
+        check!(HOST.saw(&[INIT]) && p.is_snp_up());
+        check!(relay(&mut p, CommandId::LAUNCH_START).is_ok());
+        check!(HOST.saw(&[INIT, DF_FLUSH, Command(CommandId::LAUNCH_START)]));
         p.shutdown(Left::Nobody);
         check!(HOST.saw(&STOP));
 
@@ -427,10 +434,25 @@ mod suite {
         p.shutdown(Left::Nobody);
         check!(HOST.saw(&STOP));
         plan.set(&[(CommandId::INIT, Refuses(Status::SECURE_DATA_INVALID), 2)]);
-        check!(errno(p.init(true, 0)) == Some(EIO));
+        check!(p.init(true, 0).is_ok());
         check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, INIT]));
         p.shutdown(Left::Nobody);
         check!(HOST.assigned() == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn init_refused_without_snp_leaves_nothing() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        HOST.open.store(EOPNOTSUPP.to_errno(), Relaxed);
+        plan.once(CommandId::INIT, Refuses(Status::HWERROR_PLATFORM));
+        // kvm-amd gives up SEV, and does not ask for the shutdown when it is unloaded.
+        let failure = p.init(true, 0).err().ok_or(EINVAL)?;
+        check!(failure.errno == EIO && failure.fw_error == Some(0x13));
+        check!(HOST.saw(&[Open, INIT]));
+        check!(!p.is_in_use() && p.tmr.is_none() && !p.sev_on_demand);
         Ok(())
     }
 
@@ -440,7 +462,7 @@ mod suite {
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, false)?;
         plan.once(CommandId::DF_FLUSH, Refuses(Status::WBINVD_REQUIRED));
-        check!(errno(p.init(true, 0)) == Some(EIO));
+        check!(p.init(true, 0).is_ok() && p.is_snp_up());
         check!(HOST.saw(&START_WITHOUT_SEV));
         check!(HOST.assigned() == 0);
         check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
@@ -562,12 +584,17 @@ mod suite {
                 &[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, KEEP_DEAD],
                 &[],
             ),
+            // Nothing is left for a kvm-amd that offers no SEV.
             (
                 CommandId::INIT,
-                &[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT],
-                &[KEEP_DEAD],
+                &[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, KEEP_DEAD],
+                &[],
             ),
-            (CommandId::DF_FLUSH, &START, &[KEEP_DEAD]),
+            (
+                CommandId::DF_FLUSH,
+                &[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, DF_FLUSH, KEEP_DEAD],
+                &[],
+            ),
             (CommandId::SHUTDOWN, &START, &[SHUTDOWN, KEEP_DEAD]),
             (
                 CommandId::SNP_SHUTDOWN_EX,
@@ -617,7 +644,7 @@ mod suite {
         check!(errno(p.pek_gen()) == Some(EIO));
         check!(HOST.saw(&[INIT, DF_FLUSH, SHUTDOWN]));
 
-        check!(p.start_snp().is_ok() && HOST.saw(&SNP_START));
+        check!(p.start_snp(0).is_ok() && HOST.saw(&SNP_START));
         check!(p.pek_gen().is_ok() && HOST.saw(&[INIT, DF_FLUSH, PEK_GEN, SHUTDOWN]));
         check!(p.is_snp_up());
         check!(p.start_sev().is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
@@ -809,7 +836,7 @@ mod suite {
             (CommandId::DF_FLUSH, refused, 1),
             (CommandId::SHUTDOWN, refused, 1),
         ]);
-        check!(errno(p.init(true, 0)) == Some(EIO));
+        check!(p.init(true, 0).is_ok() && p.is_snp_up());
         check!(HOST.saw(&START_WITHOUT_SEV));
         check!(p.init(true, 0).is_ok() && p.sev == Sev::Init);
         check!(HOST.saw(&[SHUTDOWN, INIT, DF_FLUSH]));
@@ -842,7 +869,8 @@ mod suite {
             check!(relay(&mut p, id).is_ok() && HOST.saw(&[Command(id)]));
         }
         for id in needy {
-            check!(p.init(false, 0).is_ok() && HOST.saw(&SNP_START));
+            check!(p.start_snp(0).is_ok() && HOST.saw(&SNP_START));
+            check!(p.init(false, 0).is_ok() && HOST.saw(&[]));
             for row in TABLE {
                 let snp = !row.id.is_legacy() && row.id != CommandId::SNP_PAGE_RECLAIM;
                 if snp && Relayed::new(row).is_some() && row.id != CommandId::SNP_PLATFORM_STATUS {
@@ -866,25 +894,42 @@ mod suite {
     }
 
     #[test]
-    fn asids_stay_split_until_kvm_amd_is_loaded_again() -> Result {
+    fn snp_is_not_started_for_a_vm() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        // kvm-amd was loaded while a CPU was offline; it came back later.
+        HOST.open.store(EOPNOTSUPP.to_errno(), Relaxed);
+        check!(p.init(true, 0).is_ok() && HOST.saw(&[Open, INIT, DF_FLUSH]));
+        HOST.open.store(0, Relaxed);
+        check!(p.factory_reset().is_ok());
+        check!(HOST.saw(&[STATUS, SHUTDOWN, Command(CommandId::FACTORY_RESET)]));
+        // KVM uses SVM by now, so the CPUs cannot be prepared; legacy guests do without.
+        HOST.prepare.store(EBUSY.to_errno(), Relaxed);
+        let start = CommandId::LAUNCH_START;
+        check!(p.init(false, 0).is_ok() && HOST.saw(&[]));
+        check!(relay(&mut p, start).is_ok() && HOST.saw(&[INIT, DF_FLUSH, Command(start)]));
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SHUTDOWN]));
+        // Nor does legacy SEV start beside SNP_EN without SNP.
+        HOST.snp_en.store(1, Relaxed);
+        check!(p.init(false, 0).is_ok());
+        check!(errno(relay(&mut p, start)) == Some(EIO) && HOST.saw(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn asids_are_split_as_kvm_amd_asks_for_when_it_is_loaded() -> Result {
         static HOST: FakeHost = FakeHost::new();
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
-        // Whether kvm-amd is being loaded, what it says, and what firmware is asked for.
-        for (probe, max_snp_asid, asked) in [
-            (true, 0, None),
-            (true, 40, Some(40)),
-            (false, 0, Some(40)),
-            (false, 50, Some(50)),
-            (false, 0, Some(50)),
-            (true, 0, None),
-            (false, 0, None),
-        ] {
-            check!(p.init(probe, max_snp_asid).is_ok());
+        // What kvm-amd says, and what firmware is asked for.
+        for (max_snp_asid, asked) in [(0, None), (40, Some(40)), (0xffff, Some(0xffff)), (0, None)] {
+            check!(p.init(true, max_snp_asid).is_ok());
             let (flags, asid) = plan.asked_for.get();
             let hides = flags & INIT_CIPHERTEXT_HIDING_EN != 0;
-            check!(hides.then_some(asid) == asked, "{} {}", probe, max_snp_asid);
-            check!(hides || asid == 0, "{} {}", probe, max_snp_asid);
+            check!(hides.then_some(asid) == asked, "{}", max_snp_asid);
+            check!(hides || asid == 0, "{}", max_snp_asid);
             p.shutdown(Left::Nobody);
         }
         check!(errno(p.init(true, 0x10000)) == Some(EINVAL));
@@ -928,7 +973,7 @@ mod suite {
             let before = leaked();
             let early = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
             check!(HOST.assigned() == 0);
-            check!(p.start_snp().is_ok());
+            check!(p.start_snp(0).is_ok());
             let inside = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
             let late = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
             check!(HOST.assigned() == 2);
