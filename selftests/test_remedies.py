@@ -44,7 +44,9 @@ AFTER_RESTART = {
 def take(steps: list[str], machine: dict):
     files = {f"{machine['files']}.ko": module(machine["files"])} if "files" in machine else {}
     result = boot("window.sh", *(step.rstrip("!") for step in steps), limit=240, **machine | {"files": files})
-    assert result.status == 0 and not result.splats(), result.lines
+    # Of a CPU without its microcode.
+    splats = [line for line in result.splats() if "hw-vuln/srso" not in line]
+    assert result.status == 0 and not splats, (splats, result.lines)
     did = [f"{step.rstrip('!')} {'failed' if step.endswith('!') else 'done'}" for step in steps]
     assert values(result, "did") == did, [line for line in result.console.splitlines() if "ccp" in line or "snp_host" in line]
     return result

@@ -34,8 +34,10 @@ read_files() {
 
 take() {
 	case $1 in
-	# shellcheck disable=SC2046 # the module and its parameters are words
-	+*) modprobe $(echo "${1#+}" | tr , ' ') ;;
+	+*)
+		# shellcheck disable=SC2046 # the module and its parameters are words
+		modprobe $(echo "${1#+}" | tr , ' ')
+		;;
 	-*) rmmod "${1#-}" ;;
 	offline) echo 0 >/sys/devices/system/cpu/cpu1/online ;;
 	online) echo 1 >/sys/devices/system/cpu/cpu1/online ;;

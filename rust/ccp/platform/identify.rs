@@ -174,9 +174,7 @@ impl<T: Transport> Platform<T> {
     fn find_firmware(&self) -> Option<(CString, Firmware)> {
         let (family, model) = cpu::family_model();
         let names = [
-            CString::try_from_fmt(fmt!(
-                "amd/amd_sev_fam{family:02x}h_model{model:02x}h.sbin"
-            )),
+            CString::try_from_fmt(fmt!("amd/amd_sev_fam{family:02x}h_model{model:02x}h.sbin")),
             CString::try_from_fmt(fmt!(
                 "amd/amd_sev_fam{family:02x}h_model{:x}xh.sbin",
                 model >> 4

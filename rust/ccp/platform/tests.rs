@@ -414,9 +414,7 @@ mod suite {
         check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT]));
         check!(p.is_snp_up());
         // What goes wrong then is the error of the first command that needs it.
-        let failure = relay(&mut p, CommandId::LAUNCH_START)
-            .err()
-            .ok_or(EINVAL)?;
+        let failure = relay(&mut p, CommandId::LAUNCH_START).err().ok_or(EINVAL)?;
         check!(failure.errno == EIO && failure.fw_error == Some(1));
         check!(HOST.saw(&[INIT]) && p.is_snp_up());
         check!(relay(&mut p, CommandId::LAUNCH_START).is_ok());
@@ -592,7 +590,15 @@ mod suite {
             ),
             (
                 CommandId::DF_FLUSH,
-                &[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, DF_FLUSH, KEEP_DEAD],
+                &[
+                    Open,
+                    Prepare,
+                    SNP_INIT,
+                    SNP_DF_FLUSH,
+                    INIT,
+                    DF_FLUSH,
+                    KEEP_DEAD,
+                ],
                 &[],
             ),
             (CommandId::SHUTDOWN, &START, &[SHUTDOWN, KEEP_DEAD]),
@@ -924,7 +930,8 @@ mod suite {
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
         // What kvm-amd says, and what firmware is asked for.
-        for (max_snp_asid, asked) in [(0, None), (40, Some(40)), (0xffff, Some(0xffff)), (0, None)] {
+        for (max_snp_asid, asked) in [(0, None), (40, Some(40)), (0xffff, Some(0xffff)), (0, None)]
+        {
             check!(p.init(true, max_snp_asid).is_ok());
             let (flags, asid) = plan.asked_for.get();
             let hides = flags & INIT_CIPHERTEXT_HIDING_EN != 0;
