@@ -2,20 +2,19 @@
 """The fault matrix: every command that the driver issues × every way in which firmware can fail it.
 
 Nothing in it is typed by hand: the commands of each phase come from the trace of a run without a fault,
-the statuses from the driver's sources. What is to come of a cell is in fault_rules.py.
+the statuses from the driver's tables. What is to come of a cell is in fault_rules.py.
 """
 
 import dataclasses
 import functools
-import re
 from pathlib import Path
 
+from driver_tables import tables
 from vmlib import paths, suite
 from vmlib.machine import Config
 
 SCENARIO = paths.VM_SCRIPTS / "fault-matrix.sh"
 PHASES = ("probe", "init", "launch", "ask", "unload")
-DRIVER = paths.TOP / "rust"
 # For a cell in which a command is not answered, seconds: long enough for a healthy PSP on a busy machine.
 TIMEOUT = 4
 # Seconds for a boot, and for a cell, before the machine counts as hung.
@@ -65,37 +64,10 @@ class Cell:
         return suite.Case(self.name, f"{self.phase} {self.kind.seconds} {self.kind.wait} {self.fault}")
 
 
-def _statuses() -> dict[str, int]:
-    """The driver's table of statuses: name -> code."""
-    return {name: int(code, 16) for name, code in re.findall(r"^    ([A-Z_]+) = (0x\w+): \"", (DRIVER / "wire/status.rs").read_text(), re.M)}
-
-
-def _distinguished() -> list[str]:
-    """The statuses that the driver treats in a way of their own."""
-    found = set()
-    for file in (DRIVER / "ccp").rglob("*.rs"):
-        # Tests of the modules themselves stand at the end of a file or in one of their own.
-        driver = "" if "tests" in (file.stem, file.parent.stem) else re.split(r"#\[(?:kunit_tests|cfg\(CONFIG_KUNIT)", file.read_text())[0]
-        found |= set(re.findall(r"(?<!\w)Status::([A-Z_]+)", driver))
-    found |= set(re.findall(r"self == Self::([A-Z_]+)", (DRIVER / "wire/status.rs").read_text()))
-    return sorted(found - {"SUCCESS"})
-
-
-def with_lengths() -> set[str]:
-    """The commands for which firmware reports the lengths of what it wrote."""
-    return set(re.findall(r"^    ([A-Z_]+) = 0x\w+, .*\bout \[bounce", (DRIVER / "wire/command.rs").read_text(), re.M))
-
-
-def own_commands() -> set[str]:
-    """The commands that the driver issues itself, not for KVM."""
-    return set(re.findall(r"const ID: CommandId = CommandId::(\w+);", "".join(f.read_text() for f in (DRIVER / "ccp/cmd").glob("*.rs"))))
-
-
-STATUSES = _statuses() | {"0x9000": 0x9000}
-DISTINGUISHED = _distinguished()
+STATUSES = tables().statuses | {"0x9000": 0x9000}
 KINDS = [
     # One more that is known, and one that no ABI assigns but that has been seen.
-    *(Kind(f"status-{name}", f"status={name}") for name in dict.fromkeys([*DISTINGUISHED, "INVALID_PARAM", "0x9000"])),
+    *(Kind(f"status-{name}", f"status={name}") for name in dict.fromkeys([*sorted(tables().named), "INVALID_PARAM", "0x9000"])),
     Kind("late", "late=300"),
     Kind("garbage", "garbage"),
     Kind("silent", "silent", TIMEOUT),
@@ -136,7 +108,7 @@ def commands(variant: str, phase: str) -> list[str]:
 
 
 def applies(command: str, kind: Kind) -> bool:
-    return kind.name != "garbage" or command in with_lengths()
+    return kind.name != "garbage" or command in tables().with_lengths
 
 
 @functools.cache

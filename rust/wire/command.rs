@@ -212,6 +212,10 @@ macro_rules! commands {
                 },)+)?],
             },)*
         ];
+
+        /// The type of each row's command buffer; plain bytes if only KVM issues the command.
+        #[allow(dead_code, reason = "selftests/wire prints what it says")]
+        pub(crate) const BUFFERS: &[&str] = &[$(stringify!($buffer)),*];
     };
 }
 

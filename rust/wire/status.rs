@@ -71,28 +71,45 @@ pub(crate) struct StatusInfo {
     pub(crate) cause: &'static str,
 }
 
+/// Expands to [`TABLE`], and to a constant for each status that the driver treats in a way of its
+/// own ("named"). The compiler refuses the name of any other one, and a constant that is not used.
+/// Tests may use all names.
+///
+/// `NAME = code [named]: cause and remedy,`
 macro_rules! statuses {
-    ($($name:ident = $code:literal: $cause:literal,)*) => {
-        #[allow(dead_code, reason = "the table is the firmware ABI; not every code has a special case")]
+    (@constant $name:ident $code:literal $cause:literal named) => {
+        #[doc = concat!("`", stringify!($name), "`: ", $cause)]
+        pub(crate) const $name: Status = Status($code);
+    };
+    (@constant $name:ident $code:literal $cause:literal) => {
+        #[cfg(CONFIG_KUNIT)]
+        #[allow(dead_code, reason = "the table is the firmware ABI")]
+        #[doc = concat!("`", stringify!($name), "`: ", $cause)]
+        pub(crate) const $name: Status = Status($code);
+    };
+    (@is_named) => { false };
+    (@is_named named) => { true };
+    ($($name:ident = $code:literal $($named:ident)?: $cause:literal,)*) => {
         impl Status {
-            $(
-                #[doc = concat!("`", stringify!($name), "`: ", $cause)]
-                pub(crate) const $name: Status = Status($code);
-            )*
+            $(statuses! { @constant $name $code $cause $($named)? })*
         }
 
         /// All documented codes, ascending.
         pub(crate) static TABLE: &[StatusInfo] = &[
             $(StatusInfo { code: $code, name: stringify!($name), cause: $cause },)*
         ];
+
+        /// Which rows are named.
+        #[allow(dead_code, reason = "selftests/wire prints it")]
+        pub(crate) const NAMED: &[bool] = &[$(statuses!(@is_named $($named)?)),*];
     };
 }
 
 // Codes: enum sev_ret_code in include/uapi/linux/psp-sev.h. Names: the firmware ABI's where the
 // header has an older spelling (INAVLID_CONFIG, HWSEV_RET_*).
 statuses! {
-    SUCCESS = 0x00: "done",
-    INVALID_PLATFORM_STATE = 0x01: "the platform is not in a state that allows this command (SEV INIT with SNP_EN set needs SNP_INIT first)",
+    SUCCESS = 0x00 named: "done",
+    INVALID_PLATFORM_STATE = 0x01 named: "the platform is not in a state that allows this command (SEV INIT with SNP_EN set needs SNP_INIT first)",
     INVALID_GUEST_STATE = 0x02: "the guest is not in a state that allows this command; check the order of the launch commands",
     INVALID_CONFIG = 0x03: "firmware refuses the configuration of CPUs, IOMMU or BIOS; enable SEV-SNP, IOMMU and RMP coverage in the BIOS set-up, boot by UEFI, update the BIOS",
     INVALID_LEN = 0x04: "a buffer has the wrong length; the length that firmware wants is stored in the command buffer",
@@ -106,18 +123,18 @@ statuses! {
     ASID_OWNED = 0x0c: "the ASID belongs to another guest",
     INVALID_ASID = 0x0d: "the ASID is out of range for this kind of guest",
     WBINVD_REQUIRED = 0x0e: "caches must be written back on all CPUs first",
-    DFFLUSH_REQUIRED = 0x0f: "a DF_FLUSH is needed first",
+    DFFLUSH_REQUIRED = 0x0f named: "a DF_FLUSH is needed first",
     INVALID_GUEST = 0x10: "no such guest handle or guest context page",
     INVALID_COMMAND = 0x11: "this firmware does not have the command; update the firmware",
     ACTIVE = 0x12: "the guest is still active; DEACTIVATE comes first",
-    HWERROR_PLATFORM = 0x13: "the hardware or its configuration failed, memory contents are safe; check IOMMU and memory-encryption settings in the BIOS set-up",
-    HWERROR_UNSAFE = 0x14: "the hardware failed and memory contents may be damaged; restart the machine",
+    HWERROR_PLATFORM = 0x13 named: "the hardware or its configuration failed, memory contents are safe; check IOMMU and memory-encryption settings in the BIOS set-up",
+    HWERROR_UNSAFE = 0x14 named: "the hardware failed and memory contents may be damaged; restart the machine",
     UNSUPPORTED = 0x15: "this platform does not have the feature",
     INVALID_PARAM = 0x16: "a parameter or a reserved field has a value that firmware does not accept",
     RESOURCE_LIMIT = 0x17: "firmware has no room for it; stop some guests",
-    SECURE_DATA_INVALID = 0x18: "the persistent SEV state failed its integrity check; firmware resets it on the next attempt",
+    SECURE_DATA_INVALID = 0x18 named: "the persistent SEV state failed its integrity check; firmware resets it on the next attempt",
     INVALID_PAGE_SIZE = 0x19: "the RMP entry of a page has the wrong page size",
-    INVALID_PAGE_STATE = 0x1a: "the RMP entry of a page is in the wrong state",
+    INVALID_PAGE_STATE = 0x1a named: "the RMP entry of a page is in the wrong state",
     INVALID_MDATA_ENTRY = 0x1b: "the metadata entry does not match the page",
     INVALID_PAGE_OWNER = 0x1c: "the page belongs to another guest",
     AEAD_OFLOW = 0x1d: "the message sequence of the guest is used up",
@@ -128,7 +145,7 @@ statuses! {
     SHUTDOWN_REQUIRED = 0x23: "the update needs SNP to be shut down first; unload kvm_amd",
     UPDATE_FAILED = 0x24: "the update failed, the old firmware goes on",
     RESTORE_REQUIRED = 0x25: "the new firmware cannot run; load the previous image",
-    RMP_INITIALIZATION_FAILED = 0x26: "firmware could not set up the RMP; check that the BIOS reserved an RMP that covers all memory",
+    RMP_INITIALIZATION_FAILED = 0x26 named: "firmware could not set up the RMP; check that the BIOS reserved an RMP that covers all memory",
     INVALID_KEY = 0x27: "the wrapped key does not verify; it must have been made for this chip and TCB version",
     SHUTDOWN_INCOMPLETE = 0x28: "the shutdown is not finished; try again, then restart the machine",
     INCORRECT_BUFFER_LENGTH = 0x30: "a data object is too short or too long",
