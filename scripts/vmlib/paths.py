@@ -17,6 +17,7 @@ except FileNotFoundError:
 KERNEL_MODULES = Path("/usr/lib/modules") / RELEASE
 KERNEL = KERNEL_MODULES / "vmlinuz.unsigned"
 UNPACKED_KERNEL = CACHE / f"linux-{RELEASE}" / "vmlinux"
+KERNEL_SOURCE = CACHE / f"linux-{RELEASE}" / "src"
 OUR_MODULES = CACHE / "modules"
 DEBUG_TREE = CACHE / f"linux-{RELEASE}" / "debug"
 OUR_DEBUG_MODULES = CACHE / "modules-debug"
