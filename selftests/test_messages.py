@@ -7,6 +7,7 @@ import re
 
 import pytest
 from conftest import boot, module, paths, splats, values
+from vmlib.module_file import ModuleFile
 
 PAGE = paths.TOP / "Documentation/errors.md"
 NOTHING_DONE = ("--fault=SNP_SHUTDOWN_EX:status=0",)  # firmware says that it has stopped SNP, and has not
@@ -54,14 +55,9 @@ def test_message(name):
     assert [line.split()[0] for line in values(result, "did")] == list(steps)
 
 
-def messages() -> list[str]:
-    """What the modules say, from errors to notices, with "{}" where a value stands."""
-    macro = re.compile(r'\b(?:pr|dev)_(?:err|warn|notice)(?:_once)?!\((?:[^"(]|\([^")]*\))*"((?:[^"\\]|\\.)*)"', re.DOTALL)
-    out = []
-    for file in (file for file in sorted((paths.TOP / "rust").rglob("*.rs")) if not re.search(r"/test(s|ing)\b", str(file))):
-        for found in macro.finditer(file.read_text()):
-            out.append(re.sub(r"\{[^}]*\}", "{}", re.sub(r"\\\n\s*", "", found[1])).replace('\\"', '"').removesuffix("\\n"))
-    return out
+def messages() -> list[list[str]]:
+    """What the modules print: the parts between values of each line."""
+    return [parts for name in ("snp_host.ko", "ccp.ko") for parts in ModuleFile(paths.OUR_MODULES / name).messages()]
 
 
 def rows() -> list[list[str]]:
@@ -69,17 +65,23 @@ def rows() -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
 
 
-def beginning(message: str) -> str:
+def beginning(message: list[str]) -> str:
     """The first words that a person would look for: without values, up to where an explanation begins."""
-    parts = [part.strip(" :") for part in re.split(r"\{\}|[;.,(]", message)]
+    parts = [part.strip(" :") for text in message for part in re.split(r"[;.,(]", text)]
     return next((part for part in parts if len(part) > 12), max(parts, key=len))
 
 
 def test_every_message_is_explained():
     assert len(messages()) > 40
     explained = PAGE.read_text()
-    missing = [message for message in messages() if beginning(message) not in explained]
+    missing = ["…".join(message) for message in messages() if beginning(message) not in explained]
     assert not missing, "\n".join(missing)
+
+
+def test_every_row_is_of_a_message():
+    known = [beginning(message) for message in messages()]
+    stale = [row[0] for row in rows() if not any(words in row[0] for words in known)]
+    assert not stale, "\n".join(stale)
 
 
 def test_every_row_names_tests_that_exist():
