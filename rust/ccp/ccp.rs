@@ -74,8 +74,8 @@ impl kernel::InPlaceModule for Ccp {
                 #[allow(unsafe_code)]
                 unsafe { psps::init() };
             },
-            // SAFETY: As above.
             #[allow(unsafe_code)]
+            // SAFETY: As above.
             lost: unsafe { pages::Record::init() },
             directory: sysfs::Directory::in_kernel(c"ccp", &FILES)?,
             driver <- Registration::new(c"ccp", module),
