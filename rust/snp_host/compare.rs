@@ -38,58 +38,53 @@ impl Register {
     }
 }
 
-/// A register that is not the same on all CPUs that have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Difference {
-    /// Its place in the table.
-    pub(crate) register: usize,
-    /// The first CPU that has it, and its value there.
-    pub(crate) first: (usize, u64),
-    /// The first one that differs from that, and its value there.
-    pub(crate) other: (usize, u64),
-}
-
 /// What one CPU says: for each register of the table its raw value, or [`None`] if the CPU does not have it.
 pub(crate) type Values<const N: usize> = [Option<u64>; N];
 
-/// Compares what the CPUs say, in the order of the table. [`None`] stands for a CPU that was not asked.
+/// A register that is not the same on all CPUs that have it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Difference<'a> {
+    pub(crate) register: &'a Register,
+    /// Its place in the table.
+    index: usize,
+    /// The first CPU that has the register, and the value there.
+    pub(crate) first: (usize, u64),
+    /// The first CPU with another value, and that value.
+    pub(crate) other: (usize, u64),
+}
+
+impl Difference<'_> {
+    /// Whether a CPU with these values has the register, but not the value of the first CPU.
+    pub(crate) fn concerns<const N: usize>(&self, values: &Values<N>) -> bool {
+        value(self.register, self.index, values).is_some_and(|value| value != self.first.1)
+    }
+}
+
+/// Compares the CPUs, register by register in the order of the table. [`None`] stands for a CPU that was
+/// not asked.
 pub(crate) fn differences<'a, const N: usize>(
     table: &'a [Register; N],
     cpus: &'a [Option<impl AsRef<Values<N>>>],
-) -> impl Iterator<Item = Difference> + 'a {
-    (0..N).filter_map(|register| {
-        let mut values = values(table, cpus, register);
+) -> impl Iterator<Item = Difference<'a>> + 'a {
+    table.iter().enumerate().filter_map(|(index, register)| {
+        let mut values = cpus.iter().enumerate().filter_map(|(cpu, values)| {
+            Some((cpu, value(register, index, values.as_ref()?.as_ref())?))
+        });
         let first = values.next()?;
         let other = values.find(|(_, value)| *value != first.1)?;
         Some(Difference {
             register,
+            index,
             first,
             other,
         })
     })
 }
 
-/// Whether a CPU says something else than the first one of a [`Difference`].
-pub(crate) fn differs<const N: usize>(
-    table: &[Register; N],
-    cpus: &[Option<impl AsRef<Values<N>>>],
-    difference: Difference,
-    cpu: usize,
-) -> bool {
-    values(table, cpus, difference.register)
-        .any(|(number, value)| number == cpu && value != difference.first.1)
-}
-
-/// CPU number and value, for all CPUs that have the register.
-fn values<'a, const N: usize>(
-    table: &'a [Register; N],
-    cpus: &'a [Option<impl AsRef<Values<N>>>],
-    register: usize,
-) -> impl Iterator<Item = (usize, u64)> + 'a {
-    cpus.iter().enumerate().filter_map(move |(cpu, values)| {
-        let raw = (*values.as_ref()?.as_ref().get(register)?)?;
-        Some((cpu, table.get(register)?.value(raw)))
-    })
+/// The value of one register on one CPU; [`None`] if the CPU does not have it.
+fn value<const N: usize>(register: &Register, index: usize, values: &Values<N>) -> Option<u64> {
+    let raw = (*values.get(index)?)?;
+    Some(register.value(raw))
 }
 
 #[cfg(test)]
@@ -122,7 +117,7 @@ mod tests {
 
     fn all(cpus: &[Option<Seen>]) -> Vec<Row> {
         differences(&TABLE, cpus)
-            .map(|d| (d.register, d.first, d.other))
+            .map(|d| (d.index, d.first, d.other))
             .collect()
     }
 
@@ -166,7 +161,10 @@ mod tests {
         assert_eq!(all(&cpus), [(0, (2, 5), (5, 6))]);
         let difference = differences(&TABLE, &cpus).next().unwrap();
         let differ: Vec<usize> = (0..10)
-            .filter(|&cpu| differs(&TABLE, &cpus, difference, cpu))
+            .filter(|&cpu| {
+                let seen = cpus.get(cpu).and_then(Option::as_ref);
+                seen.is_some_and(|seen| difference.concerns(&seen.0))
+            })
             .collect();
         assert_eq!(differ, [5, 7]);
     }

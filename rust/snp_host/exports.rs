@@ -5,11 +5,18 @@
 #![allow(unsafe_code)] // ABI seam: `no_mangle` counts as unsafe.
 
 use crate::{
-    host,
+    host::{
+        with_host,
+        SnpHost, //
+    },
     sys::bindings::{
         self,
         snp_host_close,
         snp_host_keep, //
+    },
+    syscfg::{
+        has_snp_en,
+        Syscfg, //
     },
 };
 use kernel::prelude::*;
@@ -40,19 +47,19 @@ fn errno(result: Result) -> c_int {
 
 #[no_mangle]
 extern "C" fn snp_host_window_open() -> c_int {
-    errno(host::open())
+    errno(with_host(SnpHost::open))
 }
 
 #[no_mangle]
 extern "C" fn snp_host_prepare() -> c_int {
-    errno(host::prepare())
+    errno(with_host(SnpHost::prepare))
 }
 
 #[no_mangle]
 extern "C" fn snp_host_window_close(why: snp_host_close) -> c_int {
     errno(match why {
-        snp_host_close::SNP_HOST_CLOSE_SNP_OFF => host::close_snp_off(),
-        snp_host_close::SNP_HOST_CLOSE_INIT_REFUSED => host::close_init_refused(),
+        snp_host_close::SNP_HOST_CLOSE_SNP_OFF => with_host(SnpHost::close_snp_off),
+        snp_host_close::SNP_HOST_CLOSE_INIT_REFUSED => with_host(SnpHost::close_init_refused),
         _ => Err(EINVAL),
     })
 }
@@ -60,14 +67,20 @@ extern "C" fn snp_host_window_close(why: snp_host_close) -> c_int {
 #[no_mangle]
 extern "C" fn snp_host_window_keep(why: snp_host_keep) {
     // The only error is that the module is being set up or torn down, when nobody can call this.
-    let _ = host::keep(why);
+    let _ = with_host(|host| {
+        host.keep(why);
+        Ok(())
+    });
 }
 
 #[no_mangle]
 extern "C" fn snp_host_snp_en_cpus() -> c_int {
-    match host::snp_en_cpus() {
-        // CAST: There are fewer CPUs than that.
-        Ok(count) => count as c_int,
+    match Syscfg::read() {
+        Ok(syscfg) => {
+            let cpus = syscfg.as_slice().iter().flatten();
+            // CAST: There are fewer CPUs than that.
+            cpus.filter(|value| has_snp_en(value)).count() as c_int
+        }
         Err(err) => err.to_errno(),
     }
 }

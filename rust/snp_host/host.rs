@@ -9,12 +9,18 @@
 //! it: they look at [`WINDOW_OPEN`] alone.
 
 use crate::{
-    cpus::{
-        SaysSyscfg,
-        Syscfg, //
+    prepare::{
+        cpus::{
+            check_all_online,
+            AllCpus, //
+        },
+        snp_prepare,
+        snp_shutdown, //
     },
-    machine,
-    rmp::Table,
+    rmp::{
+        NotEnforced,
+        Table, //
+    },
     sys::{
         bindings::snp_host_keep,
         hotplug::{
@@ -23,6 +29,10 @@ use crate::{
         },
         module_pin::ModulePin,
         sleep::SleepVeto,
+    },
+    syscfg::{
+        has_snp_en,
+        Syscfg, //
     },
     window::{
         self,
@@ -55,7 +65,7 @@ mod lock {
     kernel::sync::global_lock! {
         /// What is known about this host; [`None`] while the module is being loaded or unloaded.
         // SAFETY: `init_lock()` initialises it before anything that uses it is registered.
-        pub(super) unsafe(uninit) static HOST: Mutex<Option<super::Host>> = None;
+        pub(super) unsafe(uninit) static HOST: Mutex<Option<super::SnpHost>> = None;
     }
 }
 use lock::HOST;
@@ -77,7 +87,7 @@ pub(crate) unsafe fn init_lock() {
 static WINDOW_OPEN: Atomic<bool> = Atomic::new(false);
 
 /// What is known about this host.
-pub(crate) struct Host {
+pub(crate) struct SnpHost {
     /// Why SNP cannot be enabled here, if it cannot.
     unfit: Option<&'static str>,
     window: Window,
@@ -102,7 +112,7 @@ impl Registration {
     ///
     /// [`ENOMEM`]; the window is closed then.
     pub(crate) fn new(module: &'static ThisModule, unfit: Option<&'static str>) -> Result<Self> {
-        let mut host = Host {
+        let mut host = SnpHost {
             unfit,
             window: Window::Closed,
             opened: None,
@@ -136,64 +146,12 @@ impl Drop for Registration {
     }
 }
 
-/// `snp_host_window_open()`.
-pub(crate) fn open() -> Result {
-    with_host(Host::open)
-}
-
-/// `snp_host_prepare()`.
-pub(crate) fn prepare() -> Result {
-    with_host(Host::prepare)
-}
-
-/// `snp_host_window_close()` with the word that SNP is off.
-pub(crate) fn close_snp_off() -> Result {
-    with_host(|host| {
-        let syscfg = Syscfg::read()?;
-        host.close(&syscfg, Event::CloseSnpOff(syscfg.snp_en()))
-    })
-}
-
-/// `snp_host_window_close()` with the word that the firmware refused `SNP_INIT`.
-pub(crate) fn close_init_refused() -> Result {
-    with_host(|host| {
-        for text in &host.suspicions {
-            pr_warn!(
-                "SNP_INIT was refused, perhaps because {text}\n",
-                text = &**text
-            );
-        }
-        let syscfg = Syscfg::read()?;
-        let snp_en = syscfg.snp_en();
-        let rmp = match Table::find() {
-            Ok(table) => table.scan(snp_en),
-            Err(_) => Rmp::Unreadable,
-        };
-        host.close(&syscfg, Event::CloseInitRefused(snp_en, rmp))
-    })
-}
-
-/// `snp_host_window_keep()`.
-pub(crate) fn keep(why: snp_host_keep) -> Result {
-    with_host(|host| {
-        host.apply(Event::Keep(why));
-        Ok(())
-    })
-}
-
-/// `snp_host_snp_en_cpus()`.
-pub(crate) fn snp_en_cpus() -> Result<u32> {
-    let syscfg = Syscfg::read()?;
-    let cpus = syscfg.values().iter().flatten();
-    // CAST: There are fewer CPUs than that.
-    Ok(cpus.filter(|value| value.has_snp_en()).count() as u32)
-}
-
-fn with_host<T>(f: impl FnOnce(&mut Host) -> Result<T>) -> Result<T> {
+/// Does something with the host, under its lock.
+pub(crate) fn with_host<T>(f: impl FnOnce(&mut SnpHost) -> Result<T>) -> Result<T> {
     f(HOST.lock().as_mut().ok_or(ENODEV)?)
 }
 
-impl Host {
+impl SnpHost {
     /// What was here before this module was loaded?
     fn look_around(&mut self) -> Result {
         // No CPU may come between the look and what follows from it.
@@ -203,8 +161,8 @@ impl Host {
             pr_err!(
                 "SNP_EN is set on CPUs {}, but not on CPUs {}, which bypass the RMP checks of the others. \
                  Starting SNP (reload kvm_amd) sets it on all; if that fails, reboot\n",
-                syscfg.with(SaysSyscfg::has_snp_en),
-                syscfg.without(SaysSyscfg::has_snp_en),
+                syscfg.passing(has_snp_en),
+                syscfg.failing(has_snp_en),
             );
         }
         self.apply(Event::Found(syscfg.snp_en()));
@@ -213,48 +171,88 @@ impl Host {
         Ok(())
     }
 
-    fn open(&mut self) -> Result {
+    /// `snp_host_window_open()`.
+    pub(crate) fn open(&mut self) -> Result {
         if let Some(why) = self.unfit {
             pr_err!("the hotplug window is not opened: {why}\n");
             return Err(ENODEV);
         }
         // No CPU may go between the look and what follows from it. One that comes is prepared with the others.
         let disabled = HotplugDisabled::new();
-        machine::check_all_online()?;
+        check_all_online()?;
         self.apply(Event::Open);
         // The window has one of its own now.
         drop(disabled);
         Ok(())
     }
 
-    fn prepare(&mut self) -> Result {
+    /// `snp_host_prepare()`.
+    pub(crate) fn prepare(&mut self) -> Result {
         if !self.window.is_open() {
             pr_err!("the CPUs were to be prepared for SNP, but no hotplug window is open\n");
             return Err(EPERM);
         }
         self.suspicions.clear();
-        let prepared = machine::prepare(&mut self.suspicions);
-        match prepared {
-            Ok(()) => self.apply(Event::Prepared),
-            Err(_) => self.apply(Event::NotPrepared(Syscfg::read()?.snp_en())),
+        match snp_prepare(&mut AllCpus::unknown(&mut self.suspicions)).map_err(Error::from) {
+            Ok(()) => {
+                self.apply(Event::Prepared);
+                Ok(())
+            }
+            // The step that failed has said why, unless memory was short.
+            Err(err) => {
+                if err == ENOMEM {
+                    pr_err!("SNP stays off: no memory for preparing the CPUs; try again\n");
+                }
+                self.apply(Event::NotPrepared(Syscfg::read()?.snp_en()));
+                Err(err)
+            }
         }
-        prepared
     }
 
-    /// Closes the window if `event`, which goes by `syscfg`, allows it. Once no CPU has `SNP_EN` any more the RMP is
-    /// cleared and MFDM switched off first.
-    fn close(&mut self, syscfg: &Syscfg, event: Event) -> Result {
-        if self.window.needs_snp_shutdown() {
-            if let Some(proof) = syscfg.no_snp_en() {
-                machine::run_down(&proof);
+    /// `snp_host_window_close(SNP_HOST_CLOSE_SNP_OFF)`.
+    pub(crate) fn close_snp_off(&mut self) -> Result {
+        let snp_en = Syscfg::read()?.snp_en();
+        self.close(snp_en, Event::CloseSnpOff(snp_en))
+    }
+
+    /// `snp_host_window_close(SNP_HOST_CLOSE_INIT_REFUSED)`.
+    pub(crate) fn close_init_refused(&mut self) -> Result {
+        for text in &self.suspicions {
+            pr_warn!(
+                "SNP_INIT was refused, perhaps because {text}\n",
+                text = &**text
+            );
+        }
+        let snp_en = Syscfg::read()?.snp_en();
+        let rmp = match Table::find() {
+            Ok(table) => table.scan(snp_en),
+            Err(_) => Rmp::Unreadable,
+        };
+        self.close(snp_en, Event::CloseInitRefused(snp_en, rmp))
+    }
+
+    /// Closes the window if `event`, which goes by `snp_en`, allows it. What preparing did is undone
+    /// first, if no CPU has SNP_EN any more.
+    fn close(&mut self, snp_en: SnpEn, event: Event) -> Result {
+        if let (true, Some(not_enforced)) =
+            (self.window.needs_snp_shutdown(), NotEnforced::check(snp_en))
+        {
+            let mut cpus = AllCpus::without_snp_en(not_enforced, &mut self.suspicions);
+            if let Err(err) = snp_shutdown(&mut cpus) {
+                pr_warn!("the RMP is not cleared now but when SNP is started again: {err}\n");
             }
         }
         self.apply(event);
-        self.update_pin(syscfg);
+        self.update_pin(snp_en);
         if self.window.is_open() {
             return Err(EBUSY);
         }
         Ok(())
+    }
+
+    /// `snp_host_window_keep()`.
+    pub(crate) fn keep(&mut self, why: snp_host_keep) {
+        self.apply(Event::Keep(why));
     }
 
     /// Takes a step of the window, does what the state after it demands, and says so.
@@ -293,8 +291,8 @@ impl Host {
 
     /// Once the window is closed this module may go, unless a CPU still has `SNP_EN`: the next load
     /// would take that for what another kernel left behind.
-    fn update_pin(&mut self, syscfg: &Syscfg) {
-        if self.window.is_open() || syscfg.snp_en() != SnpEn::Nowhere {
+    fn update_pin(&mut self, snp_en: SnpEn) {
+        if self.window.is_open() || snp_en != SnpEn::Nowhere {
             self.pin.get_or_insert_with(|| ModulePin::new(self.module));
         } else {
             self.pin = None;
@@ -386,6 +384,6 @@ pub(crate) fn show_open_seconds() -> Result<CString> {
 /// The contents of `/sys/kernel/snp_host/snp_en_cpus`, measured now.
 pub(crate) fn show_snp_en_cpus() -> Result<CString> {
     let syscfg = Syscfg::read()?;
-    let cpus = syscfg.with(SaysSyscfg::has_snp_en);
+    let cpus = syscfg.passing(has_snp_en);
     CString::try_from_fmt(fmt!("{cpus}"))
 }

@@ -2,8 +2,8 @@
 
 //! What firmware is known to compare between CPUs, looked at before it does.
 //!
-//! Firmware answers SNP_INIT with INVALID_CONFIG if CPUs are set up differently, and does not say where. There is no
-//! complete public list; [`compare::Rule`] says how certain each row is.
+//! Firmware answers SNP_INIT with INVALID_CONFIG if CPUs are set up differently, and does not say
+//! where. There is no complete public list; [`compare::Rule`] says how certain each row is.
 
 use crate::{
     compare::{
@@ -17,16 +17,15 @@ use crate::{
         },
         Values, //
     },
-    cpus::{
-        self,
-        uses_svm,
-        Round,
-        SaysSyscfg, //
-    },
     sys::{
         msr::Msr,
-        percpu::CpuList, //
+        percpu::{
+            CpuList,
+            PerCpu, //
+        },
     },
+    syscfg,
+    window::SnpEn,
 };
 use kernel::{
     bindings,
@@ -112,57 +111,54 @@ table! {
 }
 
 /// What one CPU says.
-pub(crate) struct Seen {
-    registers: Values<COUNT>,
-    syscfg: cpus::Register,
-    efer: cpus::Register,
+struct Registers {
+    table: Values<COUNT>,
+    syscfg: syscfg::Register,
+    efer: syscfg::Register,
 }
 
-impl SaysSyscfg for Seen {
-    fn syscfg(&self) -> cpus::Register {
-        self.syscfg
-    }
-}
-
-impl AsRef<Values<COUNT>> for Seen {
+impl AsRef<Values<COUNT>> for Registers {
     fn as_ref(&self) -> &Values<COUNT> {
-        &self.registers
+        &self.table
     }
 }
 
 /// What all CPUs say.
-pub(crate) type Look = Round<Seen>;
+pub(crate) struct Preflight(PerCpu<Registers>);
 
-impl Look {
-    /// Reads everything, in one round. What a CPU does not have is left out.
-    pub(crate) fn take() -> Result<Self> {
-        Self::ask(|| Seen {
-            registers: TABLE
+impl Preflight {
+    /// Reads everything, in one round of interrupts. A register that a CPU does not have is left out.
+    pub(crate) fn read() -> Result<Self> {
+        let cpus = PerCpu::collect(|| Registers {
+            table: TABLE
                 .each_ref()
                 .map(|register| Msr::new(register.msr).read().ok()),
-            syscfg: cpus::syscfg(),
-            efer: cpus::efer(),
-        })
+            syscfg: syscfg::syscfg(),
+            efer: syscfg::efer(),
+        })?;
+        Ok(Self(cpus))
+    }
+
+    /// Where SNP_EN is set.
+    pub(crate) fn snp_en(&self) -> SnpEn {
+        syscfg::snp_en(&self.0, |cpu| syscfg::has_snp_en(&cpu.syscfg))
     }
 
     /// The CPUs that use SVM.
     pub(crate) fn using_svm(&self) -> CpuList<impl Fn(CpuId) -> bool + '_> {
-        self.with(|seen| uses_svm(&seen.efer))
+        self.0.passing(|cpu| syscfg::uses_svm(&cpu.efer))
     }
 
-    /// Tells where CPUs differ, and adds what firmware may refuse to `suspicions`.
+    /// Reports where CPUs differ, and adds what firmware may refuse to `suspicions`.
     ///
     /// # Errors
     ///
     /// [`EOPNOTSUPP`] if SNP cannot work with that difference; [`ENOMEM`].
     pub(crate) fn compare(&self, suspicions: &mut KVec<CString>) -> Result {
         let mut verdict = Ok(());
-        for difference in compare::differences(&TABLE, self.values()) {
-            let Some(register) = TABLE.get(difference.register) else {
-                continue;
-            };
-            let text = self.describe(register.name, difference)?;
-            match register.rule {
+        for difference in compare::differences(&TABLE, self.0.as_slice()) {
+            let text = self.describe(&difference)?;
+            match difference.register.rule {
                 Refuse => {
                     pr_err!(
                         "SNP stays off: {text}; look for a newer BIOS\n",
@@ -183,14 +179,11 @@ impl Look {
         verdict
     }
 
-    fn describe(&self, name: &str, difference: Difference) -> Result<CString> {
+    fn describe(&self, difference: &Difference<'_>) -> Result<CString> {
+        let name = difference.register.name;
         let (first, value) = difference.first;
         let (other, differing) = difference.other;
-        // CAST: A CPU number.
-        let differ = CpuList::new(|cpu| {
-            let cpu = cpu.as_u32() as usize;
-            compare::differs(&TABLE, self.values(), difference, cpu)
-        });
+        let differ = self.0.passing(|cpu| difference.concerns(&cpu.table));
         CString::try_from_fmt(fmt!(
             "{name} is {value:#x} on CPU {first}, but not on CPUs {differ} ({differing:#x} on CPU {other})"
         ))

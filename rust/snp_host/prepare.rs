@@ -1,61 +1,297 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The order in which the CPUs are prepared for SNP.
+//! Preparing all CPUs for SNP, from top to bottom: the order, why each step is where it is, and what
+//! undoes it.
 //!
-//! Pure: no `kernel::`, no I/O; the tests (`prepare/tests.rs`) let every step fail. `cpus.rs` and `rmp.rs`
-//! have the steps themselves.
+//! [`snp_prepare`] and [`snp_shutdown`] have the names of their counterparts in
+//! arch/x86/virt/svm/sev.c. Three things differ from those:
 //!
-//! | step | interrupts for each CPU | why here |
-//! |---|---|---|
-//! | look and judge | 1 | nothing is written on a machine that is not fit |
-//! | clear the RMP | | only with SNP_EN on no CPU: while one enforces the RMP, writing to it faults |
-//! | flush the caches | 1 | firmware and CPUs find what was just written |
-//! | MFDM | 1 | is not shared by the threads of a core and must be set everywhere before SNP_EN |
-//! | SNP_EN, VMPL_EN | 1 | from here on there is no way back but through firmware |
-//! | VM_HSAVE_PA = 0 | 1 | firmware wants it at SNP_INIT |
+//! * Nothing is written before the preflight has found CPUs and RMP fit for SNP.
+//! * Every CPU is written on every prepare, where the kernel skips all of it if the one CPU that runs
+//!   it has SNP_EN. The CPUs ignore writes to SYSCFG while SNP_EN is set, so the rounds change nothing
+//!   on CPUs that are prepared.
+//! * A write counts when it has been read back.
 //!
-//! (arch/x86/virt/svm/sev.c, `snp_prepare()`, which skips everything if one CPU, the one it runs on, has
-//! SNP_EN.) Each write is done on every CPU every time, and is believed when it has been read back. The CPU
-//! ignores writes to SYSCFG while SNP_EN is set, so the rounds change nothing on CPUs that are prepared.
+//! The caller holds the hotplug window open, which proves that every present CPU is online and stays
+//! so (`snp_host_window_open()`).
+//!
+//! The order is pure: no `kernel::`, no I/O. The tests (`prepare/tests.rs`) run it on the build machine
+//! and let every step fail. Below it, [`cpus`] takes the steps on the CPUs of this machine.
 
 use crate::window::SnpEn;
 
-/// The machine, step by step.
+/// Prepares all CPUs for SNP_INIT.
+///
+/// After an error SNP_EN may be set on none, some or all CPUs. What is left of the other steps does no
+/// harm, and the next prepare does them again.
+pub(crate) fn snp_prepare<M: Machine>(machine: &mut M) -> Result<(), M::Error> {
+    // A machine that is not fit for SNP stays as the BIOS left it.
+    let snp_en = machine.preflight()?;
+
+    // What an earlier kernel left in the RMP would be enforced as soon as SNP_EN is set. On a CPU that
+    // has SNP_EN already, writing to the RMP faults, so the RMP is cleared only while no CPU has it.
+    if snp_en == SnpEn::Nowhere {
+        machine.clear_rmp()?;
+    }
+
+    // Firmware and CPUs find in memory what was just written to the RMP.
+    machine.wbinvd_on_all_cpus();
+
+    // MtrrFixDramModEn is not shared between the threads of a core, so it must be set on all CPUs
+    // before SNP_EN is set on any. No SNP_EN has been written yet: what was set is taken back.
+    if let Err(err) = machine.on_each_cpu(Write::SetMfdm) {
+        let _ = machine.on_each_cpu(Write::ClearMfdm);
+        return Err(err);
+    }
+
+    // From here on the way back leads through firmware (X86_SNP_SHUTDOWN) or a reset.
+    machine.on_each_cpu(Write::SetSnpEn)?;
+
+    // SNP_INIT requires VM_HSAVE_PA to be zero on all CPUs. KVM sets it anew when it enables SVM.
+    machine.on_each_cpu(Write::ClearHsavePa)
+}
+
+/// Undoes [`snp_prepare`], once firmware has cleared SNP_EN on every CPU.
+///
+/// Both steps are taken, whatever becomes of the first.
+///
+/// # Errors
+///
+/// The RMP could not be cleared. No CPU enforces it any more, and the next prepare clears it.
+pub(crate) fn snp_shutdown<M: Machine>(machine: &mut M) -> Result<(), M::Error> {
+    // Before MFDM, as the kernel does it, and before the hotplug window closes.
+    let cleared = machine.clear_rmp();
+    // MFDM that stays on does no harm.
+    let _ = machine.on_each_cpu(Write::ClearMfdm);
+    cleared
+}
+
+/// A write to one register of every CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// SYSCFG.MFDM = 1.
+    SetMfdm,
+    /// SYSCFG.MFDM = 0.
+    ClearMfdm,
+    /// SYSCFG.SNP_EN = 1, SYSCFG.VMPL_EN = 1.
+    SetSnpEn,
+    /// VM_HSAVE_PA = 0.
+    ClearHsavePa,
+}
+
+/// The CPUs and the RMP. [`cpus::AllCpus`] are those of this machine; tests have others.
 pub(crate) trait Machine {
     /// Why a step failed.
     type Error;
 
-    /// Looks at all CPUs and at the RMP. Fails, with nothing changed, if they are not fit for SNP. Returns
-    /// where SNP_EN is set.
-    fn judge(&mut self) -> Result<SnpEn, Self::Error>;
+    /// Looks at all CPUs and at the RMP, and returns where SNP_EN is set. Fails if they are not fit for
+    /// SNP. Writes nothing.
+    fn preflight(&mut self) -> Result<SnpEn, Self::Error>;
+
     /// Sets bookkeeping and entries of the RMP to zero.
     fn clear_rmp(&mut self) -> Result<(), Self::Error>;
-    /// WBINVD everywhere.
-    fn flush_caches(&mut self);
-    /// Sets MFDM everywhere. Fails if it does not read as set on a CPU.
-    fn set_mfdm(&mut self) -> Result<(), Self::Error>;
-    /// Clears MFDM everywhere, for as far as the CPUs allow it.
-    fn clear_mfdm(&mut self);
-    /// Sets SNP_EN and VMPL_EN everywhere. Fails if one does not read as set on a CPU.
-    fn set_snp_en(&mut self) -> Result<(), Self::Error>;
-    /// Clears VM_HSAVE_PA everywhere. Fails if it does not read as zero on a CPU.
-    fn clear_hsave_pa(&mut self) -> Result<(), Self::Error>;
+
+    /// Writes all caches back.
+    fn wbinvd_on_all_cpus(&mut self);
+
+    /// Has every CPU take a write, in one round of interrupts. Fails if a CPU does not read as written,
+    /// except after [`Write::ClearMfdm`], which a CPU with SNP_EN ignores.
+    fn on_each_cpu(&mut self, write: Write) -> Result<(), Self::Error>;
 }
 
-/// Prepares all CPUs. After an error SNP_EN may be set on none, some or all of them.
-pub(crate) fn run<M: Machine>(machine: &mut M) -> Result<(), M::Error> {
-    let before = machine.judge()?;
-    if before == SnpEn::Nowhere {
-        machine.clear_rmp()?;
+#[cfg(not(test))]
+pub(crate) mod cpus {
+    //! The steps, on the CPUs of this machine.
+
+    use super::{
+        Machine,
+        Write, //
+    };
+    use crate::{
+        preflight::Preflight,
+        rmp::{
+            NotEnforced,
+            RmpError,
+            Table, //
+        },
+        sys::{
+            cpu,
+            hotplug::CpusRead,
+            msr::Msr,
+            percpu::{
+                CpuList,
+                PerCpu, //
+            },
+        },
+        syscfg::{
+            self,
+            Register,
+            MFDM,
+            SNP_EN,
+            VMPL_EN, //
+        },
+        window::SnpEn,
+    };
+    use kernel::{
+        prelude::*,
+        str::CString, //
+    };
+
+    /// All CPUs, and the RMP.
+    pub(crate) struct AllCpus<'a> {
+        not_enforced: Option<NotEnforced>,
+        table: Option<Table>,
+        suspicions: &'a mut KVec<CString>,
     }
-    machine.flush_caches();
-    if let Err(err) = machine.set_mfdm() {
-        // Nothing was left behind yet, and nothing is.
-        machine.clear_mfdm();
-        return Err(err);
+
+    impl<'a> AllCpus<'a> {
+        /// CPUs with unknown SNP_EN. The preflight adds what firmware may refuse to `suspicions`.
+        pub(crate) fn unknown(suspicions: &'a mut KVec<CString>) -> Self {
+            Self {
+                not_enforced: None,
+                table: None,
+                suspicions,
+            }
+        }
+
+        /// CPUs that have no SNP_EN.
+        pub(crate) fn without_snp_en(
+            not_enforced: NotEnforced,
+            suspicions: &'a mut KVec<CString>,
+        ) -> Self {
+            Self {
+                not_enforced: Some(not_enforced),
+                table: None,
+                suspicions,
+            }
+        }
     }
-    machine.set_snp_en()?;
-    machine.clear_hsave_pa()
+
+    impl Machine for AllCpus<'_> {
+        type Error = RmpError;
+
+        fn preflight(&mut self) -> Result<SnpEn, RmpError> {
+            let cpus = Preflight::read()?;
+            cpus.compare(self.suspicions)?;
+            let users = cpus.using_svm();
+            if !users.is_empty() {
+                pr_err!(
+                    "SNP stays off: the virtualization of CPUs {users} is in use (EFER.SVME), and \
+                     their VM_HSAVE_PA would have to be cleared. Unload what uses it and reload \
+                     kvm_amd\n"
+                );
+                return Err(EBUSY.into());
+            }
+            let table = Table::find().map_err(|err| match err {
+                RmpError::Kernel(err) if err == ENOMEM => err,
+                _ => {
+                    pr_err!(
+                        "SNP stays off: {err}; look for \"SNP memory coverage\" in the BIOS \
+                         set-up, or for a newer BIOS\n"
+                    );
+                    EOPNOTSUPP
+                }
+            })?;
+            self.table = Some(table);
+            self.not_enforced = NotEnforced::check(cpus.snp_en());
+            Ok(cpus.snp_en())
+        }
+
+        fn clear_rmp(&mut self) -> Result<(), RmpError> {
+            let not_enforced = self.not_enforced.as_ref().ok_or(EBUSY)?;
+            let table = match self.table.take() {
+                Some(table) => table,
+                None => Table::find()?,
+            };
+            Ok(table.clear(not_enforced)?)
+        }
+
+        fn wbinvd_on_all_cpus(&mut self) {
+            cpu::wbinvd_on_all();
+        }
+
+        fn on_each_cpu(&mut self, write: Write) -> Result<(), RmpError> {
+            Ok(match write {
+                Write::SetMfdm => {
+                    let cpus = change_syscfg(MFDM, 0)?;
+                    check(&cpus, "SYSCFG.MFDM is missing", |syscfg| syscfg & MFDM != 0)
+                }
+                Write::ClearMfdm => change_syscfg(0, MFDM).map(|_| ()),
+                Write::SetSnpEn => {
+                    const BOTH: u64 = SNP_EN | VMPL_EN;
+                    let cpus = change_syscfg(BOTH, 0)?;
+                    check(&cpus, "SYSCFG.SNP_EN or VMPL_EN is missing", |syscfg| {
+                        syscfg & BOTH == BOTH
+                    })
+                }
+                Write::ClearHsavePa => {
+                    let cpus = clear_hsave_pa()?;
+                    check(&cpus, "VM_HSAVE_PA is not zero", |hsave_pa| hsave_pa == 0)
+                }
+            }?)
+        }
+    }
+
+    /// Changes SYSCFG on every CPU and reads it back: only the reading tells whether the write had an
+    /// effect.
+    #[allow(unsafe_code)]
+    fn change_syscfg(set: u64, clear: u64) -> Result<PerCpu<Register>> {
+        PerCpu::collect(|| {
+            let syscfg = Msr::AMD64_SYSCFG;
+            let value = (syscfg.read().ok()? | set) & !clear;
+            // SAFETY: `on_each_cpu()` changes three bits. MFDM shows which kind of memory the fixed
+            // MTRRs select, and changes none. VMPL_EN adds privilege levels for SNP guests. SNP_EN
+            // makes this CPU fault on writes that the RMP forbids: none after the table was cleared,
+            // and otherwise those that fault on the CPUs that have SNP_EN already. Such a fault stops
+            // the writer, and gives memory to nobody.
+            let _ = unsafe { syscfg.write(value) };
+            syscfg.read().ok()
+        })
+    }
+
+    /// Sets VM_HSAVE_PA to zero on every CPU and reads it back, except where SVM has just been enabled.
+    #[allow(unsafe_code)]
+    fn clear_hsave_pa() -> Result<PerCpu<Register>> {
+        PerCpu::collect(|| {
+            let hsave_pa = Msr::VM_HSAVE_PA;
+            if !syscfg::uses_svm(&syscfg::efer()) {
+                // SAFETY: SVM is off on this CPU, so nobody's state is or will be saved at that
+                // address: whoever enables SVM sets the register first. Nobody does so meanwhile,
+                // because this is an interrupt.
+                let _ = unsafe { hsave_pa.write(0) };
+            }
+            hsave_pa.read().ok()
+        })
+    }
+
+    /// Fails if a present CPU was not seen to pass the test after it was written, and names it.
+    fn check(cpus: &PerCpu<Register>, what: &str, test: impl Fn(u64) -> bool) -> Result {
+        let missing = cpus.failing(|register| register.is_some_and(&test));
+        if missing.is_empty() {
+            return Ok(());
+        }
+        pr_err!(
+            "SNP stays off: {what} on CPUs {missing} after it was written. They would bypass the RMP \
+             checks of all others, or firmware refuses them. Reboot; if it happens again, look for \
+             SNP settings in the BIOS\n"
+        );
+        Err(EIO)
+    }
+
+    /// Fails if a present CPU is offline, and names it.
+    pub(crate) fn check_all_online() -> Result {
+        let cpus = CpusRead::lock();
+        let offline = CpuList::new(|cpu| cpus.present().test(cpu) && !cpus.online().test(cpu));
+        if offline.is_empty() {
+            return Ok(());
+        }
+        pr_err!(
+            "SNP is not enabled: CPUs {offline} are present but offline. A CPU that came online later \
+             would run without SNP_EN and bypass the RMP checks of all others. Bring them online \
+             (chcpu -e; check for nosmt and maxcpus= on the command line) and try again\n"
+        );
+        Err(EOPNOTSUPP)
+    }
 }
 
 #[cfg(test)]

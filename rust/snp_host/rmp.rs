@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The RMP as memory: finding it, checking that it covers what it should, clearing it, looking for entries.
+//! The RMP as memory: finding it, checking that it covers what it should, clearing it, looking for
+//! entries.
 //!
-//! The kernel has done the same at boot (`snp_rmptable_init()`), for its own functions `rmp_make_private()`,
-//! `rmp_make_shared()`, `psmash()` and `snp_lookup_rmpentry()`, which go on using its mapping. A module cannot get
-//! at that, so this one finds the table by itself, and looks closer: the kernel compares ends, this every range of RAM.
+//! The kernel does the same at boot (`snp_rmptable_init()`), for its own functions `rmp_make_private()`,
+//! `rmp_make_shared()`, `psmash()` and `snp_lookup_rmpentry()`, which go on using its mapping. A module
+//! cannot get at that mapping, so this module finds the table by itself. It looks closer, too: the
+//! kernel compares the ends of table and RAM, this module compares every range of RAM.
 //!
 //! Reading is allowed at any time: the RMP check faults on writes only.
 
 use crate::{
-    cpus::NoSnpEn,
     rmp_table::{
         self,
-        Flaw,
         Layout,
         Range,
         Registers,
         Segment,
+        TableError,
         SEGMENTS, //
     },
     sys::{
@@ -52,45 +53,65 @@ use kernel::{
     },
 };
 
-/// How much of the table is mapped, worked through and followed by a chance for others to run. Clearing it takes a CPU
-/// about a millisecond.
+/// How much of the table is mapped and worked through before others get a chance to run. A CPU clears
+/// that much in about a millisecond.
 const PIECE: u64 = SZ_4M as u64;
 
 /// How many CPUs help at most. Fewer than that keep the memory of a socket busy.
 const HELPERS: usize = 31;
 
-/// Why a table cannot be used.
-pub(crate) enum Trouble {
-    /// It makes no sense.
-    Flaw(Flaw),
-    /// It could not be read.
-    Error(Error),
+/// Proof that no CPU enforces the RMP, so that writing to it does not fault. It holds for as long as
+/// [`crate::host`] is locked: only a prepare under that lock sets SNP_EN.
+pub(crate) struct NotEnforced(());
+
+impl NotEnforced {
+    /// `snp_en` is what was read of all CPUs.
+    pub(crate) fn check(snp_en: SnpEn) -> Option<Self> {
+        (snp_en == SnpEn::Nowhere).then_some(Self(()))
+    }
 }
 
-impl fmt::Display for Trouble {
+/// Why the RMP cannot be used.
+pub(crate) enum RmpError {
+    /// The table makes no sense.
+    Table(TableError),
+    /// The table could not be read.
+    Kernel(Error),
+}
+
+impl fmt::Display for RmpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Flaw(flaw) => core::fmt::Display::fmt(flaw, f),
-            Self::Error(err) => write!(f, "the RMP cannot be read ({err:?})"),
+            Self::Table(err) => core::fmt::Display::fmt(err, f),
+            Self::Kernel(err) => write!(f, "the RMP cannot be read ({err:?})"),
         }
     }
 }
 
-impl From<Flaw> for Trouble {
-    fn from(flaw: Flaw) -> Self {
-        Self::Flaw(flaw)
+impl From<TableError> for RmpError {
+    fn from(err: TableError) -> Self {
+        Self::Table(err)
     }
 }
 
-impl From<Error> for Trouble {
+impl From<Error> for RmpError {
     fn from(err: Error) -> Self {
-        Self::Error(err)
+        Self::Kernel(err)
     }
 }
 
-impl From<AllocError> for Trouble {
+impl From<AllocError> for RmpError {
     fn from(err: AllocError) -> Self {
-        Self::Error(err.into())
+        Self::Kernel(err.into())
+    }
+}
+
+impl From<RmpError> for Error {
+    fn from(err: RmpError) -> Self {
+        match err {
+            RmpError::Table(_) => EOPNOTSUPP,
+            RmpError::Kernel(err) => err,
+        }
     }
 }
 
@@ -121,8 +142,9 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Finds the table, and checks it. What the registers of this CPU say holds for all, if they have been compared.
-    pub(crate) fn find() -> Result<Self, Trouble> {
+    /// Finds the table by the registers of this CPU, which the preflight compares with the others', and
+    /// checks it.
+    pub(crate) fn find() -> Result<Self, RmpError> {
         let registers = registers()?;
         let layout = registers.layout()?;
         let mut found = Self {
@@ -155,20 +177,20 @@ impl Table {
         Ok(found)
     }
 
-    fn check_ram(&self) -> Result<(), Trouble> {
-        let mut flaw = None;
+    fn check_ram(&self) -> Result<(), RmpError> {
+        let mut bad = None;
         let walked = iomem::walk(Kind::SystemRam, |ram| {
             let ram = Range {
                 start: ram.start,
                 len: ram.end.saturating_sub(ram.start).saturating_add(1),
             };
             rmp_table::check_ram(&self.own, &self.segments, ram).map_err(|found| {
-                flaw = Some(found);
+                bad = Some(found);
                 EINVAL
             })
         });
-        match flaw {
-            Some(flaw) => Err(flaw.into()),
+        match bad {
+            Some(err) => Err(err.into()),
             None => Ok(walked?),
         }
     }
@@ -178,7 +200,7 @@ impl Table {
     /// # Errors
     ///
     /// [`ENOMEM`] if the memory cannot be mapped; part of the table may have been cleared.
-    pub(crate) fn clear(&self, _proof: &NoSnpEn) -> Result {
+    pub(crate) fn clear(&self, _not_enforced: &NotEnforced) -> Result {
         let start = Instant::<Monotonic>::now();
         zero(self.bookkeeping)?;
         self.on_pieces(|piece| zero(piece.entries))?;
@@ -196,8 +218,9 @@ impl Table {
 
     /// Whether an entry is not zero.
     ///
-    /// Where the CPU has RMPREAD the raw entries are its own affair. Without SNP_EN everywhere the instruction is undefined;
-    /// what was cleared and not touched since is zero in any format.
+    /// A CPU with RMPREAD keeps the format of its raw entries to itself, so that instruction reads them.
+    /// It is undefined unless every CPU has SNP_EN. Otherwise raw words are read: an entry that nobody
+    /// has touched since the RMP was cleared is zero in any format.
     pub(crate) fn scan(&self, snp_en: SnpEn) -> Rmp {
         let rmpread = cpuid::has_rmpread() && snp_en == SnpEn::Everywhere;
         let looked = self.on_pieces(|piece| {
@@ -246,8 +269,8 @@ fn mapped(range: Range) -> Result<Mapping> {
 #[allow(unsafe_code)]
 fn zero(range: Range) -> Result {
     let mapping = mapped(range)?;
-    // SAFETY: `Table::find()` has made sure that the kernel does not use this memory, and the caller, which has a
-    // `NoSnpEn`, that no CPU enforces the RMP.
+    // SAFETY: `Table::find()` has made sure that the kernel does not use this memory, and the caller,
+    // `Table::clear()`, has proof that no CPU enforces the RMP.
     unsafe { mapping.zero() };
     Ok(())
 }
@@ -261,7 +284,8 @@ fn is_unassigned(memory: Range) -> Result<bool> {
             .checked_mul(PAGE_SIZE as u64)
             .and_then(|offset| offset.checked_add(memory.start))
             .ok_or(EOVERFLOW)?;
-        // SAFETY: `scan()` has made sure of the instruction and of SNP_EN, which nobody takes away while this module is locked.
+        // SAFETY: `scan()` has made sure of the instruction and of SNP_EN, which nobody takes away while
+        // `crate::host` is locked.
         if unsafe { rmpread(page) }? != [0, 0] {
             return Ok(false);
         }

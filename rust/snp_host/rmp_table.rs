@@ -89,7 +89,7 @@ pub(crate) struct Segment {
 
 /// What is wrong with a table. The first field is where, or how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
+pub(crate) enum TableError {
     /// RMP_BASE or RMP_END is not set.
     Absent,
     /// RMP_BASE and RMP_END leave no room for entries.
@@ -108,7 +108,7 @@ pub(crate) enum Flaw {
     NotItself { table: Range, covers: Range },
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent => write!(f, "the BIOS has reserved no memory for the RMP"),
@@ -154,10 +154,10 @@ impl Registers {
     }
 
     /// Where the entries are, or where that is written.
-    pub(crate) fn layout(self) -> Result<Layout, Flaw> {
+    pub(crate) fn layout(self) -> Result<Layout, TableError> {
         let bookkeeping = self.bookkeeping();
         if bookkeeping.start == 0 {
-            return Err(Flaw::Absent);
+            return Err(TableError::Absent);
         }
         // Less than 2^52 and 2^14.
         let start = bookkeeping.end();
@@ -165,13 +165,13 @@ impl Registers {
             return self.segmented(start);
         }
         if self.end & ADDRESS_MASK == 0 {
-            return Err(Flaw::Absent);
+            return Err(TableError::Absent);
         }
         // RMP_END is the address of the last byte; its bits 12:0 read as ones.
         let end = (self.end & ADDRESS_MASK) | 0x1fff;
         let len = match (end + 1).checked_sub(start) {
             None | Some(0) => {
-                return Err(Flaw::Bounds {
+                return Err(TableError::Bounds {
                     base: self.base,
                     end: self.end,
                 })
@@ -187,7 +187,7 @@ impl Registers {
         }))
     }
 
-    fn segmented(self, start: u64) -> Result<Layout, Flaw> {
+    fn segmented(self, start: u64) -> Result<Layout, TableError> {
         let (eax, ebx) = self.cpuid;
         // CAST: Six bits.
         let shift = ((self.cfg >> 8) & 0x3f) as u32;
@@ -195,7 +195,7 @@ impl Registers {
         // physical addresses, whatever the CPU says.
         let (min, max) = ((eax & 0x3f).max(30), ((eax >> 6) & 0x3f).min(52));
         if !(min..=max).contains(&shift) {
-            return Err(Flaw::Shift { shift, min, max });
+            return Err(TableError::Shift { shift, min, max });
         }
         // With bit 10 the CPU looks at no more than the number in bits 9:0, else at the whole page.
         // CAST: Ten bits.
@@ -234,7 +234,7 @@ pub(crate) fn segment(index: usize, descriptor: u64, shift: u32) -> Option<Segme
 }
 
 /// Checks the parts of a table, `segments` by the addresses that they cover, against each other.
-pub(crate) fn check(own: &[Range], segments: &[Segment]) -> Result<(), Flaw> {
+pub(crate) fn check(own: &[Range], segments: &[Segment]) -> Result<(), TableError> {
     let parts = || {
         own.iter()
             .copied()
@@ -242,10 +242,10 @@ pub(crate) fn check(own: &[Range], segments: &[Segment]) -> Result<(), Flaw> {
     };
     for (n, part) in parts().enumerate() {
         if part.end() > 1 << 52 {
-            return Err(Flaw::Beyond(part));
+            return Err(TableError::Beyond(part));
         }
         if let Some(other) = parts().take(n).find(|other| part.overlaps(*other)) {
-            return Err(Flaw::Overlap(other, part));
+            return Err(TableError::Overlap(other, part));
         }
     }
     Ok(())
@@ -253,13 +253,13 @@ pub(crate) fn check(own: &[Range], segments: &[Segment]) -> Result<(), Flaw> {
 
 /// Checks the parts of a table against a range of the RAM that the kernel uses: it must be covered, and
 /// must not be where the table is.
-pub(crate) fn check_ram(own: &[Range], segments: &[Segment], ram: Range) -> Result<(), Flaw> {
+pub(crate) fn check_ram(own: &[Range], segments: &[Segment], ram: Range) -> Result<(), TableError> {
     let mut parts = own
         .iter()
         .copied()
         .chain(segments.iter().map(|s| s.entries));
     if let Some(table) = parts.find(|part| part.overlaps(ram)) {
-        return Err(Flaw::InRam { table, ram });
+        return Err(TableError::InRam { table, ram });
     }
     let mut from = ram.start;
     // Ascending, so what is covered grows in one go or ends.
@@ -269,16 +269,16 @@ pub(crate) fn check_ram(own: &[Range], segments: &[Segment], ram: Range) -> Resu
         }
     }
     if from < ram.end() {
-        return Err(Flaw::Gap { ram, from });
+        return Err(TableError::Gap { ram, from });
     }
     Ok(())
 }
 
 /// As the kernel has it for a contiguous table, and for such a one only: it must cover itself.
-pub(crate) fn check_covers_itself(contiguous: Segment) -> Result<(), Flaw> {
+pub(crate) fn check_covers_itself(contiguous: Segment) -> Result<(), TableError> {
     let Segment { entries, covers } = contiguous;
     if entries.end() > covers.end() {
-        return Err(Flaw::NotItself {
+        return Err(TableError::NotItself {
             table: entries,
             covers,
         });

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What must outlive `ccp.ko` while SEV-SNP is enabled on this host: the CPU hotplug window, and what may be done in
-//! it alone.
+//! What must outlive `ccp.ko` while SEV-SNP is enabled on this host: the CPU hotplug window, and what
+//! may be done in it alone.
 //!
-//! `SYSCFG.SNP_EN`, once written, stays until reset or until the firmware clears it. A CPU that runs
+//! `SYSCFG.SNP_EN`, once written, stays until reset or until firmware clears it. A CPU that runs
 //! without it bypasses the RMP checks of all others, so no CPU may come or go meanwhile. Neither the
 //! kernel's disable counter nor `SNP_EN` itself can tell a reload of `ccp` from a kexec; this module
 //! can, because it cannot be unloaded while `SNP_EN` is set.
@@ -14,11 +14,10 @@
 //! | `host.rs` | the window: measures, acts, tells |
 //! | `window.rs` | its state machine; pure |
 //! | `unfit.rs` | why this kernel cannot have SNP |
-//! | `machine.rs` | the steps of preparing all CPUs, and the way back |
-//! | `prepare.rs` | their order; pure |
+//! | `prepare.rs` | `snp_prepare()` and `snp_shutdown()`: their order, which is pure, and their steps |
 //! | `preflight.rs` | what firmware compares between CPUs |
 //! | `compare.rs` | where CPUs differ; pure |
-//! | `cpus.rs` | reads and writes the registers of all CPUs |
+//! | `syscfg.rs` | where SNP_EN is set, and who uses SVM |
 //! | `rmp.rs` | finds, clears, scans the RMP |
 //! | `rmp_table.rs` | where it is, whether it makes sense; pure |
 
@@ -32,16 +31,15 @@ use sys::{
 };
 
 mod compare;
-mod cpus;
 mod exports;
 mod host;
-mod machine;
 mod preflight;
 mod prepare;
 mod rmp;
 mod rmp_table;
 #[allow(unsafe_code)]
 pub mod sys;
+mod syscfg;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 mod unfit;
@@ -77,7 +75,7 @@ file!(SnpEnCpus, c"snp_en_cpus", host::show_snp_en_cpus);
 
 /// The module. Fields are dropped in this order.
 #[pin_data]
-struct SnpHost {
+struct SnpHostModule {
     directory: sysfs::Directory,
     #[pin]
     sleep: SleepVetoRegistration,
@@ -85,7 +83,7 @@ struct SnpHost {
     host: host::Registration,
 }
 
-impl kernel::InPlaceModule for SnpHost {
+impl kernel::InPlaceModule for SnpHostModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _: {
@@ -104,7 +102,7 @@ impl kernel::InPlaceModule for SnpHost {
 }
 
 module! {
-    type: SnpHost,
+    type: SnpHostModule,
     name: "snp_host",
     authors: ["The ccp-rs developers"],
     description: "CPU hotplug window, CPUs and RMP of an AMD SEV-SNP host",

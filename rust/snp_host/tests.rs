@@ -8,16 +8,13 @@ use kernel::macros::kunit_tests;
 #[allow(unsafe_code)] // The macro's; there is none here.
 mod suite {
     use crate::{
-        cpus::{
-            Register,
-            Round, //
-        },
         sys::{
             hotplug::CpusRead,
             percpu::PerCpu,
             sched::cond_resched,
             workers::on_several, //
         },
+        syscfg::Register,
     };
     use kernel::{
         cpu::CpuId,
@@ -30,13 +27,13 @@ mod suite {
 
     #[test]
     fn each_online_cpu_answers_for_itself() -> Result {
-        let cpus = CpusRead::lock();
         let calls = Atomic::<u32>::new(0);
-        let answers = PerCpu::collect(&cpus, || {
+        let answers = PerCpu::collect(|| {
             calls.fetch_add(1, Relaxed);
             CpuId::current().as_u32()
         })?;
-        assert_eq!(calls.load(Relaxed), cpus.online().weight());
+        let online = CpusRead::lock().online().weight();
+        assert_eq!(calls.load(Relaxed), online);
         let mut answered = 0;
         for (cpu, answer) in answers.as_slice().iter().enumerate() {
             if let Some(answer) = answer {
@@ -45,20 +42,20 @@ mod suite {
                 answered += 1;
             }
         }
-        assert_eq!(answered, cpus.online().weight());
+        assert_eq!(answered, online);
         Ok(())
     }
 
     #[test]
     fn cpus_that_do_not_pass_are_named() -> Result {
-        let all: Round<Register> = Round::ask(|| Some(1))?;
-        assert!(all.without(|value| *value == Some(1)).is_empty());
-        assert!(all.with(|value| *value == Some(2)).is_empty());
-        assert!(!all.with(|value| *value == Some(1)).is_empty());
+        let all: PerCpu<Register> = PerCpu::collect(|| Some(1))?;
+        assert!(all.failing(|value| *value == Some(1)).is_empty());
+        assert!(all.passing(|value| *value == Some(2)).is_empty());
+        assert!(!all.passing(|value| *value == Some(1)).is_empty());
         // A CPU without the register does not pass either.
-        let none: Round<Register> = Round::ask(|| None)?;
-        assert!(none.with(Option::is_some).is_empty());
-        assert!(!none.without(Option::is_some).is_empty());
+        let none: PerCpu<Register> = PerCpu::collect(|| None)?;
+        assert!(none.passing(Option::is_some).is_empty());
+        assert!(!none.failing(Option::is_some).is_empty());
         Ok(())
     }
 

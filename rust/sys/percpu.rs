@@ -11,12 +11,16 @@ use kernel::{
         nr_cpu_ids,
         CpuId, //
     },
+    cpumask::CpumaskVar,
     fmt,
     prelude::*, //
 };
 
-/// A value for every CPU that was online.
-pub struct PerCpu<T>(KVVec<Option<T>>);
+/// What each CPU answered: a value for every one that was online.
+pub struct PerCpu<T> {
+    values: KVVec<Option<T>>,
+    present: CpumaskVar,
+}
 
 impl<T: Send> PerCpu<T> {
     /// Runs `f` on every online CPU at once, one interrupt for each, and waits for what they return.
@@ -26,7 +30,7 @@ impl<T: Send> PerCpu<T> {
     /// # Errors
     ///
     /// [`ENOMEM`]; nothing was run then.
-    pub fn collect<F: Fn() -> T + Sync>(cpus: &CpusRead, f: F) -> Result<Self> {
+    pub fn collect<F: Fn() -> T + Sync>(f: F) -> Result<Self> {
         struct Call<T, F> {
             f: F,
             slots: *mut Option<T>,
@@ -52,6 +56,8 @@ impl<T: Send> PerCpu<T> {
         for _ in 0..count {
             values.push_within_capacity(None).map_err(|_| ENOMEM)?;
         }
+        let cpus = CpusRead::lock();
+        let present = CpumaskVar::try_clone(cpus.present())?;
         let mut call = Call {
             f,
             slots: values.as_mut_ptr(),
@@ -68,7 +74,7 @@ impl<T: Send> PerCpu<T> {
                 cpus.online().as_raw(),
             )
         };
-        Ok(Self(values))
+        Ok(Self { values, present })
     }
 }
 
@@ -76,12 +82,29 @@ impl<T> PerCpu<T> {
     /// The value of one CPU.
     pub fn get(&self, cpu: CpuId) -> Option<&T> {
         // CAST: `u32` to `usize` loses nothing.
-        self.0.get(cpu.as_u32() as usize)?.as_ref()
+        self.values.get(cpu.as_u32() as usize)?.as_ref()
     }
 
     /// The values of all CPUs, by CPU number.
     pub fn as_slice(&self) -> &[Option<T>] {
-        &self.0
+        &self.values
+    }
+
+    /// The CPUs whose values pass the test.
+    pub fn passing<'a>(
+        &'a self,
+        test: impl Fn(&T) -> bool + 'a,
+    ) -> CpuList<impl Fn(CpuId) -> bool + 'a> {
+        CpuList::new(move |cpu| self.get(cpu).is_some_and(&test))
+    }
+
+    /// The present CPUs whose values do not pass the test. Those that were offline have no value, and do
+    /// not pass either.
+    pub fn failing<'a>(
+        &'a self,
+        test: impl Fn(&T) -> bool + 'a,
+    ) -> CpuList<impl Fn(CpuId) -> bool + 'a> {
+        CpuList::new(move |cpu| self.present.test(cpu) && !self.get(cpu).is_some_and(&test))
     }
 }
 

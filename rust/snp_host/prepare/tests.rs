@@ -7,14 +7,16 @@ use Step::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    Judge,
+    Preflight,
     ClearRmp,
-    Flush,
-    SetMfdm,
-    ClearMfdm,
-    SetSnpEn,
-    ClearHsavePa,
+    Wbinvd,
+    On(Write),
 }
+
+const SET_MFDM: Step = On(Write::SetMfdm);
+const CLEAR_MFDM: Step = On(Write::ClearMfdm);
+const SET_SNP_EN: Step = On(Write::SetSnpEn);
+const CLEAR_HSAVE_PA: Step = On(Write::ClearHsavePa);
 
 /// Notes the steps; one of them fails.
 struct Fake {
@@ -24,6 +26,14 @@ struct Fake {
 }
 
 impl Fake {
+    fn new(snp_en: SnpEn, fails: Option<Step>) -> Self {
+        Self {
+            snp_en,
+            fails,
+            steps: Vec::new(),
+        }
+    }
+
     fn note(&mut self, step: Step) -> Result<(), Step> {
         self.steps.push(step);
         match self.fails {
@@ -36,54 +46,44 @@ impl Fake {
 impl Machine for Fake {
     type Error = Step;
 
-    fn judge(&mut self) -> Result<SnpEn, Step> {
-        self.note(Judge).map(|()| self.snp_en)
+    fn preflight(&mut self) -> Result<SnpEn, Step> {
+        self.note(Preflight).map(|()| self.snp_en)
     }
     fn clear_rmp(&mut self) -> Result<(), Step> {
         self.note(ClearRmp)
     }
-    fn flush_caches(&mut self) {
-        self.steps.push(Flush);
+    fn wbinvd_on_all_cpus(&mut self) {
+        self.steps.push(Wbinvd);
     }
-    fn set_mfdm(&mut self) -> Result<(), Step> {
-        self.note(SetMfdm)
-    }
-    fn clear_mfdm(&mut self) {
-        self.steps.push(ClearMfdm);
-    }
-    fn set_snp_en(&mut self) -> Result<(), Step> {
-        self.note(SetSnpEn)
-    }
-    fn clear_hsave_pa(&mut self) -> Result<(), Step> {
-        self.note(ClearHsavePa)
+    fn on_each_cpu(&mut self, write: Write) -> Result<(), Step> {
+        self.note(On(write))
     }
 }
 
 fn steps(snp_en: SnpEn, fails: Option<Step>) -> Vec<Step> {
-    let mut machine = Fake {
-        snp_en,
-        fails,
-        steps: Vec::new(),
-    };
-    assert_eq!(run(&mut machine).err(), fails);
+    let mut machine = Fake::new(snp_en, fails);
+    assert_eq!(snp_prepare(&mut machine).err(), fails);
     machine.steps
 }
 
 #[test]
 fn every_cpu_is_written_whatever_it_has() {
-    let rounds = [Flush, SetMfdm, SetSnpEn, ClearHsavePa];
+    let rounds = [Wbinvd, SET_MFDM, SET_SNP_EN, CLEAR_HSAVE_PA];
     assert_eq!(
         steps(SnpEn::Nowhere, None),
-        [[Judge, ClearRmp].as_slice(), &rounds].concat()
+        [[Preflight, ClearRmp].as_slice(), &rounds].concat()
     );
     for snp_en in [SnpEn::Somewhere, SnpEn::Everywhere] {
-        assert_eq!(steps(snp_en, None), [[Judge].as_slice(), &rounds].concat());
+        assert_eq!(
+            steps(snp_en, None),
+            [[Preflight].as_slice(), &rounds].concat()
+        );
     }
 }
 
 #[test]
 fn the_rmp_is_cleared_only_while_no_cpu_enforces_it() {
-    for fails in [None, Some(SetMfdm), Some(SetSnpEn), Some(ClearHsavePa)] {
+    for fails in [None, Some(SET_MFDM), Some(SET_SNP_EN), Some(CLEAR_HSAVE_PA)] {
         assert!(steps(SnpEn::Nowhere, fails).contains(&ClearRmp));
         assert!(!steps(SnpEn::Somewhere, fails).contains(&ClearRmp));
         assert!(!steps(SnpEn::Everywhere, fails).contains(&ClearRmp));
@@ -92,22 +92,39 @@ fn the_rmp_is_cleared_only_while_no_cpu_enforces_it() {
 
 #[test]
 fn nothing_comes_after_a_step_that_failed() {
-    assert_eq!(steps(SnpEn::Nowhere, Some(Judge)), [Judge]);
-    assert_eq!(steps(SnpEn::Nowhere, Some(ClearRmp)), [Judge, ClearRmp]);
+    assert_eq!(steps(SnpEn::Nowhere, Some(Preflight)), [Preflight]);
+    assert_eq!(steps(SnpEn::Nowhere, Some(ClearRmp)), [Preflight, ClearRmp]);
     assert_eq!(
-        steps(SnpEn::Nowhere, Some(SetSnpEn)),
-        [Judge, ClearRmp, Flush, SetMfdm, SetSnpEn]
+        steps(SnpEn::Nowhere, Some(SET_SNP_EN)),
+        [Preflight, ClearRmp, Wbinvd, SET_MFDM, SET_SNP_EN]
     );
     assert_eq!(
-        steps(SnpEn::Nowhere, Some(ClearHsavePa)),
-        [Judge, ClearRmp, Flush, SetMfdm, SetSnpEn, ClearHsavePa]
+        steps(SnpEn::Nowhere, Some(CLEAR_HSAVE_PA)),
+        [
+            Preflight,
+            ClearRmp,
+            Wbinvd,
+            SET_MFDM,
+            SET_SNP_EN,
+            CLEAR_HSAVE_PA
+        ]
     );
+}
+
+#[test]
+fn a_shutdown_takes_both_steps_back_and_says_what_failed() {
+    for fails in [None, Some(ClearRmp), Some(CLEAR_MFDM)] {
+        let mut machine = Fake::new(SnpEn::Nowhere, fails);
+        let result = snp_shutdown(&mut machine);
+        assert_eq!(result.err(), fails.filter(|step| *step == ClearRmp));
+        assert_eq!(machine.steps, [ClearRmp, CLEAR_MFDM]);
+    }
 }
 
 #[test]
 fn mfdm_that_does_not_stick_is_taken_back_before_snp_en() {
     assert_eq!(
-        steps(SnpEn::Nowhere, Some(SetMfdm)),
-        [Judge, ClearRmp, Flush, SetMfdm, ClearMfdm]
+        steps(SnpEn::Nowhere, Some(SET_MFDM)),
+        [Preflight, ClearRmp, Wbinvd, SET_MFDM, CLEAR_MFDM]
     );
 }

@@ -32,11 +32,11 @@ fn contiguous(start: u64, len: u64) -> Layout {
 fn layout_of_a_contiguous_table() {
     let table = [
         // Base, end: what.
-        ((0, 0), Err(Flaw::Absent)),
-        ((0x3800_0000, 0), Err(Flaw::Absent)),
+        ((0, 0), Err(TableError::Absent)),
+        ((0x3800_0000, 0), Err(TableError::Absent)),
         // The value that a BIOS leaves which reserved nothing.
-        ((0, 0x1fff), Err(Flaw::Absent)),
-        ((0x1fff, 0x38ff_ffff), Err(Flaw::Absent)),
+        ((0, 0x1fff), Err(TableError::Absent)),
+        ((0x1fff, 0x38ff_ffff), Err(TableError::Absent)),
         // 16 MiB at 0x38000000: all but the first 16 KiB are entries.
         (
             (0x3800_0000, 0x38ff_ffff),
@@ -56,7 +56,7 @@ fn layout_of_a_contiguous_table() {
         let base = 0x3800_0000;
         assert_eq!(
             registers(base, end, 0).layout(),
-            Err(Flaw::Bounds { base, end })
+            Err(TableError::Bounds { base, end })
         );
     }
     assert_eq!(
@@ -82,7 +82,7 @@ fn layout_of_a_segmented_table() {
             count,
         })
     };
-    let wrong = |shift, min, max| Err(Flaw::Shift { shift, min, max });
+    let wrong = |shift, min, max| Err(TableError::Shift { shift, min, max });
     for shift in [30, 33, 36] {
         let cfg = 1 | (u64::from(shift) << 8);
         assert_eq!(layout(cfg, CPUID), segmented(shift, 512), "{shift}");
@@ -104,7 +104,7 @@ fn layout_of_a_segmented_table() {
             "{ebx:#x}"
         );
     }
-    assert_eq!(registers(0, 0, cfg).layout(), Err(Flaw::Absent));
+    assert_eq!(registers(0, 0, cfg).layout(), Err(TableError::Absent));
 }
 
 #[test]
@@ -163,23 +163,29 @@ fn parts_that_overlap_or_lie_beyond() {
         let other = range(start, entries.len);
         assert_eq!(
             moved(start),
-            Err(Flaw::Overlap(entries, other)),
+            Err(TableError::Overlap(entries, other)),
             "{start:#x}"
         );
     }
     assert_eq!(
         moved(0x4_7fd0_0000),
-        Err(Flaw::Overlap(own[0], range(0x4_7fd0_0000, entries.len)))
+        Err(TableError::Overlap(
+            own[0],
+            range(0x4_7fd0_0000, entries.len)
+        ))
     );
     assert_eq!(
         moved(0x4_8000_4000),
-        Err(Flaw::Overlap(own[1], range(0x4_8000_4000, entries.len)))
+        Err(TableError::Overlap(
+            own[1],
+            range(0x4_8000_4000, entries.len)
+        ))
     );
     let last = (1 << 52) - 0x40_0000;
     assert_eq!(moved(last), Ok(()));
     assert_eq!(
         moved(last + 0x10_0000),
-        Err(Flaw::Beyond(range(last + 0x10_0000, entries.len)))
+        Err(TableError::Beyond(range(last + 0x10_0000, entries.len)))
     );
 }
 
@@ -188,7 +194,7 @@ fn ram_that_is_not_covered() {
     let (own, segments) = two_segments();
     let gap = |start, end, from| {
         let ram = range(start, end - start);
-        (ram, Err(Flaw::Gap { ram, from }))
+        (ram, Err(TableError::Gap { ram, from }))
     };
     for (ram, expected) in [
         (range(0x1000, 0x9f000), Ok(())),
@@ -217,7 +223,7 @@ fn table_in_ram() {
         for ram in [range(table.start, 1), range(table.end() - 1, 1)] {
             assert_eq!(
                 check_ram(&own, &segments, ram),
-                Err(Flaw::InRam { table, ram }),
+                Err(TableError::InRam { table, ram }),
                 "{table} {ram}"
             );
         }
@@ -225,7 +231,7 @@ fn table_in_ram() {
     // Next to it is nothing wrong but the cover.
     assert!(matches!(
         check_ram(&own, &segments, range(own[0].start - 0x1000, 0x1000)),
-        Err(Flaw::Gap { .. })
+        Err(TableError::Gap { .. })
     ));
 }
 
@@ -239,7 +245,7 @@ fn contiguous_table_that_does_not_cover_itself() {
     assert_eq!(at(4 * GIB - 0x100_4000, 0x100_4000), Ok(()));
     assert_eq!(
         at(4 * GIB, 0x100_4000),
-        Err(Flaw::NotItself {
+        Err(TableError::NotItself {
             table: range(4 * GIB + 0x4000, 0x100_0000),
             covers: range(0, 4 * GIB)
         })
@@ -279,38 +285,38 @@ fn pieces_are_every_entry_once() {
 fn messages_have_the_numbers() {
     let ram = range(0x1_0000_0000, 0x1_0000_0000);
     let table = range(0x3800_4000, 0x1000);
-    for (flaw, text) in [
-        (Flaw::Absent, "the BIOS has reserved no memory for the RMP"),
+    for (err, text) in [
+        (TableError::Absent, "the BIOS has reserved no memory for the RMP"),
         (
-            Flaw::Bounds { base: 0x4000, end: 0x3fff },
+            TableError::Bounds { base: 0x4000, end: 0x3fff },
             "RMP_BASE (0x4000) and RMP_END (0x3fff) leave no room for entries",
         ),
         (
-            Flaw::Shift { shift: 29, min: 30, max: 36 },
+            TableError::Shift { shift: 29, min: 30, max: 36 },
             "the RMP has segments of 2^29 bytes, the CPU supports 2^30 to 2^36",
         ),
         (
-            Flaw::Beyond(table),
+            TableError::Beyond(table),
             "part of the RMP is at [0x38004000-0x38004fff], beyond all physical addresses",
         ),
         (
-            Flaw::Overlap(table, range(0x3800_0000, 0x8000)),
+            TableError::Overlap(table, range(0x3800_0000, 0x8000)),
             "two parts of the RMP overlap, [0x38004000-0x38004fff] and [0x38000000-0x38007fff]",
         ),
         (
-            Flaw::InRam { table, ram },
+            TableError::InRam { table, ram },
             "part of the RMP, [0x38004000-0x38004fff], lies in memory that the kernel uses, [0x100000000-0x1ffffffff]",
         ),
         (
-            Flaw::Gap { ram, from: 0x1_8000_0000 },
+            TableError::Gap { ram, from: 0x1_8000_0000 },
             "the RMP does not cover all of RAM [0x100000000-0x1ffffffff]: nothing from 0x180000000 on",
         ),
         (
-            Flaw::NotItself { table, covers: range(0, 0x2000_0000) },
+            TableError::NotItself { table, covers: range(0, 0x2000_0000) },
             "the RMP [0x38004000-0x38004fff] does not cover itself, only [0x0-0x1fffffff]",
         ),
     ] {
-        assert_eq!(flaw.to_string(), text);
+        assert_eq!(err.to_string(), text);
     }
 }
 

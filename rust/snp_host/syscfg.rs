@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! SYSCFG, where SNP is enabled, and EFER, where SVM is, on all CPUs.
+
+use crate::{
+    sys::{
+        msr::Msr,
+        percpu::PerCpu, //
+    },
+    window::SnpEn,
+};
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+
+pub(crate) const SNP_EN: u64 = 1 << bindings::MSR_AMD64_SYSCFG_SNP_EN_BIT;
+pub(crate) const VMPL_EN: u64 = 1 << bindings::MSR_AMD64_SYSCFG_SNP_VMPL_EN_BIT;
+pub(crate) const MFDM: u64 = 1 << bindings::MSR_AMD64_SYSCFG_MFDM_BIT;
+
+/// A register of one CPU; [`None`] if the CPU does not have it.
+pub(crate) type Register = Option<u64>;
+
+/// SYSCFG of every CPU.
+pub(crate) type Syscfg = PerCpu<Register>;
+
+impl Syscfg {
+    /// Reads it, which interrupts every CPU.
+    pub(crate) fn read() -> Result<Self> {
+        Self::collect(syscfg)
+    }
+
+    /// Where SNP_EN is set.
+    pub(crate) fn snp_en(&self) -> SnpEn {
+        snp_en(self, has_snp_en)
+    }
+}
+
+/// SYSCFG of this CPU.
+pub(crate) fn syscfg() -> Register {
+    Msr::AMD64_SYSCFG.read().ok()
+}
+
+/// EFER of this CPU.
+pub(crate) fn efer() -> Register {
+    Msr::new(bindings::MSR_EFER).read().ok()
+}
+
+/// Whether SYSCFG has SNP_EN. A CPU without that register has none.
+pub(crate) fn has_snp_en(syscfg: &Register) -> bool {
+    syscfg.is_some_and(|value| value & SNP_EN != 0)
+}
+
+/// Whether EFER has SVM enabled, which then expects the host save area to stay at VM_HSAVE_PA.
+pub(crate) fn uses_svm(efer: &Register) -> bool {
+    efer.is_some_and(|value| value & u64::from(bindings::EFER_SVME) != 0)
+}
+
+/// On how many CPUs the test passes.
+pub(crate) fn snp_en<T>(cpus: &PerCpu<T>, has_snp_en: impl Fn(&T) -> bool) -> SnpEn {
+    if cpus.passing(&has_snp_en).is_empty() {
+        SnpEn::Nowhere
+    } else if cpus.failing(&has_snp_en).is_empty() {
+        SnpEn::Everywhere
+    } else {
+        SnpEn::Somewhere
+    }
+}
