@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Formatting and lints: warnings are errors."""
 
+import json
+import os
+import re
 import subprocess
 
 import pytest
@@ -39,6 +42,32 @@ def test_modules_clippy(kernel):
     except kernels.NotBuilt as error:
         pytest.skip(str(error))
     check("scripts/build-modules", "--kernel", kernel, "clippy")
+
+
+def unused(directory, crate: str, scratch) -> set[str]:
+    """What the compiler says that this module does not use of rust/sys, by file and line. With the KUnit suites."""
+    saved = (directory / f"rust/{crate}/.{crate}.o.cmd").read_text().splitlines()[0].partition(" := ")[2]
+    # Without objtool, which follows for some kernels.
+    saved = re.sub(r"--out-dir \S+|--emit=\S+", "", saved.partition(";")[0])
+    command = f"{saved} --emit=metadata --out-dir {scratch} --error-format=json --force-warn dead_code"
+    environment = os.environ | {"RUSTC_BOOTSTRAP": "1", "CCP_BINDINGS": str(directory / "rust/ccp_bindings.rs")}
+    run = subprocess.run(["bash", "-c", command], cwd=directory, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    said = [json.loads(line) for line in run.stderr.splitlines() if line.startswith("{")]
+    spans = [span for message in said if (message["code"] or {}).get("code") == "dead_code" for span in message["spans"] if span["is_primary"]]
+    return {f"{os.path.basename(span['file_name'])}:{span['line_start']}" for span in spans if "/rust/sys/" in span["file_name"]}
+
+
+def test_every_part_of_sys_is_used(tmp_path):
+    """Each module uses a part of rust/sys, so that neither may be warned of the rest: what neither uses goes."""
+    try:
+        directory = kernels.get("debug").ours
+    except kernels.NotBuilt as error:
+        pytest.skip(str(error))
+    check("scripts/build-modules", "--kernel", "debug", "clippy")
+    ccp, snp_host = (unused(directory.with_name(f"{directory.name}-clippy"), crate, tmp_path) for crate in ("ccp", "snp_host"))
+    assert ccp and snp_host, "each leaves something to the other"
+    assert not ccp & snp_host
 
 
 def test_shell_scripts():

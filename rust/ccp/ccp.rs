@@ -34,8 +34,8 @@ mod pages;
 mod platform;
 mod psps;
 mod regs;
-#[allow(unsafe_code)]
-pub mod sys;
+#[path = "../sys/mod.rs"]
+mod sys;
 #[cfg(CONFIG_KUNIT = "y")]
 mod testing;
 mod uapi;

@@ -37,8 +37,8 @@ mod preflight;
 mod prepare;
 mod rmp;
 mod rmp_table;
-#[allow(unsafe_code)]
-pub mod sys;
+#[path = "../sys/mod.rs"]
+mod sys;
 mod syscfg;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;

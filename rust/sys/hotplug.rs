@@ -60,7 +60,6 @@ impl HotplugDisabled {
     /// Sleeps. Not to be called inside a [`CpusRead`] section: the lock that this takes comes before
     /// that one.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "it disables hotplug")]
     pub fn new() -> Self {
         // SAFETY: Callable in any sleepable context outside `cpus_read_lock()`.
         unsafe { bindings::cpu_hotplug_disable() };

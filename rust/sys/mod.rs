@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the kernel crate lacks: one abstraction per file, without knowledge of the driver, fit to be
+//! sent upstream.
+//!
+//! Each of the two modules compiles all of it as its own `sys`. What a module does not use is not in
+//! its object file, because `sys` is private there.
+
+#![allow(unsafe_code)]
+// Public as in the kernel crate, and each module uses a part only. `make check` looks for what neither
+// of them uses.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod bindings;
+pub mod caller_memory;
+pub mod cc;
+pub mod completion;
+pub mod cpu;
+pub mod cpuid;
+pub mod crash;
+#[cfg(CONFIG_KUNIT = "y")]
+pub mod fake_io;
+pub mod hotplug;
+pub mod iomem;
+pub mod iommu;
+pub mod killable_mutex;
+pub mod mem_encrypt;
+pub mod memremap;
+pub mod misc_device;
+pub mod module_pin;
+pub mod msr;
+pub mod pages;
+pub mod params;
+pub mod pci_adapter;
+pub mod pci_bar;
+pub mod pci_msi;
+pub mod percpu;
+#[cfg(CONFIG_KUNIT = "y")]
+pub mod physical;
+pub mod rmp;
+pub mod rmpread;
+pub mod sched;
+pub mod sleep;
+pub mod snp_host;
+pub mod sysfs;
+pub mod workers;
