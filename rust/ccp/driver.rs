@@ -20,7 +20,7 @@ use crate::{
     sys::{
         completion::Completion,
         cpu,
-        crash::is_kdump_kernel,
+        crash_dump::is_kdump_kernel,
         pci_adapter,
         pci_bar,
         pci_msi::MsiHandler, //

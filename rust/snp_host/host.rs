@@ -28,7 +28,11 @@ use crate::{
             HotplugDisabled, //
         },
         module_pin::ModulePin,
-        sleep::SleepVeto,
+        notifier::{
+            about_to_sleep,
+            Chain,
+            Notify, //
+        },
     },
     syscfg::{
         has_snp_en,
@@ -330,8 +334,13 @@ impl CpuVeto for Vetoes {
     }
 }
 
-impl SleepVeto for Vetoes {
-    fn may_sleep(what: &str) -> Result {
+impl Notify for Vetoes {
+    const CHAIN: Chain = Chain::Pm;
+
+    fn notify(action: c_ulong) -> Result {
+        let Some(what) = about_to_sleep(action) else {
+            return Ok(());
+        };
         if !WINDOW_OPEN.load(Relaxed) {
             return Ok(());
         }

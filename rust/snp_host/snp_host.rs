@@ -26,7 +26,7 @@
 use kernel::prelude::*;
 use sys::{
     hotplug::CpuVetoRegistration,
-    sleep::SleepVetoRegistration,
+    notifier::Notifier,
     sysfs, //
 };
 
@@ -78,7 +78,7 @@ file!(SnpEnCpus, c"snp_en_cpus", host::show_snp_en_cpus);
 struct SnpHostModule {
     directory: sysfs::Directory,
     #[pin]
-    sleep: SleepVetoRegistration,
+    sleep: Notifier<host::Vetoes>,
     cpus: CpuVetoRegistration,
     host: host::Registration,
 }
@@ -94,7 +94,7 @@ impl kernel::InPlaceModule for SnpHostModule {
             // Whatever may fail comes first: once the window is open, there is no way back from
             // here. Until then the vetoes let everything pass and the files say ENODEV.
             cpus: CpuVetoRegistration::new::<host::Vetoes>(c"snp_host")?,
-            sleep <- SleepVetoRegistration::new::<host::Vetoes>(),
+            sleep <- Notifier::register(),
             directory: sysfs::Directory::in_kernel(c"snp_host", &FILES)?,
             host: host::Registration::new(module, unfit::why())?,
         })

@@ -15,7 +15,7 @@ use crate::{
             Feature, //
         },
         cpuid,
-        crash,
+        crash_dump,
         iommu, //
     },
 };
@@ -23,7 +23,7 @@ use crate::{
 /// The first cause that holds, if there is one.
 pub(crate) fn why() -> Option<&'static str> {
     if cc::is_snp_host() {
-        return crash::is_kdump_kernel()
+        return crash_dump::is_kdump_kernel()
             .then_some("this is a kdump kernel, which leaves SNP as the crashed one set it");
     }
     Some(if !cpuid::has_snp() {

@@ -13,9 +13,10 @@ use crate::{
     cmd::CmdError,
     sys::{
         cc, cpu,
-        crash::{
-            OnPanic,
-            PanicNotifier, //
+        notifier::{
+            self,
+            Chain,
+            Notify, //
         },
     },
     wire::{
@@ -26,17 +27,20 @@ use crate::{
 
 struct LastShutdown;
 
-impl OnPanic for LastShutdown {
-    fn on_panic() {
+impl Notify for LastShutdown {
+    const CHAIN: Chain = Chain::Panic;
+
+    fn notify(_action: c_ulong) -> Result {
         if !slot::seize(Platform::panic_shutdown) && cc::is_snp_host() {
             pr_err!("SNP is not shut down for the panic: a command is in flight, firmware takes no second; a kdump kernel may fault on pages of guests and firmware\n");
         }
+        Ok(())
     }
 }
 
 /// The panic notifier, as long as there is a master.
 pub(super) struct Notifier(
-    #[allow(dead_code, reason = "held for its Drop")] Pin<KBox<PanicNotifier>>,
+    #[allow(dead_code, reason = "held for its Drop")] Pin<KBox<notifier::Notifier<LastShutdown>>>,
 );
 
 impl Notifier {
@@ -44,7 +48,7 @@ impl Notifier {
     ///
     /// [`ENOMEM`].
     pub(super) fn register() -> Result<Self> {
-        let notifier = KBox::pin_init(PanicNotifier::register::<LastShutdown>(), GFP_KERNEL)?;
+        let notifier = KBox::pin_init(notifier::Notifier::register(), GFP_KERNEL)?;
         Ok(Self(notifier))
     }
 }

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Notifier chains: panics, and system sleep.
+//!
+//! C headers: `include/linux/notifier.h`, `include/linux/panic_notifier.h`, `include/linux/suspend.h`
+
+use super::bindings::panic_notifier_list;
+use core::marker::PhantomData;
+use kernel::{
+    bindings,
+    error::to_result,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// A chain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Chain {
+    /// The kernel panics. The call runs on the panicking CPU, with interrupts off and the other CPUs
+    /// stopped, in any context: it must not sleep, wait for a lock, allocate or free.
+    ///
+    /// Only called by the kernel if `crash_kexec_post_notifiers` is set, which SNP hosts do at boot.
+    Panic,
+    /// System sleep begins or is over. The call may sleep.
+    Pm,
+}
+
+/// What is called.
+pub trait Notify {
+    /// By which chain.
+    const CHAIN: Chain;
+
+    /// `action` is the chain's (`PM_SUSPEND_PREPARE`).
+    ///
+    /// # Errors
+    ///
+    /// An error ends the calls of the chain and is returned to whoever began them, if the chain lets it.
+    fn notify(action: c_ulong) -> Result;
+}
+
+/// A registered notifier. Dropping it unregisters it and waits for a running call to end.
+#[pin_data(PinnedDrop)]
+pub struct Notifier<T: Notify> {
+    #[pin]
+    block: Opaque<bindings::notifier_block>,
+    _notify: PhantomData<T>,
+}
+
+// SAFETY: The block is only touched by the notifier chain, under its lock.
+unsafe impl<T: Notify> Send for Notifier<T> {}
+
+// SAFETY: As above; there are no methods.
+unsafe impl<T: Notify> Sync for Notifier<T> {}
+
+impl<T: Notify> Notifier<T> {
+    /// Registers `T`.
+    pub fn register() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            block <- Opaque::try_ffi_init(|slot: *mut bindings::notifier_block| {
+                // SAFETY: `slot` is valid for writing. It stays in place and registered until
+                // `drop()`.
+                unsafe {
+                    slot.write(bindings::notifier_block {
+                        notifier_call: Some(call::<T>),
+                        ..Default::default()
+                    });
+                    to_result(match T::CHAIN {
+                        Chain::Panic => bindings::atomic_notifier_chain_register(
+                            &raw mut panic_notifier_list,
+                            slot,
+                        ),
+                        Chain::Pm => bindings::register_pm_notifier(slot),
+                    })
+                }
+            }),
+            _notify: PhantomData,
+        })
+    }
+}
+
+#[pinned_drop]
+impl<T: Notify> PinnedDrop for Notifier<T> {
+    fn drop(self: Pin<&mut Self>) {
+        let block = self.block.get();
+        // SAFETY: The block was registered in `register()`. Unregistering something registered does not
+        // fail, and afterwards nobody refers to it.
+        unsafe {
+            match T::CHAIN {
+                Chain::Panic => {
+                    bindings::atomic_notifier_chain_unregister(&raw mut panic_notifier_list, block)
+                }
+                Chain::Pm => bindings::unregister_pm_notifier(block),
+            }
+        };
+    }
+}
+
+/// # Safety
+///
+/// To be called by the notifier chain only.
+unsafe extern "C" fn call<T: Notify>(
+    _block: *mut bindings::notifier_block,
+    action: c_ulong,
+    _data: *mut c_void,
+) -> c_int {
+    match T::notify(action) {
+        Ok(()) => bindings::NOTIFY_DONE as c_int,
+        // C: notifier_from_errno().
+        Err(err) => {
+            (bindings::NOTIFY_STOP_MASK | (bindings::NOTIFY_OK + err.to_errno().unsigned_abs()))
+                as c_int
+        }
+    }
+}
+
+/// What the system is about to do, if `action` of [`Chain::Pm`] says that it goes to sleep.
+pub fn about_to_sleep(action: c_ulong) -> Option<&'static str> {
+    const HIBERNATION: c_ulong = bindings::PM_HIBERNATION_PREPARE as c_ulong;
+    const SUSPEND: c_ulong = bindings::PM_SUSPEND_PREPARE as c_ulong;
+    const RESTORE: c_ulong = bindings::PM_RESTORE_PREPARE as c_ulong;
+
+    match action {
+        HIBERNATION => Some("hibernation"),
+        SUSPEND => Some("suspend"),
+        RESTORE => Some("resume from hibernation"),
+        _ => None,
+    }
+}
