@@ -387,17 +387,7 @@ extern "C" fn ccp_enqueue_cmd(_cmd: *mut c::ccp_cmd) -> c_int {
     ENODEV.to_errno()
 }
 
-/// Compares each function with its C prototype: does not compile if a type differs.
-macro_rules! same_prototypes {
-    ($($name:ident($($arg:ty),*);)*) => { $(
-        const _: () = {
-            let mut _prototype: unsafe extern "C" fn($($arg),*) -> _ = c::$name;
-            _prototype = $name;
-        };
-    )* };
-}
-
-same_prototypes! {
+c::same_prototypes! {
     sev_platform_init(_);
     sev_platform_shutdown();
     sev_platform_status(_, _);

@@ -10,7 +10,7 @@ use crate::{
         SnpHost, //
     },
     sys::bindings::{
-        self,
+        same_prototypes,
         snp_host_close,
         snp_host_keep, //
     },
@@ -20,26 +20,6 @@ use crate::{
     },
 };
 use kernel::prelude::*;
-
-/// Fails to compile where a function here has another signature than in the header.
-macro_rules! same_as_header {
-    ($($name:ident($($argument:tt),*)),* $(,)?) => {
-        const _: () = {
-            $(
-                let declared: unsafe extern "C" fn($($argument),*) -> _ = bindings::$name;
-                let _ = [declared, $name];
-            )*
-        };
-    };
-}
-
-same_as_header!(
-    snp_host_window_open(),
-    snp_host_prepare(),
-    snp_host_window_close(_),
-    snp_host_window_keep(_),
-    snp_host_snp_en_cpus(),
-);
 
 fn errno(result: Result) -> c_int {
     result.map_or_else(|err| err.to_errno(), |()| 0)
@@ -83,4 +63,12 @@ extern "C" fn snp_host_snp_en_cpus() -> c_int {
         }
         Err(err) => err.to_errno(),
     }
+}
+
+same_prototypes! {
+    snp_host_window_open();
+    snp_host_prepare();
+    snp_host_window_close(_);
+    snp_host_window_keep(_);
+    snp_host_snp_en_cpus();
 }

@@ -29,3 +29,15 @@ pub struct ccp_cmd {
 }
 
 include!(env!("CCP_BINDINGS"));
+
+/// Compares each function with its C prototype: does not compile if a type differs.
+macro_rules! same_prototypes {
+    ($($name:ident($($arg:ty),*);)*) => { $(
+        const _: () = {
+            let mut _prototype: unsafe extern "C" fn($($arg),*) -> _ =
+                $crate::sys::bindings::$name;
+            _prototype = $name;
+        };
+    )* };
+}
+pub(crate) use same_prototypes;

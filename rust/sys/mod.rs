@@ -3,8 +3,8 @@
 //! What the kernel crate lacks: one abstraction per file, without knowledge of the driver, fit to be
 //! sent upstream.
 //!
-//! Each of the two modules compiles all of it as its own `sys`. What a module does not use is not in
-//! its object file, because `sys` is private there.
+//! Each of the two modules compiles all of it as its own `sys`. That is private there, so the compiler
+//! drops the functions that a module does not use (it keeps the methods of traits).
 
 #![allow(unsafe_code)]
 // Public as in the kernel crate, and each module uses a part only. `make check` looks for what neither
