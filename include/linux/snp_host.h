@@ -53,12 +53,13 @@ int snp_host_window_open(void);
 
 /*
  * Prepare all CPUs for SNP_INIT: compare what firmware compares, check and (if no CPU has SNP_EN)
- * clear the RMP, then set SYSCFG.MFDM, SYSCFG.SNP_EN with VMPL_EN, and VM_HSAVE_PA = 0 on every CPU,
- * each in a round of its own and read back. To be called in an open window.
+ * clear the RMP, then set SYSCFG.MFDM, SYSCFG.SNP_EN with VMPL_EN, and VM_HSAVE_PA = 0 on every
+ * CPU, each in a round of its own and read back. To be called in an open window.
  *
- * Returns 0; -EOPNOTSUPP if this host cannot do SNP (registers that differ, an RMP that does not cover
- * all RAM) and -EBUSY if a CPU is using SVM, both with nothing written; -EIO if a CPU ignored a write;
- * -ENOMEM, -EPERM if no window is open. The log has the reason. The window is left open in any case.
+ * Returns 0; -EOPNOTSUPP if this host cannot do SNP (registers that differ, an RMP that does not
+ * cover all RAM) and -EBUSY if a CPU is using SVM, both with nothing written; -EIO if a CPU ignored
+ * a write; -ENOMEM, -EPERM if no window is open. The log has the reason. The window is left open in
+ * any case.
  */
 int snp_host_prepare(void);
 

@@ -9,8 +9,8 @@
 pub(crate) enum Rule {
     /// SNP cannot work: it is not started.
     Refuse,
-    /// Firmware may refuse SNP_INIT for it, but that is not certain: a warning, and another one if firmware
-    /// does refuse.
+    /// Firmware may refuse SNP_INIT for it, but that is not certain: a warning, and another one if
+    /// firmware does refuse.
     Warn,
     /// Preparing writes it on every CPU and reads it back, so it is worth a notice.
     Repair,
@@ -38,7 +38,8 @@ impl Register {
     }
 }
 
-/// What one CPU says: for each register of the table its raw value, or [`None`] if the CPU does not have it.
+/// What one CPU says: for each register of the table its raw value, or [`None`] if the CPU does not
+/// have it.
 pub(crate) type Values<const N: usize> = [Option<u64>; N];
 
 /// A register that is not the same on all CPUs that have it.
@@ -60,8 +61,8 @@ impl Difference<'_> {
     }
 }
 
-/// Compares the CPUs, register by register in the order of the table. [`None`] stands for a CPU that was
-/// not asked.
+/// Compares the CPUs, register by register in the order of the table. [`None`] stands for a CPU
+/// that was not asked.
 pub(crate) fn differences<'a, const N: usize>(
     table: &'a [Register; N],
     cpus: &'a [Option<impl AsRef<Values<N>>>],

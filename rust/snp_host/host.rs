@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The hotplug window and what happens in it: measures, takes the steps of [`Window`], and tells people.
+//! The hotplug window and what happens in it: measures, takes the steps of [`Window`], and tells
+//! people.
 //!
 //! # Locking
 //!
-//! The lock of [`HOST`] comes after the caller's command lock and before `cpu_hotplug_disable()` and
-//! `cpus_read_lock()`. The vetoes run with the hotplug lock held for writing, so they must not take
-//! it: they look at [`WINDOW_OPEN`] alone.
+//! The lock of [`HOST`] comes after the caller's command lock and before `cpu_hotplug_disable()`
+//! and `cpus_read_lock()`. The vetoes run with the hotplug lock held for writing, so they must not
+//! take it: they look at [`WINDOW_OPEN`] alone.
 
 use crate::{
     prepare::{
@@ -142,8 +143,9 @@ impl Drop for Registration {
         // The module cannot be unloaded while the window is open, but by force.
         if let Some(disabled) = host.disabled.take() {
             pr_err!(
-                "unloaded by force while the hotplug window is open: CPU hotplug stays disabled until the \
-                 machine restarts, but suspend and switching SMT on are no longer refused: do neither\n"
+                "unloaded by force while the hotplug window is open: CPU hotplug stays disabled \
+                 until the machine restarts, but suspend and switching SMT on are no longer \
+                 refused: do neither\n"
             );
             core::mem::forget(disabled);
         }
@@ -163,8 +165,8 @@ impl SnpHost {
         let syscfg = Syscfg::read()?;
         if syscfg.snp_en() == SnpEn::Somewhere {
             pr_err!(
-                "SNP_EN is set on CPUs {}, but not on CPUs {}, which bypass the RMP checks of the others. \
-                 Starting SNP (reload kvm_amd) sets it on all; if that fails, reboot\n",
+                "SNP_EN is set on CPUs {}, but not on CPUs {}, which bypass the RMP checks of the \
+                 others. Starting SNP (reload kvm_amd) sets it on all; if that fails, reboot\n",
                 syscfg.passing(has_snp_en),
                 syscfg.failing(has_snp_en),
             );
@@ -235,8 +237,8 @@ impl SnpHost {
         self.close(snp_en, Event::CloseInitRefused(snp_en, rmp))
     }
 
-    /// Closes the window if `event`, which goes by `snp_en`, allows it. What preparing did is undone
-    /// first, if no CPU has SNP_EN any more.
+    /// Closes the window if `event`, which goes by `snp_en`, allows it. What preparing did is
+    /// undone first, if no CPU has SNP_EN any more.
     fn close(&mut self, snp_en: SnpEn, event: Event) -> Result {
         if let (true, Some(not_enforced)) =
             (self.window.needs_snp_shutdown(), NotEnforced::check(snp_en))
@@ -345,8 +347,9 @@ impl Notify for Vetoes {
             return Ok(());
         }
         pr_warn!(
-            "{what} refused while SNP is enabled: CPUs could come back without SNP_EN. Unload kvm_amd first, or boot \
-             with sev=nosnp; /sys/kernel/snp_host/reason says why if that does not help\n"
+            "{what} refused while SNP is enabled: CPUs could come back without SNP_EN. Unload \
+             kvm_amd first, or boot with sev=nosnp; /sys/kernel/snp_host/reason says why if that \
+             does not help\n"
         );
         Err(EBUSY)
     }

@@ -59,8 +59,9 @@ macro_rules! table {
     };
 }
 
-/// The numbers without a name in the kernel: variable MTRRs from 0x200 on (arch/x86/include/asm/msr-index.h,
-/// `MTRRphysBase_MSR()`), IORRs from 0xc0010016 on (AMD64 Architecture Programmer's Manual volume 2, appendix A).
+/// The numbers without a name in the kernel: variable MTRRs from 0x200 on
+/// (arch/x86/include/asm/msr-index.h, `MTRRphysBase_MSR()`), IORRs from 0xc0010016 on (AMD64
+/// Architecture Programmer's Manual volume 2, appendix A).
 const VARIABLE_MTRR: u32 = 0x200;
 const IORR: u32 = 0xc001_0016;
 
@@ -69,10 +70,14 @@ table! {
     Refuse "RMP_BASE" = bindings::MSR_AMD64_RMP_BASE;
     Refuse "RMP_END" = bindings::MSR_AMD64_RMP_END;
     Refuse "RMP_CFG" = bindings::MSR_AMD64_RMP_CFG;
-    Warn "SYSCFG.MEM_ENCRYPT" = bindings::MSR_AMD64_SYSCFG, bit bindings::MSR_AMD64_SYSCFG_MEM_ENCRYPT_BIT;
-    Repair "SYSCFG.MFDM" = bindings::MSR_AMD64_SYSCFG, bit bindings::MSR_AMD64_SYSCFG_MFDM_BIT;
-    Repair "SYSCFG.SNP_EN" = bindings::MSR_AMD64_SYSCFG, bit bindings::MSR_AMD64_SYSCFG_SNP_EN_BIT;
-    Repair "SYSCFG.VMPL_EN" = bindings::MSR_AMD64_SYSCFG, bit bindings::MSR_AMD64_SYSCFG_SNP_VMPL_EN_BIT;
+    Warn "SYSCFG.MEM_ENCRYPT" = bindings::MSR_AMD64_SYSCFG,
+        bit bindings::MSR_AMD64_SYSCFG_MEM_ENCRYPT_BIT;
+    Repair "SYSCFG.MFDM" = bindings::MSR_AMD64_SYSCFG,
+        bit bindings::MSR_AMD64_SYSCFG_MFDM_BIT;
+    Repair "SYSCFG.SNP_EN" = bindings::MSR_AMD64_SYSCFG,
+        bit bindings::MSR_AMD64_SYSCFG_SNP_EN_BIT;
+    Repair "SYSCFG.VMPL_EN" = bindings::MSR_AMD64_SYSCFG,
+        bit bindings::MSR_AMD64_SYSCFG_SNP_VMPL_EN_BIT;
     Warn "HWCR.SMMLOCK" = bindings::MSR_K7_HWCR, bit bindings::MSR_K7_HWCR_SMMLOCK_BIT;
     Warn "TOM" = bindings::MSR_K8_TOP_MEM1;
     Warn "TOM2" = bindings::MSR_K8_TOP_MEM2;
@@ -127,7 +132,8 @@ impl AsRef<Values<COUNT>> for Registers {
 pub(crate) struct Preflight(PerCpu<Registers>);
 
 impl Preflight {
-    /// Reads everything, in one round of interrupts. A register that a CPU does not have is left out.
+    /// Reads everything, in one round of interrupts. A register that a CPU does not have is left
+    /// out.
     pub(crate) fn read() -> Result<Self> {
         let cpus = PerCpu::collect(|| Registers {
             table: TABLE
@@ -185,7 +191,8 @@ impl Preflight {
         let (other, differing) = difference.other;
         let differ = self.0.passing(|cpu| difference.concerns(&cpu.table));
         CString::try_from_fmt(fmt!(
-            "{name} is {value:#x} on CPU {first}, but not on CPUs {differ} ({differing:#x} on CPU {other})"
+            "{name} is {value:#x} on CPU {first}, but not on CPUs {differ} \
+             ({differing:#x} on CPU {other})"
         ))
     }
 }

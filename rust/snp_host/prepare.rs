@@ -1,35 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Preparing all CPUs for SNP, from top to bottom: the order, why each step is where it is, and what
-//! undoes it.
+//! Preparing all CPUs for SNP, from top to bottom: the order, why each step is where it is, and
+//! what undoes it.
 //!
 //! [`snp_prepare`] and [`snp_shutdown`] have the names of their counterparts in
 //! arch/x86/virt/svm/sev.c. Three things differ from those:
 //!
 //! * Nothing is written before the preflight has found CPUs and RMP fit for SNP.
-//! * Every CPU is written on every prepare, where the kernel skips all of it if the one CPU that runs
-//!   it has SNP_EN. The CPUs ignore writes to SYSCFG while SNP_EN is set, so the rounds change nothing
-//!   on CPUs that are prepared.
+//! * Every CPU is written on every prepare, where the kernel skips all of it if the one CPU that
+//!   runs it has SNP_EN. The CPUs ignore writes to SYSCFG while SNP_EN is set, so the rounds change
+//!   nothing on CPUs that are prepared.
 //! * A write counts when it has been read back.
 //!
-//! The caller holds the hotplug window open, which proves that every present CPU is online and stays
-//! so (`snp_host_window_open()`).
+//! The caller holds the hotplug window open, which proves that every present CPU is online and
+//! stays so (`snp_host_window_open()`).
 //!
-//! The order is pure: no `kernel::`, no I/O. The tests (`prepare/tests.rs`) run it on the build machine
-//! and let every step fail. Below it, [`cpus`] takes the steps on the CPUs of this machine.
+//! The order is pure: no `kernel::`, no I/O. The tests (`prepare/tests.rs`) run it on the build
+//! machine and let every step fail. Below it, [`cpus`] takes the steps on the CPUs of this machine.
 
 use crate::window::SnpEn;
 
 /// Prepares all CPUs for SNP_INIT.
 ///
-/// After an error SNP_EN may be set on none, some or all CPUs. What is left of the other steps does no
-/// harm, and the next prepare does them again.
+/// After an error SNP_EN may be set on none, some or all CPUs. What is left of the other steps does
+/// no harm, and the next prepare does them again.
 pub(crate) fn snp_prepare<M: Machine>(machine: &mut M) -> Result<(), M::Error> {
     // A machine that is not fit for SNP stays as the BIOS left it.
     let snp_en = machine.preflight()?;
 
-    // What an earlier kernel left in the RMP would be enforced as soon as SNP_EN is set. On a CPU that
-    // has SNP_EN already, writing to the RMP faults, so the RMP is cleared only while no CPU has it.
+    // What an earlier kernel left in the RMP would be enforced as soon as SNP_EN is set. On a CPU
+    // that has SNP_EN already, writing to the RMP faults, so the RMP is cleared only while no CPU
+    // has it.
     if snp_en == SnpEn::Nowhere {
         machine.clear_rmp()?;
     }
@@ -84,8 +85,8 @@ pub(crate) trait Machine {
     /// Why a step failed.
     type Error;
 
-    /// Looks at all CPUs and at the RMP, and returns where SNP_EN is set. Fails if they are not fit for
-    /// SNP. Writes nothing.
+    /// Looks at all CPUs and at the RMP, and returns where SNP_EN is set. Fails if they are not fit
+    /// for SNP. Writes nothing.
     fn preflight(&mut self) -> Result<SnpEn, Self::Error>;
 
     /// Sets bookkeeping and entries of the RMP to zero.
@@ -94,8 +95,8 @@ pub(crate) trait Machine {
     /// Writes all caches back.
     fn wbinvd_on_all_cpus(&mut self);
 
-    /// Has every CPU take a write, in one round of interrupts. Fails if a CPU does not read as written,
-    /// except after [`Write::ClearMfdm`], which a CPU with SNP_EN ignores.
+    /// Has every CPU take a write, in one round of interrupts. Fails if a CPU does not read as
+    /// written, except after [`Write::ClearMfdm`], which a CPU with SNP_EN ignores.
     fn on_each_cpu(&mut self, write: Write) -> Result<(), Self::Error>;
 }
 
@@ -232,8 +233,8 @@ pub(crate) mod cpus {
         }
     }
 
-    /// Changes SYSCFG on every CPU and reads it back: only the reading tells whether the write had an
-    /// effect.
+    /// Changes SYSCFG on every CPU and reads it back: only the reading tells whether the write had
+    /// an effect.
     #[allow(unsafe_code)]
     fn change_syscfg(set: u64, clear: u64) -> Result<PerCpu<Register>> {
         PerCpu::collect(|| {
@@ -241,15 +242,16 @@ pub(crate) mod cpus {
             let value = (syscfg.read().ok()? | set) & !clear;
             // SAFETY: `on_each_cpu()` changes three bits. MFDM shows which kind of memory the fixed
             // MTRRs select, and changes none. VMPL_EN adds privilege levels for SNP guests. SNP_EN
-            // makes this CPU fault on writes that the RMP forbids: none after the table was cleared,
-            // and otherwise those that fault on the CPUs that have SNP_EN already. Such a fault stops
-            // the writer, and gives memory to nobody.
+            // makes this CPU fault on writes that the RMP forbids: none after the table was
+            // cleared, and otherwise those that fault on the CPUs that have SNP_EN already. Such a
+            // fault stops the writer, and gives memory to nobody.
             let _ = unsafe { syscfg.write(value) };
             syscfg.read().ok()
         })
     }
 
-    /// Sets VM_HSAVE_PA to zero on every CPU and reads it back, except where SVM has just been enabled.
+    /// Sets VM_HSAVE_PA to zero on every CPU and reads it back, except where SVM has just been
+    /// enabled.
     #[allow(unsafe_code)]
     fn clear_hsave_pa() -> Result<PerCpu<Register>> {
         PerCpu::collect(|| {
@@ -271,9 +273,9 @@ pub(crate) mod cpus {
             return Ok(());
         }
         pr_err!(
-            "SNP stays off: {what} on CPUs {missing} after it was written. They would bypass the RMP \
-             checks of all others, or firmware refuses them. Reboot; if it happens again, look for \
-             SNP settings in the BIOS\n"
+            "SNP stays off: {what} on CPUs {missing} after it was written. They would bypass the \
+             RMP checks of all others, or firmware refuses them. Reboot; if it happens again, look \
+             for SNP settings in the BIOS\n"
         );
         Err(EIO)
     }
@@ -286,9 +288,9 @@ pub(crate) mod cpus {
             return Ok(());
         }
         pr_err!(
-            "SNP is not enabled: CPUs {offline} are present but offline. A CPU that came online later \
-             would run without SNP_EN and bypass the RMP checks of all others. Bring them online \
-             (chcpu -e; check for nosmt and maxcpus= on the command line) and try again\n"
+            "SNP is not enabled: CPUs {offline} are present but offline. A CPU that came online \
+             later would run without SNP_EN and bypass the RMP checks of all others. Bring them \
+             online (chcpu -e; check for nosmt and maxcpus= on the command line) and try again\n"
         );
         Err(EOPNOTSUPP)
     }

@@ -3,10 +3,11 @@
 //! The RMP as memory: finding it, checking that it covers what it should, clearing it, looking for
 //! entries.
 //!
-//! The kernel does the same at boot (`snp_rmptable_init()`), for its own functions `rmp_make_private()`,
-//! `rmp_make_shared()`, `psmash()` and `snp_lookup_rmpentry()`, which go on using its mapping. A module
-//! cannot get at that mapping, so this module finds the table by itself. It looks closer, too: the
-//! kernel compares the ends of table and RAM, this module compares every range of RAM.
+//! The kernel does the same at boot (`snp_rmptable_init()`), for its own functions
+//! `rmp_make_private()`, `rmp_make_shared()`, `psmash()` and `snp_lookup_rmpentry()`, which go on
+//! using its mapping. A module cannot get at that mapping, so this module finds the table by
+//! itself. It looks closer, too: the kernel compares the ends of table and RAM, this module
+//! compares every range of RAM.
 //!
 //! Reading is allowed at any time: the RMP check faults on writes only.
 
@@ -53,15 +54,15 @@ use kernel::{
     },
 };
 
-/// How much of the table is mapped and worked through before others get a chance to run. A CPU clears
-/// that much in about a millisecond.
+/// How much of the table is mapped and worked through before others get a chance to run. A CPU
+/// clears that much in about a millisecond.
 const PIECE: u64 = SZ_4M as u64;
 
 /// How many CPUs help at most. Fewer than that keep the memory of a socket busy.
 const HELPERS: usize = 31;
 
-/// Proof that no CPU enforces the RMP, so that writing to it does not fault. It holds for as long as
-/// [`crate::host`] is locked: only a prepare under that lock sets SNP_EN.
+/// Proof that no CPU enforces the RMP, so that writing to it does not fault. It holds for as long
+/// as [`crate::host`] is locked: only a prepare under that lock sets SNP_EN.
 pub(crate) struct NotEnforced(());
 
 impl NotEnforced {
@@ -142,8 +143,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Finds the table by the registers of this CPU, which the preflight compares with the others', and
-    /// checks it.
+    /// Finds the table by the registers of this CPU, which the preflight compares with the others',
+    /// and checks it.
     pub(crate) fn find() -> Result<Self, RmpError> {
         let registers = registers()?;
         let layout = registers.layout()?;
@@ -195,7 +196,8 @@ impl Table {
         }
     }
 
-    /// Sets bookkeeping and entries to zero, with several CPUs, and says how long that took. Sleeps.
+    /// Sets bookkeeping and entries to zero, with several CPUs, and says how long that took.
+    /// Sleeps.
     ///
     /// # Errors
     ///
@@ -218,9 +220,9 @@ impl Table {
 
     /// Whether an entry is not zero.
     ///
-    /// A CPU with RMPREAD keeps the format of its raw entries to itself, so that instruction reads them.
-    /// It is undefined unless every CPU has SNP_EN. Otherwise raw words are read: an entry that nobody
-    /// has touched since the RMP was cleared is zero in any format.
+    /// A CPU with RMPREAD keeps the format of its raw entries to itself, so that instruction reads
+    /// them. It is undefined unless every CPU has SNP_EN. Otherwise raw words are read: an entry
+    /// that nobody has touched since the RMP was cleared is zero in any format.
     pub(crate) fn scan(&self, snp_en: SnpEn) -> Rmp {
         let rmpread = cpuid::has_rmpread() && snp_en == SnpEn::Everywhere;
         let looked = self.on_pieces(|piece| {
@@ -269,8 +271,8 @@ fn mapped(range: Range) -> Result<Mapping> {
 #[allow(unsafe_code)]
 fn zero(range: Range) -> Result {
     let mapping = mapped(range)?;
-    // SAFETY: `Table::find()` has made sure that the kernel does not use this memory, and the caller,
-    // `Table::clear()`, has proof that no CPU enforces the RMP.
+    // SAFETY: `Table::find()` has made sure that the kernel does not use this memory, and the
+    // caller, `Table::clear()`, has proof that no CPU enforces the RMP.
     unsafe { mapping.zero() };
     Ok(())
 }
@@ -284,8 +286,8 @@ fn is_unassigned(memory: Range) -> Result<bool> {
             .checked_mul(PAGE_SIZE as u64)
             .and_then(|offset| offset.checked_add(memory.start))
             .ok_or(EOVERFLOW)?;
-        // SAFETY: `scan()` has made sure of the instruction and of SNP_EN, which nobody takes away while
-        // `crate::host` is locked.
+        // SAFETY: `scan()` has made sure of the instruction and of SNP_EN, which nobody takes away
+        // while `crate::host` is locked.
         if unsafe { rmpread(page) }? != [0, 0] {
             return Ok(false);
         }

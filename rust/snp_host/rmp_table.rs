@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the RMP's entries are, decoded from MSRs, CPUID and the segment table, and whether they make
-//! sense.
+//! Where the RMP's entries are, decoded from MSRs, CPUID and the segment table, and whether they
+//! make sense.
 //!
 //! Pure: no `kernel::`, no I/O; the tests (`rmp_table/tests.rs`) run on the build machine.
 //!
@@ -211,7 +211,8 @@ impl Registers {
     }
 }
 
-/// Decodes the descriptor number `index` of the segment table; [`None`] for a segment that is not there.
+/// Decodes the descriptor number `index` of the segment table; [`None`] for a segment that is not
+/// there.
 pub(crate) fn segment(index: usize, descriptor: u64, shift: u32) -> Option<Segment> {
     let covered_gib = descriptor & 0xf_ffff;
     // It may say more than a segment can cover, and means all of it then.
@@ -251,8 +252,8 @@ pub(crate) fn check(own: &[Range], segments: &[Segment]) -> Result<(), TableErro
     Ok(())
 }
 
-/// Checks the parts of a table against a range of the RAM that the kernel uses: it must be covered, and
-/// must not be where the table is.
+/// Checks the parts of a table against a range of the RAM that the kernel uses: it must be covered,
+/// and must not be where the table is.
 pub(crate) fn check_ram(own: &[Range], segments: &[Segment], ram: Range) -> Result<(), TableError> {
     let mut parts = own
         .iter()
@@ -286,7 +287,8 @@ pub(crate) fn check_covers_itself(contiguous: Segment) -> Result<(), TableError>
     Ok(())
 }
 
-/// The `n`-th piece of at most `size` bytes of entries, counted over all segments; [`None`] behind the last.
+/// The `n`-th piece of at most `size` bytes of entries, counted over all segments; [`None`] behind
+/// the last.
 pub(crate) fn piece(segments: &[Segment], size: u64, mut n: u64) -> Option<Segment> {
     for segment in segments {
         let Segment { entries, covers } = *segment;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What must outlive `ccp.ko` while SEV-SNP is enabled on this host: the CPU hotplug window, and what
-//! may be done in it alone.
+//! What must outlive `ccp.ko` while SEV-SNP is enabled on this host: the CPU hotplug window, and
+//! what may be done in it alone.
 //!
 //! `SYSCFG.SNP_EN`, once written, stays until reset or until firmware clears it. A CPU that runs
-//! without it bypasses the RMP checks of all others, so no CPU may come or go meanwhile. Neither the
-//! kernel's disable counter nor `SNP_EN` itself can tell a reload of `ccp` from a kexec; this module
-//! can, because it cannot be unloaded while `SNP_EN` is set.
+//! without it bypasses the RMP checks of all others, so no CPU may come or go meanwhile. Neither
+//! the kernel's disable counter nor `SNP_EN` itself can tell a reload of `ccp` from a kexec; this
+//! module can, because it cannot be unloaded while `SNP_EN` is set.
 //!
 //! | file | what it has |
 //! |---|---|
@@ -14,7 +14,7 @@
 //! | `host.rs` | the window: measures, acts, tells |
 //! | `window.rs` | its state machine; pure |
 //! | `unfit.rs` | why this kernel cannot have SNP |
-//! | `prepare.rs` | `snp_prepare()` and `snp_shutdown()`: their order, which is pure, and their steps |
+//! | `prepare.rs` | `snp_prepare()`, `snp_shutdown()`: their order, which is pure; their steps |
 //! | `preflight.rs` | what firmware compares between CPUs |
 //! | `compare.rs` | where CPUs differ; pure |
 //! | `syscfg.rs` | where SNP_EN is set, and who uses SVM |

@@ -2,15 +2,15 @@
 
 //! The state machine of the hotplug window.
 //!
-//! Pure: no `kernel::`, no I/O. [`Window::step`] gets what happened and what was measured, and returns
-//! the state after it; `host.rs` measures, and does what the state demands. The tests
+//! Pure: no `kernel::`, no I/O. [`Window::step`] gets what happened and what was measured, and
+//! returns the state after it; `host.rs` measures, and does what the state demands. The tests
 //! (`window/tests.rs`) run on the build machine and explore every state with every event.
 //!
 //! ```text
 //!                       Open                          Prepared (all CPUs)
 //!   Closed ─────────────────────────────► Preparing ───────────────────► Enabled
 //!     ▲  │                                 │   │                          │ │ ▲
-//!     │  │ Found (SNP_EN set at load)      │   │ Keep, or a close that    │ │ │ Prepared (all CPUs)
+//!     │  │ Found (SNP_EN set at load)      │   │ Keep, or a close that    │ │ │ Prepared
 //!     │  └──────────────────────────────┐  │   │ the hardware contradicts │ │ │
 //!     │                                 ▼  │   ▼                          ▼ │ │
 //!     │                                Held(why) ─────────────────────────┼─┘
@@ -92,7 +92,8 @@ impl Window {
         self != Self::Closed
     }
 
-    /// Whether CPUs may have been prepared, so that `snp_shutdown()` comes before the window closes.
+    /// Whether CPUs may have been prepared, so that `snp_shutdown()` comes before the window
+    /// closes.
     pub(crate) fn needs_snp_shutdown(self) -> bool {
         matches!(self, Self::Enabled | Self::Held(_))
     }

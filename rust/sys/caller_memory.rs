@@ -22,8 +22,8 @@ impl CallerMemory {
     ///
     /// # Safety
     ///
-    /// As long as the result exists, the physical addresses that are passed to its methods come from
-    /// a caller who owns the memory behind them, with the lengths that go with them.
+    /// As long as the result exists, the physical addresses that are passed to its methods come
+    /// from a caller who owns the memory behind them, with the lengths that go with them.
     pub(crate) unsafe fn trust() -> Self {
         Self(())
     }

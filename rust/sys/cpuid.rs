@@ -2,7 +2,8 @@
 
 //! What CPUID says of SNP.
 //!
-//! C header: `arch/x86/include/asm/cpufeatures.h`; leaf 0x80000025 as arch/x86/virt/svm/sev.c reads it.
+//! C header: `arch/x86/include/asm/cpufeatures.h`; leaf 0x80000025 as arch/x86/virt/svm/sev.c reads
+//! it.
 
 use core::arch::x86_64::{
     CpuidResult,

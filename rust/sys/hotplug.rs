@@ -57,8 +57,8 @@ pub struct HotplugDisabled(());
 impl HotplugDisabled {
     /// Waits for a CPU that is just coming or going, then disables hotplug.
     ///
-    /// Sleeps. Not to be called inside a [`CpusRead`] section: the lock that this takes comes before
-    /// that one.
+    /// Sleeps. Not to be called inside a [`CpusRead`] section: the lock that this takes comes
+    /// before that one.
     #[must_use]
     pub fn new() -> Self {
         // SAFETY: Callable in any sleepable context outside `cpus_read_lock()`.

@@ -92,7 +92,8 @@ pub fn walk<F: FnMut(MemoryResource) -> Result>(kind: Kind, mut visit: F) -> Res
         // As walk_system_ram_res() has it.
         Kind::SystemRam => bindings::IORESOURCE_SYSTEM_RAM | bindings::IORESOURCE_BUSY,
     };
-    // SAFETY: `thunk` casts the argument back to what it is, and the walk is over when this returns.
+    // SAFETY: `thunk` casts the argument back to what it is, and the walk is over when this
+    // returns.
     to_result(unsafe {
         bindings::walk_iomem_res_desc(
             bindings::IORES_DESC_NONE as c_ulong,

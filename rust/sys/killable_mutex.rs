@@ -67,7 +67,8 @@ impl<T> KillableMutex<T> {
     pub(crate) fn lock_killable(&'static self) -> Result<Guard<T>> {
         let raw = self.raw.get();
         #[cfg(CONFIG_DEBUG_LOCK_ALLOC)]
-        // SAFETY: The mutex was initialised, and the caller may sleep. No lock is held that nests it.
+        // SAFETY: The mutex was initialised, and the caller may sleep. No lock is held that nests
+        // it.
         let locked = unsafe { bindings::_mutex_lock_killable(raw, 0, core::ptr::null_mut()) };
         #[cfg(not(CONFIG_DEBUG_LOCK_ALLOC))]
         // SAFETY: The mutex was initialised, and the caller may sleep.
@@ -76,8 +77,8 @@ impl<T> KillableMutex<T> {
         Ok(Guard(self, PhantomData))
     }
 
-    /// Waits for the mutex. For callers that have to do their work even if the task is killed; while it
-    /// is not, the hung-task detector leaves it alone.
+    /// Waits for the mutex. For callers that have to do their work even if the task is killed;
+    /// while it is not, the hung-task detector leaves it alone.
     pub(crate) fn lock(&'static self) -> Guard<T> {
         self.lock_killable().unwrap_or_else(|_| {
             // SAFETY: The mutex was initialised, and the caller may sleep.

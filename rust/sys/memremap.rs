@@ -21,8 +21,8 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if they are not; [`ENOMEM`] if the range cannot be mapped, among others because it
-    /// is memory of the kernel in part.
+    /// [`EINVAL`] if they are not; [`ENOMEM`] if the range cannot be mapped, among others because
+    /// it is memory of the kernel in part.
     pub fn new(start: u64, len: usize) -> Result<Self> {
         // CAST: A small constant.
         const MEMREMAP_WB: c_ulong = bindings::MEMREMAP_WB as c_ulong;
@@ -51,8 +51,8 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// The memory belongs to the caller, and writing to it does not fault: no CPU enforces an RMP that
-    /// gives it to somebody else.
+    /// The memory belongs to the caller, and writing to it does not fault: no CPU enforces an RMP
+    /// that gives it to somebody else.
     pub unsafe fn zero(&self) {
         // SAFETY: The range is what `new()` mapped, for reading and writing.
         unsafe { self.start.write_bytes(0, self.words) };

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel crate lacks: one abstraction per file, without knowledge of the driver, fit to be
-//! sent upstream.
+//! What the kernel crate lacks: one abstraction per file, without knowledge of the driver, fit to
+//! be sent upstream.
 //!
-//! Each of the two modules compiles all of it as its own `sys`. That is private there, so the compiler
-//! drops the functions that a module does not use (it keeps the methods of traits).
+//! Each of the two modules compiles all of it as its own `sys`. That is private there, so the
+//! compiler drops the functions that a module does not use (it keeps the methods of traits).
 
 #![allow(unsafe_code)]
-// Public as in the kernel crate, and each module uses a part only. `make check` looks for what neither
-// of them uses.
+// Public as in the kernel crate, and each module uses a part only. `make check` looks for what
+// neither of them uses.
 #![allow(dead_code, unreachable_pub)]
 
 pub mod bindings;

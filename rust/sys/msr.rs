@@ -40,19 +40,19 @@ impl Msr {
     pub fn read(self) -> Result<u64> {
         // eax, ecx, edx, ebx, esp, ebp, esi, edi (arch/x86/lib/msr-reg.S).
         let mut regs = [0, self.0, 0, 0, 0, 0, 0, 0];
-        // SAFETY: `regs` has the eight words that the function reads and writes. A fault of RDMSR is
-        // caught by its exception table. RDMSR changes nothing but EDX:EAX.
+        // SAFETY: `regs` has the eight words that the function reads and writes. A fault of RDMSR
+        // is caught by its exception table. RDMSR changes nothing but EDX:EAX.
         to_result(unsafe { bindings::rdmsr_safe_regs(regs.as_mut_ptr()) })?;
         Ok(u64::from(regs[2]) << 32 | u64::from(regs[0]))
     }
 
-    /// Writes the register on this CPU. May be called in any context in which the caller stays on one
-    /// CPU.
+    /// Writes the register on this CPU. May be called in any context in which the caller stays on
+    /// one CPU.
     ///
     /// # Errors
     ///
-    /// [`EIO`] if this CPU has no such register or refuses the value (the access faulted). Some bits
-    /// ignore a write in silence: read back.
+    /// [`EIO`] if this CPU has no such register or refuses the value (the access faulted). Some
+    /// bits ignore a write in silence: read back.
     ///
     /// # Safety
     ///

@@ -2,7 +2,8 @@
 
 //! Notifier chains: panics, and system sleep.
 //!
-//! C headers: `include/linux/notifier.h`, `include/linux/panic_notifier.h`, `include/linux/suspend.h`
+//! C headers: `include/linux/notifier.h`, `include/linux/panic_notifier.h`,
+//! `include/linux/suspend.h`
 
 use super::bindings::panic_notifier_list;
 use core::marker::PhantomData;
@@ -16,10 +17,11 @@ use kernel::{
 /// A chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Chain {
-    /// The kernel panics. The call runs on the panicking CPU, with interrupts off and the other CPUs
-    /// stopped, in any context: it must not sleep, wait for a lock, allocate or free.
+    /// The kernel panics. The call runs on the panicking CPU, with interrupts off and the other
+    /// CPUs stopped, in any context: it must not sleep, wait for a lock, allocate or free.
     ///
-    /// Only called by the kernel if `crash_kexec_post_notifiers` is set, which SNP hosts do at boot.
+    /// Only called by the kernel if `crash_kexec_post_notifiers` is set, which SNP hosts do at
+    /// boot.
     Panic,
     /// System sleep begins or is over. The call may sleep.
     Pm,
@@ -34,7 +36,8 @@ pub trait Notify {
     ///
     /// # Errors
     ///
-    /// An error ends the calls of the chain and is returned to whoever began them, if the chain lets it.
+    /// An error ends the calls of the chain and is returned to whoever began them, if the chain
+    /// lets it.
     fn notify(action: c_ulong) -> Result;
 }
 
@@ -82,8 +85,8 @@ impl<T: Notify> Notifier<T> {
 impl<T: Notify> PinnedDrop for Notifier<T> {
     fn drop(self: Pin<&mut Self>) {
         let block = self.block.get();
-        // SAFETY: The block was registered in `register()`. Unregistering something registered does not
-        // fail, and afterwards nobody refers to it.
+        // SAFETY: The block was registered in `register()`. Unregistering something registered does
+        // not fail, and afterwards nobody refers to it.
         unsafe {
             match T::CHAIN {
                 Chain::Panic => {

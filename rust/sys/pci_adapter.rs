@@ -2,8 +2,8 @@
 
 //! PCI drivers that are told when the system goes down.
 //!
-//! `kernel::pci::Driver` has `probe` and `unbind` only. [`Adapter`] is `kernel::pci::Adapter` with the
-//! `shutdown` of `struct pci_driver` filled in; it should go once the kernel's has it.
+//! `kernel::pci::Driver` has `probe` and `unbind` only. [`Adapter`] is `kernel::pci::Adapter` with
+//! the `shutdown` of `struct pci_driver` filled in; it should go once the kernel's has it.
 //!
 //! C header: `include/linux/pci.h`
 
@@ -31,8 +31,8 @@ use kernel::{
 
 /// A PCI driver with a say at reboot and kexec.
 pub trait Driver: pci::Driver {
-    /// The system is about to reboot, power off or start another kernel. The device stays bound, but
-    /// is not used any more. May sleep; called with the device lock held.
+    /// The system is about to reboot, power off or start another kernel. The device stays bound,
+    /// but is not used any more. May sleep; called with the device lock held.
     fn shutdown<'bound>(dev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
 }
 
@@ -87,8 +87,8 @@ unsafe extern "C" fn probe<T: Driver>(
     let dev = unsafe { &*dev.cast::<pci::Device<CoreInternal<'_>>>() };
     // SAFETY: The PCI core passes a valid id, and `pci::DeviceId` is transparent.
     let id = unsafe { &*id.cast::<pci::DeviceId>() };
-    // SAFETY: `id` is an entry of `T::ID_TABLE`, whose data are `T::IdInfo`, or has none; a dynamic id
-    // is only accepted with `driver_data` from that table.
+    // SAFETY: `id` is an entry of `T::ID_TABLE`, whose data are `T::IdInfo`, or has none; a dynamic
+    // id is only accepted with `driver_data` from that table.
     let info = unsafe { id.info_unchecked_opt::<T::IdInfo>() };
 
     from_result(|| {

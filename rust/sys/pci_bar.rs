@@ -11,8 +11,8 @@ use kernel::{
     pci::Bar, //
 };
 
-/// A view of `bar` without its lifetime, for an interrupt handler or a global that is taken down when
-/// the device is unbound.
+/// A view of `bar` without its lifetime, for an interrupt handler or a global that is taken down
+/// when the device is unbound.
 ///
 /// # Safety
 ///

@@ -2,8 +2,8 @@
 
 //! One message-signalled interrupt of a PCI device, with its handler.
 //!
-//! `kernel::pci` hands vectors out by reference to their allocation, so a driver that keeps both has
-//! to refer to itself. This does it once.
+//! `kernel::pci` hands vectors out by reference to their allocation, so a driver that keeps both
+//! has to refer to itself. This does it once.
 
 use kernel::{
     device::Bound,
@@ -33,7 +33,8 @@ pub struct MsiHandler<'bound, H: Handler> {
 }
 
 impl<'bound, H: Handler + 'bound> MsiHandler<'bound, H> {
-    /// Allocates one MSI-X vector, or one MSI where the device has no MSI-X, and registers `handler`.
+    /// Allocates one MSI-X vector, or one MSI where the device has no MSI-X, and registers
+    /// `handler`.
     pub fn new(
         dev: &'bound pci::Device<Bound>,
         name: &'static CStr,

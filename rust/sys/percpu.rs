@@ -23,9 +23,11 @@ pub struct PerCpu<T> {
 }
 
 impl<T: Send> PerCpu<T> {
-    /// Runs `f` on every online CPU at once, one interrupt for each, and waits for what they return.
+    /// Runs `f` on every online CPU at once, one interrupt for each, and waits for what they
+    /// return.
     ///
-    /// `f` runs in interrupt context: it must not sleep, take a lock that is not IRQ-safe, or print.
+    /// `f` runs in interrupt context: it must not sleep, take a lock that is not IRQ-safe, or
+    /// print.
     ///
     /// # Errors
     ///
@@ -38,15 +40,15 @@ impl<T: Send> PerCpu<T> {
 
         /// # Safety
         ///
-        /// `call` points to a `Call<T, F>` with a slot for every CPU number, which nobody uses but the
-        /// CPU of that number in this function.
+        /// `call` points to a `Call<T, F>` with a slot for every CPU number, which nobody uses but
+        /// the CPU of that number in this function.
         unsafe extern "C" fn on_cpu<T: Send, F: Fn() -> T + Sync>(call: *mut c_void) {
             // SAFETY: The caller promises that; it is only read, and `F` is `Sync`.
             let call = unsafe { &*call.cast_const().cast::<Call<T, F>>() };
             // CAST: `u32` to `usize` loses nothing.
             let cpu = CpuId::current().as_u32() as usize;
-            // SAFETY: The slot exists and is this CPU's own, which stays this one in an interrupt. It
-            // holds `None`.
+            // SAFETY: The slot exists and is this CPU's own, which stays this one in an interrupt.
+            // It holds `None`.
             unsafe { call.slots.add(cpu).write(Some((call.f)())) };
         }
 
@@ -62,9 +64,9 @@ impl<T: Send> PerCpu<T> {
             f,
             slots: values.as_mut_ptr(),
         };
-        // SAFETY: `on_cpu` gets the `Call<T, F>` it expects, with a slot for each of `nr_cpu_ids()`. With
-        // `wait` set no CPU runs it any more when this returns. This is what `on_each_cpu()` of the C
-        // API is.
+        // SAFETY: `on_cpu` gets the `Call<T, F>` it expects, with a slot for each of
+        // `nr_cpu_ids()`. With `wait` set no CPU runs it any more when this returns. This is what
+        // `on_each_cpu()` of the C API is.
         unsafe {
             bindings::on_each_cpu_cond_mask(
                 None,
@@ -98,8 +100,8 @@ impl<T> PerCpu<T> {
         CpuList::new(move |cpu| self.get(cpu).is_some_and(&test))
     }
 
-    /// The present CPUs whose values do not pass the test. Those that were offline have no value, and do
-    /// not pass either.
+    /// The present CPUs whose values do not pass the test. Those that were offline have no value,
+    /// and do not pass either.
     pub fn failing<'a>(
         &'a self,
         test: impl Fn(&T) -> bool + 'a,

@@ -12,8 +12,8 @@ pub(crate) struct Physical(());
 impl Physical {
     /// # Safety
     ///
-    /// As long as the result exists, the addresses that are passed to its methods come from the code
-    /// under test, which gave them to firmware and leaves that memory alone meanwhile.
+    /// As long as the result exists, the addresses that are passed to its methods come from the
+    /// code under test, which gave them to firmware and leaves that memory alone meanwhile.
     pub(crate) unsafe fn access() -> Self {
         Self(())
     }

@@ -106,8 +106,8 @@ impl Frames {
         self.first << PAGE_SHIFT
     }
 
-    /// Keeps the frames from the allocator for good: takes a reference to each that is never dropped. A
-    /// frame that is free, or no RAM, is left alone.
+    /// Keeps the frames from the allocator for good: takes a reference to each that is never
+    /// dropped. A frame that is free, or no RAM, is left alone.
     pub(crate) fn hold(self) {
         for frame in self.iter() {
             // SAFETY: Takes any frame number.

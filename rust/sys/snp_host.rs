@@ -9,7 +9,7 @@
 //! | type | what its existence proves |
 //! |---|---|
 //! | [`HotplugWindow`] | the window is open: no CPU comes or goes; all present CPUs are online |
-//! | [`SnpEnabled`] | the same, and all CPUs are prepared: `SNP_EN` has been read as set on every one |
+//! | [`SnpEnabled`] | the same, and all CPUs are prepared: `SNP_EN` was read as set on every one |
 //! | [`NoSnpEn`] | `SNP_EN` has been read as clear on every CPU |
 //!
 //! The window itself belongs to `snp_host.ko` and survives an unload of this module. A value that
@@ -128,9 +128,9 @@ impl HotplugWindow {
     ///
     /// # Errors
     ///
-    /// [`EOPNOTSUPP`] if this host cannot do SNP, [`EBUSY`] if a CPU is using SVM: nothing has been written then.
-    /// [`EIO`] if a CPU ignored a write; [`ENOMEM`]. `snp_host` has told the log why. The window is then closed or
-    /// kept as the hardware state demands.
+    /// [`EOPNOTSUPP`] if this host cannot do SNP, [`EBUSY`] if a CPU is using SVM: nothing has been
+    /// written then. [`EIO`] if a CPU ignored a write; [`ENOMEM`]. `snp_host` has told the log why.
+    /// The window is then closed or kept as the hardware state demands.
     pub fn prepare(self) -> Result<SnpEnabled> {
         let host = self.0;
         // The window is open, so the set of online CPUs does not change meanwhile.
@@ -140,13 +140,13 @@ impl HotplugWindow {
         Ok(SnpEnabled(host))
     }
 
-    /// Takes over CPUs that were prepared before: by an earlier kernel, or for an earlier load of this
-    /// module. Verifies that all of them have `SNP_EN`, and writes nothing.
+    /// Takes over CPUs that were prepared before: by an earlier kernel, or for an earlier load of
+    /// this module. Verifies that all of them have `SNP_EN`, and writes nothing.
     ///
     /// # Errors
     ///
-    /// [`EIO`] if a CPU has no `SNP_EN`, [`ENOMEM`]. The window is then closed or kept as the hardware
-    /// state demands.
+    /// [`EIO`] if a CPU has no `SNP_EN`, [`ENOMEM`]. The window is then closed or kept as the
+    /// hardware state demands.
     pub fn adopt(self) -> Result<SnpEnabled> {
         let host = self.0;
         // The window is open: all present CPUs are online and stay so.
@@ -186,8 +186,8 @@ pub struct SnpEnabled(&'static dyn Host);
 impl SnpEnabled {
     /// The firmware was shut down with `X86_SNP_SHUTDOWN`: ends SNP on the x86 side.
     ///
-    /// `snp_host` verifies that `SNP_EN` reads 0 on every CPU, clears the RMP, switches MFDM off, and closes the window, in
-    /// that order.
+    /// `snp_host` verifies that `SNP_EN` reads 0 on every CPU, clears the RMP, switches MFDM off,
+    /// and closes the window, in that order.
     ///
     /// # Errors
     ///
@@ -230,8 +230,8 @@ impl Drop for SnpEnabled {
 
 /// Proof that no CPU has `SNP_EN` set.
 ///
-/// It stays true for as long as the command lock is held: nothing but a prepare under that lock sets
-/// `SNP_EN`.
+/// It stays true for as long as the command lock is held: nothing but a prepare under that lock
+/// sets `SNP_EN`.
 #[derive(Clone, Copy, Debug)]
 pub struct NoSnpEn(());
 

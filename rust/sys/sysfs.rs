@@ -91,8 +91,8 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // SAFETY: This is the reference from `in_kernel()`. The last one to go removes the directory;
-        // removing its files waits for those who read them.
+        // SAFETY: This is the reference from `in_kernel()`. The last one to go removes the
+        // directory; removing its files waits for those who read them.
         unsafe { bindings::kobject_put(self.0.as_ptr()) };
     }
 }

@@ -21,8 +21,8 @@ struct Queue(NonNull<bindings::workqueue_struct>);
 
 impl Queue {
     fn new(name: &'static CStr) -> Result<Self> {
-        // SAFETY: The format takes one string, which is static. An unbound queue leaves isolated CPUs
-        // alone. 0: as many at a time as the kernel finds reasonable.
+        // SAFETY: The format takes one string, which is static. An unbound queue leaves isolated
+        // CPUs alone. 0: as many at a time as the kernel finds reasonable.
         let queue = unsafe {
             bindings::alloc_workqueue_noprof(
                 c"%s".as_char_ptr(),
@@ -37,7 +37,8 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: `new()` made it, and nobody can queue anything any more. This waits for what is queued.
+        // SAFETY: `new()` made it, and nobody can queue anything any more. This waits for what is
+        // queued.
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
     }
 }
@@ -88,9 +89,9 @@ impl<'a, F: Fn() + Sync> Helpers<'a, F> {
             .step_by(stride.max(1));
         for (item, cpu) in items.iter_mut().zip(every) {
             let work = &raw mut item.work;
-            // SAFETY: The item stays where it is (nothing is added to the vector any more) until `queue` is
-            // dropped, which waits for it; `f` lives longer than that. `run` finds both: `work` is the
-            // first field.
+            // SAFETY: The item stays where it is (nothing is added to the vector any more) until
+            // `queue` is dropped, which waits for it; `f` lives longer than that. `run` finds both:
+            // `work` is the first field.
             unsafe {
                 bindings::init_work_with_key(
                     work,
@@ -111,11 +112,11 @@ impl<'a, F: Fn() + Sync> Helpers<'a, F> {
     }
 }
 
-/// Runs `f` here and at the same time on up to `helpers` kernel threads, spread over the online CPUs and
-/// thereby over caches and memory controllers. Returns when all have returned. Sleeps.
+/// Runs `f` here and at the same time on up to `helpers` kernel threads, spread over the online
+/// CPUs and thereby over caches and memory controllers. Returns when all have returned. Sleeps.
 ///
-/// `f` takes its share of the work from something that it shares with the others, and may find nothing left.
-/// If there is no memory for helpers it runs here alone.
+/// `f` takes its share of the work from something that it shares with the others, and may find
+/// nothing left. If there is no memory for helpers it runs here alone.
 pub fn on_several<F: Fn() + Sync>(name: &'static CStr, helpers: usize, f: F) {
     let helpers = Helpers::start(name, helpers, &f);
     f();

@@ -95,7 +95,8 @@ fn layout_of_a_segmented_table() {
     let (shift, cfg) = (20, 1 | (20 << 8));
     assert_eq!(layout(cfg, (63 << 6, 0)), wrong(shift, 30, 52));
     assert_eq!(layout(cfg, (0, 0)), wrong(shift, 30, 0));
-    // How many descriptors count: a limit, a number that is none without bit 10, one that is too high.
+    // How many descriptors count: a limit, a number that is none without bit 10, one that is too
+    // high.
     let cfg = 1 | (36 << 8);
     for (ebx, count) in [((1 << 10) | 8, 8), (8, 512), (0x7ff, 512), (1 << 10, 0)] {
         assert_eq!(
@@ -158,7 +159,8 @@ fn parts_that_overlap_or_lie_beyond() {
         check(&own, &[one, other])
     };
     let entries = segments[0].entries;
-    // On the last byte of the first, in its middle, the same, around the bookkeeping and the descriptors.
+    // On the last byte of the first, in its middle, the same, around the bookkeeping and the
+    // descriptors.
     for start in [0x4_903f_f000, 0x4_9020_0000, 0x4_9000_0000, 0x4_8fd0_0000] {
         let other = range(start, entries.len);
         assert_eq!(
@@ -286,13 +288,23 @@ fn messages_have_the_numbers() {
     let ram = range(0x1_0000_0000, 0x1_0000_0000);
     let table = range(0x3800_4000, 0x1000);
     for (err, text) in [
-        (TableError::Absent, "the BIOS has reserved no memory for the RMP"),
         (
-            TableError::Bounds { base: 0x4000, end: 0x3fff },
+            TableError::Absent,
+            "the BIOS has reserved no memory for the RMP",
+        ),
+        (
+            TableError::Bounds {
+                base: 0x4000,
+                end: 0x3fff,
+            },
             "RMP_BASE (0x4000) and RMP_END (0x3fff) leave no room for entries",
         ),
         (
-            TableError::Shift { shift: 29, min: 30, max: 36 },
+            TableError::Shift {
+                shift: 29,
+                min: 30,
+                max: 36,
+            },
             "the RMP has segments of 2^29 bytes, the CPU supports 2^30 to 2^36",
         ),
         (
@@ -305,14 +317,22 @@ fn messages_have_the_numbers() {
         ),
         (
             TableError::InRam { table, ram },
-            "part of the RMP, [0x38004000-0x38004fff], lies in memory that the kernel uses, [0x100000000-0x1ffffffff]",
+            "part of the RMP, [0x38004000-0x38004fff], lies in memory that the kernel uses, \
+             [0x100000000-0x1ffffffff]",
         ),
         (
-            TableError::Gap { ram, from: 0x1_8000_0000 },
-            "the RMP does not cover all of RAM [0x100000000-0x1ffffffff]: nothing from 0x180000000 on",
+            TableError::Gap {
+                ram,
+                from: 0x1_8000_0000,
+            },
+            "the RMP does not cover all of RAM [0x100000000-0x1ffffffff]: \
+             nothing from 0x180000000 on",
         ),
         (
-            TableError::NotItself { table, covers: range(0, 0x2000_0000) },
+            TableError::NotItself {
+                table,
+                covers: range(0, 0x2000_0000),
+            },
             "the RMP [0x38004000-0x38004fff] does not cover itself, only [0x0-0x1fffffff]",
         ),
     ] {

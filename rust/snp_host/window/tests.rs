@@ -4,7 +4,8 @@
 
 use super::*;
 
-/// Every reason of the header: those that this module has words for, up to the first that it has none for.
+/// Every reason of the header: those that this module has words for, up to the first that it has
+/// none for.
 fn holds() -> Vec<snp_host_keep> {
     let undecided = reason(snp_host_keep::SNP_HOST_KEEP_UNDECIDED);
     let known = |why: &snp_host_keep| {
@@ -92,7 +93,8 @@ fn snp_off_on_all_cpus_always_closes() {
     }
 }
 
-/// In an open window. A closed one is opened by [`it_opens_only_for_a_prepare_or_for_what_was_found`].
+/// In an open window. A closed one is opened by
+/// [`it_opens_only_for_a_prepare_or_for_what_was_found`].
 #[test]
 fn each_event_leads_where_it_says() {
     for window in windows().into_iter().filter(|window| window.is_open()) {
