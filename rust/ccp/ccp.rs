@@ -43,16 +43,10 @@ mod uapi;
 mod wire;
 
 /// `/sys/kernel/ccp`: how many pages have been lost to firmware since the module was loaded.
-static FILES: [sysfs::File; 1] = [sysfs::File::new::<LostPages>(0o444)];
+static FILES: [sysfs::File; 1] = [sysfs::File::new(c"lost_pages", 0o444, show_lost_pages)];
 
-struct LostPages;
-
-impl sysfs::Show for LostPages {
-    const NAME: &'static CStr = c"lost_pages";
-
-    fn show() -> Result<CString> {
-        CString::try_from_fmt(fmt!("{}", pages::leaked()))
-    }
+fn show_lost_pages() -> Result<CString> {
+    CString::try_from_fmt(fmt!("{}", pages::leaked()))
 }
 
 /// The module. Fields are dropped in this order.

@@ -47,31 +47,12 @@ mod window;
 
 /// `/sys/kernel/snp_host`: what holds the window open, since when, and where `SNP_EN` is set.
 static FILES: [sysfs::File; 4] = [
-    sysfs::File::new::<State>(0o444),
-    sysfs::File::new::<Reason>(0o444),
-    sysfs::File::new::<OpenSeconds>(0o444),
+    sysfs::File::new(c"state", 0o444, host::show_state),
+    sysfs::File::new(c"reason", 0o444, host::show_reason),
+    sysfs::File::new(c"open_seconds", 0o444, host::show_open_seconds),
     // Interrupts every CPU.
-    sysfs::File::new::<SnpEnCpus>(0o400),
+    sysfs::File::new(c"snp_en_cpus", 0o400, host::show_snp_en_cpus),
 ];
-
-macro_rules! file {
-    ($type:ident, $name:literal, $show:path) => {
-        struct $type;
-
-        impl sysfs::Show for $type {
-            const NAME: &'static CStr = $name;
-
-            fn show() -> Result<kernel::str::CString> {
-                $show()
-            }
-        }
-    };
-}
-
-file!(State, c"state", host::show_state);
-file!(Reason, c"reason", host::show_reason);
-file!(OpenSeconds, c"open_seconds", host::show_open_seconds);
-file!(SnpEnCpus, c"snp_en_cpus", host::show_snp_en_cpus);
 
 /// The module. Fields are dropped in this order.
 #[pin_data]

@@ -13,18 +13,12 @@ use kernel::{
     types::Opaque, //
 };
 
-/// The contents of a file.
-pub trait Show {
-    /// The file's name.
-    const NAME: &'static CStr;
-
-    /// What it contains, without the final newline. May sleep.
-    fn show() -> Result<CString>;
-}
-
 /// A file, to be put into a static.
-#[repr(transparent)]
-pub struct File(Opaque<bindings::kobj_attribute>);
+#[repr(C)]
+pub struct File {
+    attr: Opaque<bindings::kobj_attribute>,
+    show: fn() -> Result<CString>,
+}
 
 // SAFETY: The kernel only reads the attribute, apart from the lockdep key that it initialises under
 // its own locks when the file is created.
@@ -32,25 +26,32 @@ unsafe impl Sync for File {}
 
 impl File {
     /// A file with these permissions. What costs more than a glance is for root alone.
-    pub const fn new<T: Show>(mode: u16) -> Self {
+    ///
+    /// `show` makes the contents, without the final newline. It may sleep.
+    pub const fn new(name: &'static CStr, mode: u16, show: fn() -> Result<CString>) -> Self {
         let mut raw: bindings::kobj_attribute = pin_init::zeroed();
-        raw.attr.name = kernel::str::as_char_ptr_in_const_context(T::NAME);
+        raw.attr.name = kernel::str::as_char_ptr_in_const_context(name);
         raw.attr.mode = mode;
-        raw.__bindgen_anon_1.show = Some(show::<T>);
-        Self(Opaque::new(raw))
+        raw.__bindgen_anon_1.show = Some(show_file);
+        Self {
+            attr: Opaque::new(raw),
+            show,
+        }
     }
 }
 
 /// # Safety
 ///
-/// `buf` points to a page to write to, as sysfs passes it.
-unsafe extern "C" fn show<T: Show>(
+/// `attr` is that of a [`File`], and `buf` points to a page to write to, as sysfs passes them.
+unsafe extern "C" fn show_file(
     _kobj: *mut bindings::kobject,
-    _attr: *mut bindings::kobj_attribute,
+    attr: *mut bindings::kobj_attribute,
     buf: *mut c_char,
 ) -> isize {
-    match T::show() {
-        // SAFETY: sysfs passes a page to write to, and the format takes one string.
+    // SAFETY: The caller promises that. The attribute comes first in its file, which is static.
+    let file = unsafe { &*attr.cast_const().cast::<File>() };
+    match (file.show)() {
+        // SAFETY: The caller promises a page to write to, and the format takes one string.
         Ok(text) => unsafe {
             bindings::sysfs_emit(buf, c"%s\n".as_char_ptr(), text.as_char_ptr()) as isize
         },
@@ -80,7 +81,7 @@ impl Directory {
             to_result(unsafe {
                 bindings::sysfs_create_file_ns(
                     dir.0.as_ptr(),
-                    file.0.get().cast_const().cast(),
+                    file.attr.get().cast_const().cast(),
                     core::ptr::null(),
                 )
             })?;
