@@ -14,7 +14,6 @@ use super::{
         rmp_make_shared, //
     },
     pages::Pages,
-    snp_host::Kernel, //
 };
 use kernel::{
     bindings,
@@ -132,6 +131,9 @@ pub trait Rmp {
     /// As `rmp_make_shared()`, which has then told the log.
     fn make_shared(&self, frame: Frames) -> Result;
 }
+
+/// The machine that we are on.
+pub struct Kernel(pub(super) ());
 
 impl Rmp for Kernel {
     fn make_firmware(&self, frame: Frames) -> Result {

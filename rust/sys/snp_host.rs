@@ -29,7 +29,10 @@ use super::{
     },
     cc,
     hotplug::CpusRead,
-    rmp::Rmp, //
+    rmp::{
+        Kernel,
+        Rmp, //
+    },
 };
 use kernel::{
     error::to_result,
@@ -61,9 +64,6 @@ pub trait Host: Rmp + Sync {
     /// How many CPUs are online.
     fn online_cpus(&self) -> u32;
 }
-
-/// The machine that we are on.
-pub struct Kernel(());
 
 /// The machine that we are on.
 pub static KERNEL: Kernel = Kernel(());
