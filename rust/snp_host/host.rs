@@ -183,7 +183,8 @@ impl SnpHost {
             pr_err!("the hotplug window is not opened: {why}\n");
             return Err(ENODEV);
         }
-        // No CPU may go between the look and what follows from it. One that comes is prepared with the others.
+        // No CPU may go between the look and what follows from it. One that comes is prepared with
+        // the others.
         let disabled = HotplugDisabled::new();
         check_all_online()?;
         self.apply(Event::Open);
@@ -273,8 +274,8 @@ impl SnpHost {
                 self.pin = Some(ModulePin::new(self.module));
                 pr_notice!(
                     "hotplug window opened: no CPU may come or go, and no suspend or hibernation, \
-                     while SNP is enabled. To end that unload kvm_amd; for a host without SNP boot with \
-                     sev=nosnp\n"
+                     while SNP is enabled. To end that unload kvm_amd; for a host without SNP boot \
+                     with sev=nosnp\n"
                 );
             }
             (true, false) => {
@@ -288,7 +289,8 @@ impl SnpHost {
         match self.window {
             Window::Held(why) if self.window != before => pr_notice!(
                 "hotplug window stays open: {}. CPU hotplug, suspend and hibernation stay disabled \
-                 until a shutdown of SNP clears SNP_EN (load and unload kvm_amd) or the machine is reset\n",
+                 until a shutdown of SNP clears SNP_EN (load and unload kvm_amd) or the machine is \
+                 reset\n",
                 window::reason(why),
             ),
             _ => (),
@@ -316,8 +318,8 @@ impl CpuVeto for Vetoes {
             return Ok(());
         }
         pr_warn!(
-            "CPU {} stays offline: without SNP_EN it would bypass the RMP checks of all others. Unload kvm_amd \
-             first, or boot with sev=nosnp\n",
+            "CPU {} stays offline: without SNP_EN it would bypass the RMP checks of all others. \
+             Unload kvm_amd first, or boot with sev=nosnp\n",
             cpu.as_u32(),
         );
         Err(EBUSY)
@@ -328,8 +330,8 @@ impl CpuVeto for Vetoes {
             return Ok(());
         }
         pr_warn!(
-            "CPU {} stays online: SNP is enabled, and it might come back without SNP_EN. Unload kvm_amd first, or \
-             boot with sev=nosnp\n",
+            "CPU {} stays online: SNP is enabled, and it might come back without SNP_EN. Unload \
+             kvm_amd first, or boot with sev=nosnp\n",
             cpu.as_u32(),
         );
         Err(EBUSY)

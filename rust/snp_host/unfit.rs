@@ -2,9 +2,9 @@
 
 //! Why SNP cannot be enabled by this kernel, and what to change.
 //!
-//! The kernel has decided so at boot and says no more than that. The causes are looked for here in its order:
-//! `early_detect_mem_encrypt()`, `bsp_determine_snp()` (arch/x86/kernel/cpu/amd.c), `amd_iommu_detect()`,
-//! `iommu_snp_enable()` (drivers/iommu/amd/init.c).
+//! The kernel has decided so at boot and says no more than that. The causes are looked for here in
+//! its order: `early_detect_mem_encrypt()`, `bsp_determine_snp()` (arch/x86/kernel/cpu/amd.c),
+//! `amd_iommu_detect()`, `iommu_snp_enable()` (drivers/iommu/amd/init.c).
 
 use crate::{
     rmp,
@@ -42,7 +42,8 @@ pub(crate) fn why() -> Option<&'static str> {
 /// The kernel has seen no SEV-SNP in a CPU that has it.
 fn without_cpu() -> &'static str {
     if !rmp::is_reserved() {
-        "the BIOS has reserved no memory for the RMP; for SNP switch SNP and its memory coverage on in the BIOS set-up"
+        "the BIOS has reserved no memory for the RMP; for SNP switch SNP and its memory coverage \
+         on in the BIOS set-up"
     } else if cpuid::has_rmpread() || cpu::has(Feature::Zen3) || cpu::has(Feature::Zen4) {
         "sev=nosnp is on the kernel command line; for SNP remove it"
     } else {
@@ -55,8 +56,10 @@ fn without_iommu() -> &'static str {
     if iommu::snp_enabled() {
         "the kernel has refused the RMP, for the reason in the lines that begin with SEV-SNP"
     } else if iommu::is_passthrough() {
-        "the IOMMU lets DMA pass as it is; for SNP remove iommu=pt or iommu.passthrough=1 from the kernel command line"
+        "the IOMMU lets DMA pass as it is; for SNP remove iommu=pt or iommu.passthrough=1 from the \
+         kernel command line"
     } else {
-        "the IOMMU is off, or has no SNP; for SNP remove iommu=off or amd_iommu=off from the kernel command line, or switch the IOMMU on in the BIOS set-up"
+        "the IOMMU is off, or has no SNP; for SNP remove iommu=off or amd_iommu=off from the \
+         kernel command line, or switch the IOMMU on in the BIOS set-up"
     }
 }
