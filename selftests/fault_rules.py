@@ -66,7 +66,8 @@ def refused(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
         # The old firmware goes on.
         return {} if cell.command == "DOWNLOAD_FIRMWARE" else NO_SEV | dict.fromkeys(asks(healthy), f"ENODEV {UNTOUCHED}")
     if cell.phase == "init":
-        if cell.command == "SNP_PAGE_RECLAIM" or (cell.command == "INIT" and cell.kind.status == STATUSES["SECURE_DATA_INVALID"]):
+        # SNP does not depend on legacy SEV, which waits for its first guest then.
+        if cell.command in ("SNP_PAGE_RECLAIM", "INIT", "DF_FLUSH"):
             return {}
         # Asked by kvm-amd, which then leaves out SNP alone.
         return {"sev_snp": "N", "launch": NO_SEV["launch"]} if cell.command == "SNP_PLATFORM_STATUS" else NO_SEV
