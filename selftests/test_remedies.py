@@ -21,6 +21,8 @@ AT_ONCE = {
     "without SNP": ({}, "+kvm_amd | -kvm_amd -ccp +ccp,snp=0 +kvm_amd sev-guest", "no CPU may come or go, and no suspend or hibernation, while SNP is enabled", CLOSED),
     "SNP_EN found": ({"snp_en": "on"}, "+snp_host | +kvm_amd -kvm_amd", "until a shutdown of SNP clears SNP_EN (load and unload kvm_amd)", CLOSED),
     "init_ex_path": ({}, "+ccp,init_ex_path=/nv pek-gen! -ccp | +ccp +kvm_amd sev-guest", "SEV stays off: init_ex_path is set, and INIT_EX is not supported yet; load ccp without it", ENABLED),
+    # The guests end at "clear": the model refuses as firmware with an ASID in use does.
+    "guests": ({"psp": ["--fault=SNP_SHUTDOWN_EX:status=0xf"]}, "+kvm_amd -kvm_amd | clear +kvm_amd -kvm_amd", "SNP_SHUTDOWN_EX failed: DFFLUSH_REQUIRED (0xf), although it was done: SNP guests still have ASIDs; end them, then reload and unload kvm_amd", CLOSED),
     "SVM in use": ({"files": "misuse"}, "+kvm_amd,sev=0 +snp_host /misuse.ko | -kvm_amd +kvm_amd", "snp_host: SNP stays off: the virtualization of CPUs 0-1 is in use (EFER.SVME)", ENABLED),
 }
 # What is so before; the line; and what the line says is changed for the next boot.

@@ -13,6 +13,7 @@
 #   sev               say whether kvm_amd offers legacy SEV    offers   legacy SEV and SNP
 #   snp               whether it offers SNP
 #   sev-guest         begin to launch a plain SEV guest
+#   clear             the PSP model does no more harm
 #   users             read each file of ours in /sys/kernel 200 times, as root and as somebody else:
 #                     "@read USER FILE (yes|no) N", N interrupts that had a CPU run something for another
 # A step that fails is not the end of the scenario: "@did STEP failed".
@@ -57,6 +58,7 @@ take() {
 	offers) say offers "$(cat /sys/module/kvm_amd/parameters/sev) $(cat /sys/module/kvm_amd/parameters/sev_snp)" ;;
 	snp) [ "$(cat /sys/module/kvm_amd/parameters/sev_snp)" = Y ] ;;
 	sev-guest) sev-launch ;;
+	clear) ask clear ;;
 	force) rmmod -f snp_host ;;
 	users) read_files ;;
 	/*) insmod "$1" ;;

@@ -330,6 +330,13 @@ impl<T: Transport> Platform<T> {
                 command.name,
                 Status::INVALID_PLATFORM_STATE
             ),
+            // Asked for once more after the flush, so it is not the flush that is missing.
+            err if err.is(Status::DFFLUSH_REQUIRED) => dev_err!(
+                self.dev(),
+                "{} failed: {}, although it was done: SNP guests still have ASIDs; end them, then reload and unload kvm_amd to stop SNP\n",
+                command.name,
+                Status::DFFLUSH_REQUIRED
+            ),
             err => self.channel.report(command, err),
         }
     }
