@@ -100,11 +100,16 @@ class Result:
     run: Path
 
     def splats(self) -> list[str]:
-        """What a healthy run does not have: reports of the kernel's own checks, and of the CPU model."""
-        return messages.splats(self.console) + [describe(report) for report in self.rmp.get("reports", [])]
+        """What a healthy run does not have: reports of the kernel's own checks, and of the models."""
+        return messages.splats(self.console) + [describe(report) for report in self.rmp.get("reports", [])] + overruns(self.trace)
 
     def commands(self) -> list[dict]:
         return [entry for entry in self.trace if "cmd" in entry]
+
+
+def overruns(trace: list[dict]) -> list[str]:
+    """Commands that the PSP model was given while it worked on another one."""
+    return [f"PSP model: doorbell of command {entry['id']:#x} while busy" for entry in trace if entry.get("event") == "doorbell while busy"]
 
 
 def describe(report: dict) -> str:

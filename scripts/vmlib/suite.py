@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import console
-from .machine import Config, Machine, NoResult, VmError, describe
+from .machine import Config, Machine, NoResult, VmError, describe, overruns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Outcome:
     reports: list[dict] = dataclasses.field(default_factory=list)  # of the CPU model
 
     def splats(self) -> list[str]:
-        return console.splats("\n".join(self.kernel)) + [describe(report) for report in self.reports]
+        return console.splats("\n".join(self.kernel)) + [describe(report) for report in self.reports] + overruns(self.trace)
 
     def values(self, key: str) -> list[str]:
         """What the scenario said of `key`, a line each."""

@@ -22,6 +22,12 @@ const CAP_MSI: u8 = 0x05;
 const CAP_MSIX: u8 = 0x11;
 const CAP_EXP: u8 = 0x10;
 
+/// Power management control and status, of which the lowest two bits are the power state.
+const PMCSR: usize = 0x44;
+const PM_STATE: u8 = 3;
+const D0: u8 = 0;
+const D3HOT: u8 = 3;
+
 const BAR_MEM_64: u32 = 0x4;
 
 pub struct ConfigSpace {
@@ -75,12 +81,15 @@ impl ConfigSpace {
         }
     }
 
-    pub fn write(&mut self, offset: u64, data: &[u8]) {
+    /// Says whether this resets the function: it comes back from D3hot, and has no No_Soft_Reset.
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> bool {
+        let asleep = self.bytes[PMCSR] & PM_STATE == D3HOT;
         for (n, byte) in data.iter().enumerate() {
             if let Some(place) = self.bytes.get_mut(offset as usize + n) {
                 *place = *byte;
             }
         }
+        asleep && self.bytes[PMCSR] & PM_STATE == D0
     }
 
     fn capability(&mut self, at: usize, id: u8, next: u8, body: &[u8]) {
@@ -126,6 +135,16 @@ mod tests {
                 "{irq:?}"
             );
         }
+    }
+
+    #[test]
+    fn coming_back_from_d3hot_is_a_reset() {
+        let mut config = ConfigSpace::new(Generation::Id1486, Irq::Msix);
+        assert_eq!(
+            [0, 3, 3, 0, 0].map(|state| config.write(0x44, &[state, 0])),
+            [false, false, false, true, false]
+        );
+        assert!(!config.write(0x44, &[3]) && !config.write(0x04, &[6]) && config.write(0x44, &[0]));
     }
 
     #[test]

@@ -5,11 +5,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use std::{fs, io, thread};
 
 use crate::fault::{Fault, Faults};
+use crate::interrupt::Interrupts;
+use crate::mailbox::Request;
 use crate::registers::Registers;
 use crate::trace::Trace;
 
@@ -19,31 +22,55 @@ Take orders on this Unix socket while the machine runs
 One order per line, one line as answer: 'ok', 'ok ANSWER' or 'error REASON'.
 
   fault [SPEC]…  these faults instead of all earlier ones; occurrences are counted from here
-  clear          no faults, and registers that read all ones answer again
+  clear          no faults; registers that read all ones answer again, and so does a silent command, with
+                 RESOURCE_LIMIT
+  reset WHAT     the host is not told that it happened: 'registers' has the values of power-on again,
+                 'firmware' is in its first state, or both with 'function'
   mark TEXT      write {\"event\":\"mark\",\"text\":TEXT} into the trace, with counts
   pending        the command without an answer and the milliseconds since its doorbell, or nothing";
 
 /// The command that has not been answered, if there is one.
 #[derive(Default)]
-pub struct Pending(Mutex<Option<(String, Instant)>>);
+pub struct Pending(Mutex<Option<Unanswered>>);
+
+struct Unanswered {
+    command: String,
+    since: Instant,
+    /// Nobody works on it any more. An answer interrupts if this says so.
+    silent: Option<bool>,
+}
 
 impl Pending {
     pub fn begin(&self, command: String) {
-        *self.lock() = Some((command, Instant::now()));
+        *self.lock() = Some(Unanswered { command, since: Instant::now(), silent: None });
+    }
+
+    /// There will be no answer. `interrupt`: with one there would be an interrupt.
+    pub fn fall_silent(&self, interrupt: bool) {
+        if let Some(pending) = self.lock().as_mut() {
+            pending.silent = Some(interrupt);
+        }
     }
 
     pub fn end(&self) {
         *self.lock() = None;
     }
 
+    /// Ends a silent command, and says its name and whether it wants an interrupt.
+    fn take_silent(&self) -> Option<(String, bool)> {
+        let mut pending = self.lock();
+        let interrupt = pending.as_ref()?.silent?;
+        pending.take().map(|pending| (pending.command, interrupt))
+    }
+
     fn describe(&self) -> String {
         let pending = self.lock();
-        pending.as_ref().map_or_else(String::new, |(command, since)| {
-            format!("{command} {}", since.elapsed().as_millis())
+        pending.as_ref().map_or_else(String::new, |pending| {
+            format!("{} {}", pending.command, pending.since.elapsed().as_millis())
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(String, Instant)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Unanswered>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -54,6 +81,8 @@ pub struct Control {
     pub faults: Arc<Mutex<Faults>>,
     pub pending: Arc<Pending>,
     pub registers: Arc<Registers>,
+    pub interrupts: Arc<Interrupts>,
+    pub worker: Sender<Request>,
     pub link: Arc<link::Mapping>,
     pub trace: Arc<Trace>,
 }
@@ -102,6 +131,16 @@ impl Control {
             ("clear", "") => {
                 self.replace(Faults::default());
                 self.registers.come_back();
+                self.answer_the_silent();
+                Ok(String::new())
+            }
+            ("reset", what @ ("registers" | "firmware" | "function")) => {
+                if what != "firmware" {
+                    self.registers.reset();
+                }
+                if what != "registers" {
+                    self.worker.send(Request::Reset).map_err(|error| error.to_string())?;
+                }
                 Ok(String::new())
             }
             ("mark", text) => {
@@ -110,6 +149,15 @@ impl Control {
             }
             ("pending", "") => Ok(self.pending.describe()),
             _ => Err(format!("'{line}' is no order; see --help")),
+        }
+    }
+
+    fn answer_the_silent(&self) {
+        if let Some((command, interrupt)) = self.pending.take_silent() {
+            self.trace.event("late answer", &[("text", command.into())]);
+            if self.registers.complete(psp::Status::ResourceLimit.code(), interrupt) {
+                self.interrupts.raise();
+            }
         }
     }
 

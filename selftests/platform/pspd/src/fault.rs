@@ -19,7 +19,8 @@ ACTION is one of
   status=CODE   answer with this status (name or 16-bit number), execute nothing
   delay=MS      wait, then execute and answer
   late=MS       execute at once, answer after the time
-  silent        never answer, execute nothing
+  silent        do not answer, execute nothing, until the order 'clear'
+  no-irq        answer without the interrupt
   partial       execute, but only the first half of everything written to memory arrives
   garbage       execute, then report 0xffffffff as length (GET_ID, PEK_CSR, PDH_CERT_EXPORT)
   flip-digest   make the guest's launch digest wrong first (SNP_LAUNCH_UPDATE, SNP_LAUNCH_FINISH)
@@ -35,6 +36,7 @@ pub enum Action {
     Delay(Duration),
     Late(Duration),
     Silent,
+    NoInterrupt,
     Partial,
     Garbage,
     FlipDigest,
@@ -136,6 +138,7 @@ impl FromStr for Action {
             Some(("delay", ms)) => Action::Delay(duration(ms)?),
             Some(("late", ms)) => Action::Late(duration(ms)?),
             None if text == "silent" => Action::Silent,
+            None if text == "no-irq" => Action::NoInterrupt,
             None if text == "partial" => Action::Partial,
             None if text == "garbage" => Action::Garbage,
             None if text == "flip-digest" => Action::FlipDigest,
@@ -234,6 +237,7 @@ mod tests {
             ("*@7:delay=5", Which::Any, 7, Some(1), Action::Delay(Duration::from_millis(5))),
             ("GET_ID:garbage", Which::Id(0xc), 1, None, Action::Garbage),
             ("SNP_LAUNCH_FINISH:flip-digest", Which::Id(0xa2), 1, None, Action::FlipDigest),
+            ("GET_ID@2:no-irq", Which::Id(0xc), 2, Some(1), Action::NoInterrupt),
             ("GET_ID:partial", Which::Id(0xc), 1, None, Action::Partial),
         ];
         for (text, which, first, count, action) in rows {

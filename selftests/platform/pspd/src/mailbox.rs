@@ -75,6 +75,7 @@ impl Worker {
                 "all ones" => self.registers.vanish(),
                 _ => {}
             }
+            self.pending.fall_silent(bell.interrupt);
             return;
         }
         let forced = actions.iter().find_map(|action| match action {
@@ -99,7 +100,8 @@ impl Worker {
         // The trace comes first: whoever sees the answer finds the line.
         self.trace.command(t_us, n, bell, code, outcome.as_ref(), &texts);
         self.pending.end();
-        if self.registers.complete(code, bell.interrupt) && !self.interrupts.raise() {
+        let due = self.registers.complete(code, bell.interrupt);
+        if due && !actions.contains(&Action::NoInterrupt) && !self.interrupts.raise() {
             self.trace.event("interrupt not set up", &[]);
         }
     }

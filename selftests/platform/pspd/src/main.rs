@@ -72,7 +72,7 @@ fn serve(options: Serve) -> Result<(), String> {
         Arc::clone(&registers),
         Arc::clone(&memory),
         Arc::clone(&interrupts),
-        doorbell,
+        doorbell.clone(),
     );
     let server =
         vfio_user::Server::new(&options.socket, true, server::irqs(options.irq), server::regions())
@@ -90,6 +90,8 @@ fn serve(options: Serve) -> Result<(), String> {
             faults: Arc::clone(&faults),
             pending: Arc::clone(&pending),
             registers: Arc::clone(&registers),
+            interrupts: Arc::clone(&interrupts),
+            worker: doorbell,
             link: Arc::clone(&link),
             trace: Arc::clone(&trace),
         }

@@ -50,7 +50,7 @@ impl Registers {
     pub fn new(generation: Generation) -> Registers {
         Registers {
             offsets: generation.offsets(),
-            cmdresp: AtomicU32::new(RESPONSE),
+            cmdresp: AtomicU32::new(0),
             lo: AtomicU32::new(0),
             hi: AtomicU32::new(0),
             inten: AtomicU32::new(0),
@@ -61,10 +61,9 @@ impl Registers {
         }
     }
 
-    /// Register values after reset.
+    /// Register values after reset: 0, also where a command or its response was (model choice).
     pub fn reset(&self) {
-        self.cmdresp.store(RESPONSE, Ordering::Release);
-        for register in [&self.lo, &self.hi, &self.inten, &self.intsts] {
+        for register in [&self.cmdresp, &self.lo, &self.hi, &self.inten, &self.intsts] {
             register.store(0, Ordering::Release);
         }
     }
@@ -127,7 +126,7 @@ impl Registers {
             command: (value >> 16) & 0x7ff,
             buffer: lo | (hi << 32),
             interrupt: value & IOC != 0,
-            overrun: before & RESPONSE == 0,
+            overrun: before != 0 && before & RESPONSE == 0,
             reads,
             writes,
         }
@@ -219,7 +218,7 @@ mod tests {
         assert_eq!(registers.write(o.cmdresp, &0x40001u32.to_le_bytes()), None);
         registers.come_back();
         assert_eq!(read(&registers, o.feature), FEATURES);
-        assert_eq!(read(&registers, o.cmdresp), RESPONSE, "the doorbell was lost");
+        assert_eq!(read(&registers, o.cmdresp), 0, "the doorbell was lost");
     }
 
     #[test]
@@ -227,6 +226,7 @@ mod tests {
         let registers = Registers::new(Generation::Id1486);
         let o = Generation::Id1486.offsets();
         let mut wide = [0xaa; 8];
+        registers.complete(0, false);
         registers.read(o.cmdresp, &mut wide);
         assert_eq!(wide, [0, 0, 0, 0x80, 0, 0, 0, 0]);
         assert_eq!(registers.write(o.cmdresp, &[1]), None);

@@ -103,7 +103,12 @@ impl ServerBackend for Device {
 
     fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
         match region {
-            VFIO_PCI_CONFIG_REGION_INDEX => self.config.write(offset, data),
+            VFIO_PCI_CONFIG_REGION_INDEX => {
+                if self.config.write(offset, data) {
+                    self.registers.reset();
+                    self.send(Request::Reset)?;
+                }
+            }
             VFIO_PCI_BAR2_REGION_INDEX => {
                 if let Some(doorbell) = self.registers.write(offset, data) {
                     self.send(Request::Command(doorbell))?;

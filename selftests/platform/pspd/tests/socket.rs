@@ -210,12 +210,54 @@ fn orders_are_obeyed_while_it_runs() {
     assert_eq!(machine.command(PLATFORM_STATUS, &[0; 12]), 0);
     assert_eq!(machine.order("pending"), "ok");
 
+    // What is silent is answered in the end, and its interrupt comes then.
+    machine.enable_interrupts();
+    machine.interrupts();
+    assert_eq!(machine.order("fault PLATFORM_STATUS@1:silent"), "ok");
+    machine.ring(PLATFORM_STATUS, &[0; 12]);
+    assert_eq!(machine.answer(Duration::from_millis(100)), None);
+    assert_eq!(machine.interrupts(), (0, 0));
+    assert_eq!(machine.order("clear"), "ok");
+    assert_eq!(machine.answer(Duration::from_secs(5)), Some(0x17));
+    assert_eq!(machine.interrupts(), (1, 2));
+    assert_eq!(machine.order("pending"), "ok");
+    assert_eq!(machine.order("clear"), "ok");
+    assert_eq!(machine.interrupts(), (0, 0), "once");
+
+    // An interrupt that is lost is pending all the same.
+    assert_eq!(machine.order("fault PLATFORM_STATUS@1:no-irq"), "ok");
+    assert_eq!([(); 2].map(|()| machine.command(PLATFORM_STATUS, &[0; 12])), [0, 0]);
+    assert_eq!(machine.interrupts(), (1, 2));
+
     // A device that was gone comes back.
     assert_eq!(machine.order("fault start:allones"), "ok");
     assert_eq!(machine.read(0x109fc), u32::MAX);
     assert_eq!(machine.order("clear"), "ok");
     assert_ne!(machine.read(0x109fc), u32::MAX);
     assert_eq!(machine.command(PLATFORM_STATUS, &[0; 12]), 0);
+}
+
+#[test]
+fn resets_that_nobody_tells_of() {
+    const INTEN: u64 = 0x10690;
+    let mut machine = Machine::start(&["--control", "ctl.sock"]);
+    let up = |machine: &mut Machine| {
+        machine.prepare();
+        assert_eq!(machine.command(SNP_INIT_EX, &init_ex()), 0);
+        machine.wbinvd();
+        machine.enable_interrupts();
+    };
+    // Whether SNP is up afterwards, and interrupts are enabled.
+    for (what, snp, interrupts) in
+        [("registers", true, 0), ("firmware", false, u32::MAX), ("function", false, 0)]
+    {
+        up(&mut machine);
+        assert_eq!(machine.order(&format!("reset {what}")), "ok");
+        assert_eq!(machine.command(SNP_DF_FLUSH, &[]) == 0, snp, "{what}");
+        assert_eq!(machine.read(INTEN), interrupts, "{what}");
+        assert_eq!(machine.order("reset function"), "ok");
+    }
+    assert!(machine.order("reset").starts_with("error "));
 }
 
 #[test]
