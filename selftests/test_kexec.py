@@ -21,6 +21,15 @@ def test_firmware_that_the_first_kernel_could_not_stop(shutdown):
     assert [value.split()[0] for value in values(result, "window")] == ["closed" if shutdown == "x86" else "held"]
 
 
+def test_a_command_that_was_not_answered():
+    """Nobody is left who knows it but the PSP's register: the next kernel gives it no other one before it answers."""
+    result = boot("kexec.sh", "owed", kexec=True, limit=240)
+    assert result.status == 0 and not result.splats(), result.splats()
+    assert values(result, "second") == ["found snp_en=0,1", "owed ENODEV", "loaded Y snp_en=0,1"]
+    owes = "the PSP still owes the answer to PLATFORM_STATUS, which was issued before this driver was bound, after another 5 s: the mailbox is dead"
+    assert result.console.count(owes) == 1
+
+
 @pytest.mark.parametrize("case", ["crash", "crash-busy"])
 def test_crash_kernel(case):
     """It finds the dump, also if SNP could not be shut down because firmware was at work; then it is said so."""

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The PSP is unbound while kvm-amd is loaded, and bound again."""
+"""The PSP is unbound and bound again: under kvm-amd, while it owes an answer, after a reset of its function."""
 
 import functools
+import re
 import tempfile
 from pathlib import Path
 
+import pytest
 from conftest import boot, values
 from vmlib import launch
 
@@ -31,3 +33,90 @@ def test_snp_is_not_started_under_a_running_kvm():
     assert values(rebind(), "between") == ["closed"]
     said = [line for line in rebind().console.splitlines() if "no SNP guest can be made: SNP was not initialised since the PSP was bound; end all guests and reload kvm_amd" in line]
     assert len(said) == 1
+
+
+def psps(*steps: str, **config):
+    """Steps of psps.sh: (result, whether each was done, how long each took in milliseconds)."""
+    result = boot("psps.sh", *steps, limit=240, **config)
+    assert result.status == 0 and not result.splats(), result.splats()
+    did = [value.split()[1] for value in values(result, "after")]
+    took = [int(value.split()[1]) for value in values(result, "took")]
+    return result, did, took
+
+
+def said(result, text: str) -> int:
+    return sum(bool(re.search(rf"ccp 0000:41:00\.0: .*{text}", line)) for line in result.console.splitlines())
+
+
+OWES = "the PSP still owes the answer to PLATFORM_STATUS, which was issued before this driver was bound"
+
+
+def test_a_late_answer():
+    """Neither another load nor another binding gives the PSP a command before it has answered; which one waits is
+    known even where the register has forgotten. When the answer has come everything goes on."""
+    steps = {
+        "+ccp": "done", "psp_cmd_timeout=2": "done", "order:fault,PLATFORM_STATUS@1:silent": "done", "status": "failed",
+        # snp_host knows, and stays.
+        "-ccp": "done", "-snp_host": "failed", "+ccp ": "done", "status ": "failed",
+        # A second binding, and one that finds registers that were reset.
+        "unbind:41": "done", "bind:41": "done", "order:reset,registers": "done", "unbind:41 ": "done", "bind:41 ": "done", "status  ": "failed",
+        "order:clear": "done", "unbind:41  ": "done", "bind:41  ": "done", "status   ": "done", "-ccp ": "done", "-snp_host ": "done",
+    }  # fmt: skip
+    result, did, took = psps(*map(str.strip, steps))
+    assert did == list(steps.values()), list(zip(steps, did))
+    assert said(result, f"{OWES}; waiting up to 5 s for it") == said(result, f"{OWES}, after another 5 s: the mailbox is dead") == 3
+    waited = [took[list(steps).index(step)] for step in ("+ccp ", "bind:41", "bind:41 ")]
+    assert min(waited) >= 5000, waited
+    # Nothing is lent to a mailbox that is not idle: what is lost is the buffer of the command without an answer.
+    assert re.findall(r"ccp: (\d+) page\(s\) from", result.console) == ["1"]
+    asked = [entry["cmd"] for entry in result.commands()]
+    first = asked.index("PLATFORM_STATUS", asked.index("PLATFORM_STATUS") + 1)
+    # The one without an answer, and then a binding that begins at the beginning.
+    assert asked[first + 1 : first + 2] == ["SNP_PLATFORM_STATUS"]
+
+
+def test_an_answer_that_comes_during_the_wait():
+    """For which an administrator may ask for more time; its interrupt is not the next command's."""
+    steps = ["+ccp", "psp_cmd_timeout=2", "psp_probe_timeout=120", "order:fault,PLATFORM_STATUS@1:delay=12000,SNP_PLATFORM_STATUS@1:delay=3000"]
+    steps += ["status", "unbind:41", "bind:41", "status", "+kvm_amd", "-kvm_amd", "-ccp", "-snp_host"]
+    result, did, took = psps(*steps)
+    assert did == ["done"] * 4 + ["failed"] + ["done"] * 7
+    assert 6000 <= took[steps.index("bind:41")] < 60000
+    assert said(result, f"{OWES}; waiting up to 120 s for it") == said(result, "the answer to PLATFORM_STATUS has come: going on") == 1
+    assert said(result, "the mailbox is dead") == 1
+    assert all(entry["status"] == 0 for entry in result.commands() if entry["cmd"] == "SNP_PLATFORM_STATUS")
+
+
+def test_an_interrupt_that_is_lost():
+    """It costs a fraction of a second, not a slice; then answers are looked for until interrupts come again."""
+    steps = ["+ccp", "order:fault,PLATFORM_STATUS@1:no-irq", "status", "status", "status", "order:fault,*:no-irq"]
+    steps += ["+kvm_amd", *["status"] * 5, "order:clear", "status", "status", "-kvm_amd", "-ccp"]
+    result, did, took = psps(*steps)
+    assert did == ["done"] * len(steps)
+    assert max(ms for step, ms in zip(steps, took) if step == "status") < 10000
+    assert said(result, "the answer is there but its interrupt never came; polling until interrupts come again") == 2
+    assert said(result, "interrupts come again$") == 2
+    assert said(result, "was reset") == 0
+
+
+LOST = "firmware was reset while SNP and SEV was initialised: guests that use it cannot go on; end all guests and reload kvm_amd"
+
+
+@pytest.mark.parametrize("how", ["reset-bus:41", "reset-pm:41", "order:reset,function", "order:reset,firmware", "order:reset,registers"])
+def test_a_reset(how):
+    """By the PCI core, or by somebody who tells nobody: what firmware has lost is noticed, and the message's remedy works."""
+    steps = ["+kvm_amd", how, "status", "status", "-kvm_amd", "+kvm_amd", "guest", "end", "-kvm_amd", "-ccp"]
+    result, did, took = psps(*steps)
+    lost = how != "order:reset,registers"
+    # Firmware does not take back the page for the answer that shows that it has lost all others.
+    unnoticed = how in ("order:reset,function", "order:reset,firmware")
+    assert did == ["done", "done", "failed" if unnoticed else "done"] + ["done"] * 7
+    assert max(took[2:4]) < 10000
+    assert said(result, LOST) == lost and said(result, "the PSP was reset, but its firmware has kept its state") == (not lost)
+    forgotten = "the answer is there but its interrupt was switched off: something has reset the PSP's registers"
+    assert said(result, forgotten) == (how in ("order:reset,function", "order:reset,registers"))
+    states = [value.split()[2] for value in values(result, "after")]
+    held = "held" if lost else "enabled"
+    assert states[3:9] == [held, "held" if lost else "closed", "enabled", "enabled", "enabled", "closed"]
+    asked = [entry["cmd"] for entry in result.commands() if not entry["status"]]
+    assert asked.count("SNP_INIT_EX") == 2 and "SNP_LAUNCH_FINISH" in asked

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * snp_host.ko: what must outlive ccp.ko while SEV-SNP is enabled on this host.
+ * snp_host.ko: what must outlive ccp.ko while SEV-SNP is enabled on this host, or while a PSP owes an answer.
  *
  * SYSCFG.SNP_EN, once written, stays until reset or until the firmware clears it. For that time no
  * CPU may come or go: a CPU that runs without SNP_EN bypasses the RMP checks of all others. The
  * hotplug window is that time. While it is open this module holds exactly one
  * cpu_hotplug_disable(), refuses on- and offlining on the paths that do not look at it, refuses
  * suspend and hibernation, and cannot be unloaded. Documentation/window.md has the rules.
+ *
+ * A PSP that did not answer in time may still be working on the command, and write to memory that the command
+ * names. Its registers tell that only for as long as nothing has reset them.
  *
  * All functions sleep. The caller serialises them with its command lock, which comes before every
  * lock taken here (cpu_hotplug_disable(), then cpus_read_lock()).
@@ -34,12 +37,13 @@ enum snp_host_keep {
 	SNP_HOST_KEEP_HARDWARE_ERROR = 5,	/* HWERROR_PLATFORM or HWERROR_UNSAFE */
 	SNP_HOST_KEEP_RMP_INIT_FAILED = 6,	/* RMP_INITIALIZATION_FAILED */
 	SNP_HOST_KEEP_UNDECIDED = 7,		/* an error path ended without a verdict */
+	SNP_HOST_KEEP_FIRMWARE_RESET = 8,	/* the firmware was reset while SNP was initialised */
 	/* snp_host finds these by itself. */
-	SNP_HOST_KEEP_FOUND_AT_LOAD = 8,	/* SNP_EN was set when snp_host was loaded */
-	SNP_HOST_KEEP_SOME_CPUS = 9,		/* some CPUs have SNP_EN, others do not */
-	SNP_HOST_KEEP_STILL_ENABLED = 10,	/* to be closed as off, but CPUs have SNP_EN */
-	SNP_HOST_KEEP_RMP_NOT_ZERO = 11,	/* SNP_INIT refused, entries of the RMP in use */
-	SNP_HOST_KEEP_RMP_UNREADABLE = 12,	/* SNP_INIT refused, RMP could not be read */
+	SNP_HOST_KEEP_FOUND_AT_LOAD = 9,	/* SNP_EN was set when snp_host was loaded */
+	SNP_HOST_KEEP_SOME_CPUS = 10,		/* some CPUs have SNP_EN, others do not */
+	SNP_HOST_KEEP_STILL_ENABLED = 11,	/* to be closed as off, but CPUs have SNP_EN */
+	SNP_HOST_KEEP_RMP_NOT_ZERO = 12,	/* SNP_INIT refused, entries of the RMP in use */
+	SNP_HOST_KEEP_RMP_UNREADABLE = 13,	/* SNP_INIT refused, RMP could not be read */
 };
 
 /*
@@ -82,5 +86,22 @@ void snp_host_window_keep(enum snp_host_keep why);
  * Returns the count, or -ENOMEM.
  */
 int snp_host_snp_en_cpus(void);
+
+/*
+ * Keep in mind that the PSP at a PCI address owes an answer to this command (its number, which is not 0).
+ * Whoever binds the PSP next must not give it another command before that answer has come. This module cannot be
+ * unloaded as long as there is such a PSP.
+ *
+ * @psp: domain, bus, device and function as one number (rust/sys/pci_adapter.rs)
+ *
+ * Returns 0, or -ENOSPC if more PSPs owe answers than a machine has.
+ */
+int snp_host_psp_owes(unsigned long long psp, unsigned int command);
+
+/* Which command that PSP owes an answer to; 0 if none. */
+unsigned int snp_host_psp_owed(unsigned long long psp);
+
+/* The answer of that PSP has come. */
+void snp_host_psp_answered(unsigned long long psp);
 
 #endif /* _LINUX_SNP_HOST_H */

@@ -146,6 +146,17 @@ pub(crate) struct Channel<T> {
     reclaim_buffer: Option<HvPages>,
     /// SNP firmware is in the INIT state: it writes only to pages in the Firmware state.
     snp_init: bool,
+    /// See [`Self::take_suspicion`].
+    suspicion: Option<Suspicion>,
+}
+
+/// Why firmware may not be in the state any more that the driver has brought it to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Suspicion {
+    /// It has said that it is in no state for a command. There may be other reasons for that.
+    Answer,
+    /// Its registers were reset.
+    Registers,
 }
 
 impl<T: Transport> Channel<T> {
@@ -163,6 +174,7 @@ impl<T: Transport> Channel<T> {
             buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
             reclaim_buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
             snp_init: false,
+            suspicion: None,
         })
     }
 
@@ -202,6 +214,29 @@ impl<T: Transport> Channel<T> {
     /// SNP firmware has entered or left the INIT state.
     pub(crate) fn set_snp_init(&mut self, init: bool) {
         self.snp_init = init;
+    }
+
+    /// Whether there was a reason, since this was asked last, to ask firmware which state it is in.
+    pub(crate) fn take_suspicion(&mut self) -> Option<Suspicion> {
+        let answer = self.suspicion.take();
+        if self.transport.take_reset() {
+            Some(Suspicion::Registers)
+        } else {
+            answer
+        }
+    }
+
+    fn execute(
+        &mut self,
+        command: &'static CommandInfo,
+        buffer: Address,
+        wait: Wait,
+    ) -> Result<Status, Unanswered> {
+        let answer = self.transport.execute(command, buffer, wait);
+        if answer == Ok(Status::INVALID_PLATFORM_STATE) {
+            self.suspicion = Some(Suspicion::Answer);
+        }
+        answer
     }
 
     /// Gives pages to firmware that it shall write to, in the way its state demands.
@@ -330,7 +365,7 @@ impl<T: Transport> Channel<T> {
             return Err(CmdError::Transport(EINVAL));
         }
         if data.is_empty() {
-            return status_to_result(self.transport.execute(command, Address::NONE, wait)?);
+            return status_to_result(self.execute(command, Address::NONE, wait)?);
         }
 
         let assign = command.writes_buffer && self.snp_init && command.id.is_legacy();
@@ -340,9 +375,7 @@ impl<T: Transport> Channel<T> {
         } else {
             buffer.lend()
         };
-        let status = self
-            .transport
-            .execute(command, buffer.spa().encrypted(), wait);
+        let status = self.execute(command, buffer.spa().encrypted(), wait);
         if wait == Wait::Poll && self.dead().is_some() {
             // The panic path keeps no books of what it loses: they take a lock and memory.
             core::mem::forget(buffer);
@@ -406,9 +439,7 @@ impl<T: Transport> Reclaimer for Channel<T> {
             Wait::Interrupt,
         )?
         .lend();
-        let status = self
-            .transport
-            .execute(info, buffer.spa().encrypted(), Wait::Interrupt);
+        let status = self.execute(info, buffer.spa().encrypted(), Wait::Interrupt);
         // Fails only if the mailbox has just died.
         self.reclaim_buffer = buffer.take_back(self).ok();
         status_to_result(status?)

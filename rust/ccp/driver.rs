@@ -7,6 +7,7 @@
 use crate::{
     irq::Interrupt,
     platform::{
+        slot,
         Left,
         MasterIo, //
     },
@@ -33,7 +34,13 @@ use kernel::{
     },
     pci,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
 };
 
 #[cfg(CONFIG_KUNIT = "y")]
@@ -107,6 +114,8 @@ struct Sev<'bound> {
     dev: &'bound pci::Device<Bound>,
     address: u64,
     interrupts: Interrupts<MasterIo>,
+    /// From the preparation of a reset until the function can be used again, if it is the master.
+    paused: Atomic<bool>,
     _interrupt: Pin<KBox<MsiHandler<'bound, Interrupt>>>,
 }
 
@@ -151,6 +160,28 @@ impl pci_adapter::Driver for PspDriver {
         // The next kernel finds a firmware that is shut down and a PSP that raises no interrupt.
         if let Some(sev) = &psp.sev {
             sev.retire(Left::Nobody);
+        }
+    }
+
+    fn reset_prepare<'bound>(_dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
+        let Some(sev) = &psp.sev else { return };
+        // It stays the master meanwhile: it cannot be unbound without the device lock.
+        if psps::is_master(sev.address) {
+            slot::pause();
+            sev.paused.store(true, Relaxed);
+        }
+    }
+
+    fn reset_done<'bound>(_dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
+        let Some(sev) = &psp.sev else { return };
+        sev.interrupts.mask();
+        sev.interrupts.unmask();
+        if sev.paused.xchg(false, Relaxed) {
+            // SAFETY: `reset_prepare()`, which the PCI core has called in this task, has paused it.
+            #[allow(unsafe_code)]
+            unsafe {
+                slot::resume()
+            };
         }
     }
 }
@@ -234,6 +265,7 @@ fn probe_sev<'bound>(
         dev,
         address,
         interrupts,
+        paused: Atomic::new(false),
         _interrupt: interrupt,
     };
     psps::add(psps::Candidate {

@@ -13,6 +13,8 @@
 //! Stale is firmware that is initialised but not usable: an earlier kernel or load of this driver left it
 //! so, or a start ended half-way and could not be undone. [`Platform::init`] stops it before anything else.
 //!
+//! A reset under the driver's feet leads to Down and Uninit from anywhere (`platform/reset.rs`).
+//!
 //! SNP comes before SEV: [`Platform::start_sev`] needs SNP up, or the proof that no CPU has SNP_EN set
 //! (firmware refuses legacy INIT otherwise). Going down, SEV comes first.
 //!
@@ -42,9 +44,11 @@ use crate::{
         CmdError, //
     },
     mailbox::{
+        Ledger,
         Mailbox,
         Timeouts,
-        Transport, //
+        Transport,
+        Wait, //
     },
     pages::FwPages,
     regs::{
@@ -55,15 +59,20 @@ use crate::{
         completion::Completion,
         iomem,
         params,
-        snp_host, //
+        snp_host::{
+            self,
+            Host as _, //
+        }, //
     },
     wire::{
+        command,
         snp::{
             FeatureInfo,
             SnpStatus, //
         },
         status::NO_FW_CALL,
-        ApiVersion, //
+        ApiVersion,
+        CommandId, //
     },
 };
 
@@ -73,6 +82,7 @@ mod init;
 mod panic;
 mod ranges;
 mod requests;
+mod reset;
 mod sev;
 pub(crate) mod slot;
 mod snp;
@@ -122,8 +132,11 @@ impl From<Error> for Failure {
     }
 }
 
-/// Timeouts as the module parameters have them.
-pub(crate) struct ParamTimeouts;
+/// What the mailbox of one PSP asks for: timeouts as the module parameters have them, and the record in `snp_host`.
+pub(crate) struct Surroundings {
+    /// The PSP's PCI address.
+    psp: u64,
+}
 
 /// 0 or a negative number would declare a healthy PSP dead, a huge one would never end.
 fn bounded_ms(param_secs: i32) -> u32 {
@@ -147,7 +160,21 @@ fn snp_init_ms(command_ms: u32, end_of_ram: u64) -> u32 {
     u32::try_from(ms).unwrap_or(u32::MAX)
 }
 
-impl Timeouts for ParamTimeouts {
+impl Ledger for Surroundings {
+    fn owed(&self) -> Option<u32> {
+        snp_host::KERNEL.psp_owed(self.psp)
+    }
+
+    fn owes(&self, command: CommandId) {
+        snp_host::KERNEL.psp_owes(self.psp, command.raw().into());
+    }
+
+    fn answered(&self) {
+        snp_host::KERNEL.psp_answered(self.psp);
+    }
+}
+
+impl Timeouts for Surroundings {
     fn first_ms(&self) -> u32 {
         bounded_ms(params::psp_probe_timeout())
     }
@@ -215,7 +242,7 @@ enum Sev {
 }
 
 /// One PSP and everything known about its firmware.
-pub(crate) struct Platform<T = Mailbox<MasterIo, ParamTimeouts>> {
+pub(crate) struct Platform<T = Mailbox<MasterIo, Surroundings>> {
     channel: Channel<T>,
     api: ApiVersion,
     /// As of probe.
@@ -237,17 +264,23 @@ pub(crate) struct Platform<T = Mailbox<MasterIo, ParamTimeouts>> {
 impl Platform {
     /// Takes over a PSP: asks firmware who it is, and updates it if there is a newer image.
     ///
-    /// `done` is what the interrupt handler of this device completes when the mailbox has an answer.
+    /// `address` is the place of the device among all PCI devices; `done` is what its interrupt handler completes when the
+    /// mailbox has an answer.
     ///
     /// # Errors
     ///
     /// If firmware does not answer or cannot say who it is. The log has the reason.
     pub(crate) fn new(
         dev: ARef<Device>,
+        address: u64,
         registers: Registers<MasterIo>,
         done: Arc<Completion>,
     ) -> Result<Self> {
-        let mailbox = Mailbox::new(dev.clone(), registers, done, ParamTimeouts);
+        let surroundings = Surroundings { psp: address };
+        let mut mailbox = Mailbox::new(dev.clone(), registers, done, surroundings);
+        // Before anything is lent to firmware: what is lent to a dead mailbox does not come back.
+        let seen = mailbox.see_idle(command::PLATFORM_STATUS.info(), Wait::Interrupt);
+        seen.map_err(|why| CmdError::Died(why).errno())?;
         let mut platform = Self::unidentified(Channel::new(dev, mailbox, &snp_host::KERNEL)?);
         platform.identify().map_err(CmdError::errno)?;
         platform.update_firmware();

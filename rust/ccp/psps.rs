@@ -152,8 +152,9 @@ impl Psps {
         let Some(registers) = psp.registers.take() else {
             return;
         };
-        let attached =
-            Platform::new(psp.dev.clone(), registers, psp.done.clone()).and_then(slot::attach);
+        let platform =
+            Platform::new(psp.dev.clone(), psp.address, registers, psp.done.clone());
+        let attached = platform.and_then(slot::attach);
         match attached {
             Ok(()) => self.master = Some(psp.address),
             Err(err) => dev_err!(

@@ -40,8 +40,23 @@ bitfield! {
     pub(crate) struct Response(u32) {
         /// The response is there.
         31:31 ready => bool;
+        /// As long as it is not: the command that was written there.
+        26:16 command;
         /// The firmware's status code.
         15:0 status;
+    }
+}
+
+impl Response {
+    /// A device that is gone reads as all ones, which looks like a response that is ready.
+    pub(crate) fn is_all_ones(self) -> bool {
+        u32::from(self) == u32::MAX
+    }
+
+    /// The number of the command that has no response yet. [`None`] also for a register that was never written.
+    pub(crate) fn in_progress(self) -> Option<u32> {
+        let command = u32::from(self.command().get());
+        (!self.ready() && command != 0).then_some(command)
     }
 }
 
@@ -162,8 +177,6 @@ where
     }
 
     /// The mailbox's last response.
-    ///
-    /// A device that is gone reads as all ones, which looks like a response that is ready.
     pub(crate) fn response(&self) -> Response {
         self.0.response()
     }
@@ -201,6 +214,12 @@ where
     /// Enables all interrupts.
     pub(crate) fn unmask(&self) {
         self.0.write(self.0.map.inten, u32::MAX);
+    }
+
+    /// Whether the mailbox's interrupt is enabled. It is from [`Self::unmask`] on, unless something has reset the registers.
+    pub(crate) fn are_enabled(&self) -> bool {
+        // The same bits as in the status.
+        InterruptStatus::from(self.0.read(self.0.map.inten)).sev_command_complete()
     }
 
     /// Reads which interrupts are pending and acknowledges exactly those.

@@ -8,3 +8,6 @@ EXPORT_SYMBOL_FOR_MODULES(snp_host_prepare, "ccp");
 EXPORT_SYMBOL_FOR_MODULES(snp_host_window_close, "ccp");
 EXPORT_SYMBOL_FOR_MODULES(snp_host_window_keep, "ccp");
 EXPORT_SYMBOL_FOR_MODULES(snp_host_snp_en_cpus, "ccp");
+EXPORT_SYMBOL_FOR_MODULES(snp_host_psp_owes, "ccp");
+EXPORT_SYMBOL_FOR_MODULES(snp_host_psp_owed, "ccp");
+EXPORT_SYMBOL_FOR_MODULES(snp_host_psp_answered, "ccp");

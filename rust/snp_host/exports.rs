@@ -9,6 +9,7 @@ use crate::{
         with_host,
         SnpHost, //
     },
+    owed,
     sys::bindings::{
         same_prototypes,
         snp_host_close,
@@ -65,10 +66,28 @@ extern "C" fn snp_host_snp_en_cpus() -> c_int {
     }
 }
 
+#[no_mangle]
+extern "C" fn snp_host_psp_owes(psp: u64, command: u32) -> c_int {
+    errno(owed::record(psp, command))
+}
+
+#[no_mangle]
+extern "C" fn snp_host_psp_owed(psp: u64) -> u32 {
+    owed::command(psp).unwrap_or(0)
+}
+
+#[no_mangle]
+extern "C" fn snp_host_psp_answered(psp: u64) {
+    owed::forget(psp);
+}
+
 same_prototypes! {
     snp_host_window_open();
     snp_host_prepare();
     snp_host_window_close(_);
     snp_host_window_keep(_);
     snp_host_snp_en_cpus();
+    snp_host_psp_owes(_, _);
+    snp_host_psp_owed(_);
+    snp_host_psp_answered(_);
 }

@@ -15,6 +15,7 @@
 //! | `window.rs` | its state machine; pure |
 //! | `unfit.rs` | why this kernel cannot have SNP |
 //! | `prepare.rs` | `snp_prepare()`, `snp_shutdown()`: their order, which is pure; their steps |
+//! | `owed.rs` | which PSPs owe an answer |
 //! | `preflight.rs` | what firmware compares between CPUs |
 //! | `compare.rs` | where CPUs differ; pure |
 //! | `syscfg.rs` | where SNP_EN is set, and who uses SVM |
@@ -33,6 +34,7 @@ use sys::{
 mod compare;
 mod exports;
 mod host;
+mod owed;
 mod preflight;
 mod prepare;
 mod rmp;
@@ -70,7 +72,10 @@ impl kernel::InPlaceModule for SnpHostModule {
             _: {
                 // SAFETY: A module is initialised once, and this comes before all else.
                 #[allow(unsafe_code)]
-                unsafe { host::init_lock() };
+                unsafe {
+                    host::init_lock();
+                    owed::init_lock(module);
+                }
             },
             // Whatever may fail comes first: once the window is open, there is no way back from
             // here. Until then the vetoes let everything pass and the files say ENODEV.

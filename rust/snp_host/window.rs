@@ -159,6 +159,9 @@ pub(crate) fn reason(why: snp_host_keep) -> &'static str {
         snp_host_keep::SNP_HOST_KEEP_MAILBOX_DEAD => "the firmware does not answer any more",
         snp_host_keep::SNP_HOST_KEEP_HARDWARE_ERROR => "the firmware reported a hardware error",
         snp_host_keep::SNP_HOST_KEEP_RMP_INIT_FAILED => "the firmware could not initialise the RMP",
+        snp_host_keep::SNP_HOST_KEEP_FIRMWARE_RESET => {
+            "the firmware was reset while SNP was initialised"
+        }
         snp_host_keep::SNP_HOST_KEEP_FOUND_AT_LOAD => {
             "SNP_EN was set already when snp_host was loaded"
         }

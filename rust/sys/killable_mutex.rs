@@ -87,6 +87,15 @@ impl<T> KillableMutex<T> {
         })
     }
 
+    /// The mutex that this task has taken, and whose guard it has forgotten.
+    ///
+    /// # Safety
+    ///
+    /// So it is, and the guard is made once.
+    pub(crate) unsafe fn taken(&'static self) -> Guard<T> {
+        Guard(self, PhantomData)
+    }
+
     /// Takes the mutex if it is free. Never waits.
     pub(crate) fn try_lock(&'static self) -> Option<Guard<T>> {
         // SAFETY: The mutex was initialised.

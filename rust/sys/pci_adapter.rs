@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! PCI drivers that are told when the system goes down.
+//! PCI drivers that are told when the system goes down, and when their function is reset.
 //!
 //! `kernel::pci::Driver` has `probe` and `unbind` only. [`Adapter`] is `kernel::pci::Adapter` with
-//! the `shutdown` of `struct pci_driver` filled in; it should go once the kernel's has it.
+//! the `shutdown` and `err_handler` of `struct pci_driver` filled in; it should go once the
+//! kernel's has them.
 //!
 //! C header: `include/linux/pci.h`
 
@@ -29,15 +30,35 @@ use kernel::{
     types::Opaque, //
 };
 
-/// A PCI driver with a say at reboot and kexec.
+/// A PCI driver with a say at reboot, kexec and resets of its function.
 pub trait Driver: pci::Driver {
     /// The system is about to reboot, power off or start another kernel. The device stays bound,
     /// but is not used any more. May sleep; called with the device lock held.
     fn shutdown<'bound>(dev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
+
+    /// The PCI core is about to reset the function: nobody may use it until [`Self::reset_done`]. May sleep; called with the
+    /// device lock held.
+    fn reset_prepare<'bound>(dev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
+
+    /// The PCI core has reset the function, or failed to, and restored its configuration space. Called by the task that
+    /// called [`Self::reset_prepare`], with the device lock held. May sleep.
+    fn reset_done<'bound>(dev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
 }
 
 /// The registration of a [`Driver`].
 pub struct Adapter<T: Driver>(T);
+
+impl<T: Driver> Adapter<T> {
+    const ERROR_HANDLERS: bindings::pci_error_handlers = bindings::pci_error_handlers {
+        error_detected: None,
+        mmio_enabled: None,
+        slot_reset: None,
+        reset_prepare: Some(reset_prepare::<T>),
+        reset_done: Some(reset_done::<T>),
+        resume: None,
+        cor_error_detected: None,
+    };
+}
 
 // SAFETY: `bindings::pci_driver` is `repr(C)` and embeds a `struct device_driver` at that offset;
 // `T::Data` is what `probe()` below stores.
@@ -61,6 +82,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*driver.get()).probe = Some(probe::<T>);
             (*driver.get()).remove = Some(remove::<T>);
             (*driver.get()).shutdown = Some(shutdown::<T>);
+            (*driver.get()).err_handler = &Self::ERROR_HANDLERS;
         }
         // SAFETY: The structure is filled in and, as the caller promises, stays valid and in place
         // until `unregister`.
@@ -117,6 +139,28 @@ unsafe extern "C" fn shutdown<T: Driver>(dev: *mut bindings::pci_dev) {
     // SAFETY: `probe()` stored a `T::Data`, and the device is still bound: the device lock is held.
     let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
     T::shutdown(dev, data);
+}
+
+/// # Safety
+///
+/// To be called by the PCI core only, for a device that was probed.
+unsafe extern "C" fn reset_prepare<T: Driver>(dev: *mut bindings::pci_dev) {
+    // SAFETY: As in `probe()`.
+    let dev = unsafe { &*dev.cast::<pci::Device<CoreInternal<'_>>>() };
+    // SAFETY: As in `shutdown()`.
+    let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+    T::reset_prepare(dev, data);
+}
+
+/// # Safety
+///
+/// To be called by the PCI core only, for a device that was probed.
+unsafe extern "C" fn reset_done<T: Driver>(dev: *mut bindings::pci_dev) {
+    // SAFETY: As in `probe()`.
+    let dev = unsafe { &*dev.cast::<pci::Device<CoreInternal<'_>>>() };
+    // SAFETY: As in `shutdown()`.
+    let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+    T::reset_done(dev, data);
 }
 
 /// Enables the device until it is unbound, as a bus master that reaches memory up to `BITS` bits.

@@ -63,6 +63,15 @@ pub trait Host: Rmp + Sync {
 
     /// How many CPUs are online.
     fn online_cpus(&self) -> u32;
+
+    /// `snp_host_psp_owes()`.
+    fn psp_owes(&self, psp: u64, command: u32);
+
+    /// `snp_host_psp_owed()`.
+    fn psp_owed(&self, psp: u64) -> Option<u32>;
+
+    /// `snp_host_psp_answered()`.
+    fn psp_answered(&self, psp: u64);
 }
 
 /// The machine that we are on.
@@ -101,6 +110,23 @@ impl Host for Kernel {
 
     fn online_cpus(&self) -> u32 {
         CpusRead::lock().online().weight()
+    }
+
+    fn psp_owes(&self, psp: u64, command: u32) {
+        // SAFETY: May be called in any sleepable context; takes any numbers.
+        let recorded = unsafe { bindings::snp_host_psp_owes(psp, command) };
+        // Fails for want of room alone: then the PSP's own register is the one witness.
+        debug_assert!(recorded == 0);
+    }
+
+    fn psp_owed(&self, psp: u64) -> Option<u32> {
+        // SAFETY: May be called in any sleepable context; takes any number.
+        Some(unsafe { bindings::snp_host_psp_owed(psp) }).filter(|command| *command != 0)
+    }
+
+    fn psp_answered(&self, psp: u64) {
+        // SAFETY: May be called in any sleepable context; takes any number.
+        unsafe { bindings::snp_host_psp_answered(psp) };
     }
 }
 

@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0
-# kexec.sh next|crash|crash-busy: initialise SNP, go on with another kernel, and initialise SNP there, or find the dump.
-# crash-busy: with a command in flight.
+# kexec.sh next|owed|crash|crash-busy: initialise SNP, go on with another kernel, and initialise SNP there, or find the dump.
+# crash-busy: with a command in flight. owed: with one that the PSP has not answered in time, which it does in the other
+# kernel.
 # "@STAGE found snp_en=CPUS" and "@STAGE loaded SNP-OFFERED snp_en=CPUS", as the CPU model has it.
 # shellcheck disable=SC2154 # stage and reply are lib.sh's
 . /vm/lib.sh
 
 ask snp-state
 say "$stage" found "${reply%% *}"
+if [ "$1 $stage" = "owed second" ]; then
+	modprobe ccp || fail "ccp does not load"
+	say "$stage" owed "$(sev-ioctl platform-status | sed -n 's/^@ioctl platform-status \([A-Z0-9]*\) .*/\1/p')"
+	rmmod ccp || fail "ccp does not unload"
+	ask clear
+	modprobe ccp
+fi
 if [ "$stage" = crashed ]; then
 	[ -s /proc/vmcore ] && say "$stage" vmcore
 	exit 0
@@ -19,6 +27,12 @@ if [ "$stage" = second ]; then
 	exit 0
 fi
 case $1 in
+owed)
+	echo 2 >/sys/module/ccp/parameters/psp_cmd_timeout
+	ask fault PLATFORM_STATUS@1:silent || fail "the PSP takes no orders"
+	sev-ioctl platform-status
+	next_kernel second
+	;;
 next)
 	rmmod kvm_amd ccp || fail "the modules do not unload"
 	next_kernel second

@@ -6,6 +6,11 @@
 #   remove:BUS, rescan        the same, as the PCI core sees it
 #   guest, end                launch an SNP guest and keep it, end it
 #   exports                   call what ccp exports (kapi_test.ko): "@kapi NAME RESULT"
+#   status                    have /dev/sev ask for the platform's status
+#   reset-METHOD:BUS          have the PCI core reset the PSP on that bus in this way
+#   order:WORD,WORD…          an order to the PSP model
+#   NAME=VALUE                set this parameter of ccp
+# and "@took STEP MILLISECONDS".
 . /vm/lib.sh
 
 take() {
@@ -37,12 +42,26 @@ take() {
 		insmod /kapi_test.ko && rmmod kapi_test
 		dmesg | sed -n 's/.*kapi: /@kapi /p'
 		;;
+	status) sev-ioctl platform-status | grep -q '^@ioctl platform-status 0 ' ;;
+	reset-*)
+		method=${1#reset-}
+		echo "${method%:*}" >"/sys/bus/pci/devices/$device/reset_method" && echo 1 >"/sys/bus/pci/devices/$device/reset"
+		;;
+	order:*) ask "$(echo "${1#order:}" | tr , ' ')" ;;
+	*=*) echo "${1#*=}" >"/sys/module/ccp/parameters/${1%%=*}" ;;
 	*) fail "what is $1?" ;;
 	esac
 }
 
+milliseconds() {
+	read -r up _ </proc/uptime
+	echo "${up%.*}${up#*.}0"
+}
+
 for step in "$@"; do
+	begun=$(milliseconds)
 	if take "$step"; then result="done"; else result=failed; fi
+	say took "$step" $(($(milliseconds) - begun))
 	[ -e /dev/sev ] && node=node || node=no-node
 	say after "$step $result $(cat /sys/kernel/snp_host/state 2>/dev/null || echo none) $node"
 done

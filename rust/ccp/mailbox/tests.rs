@@ -72,9 +72,12 @@ mod suite {
         cmdresp: Cell<u32>,
         buffer: Cell<[u32; 2]>,
         doorbell: Cell<u32>,
+        inten: Cell<u32>,
         intsts: Cell<u32>,
         /// Reads of the response since the doorbell.
         asked: Cell<usize>,
+        /// What is on record in the place of `snp_host`.
+        owed: Cell<Option<u32>>,
         reads: Cell<usize>,
         writes: Cell<usize>,
     }
@@ -87,8 +90,10 @@ mod suite {
                 cmdresp: Cell::new(0),
                 buffer: Cell::new([0; 2]),
                 doorbell: Cell::new(0),
+                inten: Cell::new(u32::MAX),
                 intsts: Cell::new(0),
                 asked: Cell::new(0),
+                owed: Cell::new(None),
                 reads: Cell::new(0),
                 writes: Cell::new(0),
             })
@@ -99,12 +104,22 @@ mod suite {
             match plan.response {
                 Some(response) if self.asked.get() >= plan.unfinished => {
                     self.cmdresp.set(response);
-                    if plan.interrupt {
-                        self.done.complete();
-                    }
+                    self.interrupt(plan.interrupt);
                 }
                 _ if plan.spurious => self.done.complete(),
                 _ => {}
+            }
+        }
+
+        /// Raises the interrupt, which the handler of this test takes at once; or it gets lost. One that is pending keeps the
+        /// next from being raised.
+        fn interrupt(&self, arrives: bool) {
+            let enabled = self.inten.get() & COMPLETE != 0;
+            let pending = self.intsts.get() & COMPLETE != 0;
+            if enabled && arrives && !pending {
+                self.done.complete();
+            } else {
+                self.intsts.set(self.intsts.get() | COMPLETE);
             }
         }
 
@@ -125,8 +140,11 @@ mod suite {
             if offset == PSPV2.registers.intsts {
                 return self.intsts.get();
             }
+            if offset == PSPV2.registers.inten {
+                return self.inten.get();
+            }
             let value = self.cmdresp.get();
-            if value & READY == 0 {
+            if value & READY == 0 && value != 0 {
                 self.asked.set(self.asked.get() + 1);
                 self.finish_if_due();
             }
@@ -141,6 +159,8 @@ mod suite {
                 self.buffer.set([value, high]);
             } else if offset == map.cmdbuf_hi {
                 self.buffer.set([low, value]);
+            } else if offset == map.inten {
+                self.inten.set(value);
             } else if offset == map.intsts {
                 self.intsts.set(self.intsts.get() & !value);
             } else if offset == map.cmdresp {
@@ -159,20 +179,6 @@ mod suite {
         command_ms: u32,
     }
 
-    impl Timeouts for Limits {
-        fn first_ms(&self) -> u32 {
-            self.first_ms
-        }
-
-        fn snp_init_ms(&self) -> u32 {
-            self.snp_init_ms
-        }
-
-        fn command_ms(&self) -> u32 {
-            self.command_ms
-        }
-    }
-
     const PATIENT: Limits = Limits {
         first_ms: LONG_MS,
         snp_init_ms: LONG_MS,
@@ -184,14 +190,60 @@ mod suite {
         command_ms: SHORT_MS,
     };
 
+    /// What the mailbox asks for, with the record kept by the PSP of the test.
+    struct Around<'a> {
+        limits: Limits,
+        psp: &'a Psp,
+    }
+
+    impl Timeouts for Around<'_> {
+        fn first_ms(&self) -> u32 {
+            self.limits.first_ms
+        }
+
+        fn snp_init_ms(&self) -> u32 {
+            self.limits.snp_init_ms
+        }
+
+        fn command_ms(&self) -> u32 {
+            self.limits.command_ms
+        }
+    }
+
+    impl Ledger for Around<'_> {
+        fn owed(&self) -> Option<u32> {
+            self.psp.owed.get()
+        }
+
+        fn owes(&self, command: CommandId) {
+            let first = self.owed().unwrap_or(command.raw().into());
+            self.psp.owed.set(Some(first));
+        }
+
+        fn answered(&self) {
+            self.psp.owed.set(None);
+        }
+    }
+
     type View<'a> = fake_io::View<'a, Psp, Region<BAR_SIZE>>;
 
     fn registers(psp: &Psp) -> Registers<View<'_>> {
         Registers::new(fake_io::region(psp), &PSPV2.registers)
     }
 
-    fn mailbox<'a>(psp: &'a Psp, dev: &ARef<Device>, limits: Limits) -> Mailbox<View<'a>, Limits> {
-        Mailbox::new(dev.clone(), registers(psp), psp.done.clone(), limits)
+    type TestMailbox<'a> = Mailbox<View<'a>, Around<'a>>;
+
+    /// A mailbox of which it has been seen that the PSP is idle.
+    fn mailbox<'a>(psp: &'a Psp, dev: &ARef<Device>, limits: Limits) -> TestMailbox<'a> {
+        let mut mailbox = bound(psp, dev, limits);
+        mailbox.state = State::Idle;
+        mailbox
+    }
+
+    /// The mailbox of a PSP that has just been bound.
+    fn bound<'a>(psp: &'a Psp, dev: &ARef<Device>, limits: Limits) -> TestMailbox<'a> {
+        let around = Around { limits, psp };
+        Mailbox::new(dev.clone(), registers(psp), psp.done.clone(), around)
     }
 
     fn ok() -> Result<Status, Unanswered> {
@@ -204,7 +256,7 @@ mod suite {
 
     /// Executes a command; an answer that came with the timeout is none.
     fn prompt(
-        mailbox: &mut Mailbox<View<'_>, Limits>,
+        mailbox: &mut TestMailbox<'_>,
         command: &'static CommandInfo,
         buffer: Address,
         wait: Wait,
@@ -446,9 +498,81 @@ mod suite {
             let answer =
                 mailbox.execute(CommandId::SNP_INIT_EX.row(), Address::NONE, Wait::Interrupt);
             check!(answer == Ok(Status::INVALID_CONFIG));
-            check!(psp.accesses() == (1, 3));
+            // The interrupt is looked at, and set up again.
+            check!(psp.accesses() == (2, 6));
         }
-        check!(mailbox.dead().is_none());
+        check!(mailbox.dead().is_none() && !mailbox.take_reset());
+        Ok(())
+    }
+
+    #[test]
+    fn an_interrupt_that_was_lost_costs_no_slice() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        let mut mailbox = mailbox(&psp, &dev, PATIENT);
+        let command = CommandId::PLATFORM_STATUS.row();
+        let lost = Plan {
+            interrupt: false,
+            ..PROMPT
+        };
+        let start = Instant::now();
+        // Looked for once; the others are polled for.
+        for _ in 0..20 {
+            psp.plan.set(lost);
+            check!(mailbox.execute(command, Address::NONE, Wait::Interrupt) == ok());
+            check!(psp.accesses() == (2, 6) && mailbox.deaf);
+        }
+        check!(start.elapsed().as_millis() >= i64::from(LOOK_MS));
+        check!(!took_long(start));
+        // The first that comes ends it.
+        psp.plan.set(PROMPT);
+        for _ in 0..2 {
+            check!(prompt(&mut mailbox, command, Address::NONE, Wait::Interrupt) == ok());
+            check!(psp.accesses() == (1, 3) && !mailbox.deaf);
+        }
+        check!(!mailbox.take_reset());
+        Ok(())
+    }
+
+    #[test]
+    fn an_interrupt_a_little_behind_its_answer_is_not_lost() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        let mut mailbox = mailbox(&psp, &dev, PATIENT);
+        psp.done.complete();
+        mailbox.repair_interrupt("PLATFORM_STATUS");
+        check!(psp.accesses() == (0, 0) && !mailbox.deaf);
+        Ok(())
+    }
+
+    #[test]
+    fn registers_that_lost_their_values_get_them_again_and_are_told_of() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        let mut mailbox = mailbox(&psp, &dev, PATIENT);
+        let command = CommandId::PLATFORM_STATUS.row();
+        // More than once.
+        for _ in 0..3 {
+            psp.inten.set(0);
+            for (deaf, reset, accesses) in [(true, true, (2, 6)), (false, false, (1, 3))] {
+                check!(prompt(&mut mailbox, command, Address::NONE, Wait::Interrupt) == ok());
+                check!(psp.inten.get() == u32::MAX && psp.accesses() == accesses);
+                check!(mailbox.deaf == deaf);
+                check!(mailbox.take_reset() == reset && !mailbox.take_reset());
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_panic_needs_no_interrupt() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        let mut mailbox = mailbox(&psp, &dev, PATIENT);
+        psp.inten.set(0);
+        let command = CommandId::SHUTDOWN.row();
+        check!(prompt(&mut mailbox, command, Address::NONE, Wait::Poll) == ok());
+        check!(psp.accesses() == (1, 3) && !mailbox.deaf && !mailbox.take_reset());
         Ok(())
     }
 
@@ -612,7 +736,7 @@ mod suite {
 
     fn nothing_starts(
         psp: &Psp,
-        mailbox: &mut Mailbox<View<'_>, Limits>,
+        mailbox: &mut TestMailbox<'_>,
         why: Unanswered,
         after: &str,
     ) -> Result {
@@ -622,6 +746,193 @@ mod suite {
             check!(answer == Err(why), "{}", after);
         }
         check!(psp.accesses() == (0, 0), "{}", after);
+        Ok(())
+    }
+
+    /// The doorbell of `command` as somebody else has rung it.
+    fn rung(command: &CommandInfo) -> u32 {
+        u32::from(command.id.raw()) << 16 | 1
+    }
+
+    #[test]
+    fn the_first_command_looks_once_whether_the_psp_is_idle() -> Result {
+        let (_faux, dev) = device()?;
+        // Never used; after any answer.
+        for before in [0, READY, READY | 0x1a, READY | 0x7fff_0003] {
+            for wait in WAITS {
+                let psp = Psp::new()?;
+                psp.cmdresp.set(before);
+                let mut mailbox = bound(&psp, &dev, PATIENT);
+                check!(psp.accesses() == (0, 0), "{:#x}", before);
+                for reads in [2, 1, 1] {
+                    let answer = prompt(
+                        &mut mailbox,
+                        CommandId::PLATFORM_STATUS.row(),
+                        Address::NONE,
+                        wait,
+                    );
+                    check!(answer == ok(), "{:#x}", before);
+                    check!(psp.accesses() == (reads, 3), "{:#x}", before);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_is_rung_while_an_earlier_command_has_no_answer() -> Result {
+        let (_faux, dev) = device()?;
+        for earlier in TABLE {
+            for wait in WAITS {
+                let psp = Psp::new()?;
+                psp.plan.set(SILENT);
+                psp.cmdresp.set(rung(earlier));
+                // Two bindings in a row.
+                for _ in 0..2 {
+                    let mut mailbox = bound(&psp, &dev, IMPATIENT);
+                    let dead = Dead::Busy {
+                        command: earlier.name,
+                        secs: 0,
+                    };
+                    let command = CommandId::PLATFORM_STATUS.row();
+                    let answer = mailbox.execute(command, Address::NONE, wait);
+                    check!(answer == Err(Unanswered::Died(dead)), "{}", earlier.name);
+                    check!(psp.accesses().1 == 0, "{}", earlier.name);
+                    nothing_starts(&psp, &mut mailbox, Unanswered::WasDead(dead), earlier.name)?;
+                }
+                check!(psp.cmdresp.get() == rung(earlier), "{}", earlier.name);
+                // A kernel that panics records nothing.
+                let record = (wait == Wait::Interrupt).then_some(earlier.id.raw().into());
+                check!(psp.owed.get() == record, "{}", earlier.name);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_command_that_is_not_in_the_table_is_waited_for_as_well() -> Result {
+        let (_faux, dev) = device()?;
+        let psp = Psp::new()?;
+        psp.plan.set(SILENT);
+        psp.cmdresp.set(0x07ff_0001);
+        let answer = bound(&psp, &dev, IMPATIENT).execute(
+            CommandId::PLATFORM_STATUS.row(),
+            Address::NONE,
+            Wait::Interrupt,
+        );
+        check!(matches!(answer, Err(Unanswered::Died(Dead::Busy { .. }))));
+        check!(psp.accesses().1 == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_late_answer_is_waited_for_and_not_taken_for_that_of_the_next() -> Result {
+        let (_faux, dev) = device()?;
+        for wait in WAITS {
+            for interrupt in [true, false] {
+                let psp = Psp::new()?;
+                psp.cmdresp.set(rung(CommandId::SNP_INIT_EX.row()));
+                psp.owed.set(Some(CommandId::SNP_INIT_EX.raw().into()));
+                psp.plan.set(Plan {
+                    response: Some(READY | 3),
+                    unfinished: 2,
+                    interrupt,
+                    ..PROMPT
+                });
+                let mut mailbox = bound(&psp, &dev, PATIENT);
+                let next = CommandId::PLATFORM_STATUS.row();
+                check!(mailbox.see_idle(next, wait).is_ok());
+                check!(psp.accesses().1 == 0 && psp.cmdresp.get() == READY | 3);
+                // Its interrupt is there once more.
+                psp.done.complete();
+                psp.plan.set(Plan {
+                    unfinished: 1,
+                    ..PROMPT
+                });
+                check!(prompt(&mut mailbox, next, Address::NONE, wait) == ok());
+                psp.plan.set(SILENT);
+                mailbox.surroundings.limits = IMPATIENT;
+                let answer = mailbox.execute(next, Address::NONE, wait);
+                check!(matches!(answer, Err(Unanswered::Died(Dead::Silent { .. }))));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_record_is_settled_by_an_answer_alone() -> Result {
+        let (_faux, dev) = device()?;
+        let owed = Some(CommandId::SNP_INIT_EX.raw().into());
+        let next = CommandId::PLATFORM_STATUS.row();
+        // What the register says, and whether that is an answer: a reset clears it, and does not stop firmware.
+        for (found, idle) in [(0, false), (1, false), (READY, true), (READY | 0x1a, true)] {
+            let psp = Psp::new()?;
+            psp.plan.set(SILENT);
+            psp.cmdresp.set(found);
+            psp.owed.set(owed);
+            let mut mailbox = bound(&psp, &dev, IMPATIENT);
+            let seen = mailbox.see_idle(next, Wait::Interrupt);
+            let dead = Dead::Busy {
+                command: "SNP_INIT_EX",
+                secs: 0,
+            };
+            check!(
+                seen == if idle { Ok(()) } else { Err(dead) },
+                "{:#x}",
+                found
+            );
+            check!(
+                psp.owed.get() == if idle { None } else { owed },
+                "{:#x}",
+                found
+            );
+            check!(psp.accesses().1 == 0, "{:#x}", found);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_command_without_an_answer_goes_on_record() -> Result {
+        let (_faux, dev) = device()?;
+        let gone = Plan {
+            response: Some(u32::MAX),
+            ..PROMPT
+        };
+        for (plan, wait, recorded) in [
+            (PROMPT, Wait::Interrupt, false),
+            (SILENT, Wait::Interrupt, true),
+            (gone, Wait::Interrupt, true),
+            (SILENT, Wait::Poll, false),
+            (gone, Wait::Poll, false),
+        ] {
+            for command in TABLE {
+                let psp = Psp::new()?;
+                psp.plan.set(plan);
+                let mut mailbox = mailbox(&psp, &dev, IMPATIENT);
+                let _ = mailbox.execute(command, Address::NONE, wait);
+                let _ = mailbox.execute(CommandId::INIT.row(), Address::NONE, wait);
+                let record = recorded.then_some(command.id.raw().into());
+                check!(psp.owed.get() == record, "{} {:?}", command.name, wait);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_device_that_is_gone_when_it_is_bound_is_left_alone() -> Result {
+        let (_faux, dev) = device()?;
+        for wait in WAITS {
+            let psp = Psp::new()?;
+            psp.cmdresp.set(u32::MAX);
+            let mut mailbox = bound(&psp, &dev, PATIENT);
+            let command = CommandId::PLATFORM_STATUS.row();
+            let dead = Dead::Gone {
+                command: command.name,
+            };
+            let answer = prompt(&mut mailbox, command, Address::NONE, wait);
+            check!(answer == Err(Unanswered::Died(dead)));
+            check!(psp.accesses() == (1, 0) && psp.owed.get().is_none());
+        }
         Ok(())
     }
 

@@ -87,6 +87,7 @@ pub(crate) fn detach(left: Left) -> bool {
     if let Some(master) = slot.as_mut() {
         in_use = master.platform.is_in_use();
         master.platform.shutdown(left);
+        master.platform.look_for_reset();
         master.platform.abandon_snp();
     }
     let master = slot.take();
@@ -124,8 +125,31 @@ fn on_master<R, E: From<Error>>(
     work: impl FnOnce(&mut Platform) -> Result<R, E>,
 ) -> Result<R, E> {
     match slot.as_mut() {
-        Some(master) => work(&mut master.platform),
+        Some(master) => {
+            let result = work(&mut master.platform);
+            master.platform.look_for_reset();
+            result
+        }
         None => Err(ENODEV.into()),
+    }
+}
+
+/// Keeps everybody from the master until [`resume`], because its function is about to be reset. Waits for the command
+/// in flight.
+pub(crate) fn pause() {
+    core::mem::forget(COMMANDS.lock());
+}
+
+/// The master's function was reset, and its interrupts are enabled again.
+///
+/// # Safety
+///
+/// This task has called [`pause`], and not this since.
+pub(crate) unsafe fn resume() {
+    // SAFETY: `pause()` took the lock in this task, and left it taken.
+    let mut slot = unsafe { COMMANDS.taken() };
+    if let Some(master) = slot.as_mut() {
+        master.platform.after_reset();
     }
 }
 

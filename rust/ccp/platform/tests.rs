@@ -79,6 +79,7 @@ mod suite {
     const KEEP_DEAD: Event = Keep(snp_host_keep::SNP_HOST_KEEP_MAILBOX_DEAD.0);
     const KEEP_HWERROR: Event = Keep(snp_host_keep::SNP_HOST_KEEP_HARDWARE_ERROR.0);
     const KEEP_RMP_INIT: Event = Keep(snp_host_keep::SNP_HOST_KEEP_RMP_INIT_FAILED.0);
+    const KEEP_RESET: Event = Keep(snp_host_keep::SNP_HOST_KEEP_FIRMWARE_RESET.0);
     const KEEP_UNDECIDED: Event = Keep(snp_host_keep::SNP_HOST_KEEP_UNDECIDED.0);
 
     /// All that a start does when nobody refuses.
@@ -192,8 +193,8 @@ mod suite {
                     },
                 ),
                 CommandId::SNP_PLATFORM_STATUS => {
-                    // Nothing else is given while this is asked.
-                    if self.snp_init.get() && host.assigned() == 0 {
+                    let page: u64 = call.field(0)?;
+                    if self.snp_init.get() && !host.is_assigned(page) {
                         return Ok(Status::INVALID_PAGE_STATE);
                     }
                     let status = SnpStatus {
@@ -202,7 +203,6 @@ mod suite {
                         guest_count: self.guests.get(),
                         ..SnpStatus::default()
                     };
-                    let page = call.field(0)?;
                     call.memory().with(page, size_of::<SnpStatus>(), |bytes| {
                         bytes.copy_from_slice(status.as_bytes());
                     });
@@ -1101,7 +1101,177 @@ mod suite {
         }
         check!(snp_init_ms(100_000, 0) == 200_000);
         check!(snp_init_ms(u32::MAX, u64::MAX) == u32::MAX);
-        check!(ParamTimeouts.snp_init_ms() > 2 * ParamTimeouts.command_ms());
+        let surroundings = Surroundings { psp: 0 };
+        check!(surroundings.snp_init_ms() > 2 * surroundings.command_ms());
+        Ok(())
+    }
+    /// What the driver asks after a reset, as long as firmware has kept SNP; and if it has nothing of it.
+    const KEPT: [Event; 2] = [SNP_STATUS, STATUS];
+    const NOTHING_LEFT: [Event; 3] = [SNP_STATUS, FEATURE_INFO, STATUS];
+    const LOST: [Event; 5] = [SNP_STATUS, KEEP_RESET, SNP_STATUS, FEATURE_INFO, STATUS];
+
+    /// Firmware forgets everything.
+    fn reset(plan: &Plan) {
+        plan.snp_init.set(false);
+        plan.sev.set(0);
+    }
+
+    #[test]
+    fn a_reset_that_firmware_has_not_noticed_changes_nothing() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let before = leaked();
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
+        p.after_reset();
+        check!(HOST.saw(&KEPT) && p.is_snp_up() && p.sev == crate::platform::Sev::Init);
+        check!(HOST.assigned() == 512);
+        check!(p.init(true, 0).is_ok() && HOST.saw(&[]));
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
+        check!(HOST.assigned() == 0 && leaked() == before);
+        Ok(())
+    }
+
+    #[test]
+    fn a_reset_of_firmware_is_believed_and_a_start_begins_anew() -> Result {
+        // Told by the PCI core, or noticed by an answer.
+        for told in [true, false] {
+            static HOST: FakeHost = FakeHost::new();
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, true)?;
+            let before = leaked();
+            check!(p.init(true, 0).is_ok() && HOST.saw(&START));
+            reset(&plan);
+            if told {
+                p.after_reset();
+            } else {
+                plan.once(CommandId::PEK_GEN, Refuses(Status::INVALID_PLATFORM_STATE));
+                check!(p.pek_gen().is_err() && HOST.saw(&[PEK_GEN]));
+                p.look_for_reset();
+            }
+            check!(HOST.saw(&LOST), "{}", told);
+            check!(!p.is_snp_up() && !p.is_in_use(), "{}", told);
+            // The TMR is nobody's: firmware takes no page back in this state.
+            check!(leaked() == before + 512, "{}", told);
+            p.look_for_reset();
+            p.shutdown(Left::Nobody);
+            check!(HOST.saw(&[]), "{}", told);
+            // SNP_INIT makes the RMP anew.
+            HOST.forget();
+            check!(p.init(true, 0).is_ok() && HOST.saw(&START), "{}", told);
+            p.shutdown(Left::Nobody);
+            check!(
+                HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]),
+                "{}",
+                told
+            );
+            check!(HOST.assigned() == 0, "{}", told);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn sev_alone_may_be_lost() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let before = leaked();
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
+        plan.sev.set(0);
+        p.after_reset();
+        check!(HOST.saw(&KEPT) && p.is_snp_up() && p.sev == crate::platform::Sev::Uninit);
+        check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
+        check!(HOST.assigned() == 0 && leaked() == before);
+        Ok(())
+    }
+
+    #[test]
+    fn a_reset_without_snp() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        HOST.open.store(EOPNOTSUPP.to_errno(), Relaxed);
+        let before = leaked();
+        check!(p.init(true, 0).is_ok() && HOST.saw(&[Open, INIT, DF_FLUSH]));
+        p.after_reset();
+        check!(HOST.saw(&NOTHING_LEFT) && p.sev == crate::platform::Sev::Init);
+        reset(&plan);
+        p.after_reset();
+        check!(HOST.saw(&NOTHING_LEFT) && p.sev == crate::platform::Sev::Uninit);
+        check!(p.init(true, 0).is_ok() && HOST.saw(&[Open, INIT, DF_FLUSH]));
+        p.shutdown(Left::Nobody);
+        check!(HOST.saw(&[SHUTDOWN]) && leaked() == before);
+        // Nothing that could be lost.
+        p.after_reset();
+        check!(HOST.saw(&NOTHING_LEFT) && !p.is_in_use());
+        Ok(())
+    }
+
+    #[test]
+    fn a_refusal_for_another_reason_is_no_reset() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        // Not in use: firmware is not even asked.
+        plan.once(
+            CommandId::FACTORY_RESET,
+            Refuses(Status::INVALID_PLATFORM_STATE),
+        );
+        check!(p.factory_reset().is_err());
+        HOST.forget_events();
+        p.look_for_reset();
+        check!(HOST.saw(&[]));
+
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
+        for (status, asked) in [
+            (Status::INVALID_PLATFORM_STATE, &KEPT[..]),
+            (Status::INVALID_PARAM, &[]),
+            (Status::SUCCESS, &[]),
+        ] {
+            plan.once(CommandId::PEK_GEN, Refuses(status));
+            let _ = p.pek_gen();
+            check!(HOST.saw(&[PEK_GEN]));
+            p.look_for_reset();
+            check!(HOST.saw(asked) && p.is_snp_up(), "{:?}", status);
+            p.look_for_reset();
+            check!(HOST.saw(&[]), "{:?}", status);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_firmware_does_not_say_after_a_reset_is_as_it_was() -> Result {
+        for (command, fault) in [
+            (
+                CommandId::SNP_PLATFORM_STATUS,
+                Refuses(Status::HWERROR_PLATFORM),
+            ),
+            (CommandId::SNP_PLATFORM_STATUS, Silent),
+            (
+                CommandId::PLATFORM_STATUS,
+                Refuses(Status::HWERROR_PLATFORM),
+            ),
+            (CommandId::PLATFORM_STATUS, Silent),
+        ] {
+            static HOST: FakeHost = FakeHost::new();
+            HOST.forget();
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, true)?;
+            check!(p.init(true, 0).is_ok());
+            HOST.forget_events();
+            plan.once(command, fault);
+            p.after_reset();
+            check!(p.is_in_use() && p.snp.proof().is_some(), "{:?}", command);
+            HOST.forget_events();
+            // A dead mailbox is not asked.
+            p.after_reset();
+            let silent = matches!(fault, Silent);
+            check!(HOST.saw(if silent { &[] } else { &KEPT }), "{:?}", command);
+            HOST.snp_en.store(0, Relaxed);
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 use core::sync::atomic::{
     AtomicI32,
     AtomicU32,
+    AtomicU64,
     AtomicUsize,
     Ordering::Relaxed, //
 };
@@ -85,6 +86,8 @@ impl Call {
 pub(crate) struct Scripted<F> {
     script: F,
     dead: Option<Dead>,
+    /// Registers have lost their values.
+    pub(crate) reset: bool,
 }
 
 impl<F> Scripted<F>
@@ -92,7 +95,11 @@ where
     F: FnMut(&Call) -> Result<Status, Unanswered>,
 {
     pub(crate) fn new(script: F) -> Self {
-        Self { script, dead: None }
+        Self {
+            script,
+            dead: None,
+            reset: false,
+        }
     }
 }
 
@@ -127,6 +134,10 @@ where
 
     fn dead(&self) -> Option<Dead> {
         self.dead
+    }
+
+    fn take_reset(&mut self) -> bool {
+        core::mem::take(&mut self.reset)
     }
 }
 
@@ -213,6 +224,8 @@ pub(crate) struct FakeHost {
     pub(crate) shared_fails: FailAt,
     /// Pages in the Firmware state.
     assigned: AtomicI32,
+    /// The address of the last page that came into that state, if it still is; else 0.
+    last_assigned: AtomicU64,
 }
 
 /// The CPUs of a [`FakeHost`].
@@ -230,6 +243,7 @@ impl FakeHost {
             private_fails: FailAt::never(),
             shared_fails: FailAt::never(),
             assigned: AtomicI32::new(0),
+            last_assigned: AtomicU64::new(0),
         }
     }
 
@@ -270,6 +284,11 @@ impl FakeHost {
         self.assigned.load(Relaxed)
     }
 
+    /// Whether the page at this address is the last one that became firmware's.
+    pub(crate) fn is_assigned(&self, address: u64) -> bool {
+        self.last_assigned.load(Relaxed) == address
+    }
+
     /// The RMP is cleared.
     pub(crate) fn forget(&self) {
         self.assigned.store(0, Relaxed);
@@ -281,14 +300,16 @@ fn scripted(errno: &AtomicI32) -> Result {
 }
 
 impl Rmp for FakeHost {
-    fn make_firmware(&self, _frame: Frames) -> Result {
+    fn make_firmware(&self, frame: Frames) -> Result {
         self.private_fails.call()?;
+        self.last_assigned.store(frame.phys(), Relaxed);
         self.assigned.fetch_add(1, Relaxed);
         Ok(())
     }
 
     fn make_shared(&self, _frame: Frames) -> Result {
         self.shared_fails.call()?;
+        self.last_assigned.store(0, Relaxed);
         self.assigned.fetch_sub(1, Relaxed);
         Ok(())
     }
@@ -333,4 +354,12 @@ impl Host for FakeHost {
     fn online_cpus(&self) -> u32 {
         CPUS
     }
+
+    fn psp_owes(&self, _psp: u64, _command: u32) {}
+
+    fn psp_owed(&self, _psp: u64) -> Option<u32> {
+        None
+    }
+
+    fn psp_answered(&self, _psp: u64) {}
 }
