@@ -48,13 +48,27 @@ def test_no_other_takes_the_masters_place():
     assert [commands(trace) for trace in result.other_traces] == [[]]
 
 
+def test_the_master_stays_the_master():
+    """Whatever is bound while it is not: only binding it again brings SEV back."""
+    steps = ["+kvm_amd", "unbind:41", "unbind:61", "bind:61", "-kvm_amd", "+kvm_amd", "bind:41", "-kvm_amd", "+kvm_amd", "-kvm_amd", "-ccp"]
+    result = boot("psps.sh", *steps, other_psps=[[]])
+    assert result.status == 0 and not result.splats() and result.rmp["assigned"] == 0, result.splats()
+    states = ["enabled node", "closed node", "closed no-node", *["closed node"] * 5, "enabled node", "closed node", "closed no-node"]
+    assert after(result) == [f"{step} done {state}" for step, state in zip(steps, states)]
+    assert result.console.count("ccp 0000:61:00.0: this PSP is not the master, which is not bound or does not answer") == 1
+    assert [commands(trace) for trace in result.other_traces] == [[]]
+
+
 def test_a_silent_master_is_not_asked_again():
-    """It may still be at work on what it was asked; only binding it anew starts anew."""
-    steps = ["+ccp", "unbind:61", "bind:61", "unbind:41", "bind:41", "-ccp"]
+    """It may still be at work on what it was asked; binding it anew gives it time to answer, and nothing else."""
+    steps = ["+ccp", "unbind:61", "bind:61", "unbind:41", "bind:41", "order:clear", "unbind:41", "bind:41", "-ccp"]
     result = boot("psps.sh", *steps, psp=["--fault=SNP_PLATFORM_STATUS@1:silent"], other_psps=[[]])
     assert result.status == 0 and not result.splats(), result.splats()
+    assert [value.split()[1] for value in after(result)] == ["done"] * len(steps)
+    # In the end it is asked for its status, and then for more.
     assert commands(result.trace).count("SNP_PLATFORM_STATUS") == 2 and commands(result.trace)[-1] != "SNP_PLATFORM_STATUS"
-    assert result.console.count("the firmware could not be identified") == 1
+    assert commands(result.trace)[:2] == ["SNP_PLATFORM_STATUS"] * 2
+    assert result.console.count("the firmware could not be identified") == 2
     assert [commands(trace) for trace in result.other_traces] == [[]]
 
 

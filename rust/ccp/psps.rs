@@ -3,9 +3,10 @@
 //! The PSPs of the system, and which of them is the master.
 //!
 //! There is one PSP per socket, but commands go to one only: the one with the lowest PCI address. It
-//! is chosen when the module has been loaded and all PSPs have been seen; `platform` then drives it.
-//! A PSP that is bound later becomes the master only if there is none. When the master is unbound no
-//! other takes its place: firmware keeps its state in the PSP that it was given to.
+//! is chosen once, when the module has been loaded and all PSPs have been seen; `platform` then drives it.
+//! When it is unbound, or does not answer, no other takes its place, whatever is bound later: firmware keeps its state
+//! in the PSP that it was given to. It is the master again when it is bound again. Only where no PSP was there
+//! is the first one that comes chosen.
 //!
 //! # Locking
 //!
@@ -50,6 +51,7 @@ mod lock {
         // SAFETY: `super::init()` initialises it before the driver is registered.
         pub(super) unsafe(uninit) static PSPS: Mutex<super::Psps> = super::Psps {
             all: KVec::new(),
+            chosen: None,
             master: None,
             complete: false,
             node: None,
@@ -60,7 +62,7 @@ use lock::PSPS;
 
 /// A PSP with SEV that is bound.
 pub(crate) struct Candidate {
-    /// The lowest is the master.
+    /// Its place among all PCI devices.
     pub(crate) address: u64,
     /// The device.
     pub(crate) dev: ARef<Device>,
@@ -73,7 +75,9 @@ pub(crate) struct Candidate {
 
 struct Psps {
     all: KVec<Candidate>,
-    /// The address of the one that `platform` drives.
+    /// The address of the one that is the master whenever it is bound.
+    chosen: Option<u64>,
+    /// The same, as long as `platform` drives it.
     master: Option<u64>,
     /// All PSPs that were there when the module was loaded have been seen.
     complete: bool,
@@ -99,6 +103,7 @@ pub(crate) unsafe fn init() {
 /// [`ENOMEM`] and what registering `/dev/sev` returns. The list is unchanged then.
 pub(crate) fn add(candidate: Candidate) -> Result {
     let mut psps = PSPS.lock();
+    let address = candidate.address;
     psps.all.push(candidate, GFP_KERNEL)?;
     if psps.node.is_none() {
         let options = MiscDeviceOptions { name: c"sev" };
@@ -108,7 +113,8 @@ pub(crate) fn add(candidate: Candidate) -> Result {
         psps.node = Some(node);
     }
     if psps.complete {
-        psps.choose_master();
+        psps.attach_master();
+        psps.tell_if_no_master(address);
     }
     Ok(())
 }
@@ -117,7 +123,7 @@ pub(crate) fn add(candidate: Candidate) -> Result {
 pub(crate) fn complete() {
     let mut psps = PSPS.lock();
     psps.complete = true;
-    psps.choose_master();
+    psps.attach_master();
 }
 
 /// The PSP at `address` is about to go. Returns when nobody uses it any more. If it was the master, its
@@ -141,20 +147,39 @@ pub(crate) fn remove(address: u64, left: Left) -> bool {
     in_use
 }
 
+/// Whether `platform` drives the PSP at `address`.
+pub(crate) fn is_master(address: u64) -> bool {
+    PSPS.lock().master == Some(address)
+}
+
 impl Psps {
-    fn choose_master(&mut self) {
-        if self.master.is_some() {
+    /// The PSP at `address` has been bound, and may not become the master.
+    fn tell_if_no_master(&self, address: u64) {
+        if self.master.is_some() || self.chosen == Some(address) {
             return;
         }
-        let Some(psp) = self.all.iter_mut().min_by_key(|psp| psp.address) else {
-            return;
-        };
+        if let Some(psp) = self.all.iter().find(|psp| psp.address == address) {
+            dev_notice!(
+                psp.dev,
+                "this PSP is not the master, which is not bound or does not answer: SEV stays off until that one is bound; if it is gone for good reload ccp\n"
+            );
+        }
+    }
+
+    /// Attaches the master, if it is bound and not attached yet.
+    fn attach_master(&mut self) {
+        let lowest = || self.all.iter().map(|psp| psp.address).min();
+        self.chosen = self.chosen.or_else(lowest);
+        let chosen = self
+            .all
+            .iter_mut()
+            .find(|psp| Some(psp.address) == self.chosen);
+        let Some(psp) = chosen else { return };
         let Some(registers) = psp.registers.take() else {
             return;
         };
-        let platform =
-            Platform::new(psp.dev.clone(), psp.address, registers, psp.done.clone());
-        let attached = platform.and_then(slot::attach);
+        let attached = Platform::new(psp.dev.clone(), psp.address, registers, psp.done.clone())
+            .and_then(slot::attach);
         match attached {
             Ok(()) => self.master = Some(psp.address),
             Err(err) => dev_err!(
