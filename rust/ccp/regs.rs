@@ -55,7 +55,7 @@ impl Response {
 
     /// The number of the command that has no response yet. [`None`] also for a register that was never written.
     pub(crate) fn in_progress(self) -> Option<u32> {
-        let command = u32::from(self.command().get());
+        let command = self.command().get();
         (!self.ready() && command != 0).then_some(command)
     }
 }

@@ -108,6 +108,9 @@ pub(crate) struct CommandInfo {
     /// Memory that firmware writes through addresses in the command buffer. Filled in for legacy
     /// commands only: for SNP commands the ABI makes the caller supply pages in the right state.
     pub(crate) fw_buffers: &'static [FwBuffer],
+    /// Offsets of the addresses of 4 KiB pages that firmware writes or takes: the pages that callers
+    /// of SNP commands supply. Guest contexts are not among them, which are pages of this driver.
+    pub(crate) pages: &'static [u16],
 }
 
 /// A command that the driver may issue at any time. `R` is its command buffer, `()` if it has none.
@@ -162,7 +165,7 @@ impl Relayed {
 /// Expands to the constants of [`CommandId`], to [`TABLE`], and to a [`Command`] or
 /// [`StartCommand`] for each row.
 ///
-/// `NAME = id, command buffer [, start | own] [, out] [bounce|guest @ address, length; ...];`
+/// `NAME = id, command buffer [, start | own] [, out] [bounce|guest @ address, length; ...] {page};`
 macro_rules! commands {
     (@driver_only start) => { true };
     (@driver_only own) => { true };
@@ -184,7 +187,8 @@ macro_rules! commands {
     };
     ($(
         $name:ident = $id:literal, $buffer:ty $(, $attribute:ident)*
-            $([$($target:ident @ $addr:literal, $blen:literal);+])?;
+            $([$($target:ident @ $addr:literal, $blen:literal);+])?
+            $({ $page:literal })?;
     )*) => {
         #[allow(dead_code, reason = "the table is the firmware ABI")]
         impl CommandId {
@@ -210,6 +214,7 @@ macro_rules! commands {
                     len: $blen,
                     target: commands!(@target $target),
                 },)+)?],
+                pages: &[$($page)?],
             },)*
         ];
 
@@ -265,27 +270,27 @@ commands! {
     DBG_DECRYPT = 0x060, [u8; 28] [guest @ 16, 24];
     DBG_ENCRYPT = 0x061, [u8; 28] [guest @ 16, 24];
     SNP_INIT = 0x081, (), start;
-    SNP_PLATFORM_STATUS = 0x083, snp::Addr;
+    SNP_PLATFORM_STATUS = 0x083, snp::Addr {0};
     SNP_DF_FLUSH = 0x084, ();
     SNP_INIT_EX = 0x085, snp::SnpInitEx, start;
     SNP_SHUTDOWN_EX = 0x086, snp::SnpShutdownEx, own;
     SNP_DECOMMISSION = 0x090, [u8; 8];
     SNP_ACTIVATE = 0x091, [u8; 12];
-    SNP_GUEST_STATUS = 0x092, [u8; 16];
-    SNP_GCTX_CREATE = 0x093, [u8; 8];
-    SNP_GUEST_REQUEST = 0x094, [u8; 24];
+    SNP_GUEST_STATUS = 0x092, [u8; 16] {8};
+    SNP_GCTX_CREATE = 0x093, [u8; 8] {0};
+    SNP_GUEST_REQUEST = 0x094, [u8; 24] {16};
     SNP_LAUNCH_START = 0x0a0, [u8; 48];
-    SNP_LAUNCH_UPDATE = 0x0a1, [u8; 32];
+    SNP_LAUNCH_UPDATE = 0x0a1, [u8; 32] {16};
     SNP_LAUNCH_FINISH = 0x0a2, [u8; 64];
-    SNP_DBG_DECRYPT = 0x0b0, [u8; 24];
-    SNP_DBG_ENCRYPT = 0x0b1, [u8; 24];
-    SNP_VERIFY_MITIGATION = 0x0b2, [u8; 64];
-    SNP_PAGE_RECLAIM = 0x0c7, snp::PageReclaim;
-    SNP_PAGE_UNSMASH = 0x0c8, [u8; 8];
+    SNP_DBG_DECRYPT = 0x0b0, [u8; 24] {16};
+    SNP_DBG_ENCRYPT = 0x0b1, [u8; 24] {16};
+    SNP_VERIFY_MITIGATION = 0x0b2, [u8; 64] {32};
+    SNP_PAGE_RECLAIM = 0x0c7, snp::PageReclaim {0};
+    SNP_PAGE_UNSMASH = 0x0c8, [u8; 8] {0};
     SNP_CONFIG = 0x0c9, snp::SnpConfig;
     SNP_COMMIT = 0x0cb, snp::SnpCommit;
     SNP_VLEK_LOAD = 0x0cd, snp::VlekLoad;
-    SNP_FEATURE_INFO = 0x0ce, snp::FeatureInfoRequest;
+    SNP_FEATURE_INFO = 0x0ce, snp::FeatureInfoRequest {8};
 }
 
 /// The longest command buffer.

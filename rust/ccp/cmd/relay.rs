@@ -6,7 +6,10 @@
 //! state of the memory behind them once SNP is initialised, and does not know that it happens: the
 //! command table says which fields are addresses that firmware writes through.
 
-use kernel::prelude::*;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
 
 use super::{
     Channel,
@@ -20,7 +23,9 @@ use crate::{
     pages::{
         FwPages,
         GuestPages,
-        HvPages, //
+        HvPages,
+        Leaked,
+        Why, //
     },
     sys::{
         caller_memory::CallerMemory,
@@ -31,6 +36,7 @@ use crate::{
             MAX_FW_BUFFERS,
             MAX_LEN, //
         },
+        CommandInfo,
         FwBuffer,
         Relayed,
         Status,
@@ -66,7 +72,11 @@ impl<T: Transport> Channel<T> {
     ) -> Result<(), CmdError> {
         let command = command.info();
         if !self.snp_init() || !command.id.is_legacy() || command.fw_buffers.is_empty() {
-            return self.run(command, data, Wait::Interrupt);
+            let result = self.run(command, data, Wait::Interrupt);
+            if let Err(CmdError::Died(_)) = result {
+                lose_behind(command, data, memory);
+            }
+            return result;
         }
         self.alive()?;
 
@@ -175,6 +185,28 @@ impl<T: Transport> Channel<T> {
                     _ => Ok(()),
                 }
             }
+        }
+    }
+}
+
+/// The command has no answer, and firmware may write to the memory that it names at any time: keeps that from the
+/// allocator. Its owner will free it sooner or later. (A part of a slab cannot be kept.)
+fn lose_behind(command: &CommandInfo, buffer: &[u8], memory: &CallerMemory) {
+    let lose = |address: u64, len: u64| {
+        if let (true, Ok(frames)) = (address != 0 && len != 0, memory.frames(address, len)) {
+            let _ = Leaked::foreign(frames, Why::Unanswered);
+        }
+    };
+    for field in command.fw_buffers {
+        if let (Ok(address), Ok(len)) = (get(buffer, field.address), get(buffer, field.len)) {
+            lose(u64::from_le_bytes(address), u32::from_le_bytes(len).into());
+        }
+    }
+    for &field in command.pages {
+        if let Ok(address) = get(buffer, field) {
+            // The lowest bit may say how large the page is; nobody names a larger one.
+            let page = PAGE_SIZE as u64;
+            lose(u64::from_le_bytes(address) & !(page - 1), page);
         }
     }
 }

@@ -573,4 +573,45 @@ mod suite {
         check!(calls.get() == 0);
         Ok(())
     }
+
+    #[test]
+    fn memory_that_an_unanswered_command_names_is_kept() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        type Outcome = fn(&CommandInfo) -> Result<Status, Unanswered>;
+        let outcomes: [Outcome; 3] = [
+            |_| Ok(Status::SUCCESS),
+            |_| Ok(Status::INVALID_PARAM),
+            silence,
+        ];
+        for command in relayed() {
+            for (n, outcome) in outcomes.iter().enumerate() {
+                let mut caller = Caller::new(command)?;
+                for &field in command.pages {
+                    let pages = Pages::zeroed(Gfp::KERNEL, 0)?;
+                    // Whether bit 0 is set or not.
+                    caller.put(field, &(pages.phys() | 1).to_le_bytes())?;
+                    caller.memory.push(pages, GFP_KERNEL)?;
+                }
+                let before = leaked();
+                let mut channel = channel(&dev, &HOST, false, |call: &Call| outcome(call.command))?;
+                let result = relay(&mut channel, command, caller.buffer(), &self::caller());
+                let silent = n == 2;
+                check!(
+                    matches!(result, Err(CmdError::Died(_))) == silent,
+                    "{}",
+                    command.name
+                );
+                // The command buffer is lost as well; what is behind a field of the table has two pages.
+                let buffer = usize::from(command.len != 0);
+                let named = 2 * command.fw_buffers.len() + command.pages.len();
+                let lost = if silent { buffer + named } else { 0 };
+                check!(leaked() == before + lost, "{} {}", command.name, n);
+                // A dead mailbox costs nothing.
+                let _ = relay(&mut channel, command, caller.buffer(), &self::caller());
+                check!(leaked() == before + lost, "{} {}", command.name, n);
+            }
+        }
+        Ok(())
+    }
 }

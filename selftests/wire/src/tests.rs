@@ -131,6 +131,19 @@ fn every_firmware_buffer_is_where_the_kernel_has_it() {
 }
 
 #[test]
+fn every_page_is_named_by_an_address_of_the_kernels() {
+    let named = command::TABLE
+        .iter()
+        .flat_map(|row| row.pages.iter().map(move |page| (row.name, page)));
+    let named: Vec<_> = named.collect();
+    assert!(named.len() > 8);
+    for (name, page) in named {
+        let known = |wide: &Vec<&str>| wide[0] == name && number(wide[2]) == u64::from(*page);
+        assert!(lines("wide").any(|wide| known(&wide)), "{name} {page}");
+    }
+}
+
+#[test]
 fn firmware_writes_the_buffers_that_the_in_tree_driver_converts() {
     let mut intree = cases(function("static bool sev_cmd_buf_writable("));
     intree.sort();
