@@ -2,6 +2,8 @@
 //! One command in execution: its buffer, and checked access to pages.
 
 use rmp::{Refusal, Rmp, State};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::FromBytes;
 
 use crate::{Platform, Status};
 
@@ -23,6 +25,14 @@ pub enum Fact {
 pub(crate) struct Output {
     pa: u64,
     len: u64,
+}
+
+/// Reserved bytes must be zero. INVALID_PARAM is a model choice.
+pub(crate) fn must_be_zero(reserved: &[u8]) -> Result<(), Status> {
+    match reserved.iter().all(|byte| *byte == 0) {
+        true => Ok(()),
+        false => Err(Status::InvalidParam),
+    }
 }
 
 /// A command in execution.
@@ -49,12 +59,27 @@ impl<'a> Call<'a> {
         self.facts.push((name, fact));
     }
 
+    /// The command buffer as the ABI's structure for the command, whose length the command table has.
+    pub(crate) fn request<T: FromBytes>(&self) -> T {
+        T::read_from_bytes(&self.buffer).expect("the table has the structure's length")
+    }
+
+    /// A physical address from the command buffer. Drivers put the C-bit into most of them, not
+    /// into all.
+    pub(crate) fn address(&self, field: U64) -> u64 {
+        field.get() & self.address_mask
+    }
+
+    /// INVALID_LEN if a buffer that has its own length in it says another.
+    pub(crate) fn whole(&self, length: U32) -> Result<(), Status> {
+        match length.get() as usize == self.buffer.len() {
+            true => Ok(()),
+            false => Err(Status::InvalidLen),
+        }
+    }
+
     // The command table gives every buffer's length and the handlers' offsets lie within it (the
     // tests run each handler), so indexing does not fail.
-
-    pub(crate) fn u8(&self, at: usize) -> u8 {
-        self.buffer[at]
-    }
 
     pub(crate) fn u32(&self, at: usize) -> u32 {
         u32::from_le_bytes(self.array(at))
@@ -79,12 +104,9 @@ impl<'a> Call<'a> {
         self.buffer[at..at + 4].copy_from_slice(&value.to_le_bytes());
     }
 
-    /// Reserved bytes must be zero. INVALID_PARAM is a model choice.
+    /// The same for a part of the command buffer.
     pub(crate) fn reserved(&self, range: std::ops::Range<usize>) -> Result<(), Status> {
-        if self.buffer[range].iter().any(|byte| *byte != 0) {
-            return Err(Status::InvalidParam);
-        }
-        Ok(())
+        must_be_zero(&self.buffer[range])
     }
 
     /// The RMP, or the status for commands that need SNP to be initialised.

@@ -2,6 +2,7 @@
 //! The commands: ids, names, buffer lengths, handlers. The only place that has them.
 
 use crate::call::Call;
+use crate::snp::abi;
 use crate::{sev, snp, Psp, Status};
 
 pub(crate) type Handler = fn(&mut Psp, &mut Call<'_>) -> Result<(), Status>;
@@ -22,6 +23,11 @@ const fn reads(id: u32, name: &'static str, len: u32, run: Handler) -> Command {
 
 const fn answers(id: u32, name: &'static str, len: u32, run: Handler) -> Command {
     Command { id, name, len, answers: true, run }
+}
+
+/// Bytes of a command buffer.
+const fn len<T>() -> u32 {
+    size_of::<T>() as u32
 }
 
 /// Every command that is modelled, by id.
@@ -52,25 +58,30 @@ pub(crate) const COMMANDS: &[Command] = &[
     reads(0x61, "DBG_ENCRYPT", 28, sev::guest::dbg_copy),
     reads(0x81, "SNP_INIT", 0, snp::platform::init),
     reads(0x82, "SNP_SHUTDOWN", 0, snp::platform::shutdown),
-    reads(0x83, "SNP_PLATFORM_STATUS", 8, snp::info::platform_status),
+    reads(0x83, "SNP_PLATFORM_STATUS", len::<abi::PlatformStatus>(), snp::info::platform_status),
     reads(0x84, "SNP_DF_FLUSH", 0, snp::platform::df_flush),
-    reads(0x85, "SNP_INIT_EX", 64, snp::platform::init_ex),
-    reads(0x86, "SNP_SHUTDOWN_EX", 8, snp::platform::shutdown_ex),
-    reads(0x90, "SNP_DECOMMISSION", 8, snp::guest::decommission),
-    reads(0x91, "SNP_ACTIVATE", 12, snp::guest::activate),
-    reads(0x92, "SNP_GUEST_STATUS", 16, snp::guest::status),
-    reads(0x93, "SNP_GCTX_CREATE", 8, snp::guest::gctx_create),
-    reads(0x94, "SNP_GUEST_REQUEST", 24, snp::request::guest_request),
-    reads(0xa0, "SNP_LAUNCH_START", 48, snp::launch::start),
-    reads(0xa1, "SNP_LAUNCH_UPDATE", 32, snp::launch::update),
-    reads(0xa2, "SNP_LAUNCH_FINISH", 64, snp::launch::finish),
-    reads(0xb0, "SNP_DBG_DECRYPT", 24, snp::guest::dbg_decrypt),
-    reads(0xb2, "SNP_VERIFY_MITIGATION", 64, snp::info::verify_mitigation),
-    reads(0xc7, "SNP_PAGE_RECLAIM", 8, snp::page::reclaim),
-    reads(0xc9, "SNP_CONFIG", 64, snp::config::config),
-    reads(0xcb, "SNP_COMMIT", 4, snp::config::commit),
-    reads(0xcd, "SNP_VLEK_LOAD", 16, snp::config::vlek_load),
-    reads(0xce, "SNP_FEATURE_INFO", 16, snp::info::feature_info),
+    reads(0x85, "SNP_INIT_EX", len::<abi::InitEx>(), snp::platform::init_ex),
+    reads(0x86, "SNP_SHUTDOWN_EX", len::<abi::ShutdownEx>(), snp::platform::shutdown_ex),
+    reads(0x90, "SNP_DECOMMISSION", len::<abi::Gctx>(), snp::guest::decommission),
+    reads(0x91, "SNP_ACTIVATE", len::<abi::Activate>(), snp::guest::activate),
+    reads(0x92, "SNP_GUEST_STATUS", len::<abi::GuestStatus>(), snp::guest::status),
+    reads(0x93, "SNP_GCTX_CREATE", len::<abi::Gctx>(), snp::guest::gctx_create),
+    reads(0x94, "SNP_GUEST_REQUEST", len::<abi::GuestRequest>(), snp::request::guest_request),
+    reads(0xa0, "SNP_LAUNCH_START", len::<abi::LaunchStart>(), snp::launch::start),
+    reads(0xa1, "SNP_LAUNCH_UPDATE", len::<abi::LaunchUpdate>(), snp::launch::update),
+    reads(0xa2, "SNP_LAUNCH_FINISH", len::<abi::LaunchFinish>(), snp::launch::finish),
+    reads(0xb0, "SNP_DBG_DECRYPT", len::<abi::DbgDecrypt>(), snp::guest::dbg_decrypt),
+    reads(
+        0xb2,
+        "SNP_VERIFY_MITIGATION",
+        len::<abi::VerifyMitigation>(),
+        snp::info::verify_mitigation,
+    ),
+    reads(0xc7, "SNP_PAGE_RECLAIM", len::<abi::PageReclaim>(), snp::page::reclaim),
+    reads(0xc9, "SNP_CONFIG", len::<abi::Config>(), snp::config::config),
+    reads(0xcb, "SNP_COMMIT", len::<abi::Commit>(), snp::config::commit),
+    reads(0xcd, "SNP_VLEK_LOAD", len::<abi::VlekLoad>(), snp::config::vlek_load),
+    reads(0xce, "SNP_FEATURE_INFO", len::<abi::FeatureInfo>(), snp::info::feature_info),
 ];
 
 /// Commands of the ABI that the model does not have. They end in INVALID_COMMAND, as an id that

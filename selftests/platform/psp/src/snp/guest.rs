@@ -2,7 +2,9 @@
 //! Guests and their contexts.
 
 use rmp::State as PageState;
+use zerocopy::IntoBytes;
 
+use super::abi;
 use super::digest::LaunchDigest;
 use super::id_block::IdBlock;
 use super::message::VMPCKS;
@@ -85,9 +87,10 @@ impl Psp {
     }
 }
 
-/// `{gctx}`: a Firmware page becomes a context.
+/// A Firmware page becomes a context.
 pub(crate) fn gctx_create(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let gctx = call.pa(0);
+    let request: abi::Gctx = call.request();
+    let gctx = call.address(request.gctx);
     call.fact("gctx", Fact::Address(gctx));
     let held = psp.sev.holds(gctx);
     let running = psp.running()?;
@@ -101,9 +104,10 @@ pub(crate) fn gctx_create(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Stat
     Ok(())
 }
 
-/// `{gctx}`: in every state, also after a launch that failed. The page becomes Firmware again.
+/// In every state, also after a launch that failed. The page becomes Firmware again.
 pub(crate) fn decommission(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let gctx = call.pa(0);
+    let request: abi::Gctx = call.request();
+    let gctx = call.address(request.gctx);
     psp.guest(call, gctx)?;
     let result = call.rmp()?.drop_context(gctx);
     result.map_err(|refusal| call.refused(gctx, refusal))?;
@@ -112,9 +116,10 @@ pub(crate) fn decommission(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Sta
     Ok(())
 }
 
-/// `{gctx, asid}`
+/// The guest gets an ASID.
 pub(crate) fn activate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let (gctx, asid) = (call.pa(0), call.u32(8));
+    let request: abi::Activate = call.request();
+    let (gctx, asid) = (call.address(request.gctx), request.asid.get());
     let max_asid = psp.running()?.max_asid;
     call.fact("asid", Fact::Number(asid.into()));
     let guest = psp.guest(call, gctx)?;
@@ -129,23 +134,28 @@ pub(crate) fn activate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status>
     Ok(())
 }
 
-/// `{gctx, address}`; answer `{policy u64, asid u32, state u8, zero}`, 32 bytes.
+/// What firmware knows of the guest.
 pub(crate) fn status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let gctx = call.pa(0);
+    let request: abi::GuestStatus = call.request();
+    let gctx = call.address(request.gctx);
     let guest = psp.guest(call, gctx)?;
-    let mut out = [0; 32];
-    out[..8].copy_from_slice(&guest.policy.to_le_bytes());
-    out[8..12].copy_from_slice(&guest.asid.to_le_bytes());
-    out[12] = guest.state as u8;
-    let place = call.output_in_page(call.pa(8), 32)?;
-    call.write(place, &out);
+    let answer = abi::GuestStatusAnswer {
+        policy: guest.policy.into(),
+        asid: guest.asid.into(),
+        state: guest.state as u8,
+        reserved: [0; 19],
+    };
+    let place = call.output_in_page(call.address(request.address), size_of_val(&answer) as u64)?;
+    call.write(place, answer.as_bytes());
     Ok(())
 }
 
-/// `{gctx, src, dst}`: the plain text of a page of a debuggable guest. The model does not encrypt,
+/// The plain text of a page of a debuggable guest. The model does not encrypt,
 /// so what remains of the command are its checks: the policy, the owner, the destination.
 pub(crate) fn dbg_decrypt(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let (gctx, src, dst) = (call.pa(0), call.pa(8), call.pa(16));
+    let request: abi::DbgDecrypt = call.request();
+    let (src, dst) = (call.address(request.src), call.address(request.dst));
+    let gctx = call.address(request.gctx);
     let guest = psp.guest(call, gctx)?;
     let (policy, asid) = (guest.policy, guest.asid);
     if guest.state == State::Init {

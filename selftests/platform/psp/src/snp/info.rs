@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the platform says about itself.
 
-use crate::call::{Call, Fact};
+use zerocopy::IntoBytes;
+
+use super::abi;
+use crate::call::{must_be_zero, Call, Fact};
 use crate::{Psp, Status};
 
 pub(super) const X86_SNP_SHUTDOWN: u32 = 1 << 1;
@@ -12,11 +15,12 @@ const VERIFY_MITIGATION: u32 = 1 << 13;
 /// Mitigations that the model knows (it has nothing to mitigate; the numbers are arbitrary).
 const MITIGATIONS: u64 = 0b11;
 
-/// `{address}`. In INIT the page must be Firmware; success leaves it Reclaim, so the caller needs
+/// In INIT the page must be Firmware; success leaves it Reclaim, so the caller needs
 /// no PAGE_RECLAIM, and failure leaves it Firmware (sev-dev.c relies on both).
 pub(crate) fn platform_status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let pa = call.pa(0);
-    let place = call.output_in_page(pa, 32)?;
+    let request: abi::PlatformStatus = call.request();
+    let pa = call.address(request.address);
+    let place = call.output_in_page(pa, size_of::<abi::PlatformStatusAnswer>() as u64)?;
     let snp = &psp.snp;
     let flags = u32::from(snp.mask_chip_id)
         | (u32::from(snp.mask_chip_key) << 1)
@@ -26,19 +30,20 @@ pub(crate) fn platform_status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
         | (u32::from(features(psp) & CIPHERTEXT_HIDING != 0) << 5)
         | (u32::from(snp.running.as_ref().is_some_and(|r| r.ciphertext_hiding)) << 6);
     let guests = snp.running.as_ref().map_or(0, |running| running.guests.len());
-    let mut out = [0; 32];
-    out[0] = psp.config.api.major;
-    out[1] = psp.config.api.minor;
-    out[2] = snp.running.is_some().into();
-    // Bit 1, alias check complete: the BIOS has verified that no two addresses reach the same
-    // memory, which holds for RAM that is one file.
-    out[3] = u8::from(snp.running.is_some()) | (1 << 1);
-    out[4..8].copy_from_slice(&u32::from(psp.config.api.build).to_le_bytes());
-    out[8..12].copy_from_slice(&flags.to_le_bytes());
-    out[12..16].copy_from_slice(&(guests as u32).to_le_bytes());
-    out[16..24].copy_from_slice(&snp.current_tcb.to_le_bytes());
-    out[24..32].copy_from_slice(&snp.reported_tcb().to_le_bytes());
-    call.write(place, &out);
+    let answer = abi::PlatformStatusAnswer {
+        api_major: psp.config.api.major,
+        api_minor: psp.config.api.minor,
+        state: snp.running.is_some().into(),
+        // Alias check complete: the BIOS has verified that no two addresses reach the same memory,
+        // which holds for RAM that is one file.
+        rmp_flags: u8::from(snp.running.is_some()) | (1 << 1),
+        build: u32::from(psp.config.api.build).into(),
+        flags: flags.into(),
+        guest_count: (guests as u32).into(),
+        current_tcb: snp.current_tcb.into(),
+        reported_tcb: snp.reported_tcb().into(),
+    };
+    call.write(place, answer.as_bytes());
     if let Some(rmp) = &call.rmp {
         let page = pa & !0xfff;
         rmp.hand_back(page).map_err(|refusal| call.refused(page, refusal))?;
@@ -46,21 +51,22 @@ pub(crate) fn platform_status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
     Ok(())
 }
 
-/// `{length, ecx_in, address}`: CPUID Fn8000_0024. Only sub-leaf 0 exists.
+/// CPUID Fn8000_0024. Only sub-leaf 0 exists.
 pub(crate) fn feature_info(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     if !psp.config.has_feature_info() {
         return Err(Status::InvalidCommand);
     }
-    if call.u32(0) != call.buffer.len() as u32 {
-        return Err(Status::InvalidLen);
-    }
-    if call.u32(4) != 0 {
+    let request: abi::FeatureInfo = call.request();
+    call.whole(request.length)?;
+    if request.ecx_in != 0 {
         return Err(Status::InvalidParam);
     }
-    let place = call.output_in_page(call.pa(8), 16)?;
-    let mut out = [0; 16];
-    out[8..12].copy_from_slice(&features(psp).to_le_bytes());
-    call.write(place, &out);
+    let address = call.address(request.address);
+    let place = call.output_in_page(address, size_of::<abi::FeatureInfoAnswer>() as u64)?;
+    let zero = 0.into();
+    let answer =
+        abi::FeatureInfoAnswer { eax: zero, ebx: zero, ecx: features(psp).into(), edx: zero };
+    call.write(place, answer.as_bytes());
     Ok(())
 }
 
@@ -73,28 +79,26 @@ pub(super) fn features(psp: &Psp) -> u32 {
     x86 | RAPL_DIS | CIPHERTEXT_HIDING | VERIFY_MITIGATION
 }
 
-/// `{length, subcommand u16, reserved, vector, flags {0 dst_en, 1 src_en}, reserved, src, dst}`.
-/// The answer is `{verified u64, supported u64, failure u32}`.
+/// Status of the mitigations (subcommand 0), or the verification of one (1).
 pub(crate) fn verify_mitigation(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     const DST_EN: u32 = 1;
     if features(psp) & VERIFY_MITIGATION == 0 {
         return Err(Status::InvalidCommand);
     }
     call.rmp()?;
-    if call.u32(0) != call.buffer.len() as u32 {
-        return Err(Status::InvalidLen);
-    }
-    call.reserved(6..8)?;
-    call.reserved(20..24)?;
-    call.reserved(40..64)?;
-    let (subcommand, vector, flags) =
-        (u16::from_le_bytes(call.array(4)), call.u64(8), call.u32(16));
+    let request: abi::VerifyMitigation = call.request();
+    call.whole(request.length)?;
+    must_be_zero(&request.reserved)?;
+    must_be_zero(&request.reserved2)?;
+    must_be_zero(&request.reserved3)?;
+    let vector = request.vector.get();
     // A source is for mitigations that take an argument; the model has none.
-    if flags != DST_EN {
+    if request.flags != DST_EN {
         return Err(Status::InvalidParam);
     }
-    let place = call.output_in_page(call.pa(32), 20)?;
-    let failure = match subcommand {
+    let address = call.address(request.dst);
+    let place = call.output_in_page(address, size_of::<abi::VerifyMitigationAnswer>() as u64)?;
+    let failure = match request.subcommand.get() {
         0 => 0u32,
         1 if vector.count_ones() != 1 => return Err(Status::InvalidParam),
         1 if vector & MITIGATIONS == 0 => 1,
@@ -105,10 +109,11 @@ pub(crate) fn verify_mitigation(psp: &mut Psp, call: &mut Call<'_>) -> Result<()
         _ => return Err(Status::InvalidParam),
     };
     call.fact("mitigation", Fact::Number(vector));
-    let mut out = [0; 20];
-    out[..8].copy_from_slice(&psp.snp.mitigations_verified.to_le_bytes());
-    out[8..16].copy_from_slice(&MITIGATIONS.to_le_bytes());
-    out[16..].copy_from_slice(&failure.to_le_bytes());
-    call.write(place, &out);
+    let answer = abi::VerifyMitigationAnswer {
+        verified: psp.snp.mitigations_verified.into(),
+        supported: MITIGATIONS.into(),
+        failure: failure.into(),
+    };
+    call.write(place, answer.as_bytes());
     Ok(())
 }

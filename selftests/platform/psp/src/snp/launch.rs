@@ -3,10 +3,11 @@
 
 use rmp::PageSize;
 
+use super::abi;
 use super::digest::{LaunchDigest, PageInfo, PageType};
 use super::guest::State;
 use super::{id_block, secrets, word, POLICY_DEBUG};
-use crate::call::{Call, Fact};
+use crate::call::{must_be_zero, Call, Fact};
 use crate::{Psp, Status};
 
 const POLICY_SMT: u64 = 1 << 16;
@@ -30,10 +31,10 @@ const POLICY_KNOWN: u64 = 0xffff
 /// Where a VMSA has Secure TSC (bit 9 of SEV_FEATURES: `struct sev_es_save_area` in asm/svm.h).
 const VMSA_SECURE_TSC: (usize, u8) = (0x3b1, 1 << 1);
 
-/// `{gctx, policy, ma_gctx, flags {0 ma_en, 1 imi_en}, desired_tsc_khz, gosvw 16}`. Migration
-/// agents and migration images are not modelled: asking for one is INVALID_PARAM.
+/// Migration agents and migration images are not modelled: asking for one is INVALID_PARAM.
 pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let (gctx, policy) = (call.pa(0), call.u64(8));
+    let request: abi::LaunchStart = call.request();
+    let (gctx, policy) = (call.address(request.gctx), request.policy.get());
     call.fact("policy", Fact::Number(policy));
     let may = policy_allows(psp, policy)?;
     let known = POLICY_KNOWN
@@ -43,7 +44,7 @@ pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     if guest.state != State::Init {
         return Err(Status::InvalidGuestState);
     }
-    if call.u32(24) != 0 || policy & !known != 0 || policy & POLICY_MUST_BE_ONE == 0 {
+    if request.flags != 0 || policy & !known != 0 || policy & POLICY_MUST_BE_ONE == 0 {
         return Err(Status::InvalidParam);
     }
     if !may {
@@ -52,8 +53,8 @@ pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     guest.state = State::Launch;
     guest.policy = policy;
     guest.digest = LaunchDigest::START;
-    guest.tsc_khz = call.u32(28);
-    guest.gosvw = call.array(32);
+    guest.tsc_khz = request.desired_tsc_khz.get();
+    guest.gosvw = request.gosvw;
     guest.launch_tcb = tcb;
     guest.launch_mitigations = mitigations;
     Ok(())
@@ -70,11 +71,11 @@ fn policy_allows(psp: &mut Psp, policy: u64) -> Result<bool, Status> {
         && (policy & POLICY_CIPHERTEXT_HIDING == 0 || running.ciphertext_hiding))
 }
 
-/// `{gctx, flags {0 page_size, 3:1 type, 4 imi}, reserved, page, {reserved u8, vmpl1, vmpl2, vmpl3},
-/// reserved}`. On any failure the page stays Pre-Guest.
+/// A page of the guest is measured and becomes its own. On any failure it stays Pre-Guest.
 pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let (gctx, flags, pa) = (call.pa(0), call.u32(8), call.pa(16));
-    let perms: [u8; 4] = call.array(24);
+    let request: abi::LaunchUpdate = call.request();
+    let (gctx, pa) = (call.address(request.gctx), call.address(request.address));
+    let flags = request.flags.get();
     call.fact("page", Fact::Address(pa));
     let seed = psp.config.seed;
     let guest = psp.guest(call, gctx)?;
@@ -84,9 +85,9 @@ pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     if guest.asid == 0 {
         return Err(Status::Inactive);
     }
-    call.reserved(12..16)?;
-    call.reserved(24..25)?;
-    call.reserved(28..32)?;
+    must_be_zero(&request.reserved)?;
+    must_be_zero(&request.reserved2)?;
+    must_be_zero(&request.reserved3)?;
     let imi = flags & (1 << 4) != 0;
     let page_type = PageType::from_number((flags >> 1) & 7).filter(|_| flags >> 5 == 0 && !imi);
     let page_type = page_type.ok_or(Status::InvalidParam)?;
@@ -105,8 +106,8 @@ pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
         (PageType::Secrets, _) => secrets::page(seed, guest.serial, false, &guest.gosvw),
         (PageType::Cpuid, _) => checked_cpuid(given)?,
     };
-    let vmpl_perms = [perms[1], perms[2], perms[3]];
-    let upper = u64::from(u32::from_le_bytes([0, perms[1], perms[2], perms[3]]));
+    let [vmpl1, vmpl2, vmpl3] = request.vmpl_perms;
+    let upper = u64::from(u32::from_le_bytes([0, vmpl1, vmpl2, vmpl3]));
     let vmsa = page_type == PageType::Vmsa;
     let launched = call.rmp()?.launch(pa, guest.asid, size, vmsa, upper);
     launched.map_err(|refusal| call.refused(pa, refusal))?;
@@ -116,7 +117,13 @@ pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     // A 2 MiB page counts as 512 pages in sequence (model choice; KVM launches none).
     for (n, part) in content.chunks(0x1000).enumerate() {
         let gpa = gpa + ((n as u64) << 12);
-        guest.digest.extend(&PageInfo { page_type, imi, vmpl_perms, gpa, content: part });
+        guest.digest.extend(&PageInfo {
+            page_type,
+            imi,
+            vmpl_perms: request.vmpl_perms,
+            gpa,
+            content: part,
+        });
     }
     let digest = guest.digest.bytes().to_vec();
     call.fact("digest", Fact::Bytes(digest));
@@ -138,13 +145,14 @@ pub(super) fn checked_cpuid(page: Vec<u8>) -> Result<Vec<u8>, Status> {
     Ok(page)
 }
 
-/// `{gctx, id_block, id_auth, flags {0 id_block_en, 1 auth_key_en, 2 vcek_disabled}, host_data 32}`
+/// The launch is complete, and what was launched is what the owner has signed, if he has.
 pub(crate) fn finish(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     const ID_BLOCK_EN: u64 = 1;
     const AUTH_KEY_EN: u64 = 2;
     const VCEK_DISABLED: u64 = 4;
-    let (gctx, block, auth, flags) = (call.pa(0), call.pa(8), call.pa(16), call.u64(24));
-    let host_data = call.array(32);
+    let request: abi::LaunchFinish = call.request();
+    let (block, auth) = (call.address(request.id_block), call.address(request.id_auth));
+    let (gctx, flags) = (call.address(request.gctx), request.flags.get());
     let guest = psp.guest(call, gctx)?;
     if guest.state != State::Launch {
         return Err(Status::InvalidGuestState);
@@ -161,7 +169,7 @@ pub(crate) fn finish(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
         let author = flags & AUTH_KEY_EN != 0;
         guest.id_block = Some(id_block::check(&block, &auth, author, &digest, guest.policy)?);
     }
-    guest.host_data = host_data;
+    guest.host_data = request.host_data;
     guest.vcek_disabled = flags & VCEK_DISABLED != 0;
     guest.state = State::Running;
     Ok(())

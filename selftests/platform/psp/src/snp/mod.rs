@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! SEV-SNP: platform life cycle, guests and their launch, pages.
 
+pub(crate) mod abi;
 pub(crate) mod config;
 mod derived_key;
 pub(crate) mod digest;

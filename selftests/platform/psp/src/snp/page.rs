@@ -3,15 +3,18 @@
 
 use rmp::{PageSize, Refusal, State};
 
+use super::abi;
 use crate::call::{Call, Fact};
 use crate::{Psp, Status};
 
-/// `{address | bit 0: 2 MiB}`
+/// A page of 4 KiB or 2 MiB becomes the hypervisor's.
 pub(crate) fn reclaim(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     call.rmp()?;
-    let pa = call.pa(0) & !0xfff;
-    let size = if call.u64(0) & 1 == 0 { PageSize::Size4K } else { PageSize::Size2M };
-    if call.u64(0) & 0xffe != 0 {
+    let request: abi::PageReclaim = call.request();
+    let pa = call.address(request.address) & !0xfff;
+    let low = request.address.get() & 0xfff;
+    let size = if low & 1 == 0 { PageSize::Size4K } else { PageSize::Size2M };
+    if low & !1 != 0 {
         return Err(Status::InvalidParam);
     }
     call.fact("page", Fact::Address(pa));

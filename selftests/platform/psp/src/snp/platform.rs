@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use rmp::{Geometry, Rmp, State};
+use zerocopy::FromBytes;
 
-use super::{info, word, Running};
-use crate::call::{Call, Fact};
+use super::{abi, info, Running};
+use crate::call::{must_be_zero, Call, Fact};
 use crate::{CpuRegisters, Psp, Status};
 
 const INIT_RMP: u32 = 1 << 0;
@@ -28,40 +29,42 @@ pub(crate) fn init(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     start(psp, call, INIT_RMP, &[], 0)
 }
 
-/// `{flags, reserved, list, max_snp_asid u16, reserved}`
+/// As the host asks for it.
 pub(crate) fn init_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     if !psp.config.has_init_ex() {
         return Err(Status::InvalidCommand);
     }
-    call.reserved(4..8)?;
-    call.reserved(18..64)?;
-    let flags = call.u32(0);
-    let ranges = if flags & LIST_PADDR_EN != 0 { ranges(call)? } else { Vec::new() };
-    let max_asid = u16::from_le_bytes(call.array(16)).into();
-    start(psp, call, flags, &ranges, max_asid)
+    let request: abi::InitEx = call.request();
+    must_be_zero(&request.reserved)?;
+    must_be_zero(&request.reserved2)?;
+    let flags = request.flags.get();
+    let list = call.address(request.list);
+    let ranges = if flags & LIST_PADDR_EN != 0 { ranges(call, list)? } else { Vec::new() };
+    start(psp, call, flags, &ranges, request.max_snp_asid.get().into())
 }
 
-/// The list page: `{count, reserved}`, then `{base u64, page_count u32, reserved}` each.
-fn ranges(call: &mut Call<'_>) -> Result<Vec<Range>, Status> {
-    let pa = call.pa(8);
+/// The list page at `pa`.
+fn ranges(call: &mut Call<'_>, pa: u64) -> Result<Vec<Range>, Status> {
     if pa % 0x1000 != 0 {
         return Err(Status::InvalidAddress);
     }
-    let list = call.read(pa, 0x1000)?;
-    let word = |at: usize| word(&list, at);
-    let count = word(0) as usize;
-    if 8 + 16 * count > list.len() || word(4) != 0 {
+    let page = call.read(pa, 0x1000)?;
+    let parsed = abi::RangeList::read_from_prefix(&page).ok();
+    let (list, rest) = parsed.ok_or(Status::InvalidParam)?;
+    let all = rest.chunks_exact(size_of::<abi::Range>());
+    let count = list.count.get() as usize;
+    if count > all.len() || list.reserved != 0 {
         return Err(Status::InvalidParam);
     }
-    let range = |n: usize| {
-        let at = 8 + 16 * n;
-        let base = u64::from(word(at)) | (u64::from(word(at + 4)) << 32);
-        if base % 0x1000 != 0 || word(at + 12) != 0 {
+    let range = |bytes: &[u8]| {
+        let range = abi::Range::read_from_bytes(bytes).map_err(|_| Status::InvalidParam)?;
+        let base = range.base.get();
+        if base % 0x1000 != 0 || range.reserved != 0 {
             return Err(Status::InvalidParam);
         }
-        Ok(Range { base, pages: word(at + 8).into() })
+        Ok(Range { base, pages: range.page_count.get().into() })
     };
-    (0..count).map(range).collect()
+    all.take(count).map(range).collect()
 }
 
 fn start(
@@ -209,13 +212,11 @@ pub(crate) fn shutdown(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status>
     stop(psp, call, 0)
 }
 
-/// `{len, flags}`
 pub(crate) fn shutdown_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     call.rmp()?;
-    if call.u32(0) != call.buffer.len() as u32 {
-        return Err(Status::InvalidLen);
-    }
-    stop(psp, call, call.u32(4))
+    let request: abi::ShutdownEx = call.request();
+    call.whole(request.length)?;
+    stop(psp, call, request.flags.get())
 }
 
 /// Legacy SEV must have been shut down (Linux' order; INVALID_PLATFORM_STATE is a model choice).

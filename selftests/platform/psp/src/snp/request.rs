@@ -7,6 +7,7 @@
 
 use rmp::{Refusal, State as PageState};
 
+use super::abi;
 use super::guest::{Guest, State};
 use super::launch;
 use super::message::{Header, PAGE};
@@ -67,10 +68,12 @@ const KINDS: &[Kind] = &[
 /// Header and 64 entries of a CPUID table.
 const CPUID: usize = 16 + 64 * 48;
 
-/// `{gctx, request, response}`. The response page stays Firmware whatever happens: KVM uses it for
+/// The response page stays Firmware whatever happens: KVM uses it for
 /// the guest's next request (snp_handle_guest_req()).
 pub(crate) fn guest_request(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let (gctx, request, response) = (call.pa(0), call.pa(8), call.pa(16));
+    let buffer: abi::GuestRequest = call.request();
+    let (request, response) = (call.address(buffer.request), call.address(buffer.response));
+    let gctx = call.address(buffer.gctx);
     let guest = psp.guest(call, gctx)?.clone();
     if guest.state != State::Running {
         return Err(Status::InvalidGuestState);
