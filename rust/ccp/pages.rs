@@ -86,6 +86,9 @@ impl Address {
     }
 }
 
+/// How many blocks are tried until one can be given to firmware.
+const TRIES: usize = 3;
+
 /// Changes the state of single pages, in the RMP and in what firmware knows.
 pub(crate) trait Reclaimer {
     /// Whether the mailbox is dead, so that firmware may still be using what it was given.
@@ -109,7 +112,7 @@ fn assign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Unassig
         let Some(frame) = frames.get(n) else { break };
         if let Err(err) = reclaimer.make_firmware(frame) {
             return Err(match unassign(frames.first(n), reclaimer) {
-                Ok(()) => Unassigned::RolledBack(err),
+                Ok(()) => Unassigned::Refused(frame, err),
                 Err(stuck) => Unassigned::Lost(stuck),
             });
         }
@@ -118,7 +121,9 @@ fn assign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Unassig
 }
 
 enum Unassigned {
-    RolledBack(Error),
+    /// By the RMP, for this frame.
+    Refused(Frames, Error),
+    /// One that was assigned before could not be taken back.
     Lost(Stuck),
 }
 
@@ -218,21 +223,34 @@ impl HvPages {
         FwPages::new(self.0, false)
     }
 
-    /// Gives the pages to firmware for writing while SNP is initialised.
+    /// Gives the pages to firmware for writing while SNP is initialised, or others with the same
+    /// contents: the entry of a page in the RMP may be immutable, or missing. Such a block is kept from
+    /// the allocator, which would hand it out again and again.
     ///
     /// # Errors
     ///
-    /// If the RMP refuses: the pages are freed if all of them could be taken back, and kept
-    /// otherwise.
+    /// [`EIO`] if the RMP refused several blocks; [`ENOMEM`]; [`EFAULT`] if a page that was assigned
+    /// already could not be taken back. None of the blocks is freed.
     pub(crate) fn into_firmware<R: Reclaimer>(self, reclaimer: &mut R) -> Result<FwPages> {
-        match assign(Frames::of(&self.0), reclaimer) {
-            Ok(()) => Ok(FwPages::new(self.0, true)),
-            Err(Unassigned::RolledBack(err)) => Err(err),
-            Err(Unassigned::Lost(stuck)) => {
-                // One allocation is freed as a whole or not at all.
-                Leaked::own(self.0, stuck.why);
-                Err(EFAULT)
-            }
+        let mut pages = self.0;
+        let mut tries = 1;
+        loop {
+            let (why, next) = match assign(Frames::of(&pages), reclaimer) {
+                Ok(()) => return Ok(FwPages::new(pages, true)),
+                Err(Unassigned::Lost(stuck)) => (stuck.why, Err(EFAULT)),
+                Err(Unassigned::Refused(frame, err)) => {
+                    let next = if tries < TRIES {
+                        pages.copy()
+                    } else {
+                        Err(EIO)
+                    };
+                    (Why::NotAssigned(frame, err), next)
+                }
+            };
+            // One allocation is kept as a whole.
+            Leaked::own(pages, why);
+            pages = next?;
+            tries += 1;
         }
     }
 
@@ -332,7 +350,7 @@ impl GuestPages {
     pub(crate) fn into_firmware<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<Self> {
         match assign(frames, reclaimer) {
             Ok(()) => Ok(Self(frames)),
-            Err(Unassigned::RolledBack(err)) => Err(err),
+            Err(Unassigned::Refused(_, err)) => Err(err),
             Err(Unassigned::Lost(stuck)) => {
                 stuck.lose();
                 Err(EFAULT)

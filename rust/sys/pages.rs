@@ -39,6 +39,7 @@ impl Gfp {
 /// their size. The address lies in the direct map.
 pub(crate) struct Pages {
     va: NonNull<u8>,
+    gfp: Gfp,
     order: u32,
     len: usize,
 }
@@ -56,16 +57,28 @@ impl Pages {
     ///
     /// [`ENOMEM`].
     pub(crate) fn zeroed(gfp: Gfp, order: u32) -> Result<Self> {
-        let gfp = gfp.0 | bindings::__GFP_ZERO | bindings::__GFP_NOWARN;
+        let flags = gfp.0 | bindings::__GFP_ZERO | bindings::__GFP_NOWARN;
         // SAFETY: Any flags and order are fine; an order that is too large fails.
-        let va = unsafe { bindings::get_free_pages_noprof(gfp, order) };
+        let va = unsafe { bindings::get_free_pages_noprof(flags, order) };
         // INVARIANT: As just returned.
         Ok(Self {
             va: NonNull::new(va as *mut u8).ok_or(ENOMEM)?,
+            gfp,
             order,
             // The allocator has no order for which this overflows.
             len: PAGE_SIZE.wrapping_shl(order),
         })
+    }
+
+    /// Other pages with the same contents.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn copy(&self) -> Result<Self> {
+        let mut other = Self::zeroed(self.gfp, self.order)?;
+        other.bytes_mut().copy_from_slice(self.bytes());
+        Ok(other)
     }
 
     /// The smallest order whose pages hold `len` bytes.

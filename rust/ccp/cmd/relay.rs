@@ -143,7 +143,7 @@ impl<T: Transport> Channel<T> {
             }
             Target::Bounce => {
                 let pages = HvPages::for_len(Gfp::KERNEL_ACCOUNT, len as usize).map_err(failed)?;
-                let pages = pages.into_firmware(self).map_err(failed)?;
+                let pages = pages.into_firmware(self).map_err(CmdError::Transport)?;
                 put(
                     buffer,
                     field.address,

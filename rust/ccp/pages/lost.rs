@@ -108,6 +108,8 @@ pub(crate) fn leaked() -> usize {
 pub(crate) enum Why {
     /// Firmware, or the mailbox, refused to give them back.
     Refused(CmdError),
+    /// The kernel could not make the entry of this frame in the RMP that of a firmware page.
+    NotAssigned(Frames, Error),
     /// The kernel could not make their entries in the RMP those of shared pages.
     Rmp(Error),
     /// The mailbox is dead.
@@ -120,6 +122,11 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Why::Refused(err) => write!(f, "SNP_PAGE_RECLAIM: {err}"),
+            Why::NotAssigned(frame, err) => write!(
+                f,
+                "page {:#x} cannot be given to firmware ({err:?}): its RMP entry is immutable, or the RMP has none",
+                frame.pfn()
+            ),
             Why::Rmp(err) => write!(
                 f,
                 "firmware released the page, but its RMP entry cannot be changed ({err:?})"

@@ -44,7 +44,11 @@ mod suite {
     /// The owner of each frame of one block.
     struct Ledger {
         faults: Faults,
+        /// How often [`Faults::private`] happens.
+        refusals: usize,
         base: Option<u64>,
+        /// Pages of a block, if there may be another block.
+        count: Option<usize>,
         owners: [Owner; 8],
         dead: bool,
         /// A change that the hardware refuses was tried.
@@ -62,7 +66,9 @@ mod suite {
         fn new(faults: Faults) -> Self {
             Self {
                 faults,
+                refusals: usize::MAX,
                 base: None,
+                count: None,
                 owners: [Owner::Host; 8],
                 dead: false,
                 illegal: false,
@@ -148,8 +154,13 @@ mod suite {
         }
 
         fn make_firmware(&mut self, frame: Frames) -> Result {
-            let n = self.number(frame.phys());
-            if self.faults.private == Some(n) {
+            let mut n = self.number(frame.phys());
+            if self.count.is_some_and(|count| n >= count) {
+                self.base = Some(frame.phys());
+                n = 0;
+            }
+            if self.faults.private == Some(n) && self.refusals > 0 {
+                self.refusals -= 1;
                 return Err(EPERM);
             }
             self.change(n, Owner::Host, Owner::Firmware);
@@ -240,18 +251,31 @@ mod suite {
     }
 
     #[test]
-    fn a_page_that_cannot_be_assigned_undoes_those_before_it() -> Result {
+    fn a_block_that_cannot_be_assigned_is_kept_and_another_tried() -> Result {
         for order in ORDERS {
             let count = 1 << order;
-            for at in 0..count {
+            for (at, refusals) in (0..count).flat_map(|at| (0..=TRIES).map(move |r| (at, r))) {
                 let mut ledger = Ledger::new(Faults {
                     private: Some(at),
                     ..Faults::default()
                 });
-                let refused = block(order)?.into_firmware(&mut ledger).err();
-                check!(refused == Some(EPERM), "{} of {}", at, count);
+                ledger.count = Some(count);
+                ledger.refusals = refusals;
+                let given = block(order)?.into_firmware(&mut ledger);
+                let kept = refusals * count;
+                check!(ledger.counted() == kept, "{} of {}", at, count);
+                if refusals == TRIES {
+                    check!(given.err() == Some(EIO), "{} of {}", at, count);
+                    check!(ledger.all(Owner::Host, count), "{} of {}", at, count);
+                    check!(ledger.is_kept(count), "{} of {}", at, count);
+                    continue;
+                }
+                let given = given?;
+                check!(ledger.all(Owner::Firmware, count), "{} of {}", at, count);
+                let taken = given.take_back(&mut ledger).map_err(|_| EINVAL)?;
                 check!(ledger.all(Owner::Host, count), "{} of {}", at, count);
-                check!(ledger.counted() == 0, "{} of {}", at, count);
+                check!(taken.bytes().iter().all(|byte| *byte == 0x5a));
+                check!(ledger.counted() == kept, "{} of {}", at, count);
             }
         }
         Ok(())

@@ -181,28 +181,34 @@ impl Event {
     }
 }
 
-/// Counts down to a failure: the call number `n` (from 0) fails, once.
-pub(crate) struct FailAt(AtomicUsize);
+/// Counts down to failures.
+pub(crate) struct FailAt {
+    good: AtomicUsize,
+    bad: AtomicUsize,
+}
 
 impl FailAt {
     const fn never() -> Self {
-        Self(AtomicUsize::new(usize::MAX))
+        Self {
+            good: AtomicUsize::new(0),
+            bad: AtomicUsize::new(0),
+        }
     }
 
-    pub(crate) fn set(&self, n: usize) {
-        self.0.store(n, Relaxed);
+    /// From the call number `n` (from 0) on, `times` calls fail.
+    pub(crate) fn set(&self, n: usize, times: usize) {
+        self.good.store(n, Relaxed);
+        self.bad.store(times, Relaxed);
     }
 
     fn call(&self) -> Result {
-        let left = self.0.load(Relaxed);
-        if left == usize::MAX {
+        let less = |left: usize| left.checked_sub(1);
+        if self.good.fetch_update(Relaxed, Relaxed, less).is_ok() {
             return Ok(());
         }
-        self.0.store(left.wrapping_sub(1), Relaxed);
-        if left == 0 {
-            Err(EFAULT)
-        } else {
-            Ok(())
+        match self.bad.fetch_update(Relaxed, Relaxed, less) {
+            Ok(_) => Err(EFAULT),
+            Err(_) => Ok(()),
         }
     }
 }

@@ -516,6 +516,21 @@ pub mod tests {
         assert_eq!(model.link_cpu(&cpu).rmpupdate.load(Relaxed), 3, "those that were executed");
     }
 
+    #[test]
+    fn pages_that_are_to_be_refused_are_so_for_good() {
+        let model = machine(true);
+        model.link.refuse_rmpupdate.store(2, Relaxed);
+        let give = |page: u64| Fake::new(&[(Reg::Rax, page)]).with_operand(PRE_GUEST);
+        let share = Fake::new(&[(Reg::Rax, PAGE)]).with_operand([0; 16]);
+        assert_eq!(model.execute(Kind::Rmpupdate, &share), eax(0), "gives nothing away");
+        for page in [PAGE, PAGE + 0x1000] {
+            assert_eq!(model.execute(Kind::Rmpupdate, &give(page)), eax(2));
+            assert_eq!(model.rmp.state(page), Some(State::HvFixed));
+        }
+        assert_eq!(model.execute(Kind::Rmpupdate, &give(PAGE + 0x2000)), eax(0));
+        assert_eq!(model.execute(Kind::Rmpupdate, &give(PAGE)), eax(2), "still");
+    }
+
     /// Writable translations of a page that is given away must be looked up anew; of one that comes
     /// back, none exists.
     #[test]

@@ -37,6 +37,9 @@ pub fn rmpupdate(model: &Model, cpu: &impl Cpu) -> Outcome {
     }
     let code = match RmpUpdate::from_bytes(&bytes) {
         Some(new) => {
+            if new.assigned && model.link.take_refusal() {
+                model.rmp.fix(cpu.get(Reg::Rax));
+            }
             let code = model.rmp.rmpupdate(cpu.get(Reg::Rax), &new);
             if model.rmp_check && code == Code::Success && new.assigned {
                 cpu.flush_all_translations();

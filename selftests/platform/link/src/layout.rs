@@ -152,7 +152,9 @@ pub struct Link {
     pub iommu_snp: AtomicU32,
     /// 1 from SNP_INIT until firmware clears SNP_EN, or a reset does. The PSP model writes it.
     pub snp_active: AtomicU32,
-    reserved: [AtomicU64; 5],
+    /// How many of the next RMPUPDATEs that give a page away find it HV-Fixed. Tests order it from the PSP model.
+    pub refuse_rmpupdate: AtomicU64,
+    reserved: [AtomicU64; 4],
     /// The IOMMU's event log, PPR log and completion-wait semaphore. The CPU model reads the IOMMU's
     /// registers when a CPU writes its caches back, which must be done before SNP_INIT.
     pub iommu: [IommuBuffer; 3],
@@ -189,6 +191,12 @@ impl Link {
             reported.address.store(address, Ordering::Release);
         }
         first
+    }
+
+    /// Whether this RMPUPDATE is one of those that are to be refused, which it then no longer is.
+    pub fn take_refusal(&self) -> bool {
+        let less = |left: u64| left.checked_sub(1);
+        self.refuse_rmpupdate.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
     }
 
     /// The CPUs that exist.

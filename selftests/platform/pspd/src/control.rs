@@ -27,6 +27,8 @@ One order per line, one line as answer: 'ok', 'ok ANSWER' or 'error REASON'.
   reset WHAT     the host is not told that it happened: 'registers' has the values of power-on again,
                  'firmware' is in its first state, or both with 'function'
   mark TEXT      write {\"event\":\"mark\",\"text\":TEXT} into the trace, with counts
+  refuse-rmpupdate N   make the pages HV-Fixed that the next N RMPUPDATEs would give away, instead
+                 of all earlier ones
   pending        the command without an answer and the milliseconds since its doorbell, or nothing";
 
 /// The command that has not been answered, if there is one.
@@ -145,6 +147,11 @@ impl Control {
             }
             ("mark", text) => {
                 self.mark(text);
+                Ok(String::new())
+            }
+            ("refuse-rmpupdate", count) => {
+                let count = count.parse().map_err(|_| format!("'{count}' is no number"))?;
+                self.link.refuse_rmpupdate.store(count, Ordering::Release);
                 Ok(String::new())
             }
             ("pending", "") => Ok(self.pending.describe()),

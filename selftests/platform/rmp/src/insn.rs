@@ -136,6 +136,16 @@ impl<T: Table> Rmp<T> {
         Code::Success
     }
 
+    /// Not an instruction: makes an unassigned page HV-Fixed, as firmware does with memory that the BIOS has
+    /// reserved. RMPUPDATE refuses it from then on.
+    pub fn fix(&self, pa: u64) {
+        let Some(index) = self.aligned_index(pa, PageSize::Size4K) else { return };
+        let Some(_locked) = self.try_lock(index) else { return };
+        if self.load(index) == Entry::ZERO {
+            self.store(index, Entry::HV_FIXED);
+        }
+    }
+
     /// PSMASH: splits the 2 MiB page at `pa` into 512 pages of 4 KiB with consecutive GPAs; all
     /// other fields, Validated among them, stay.
     pub fn psmash(&self, pa: u64) -> Code {
