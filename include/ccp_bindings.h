@@ -12,6 +12,7 @@
 #include <linux/psp-sev.h>
 #include <linux/psp-tee.h>
 #include <asm/iommu.h>
+#include <asm/kvm.h>
 #include <asm/sev.h>
 
 #include <linux/snp_host.h>

@@ -48,14 +48,6 @@ use crate::{
     }, //
 };
 
-/// Largest blob that user space may pass for a command.
-const BLOB_MAX: u32 = 0x4000;
-
-/// `enum` in `arch/x86/include/uapi/asm/kvm.h`.
-const KVM_X86_SEV_VM: u32 = 2;
-const KVM_X86_SEV_ES_VM: u32 = 3;
-const KVM_X86_SNP_VM: u32 = 4;
-
 /// Converts to what C returns, and stores firmware's status where C wants it.
 ///
 /// # Safety
@@ -244,7 +236,7 @@ unsafe extern "C" fn sev_guest_df_flush(error: *mut c_int) -> c_int {
 /// Copies a blob from user space to memory that is physically contiguous. To be freed with `kfree()`.
 #[no_mangle]
 extern "C" fn psp_copy_user_blob(uaddr: u64, len: u32) -> *mut c_void {
-    if uaddr == 0 || len == 0 || len > BLOB_MAX {
+    if uaddr == 0 || len == 0 || len > c::SEV_FW_BLOB_MAX_SIZE {
         return EINVAL.to_errno() as isize as *mut c_void;
     }
     // SAFETY: Takes any user address; the length is small.
@@ -318,11 +310,11 @@ extern "C" fn sev_get_snp_policy_bits() -> u64 {
 #[no_mangle]
 extern "C" fn sev_firmware_supported_vm_types() -> c_int {
     let types = slot::with(|platform| -> Result<u32> {
-        let mut types = 1 << KVM_X86_SEV_VM | 1 << KVM_X86_SEV_ES_VM;
+        let mut types = 1 << c::KVM_X86_SEV_VM | 1 << c::KVM_X86_SEV_ES_VM;
         if platform.is_snp_up() {
-            types |= 1 << KVM_X86_SNP_VM;
+            types |= 1 << c::KVM_X86_SNP_VM;
             if !platform.allows_es() {
-                types &= !(1 << KVM_X86_SEV_ES_VM);
+                types &= !(1 << c::KVM_X86_SEV_ES_VM);
             }
         }
         Ok(types)

@@ -15,13 +15,11 @@ use crate::{
         Failure, //
     },
     sys::{
+        bindings as c,
         misc_device::FileOperations,
         pages::Gfp, //
     },
-    wire::snp::{
-        SnpConfig,
-        VLEK_HASHSTICK_LEN, //
-    },
+    wire::snp::SnpConfig, //
 };
 use kernel::{
     bindings,
@@ -40,56 +38,22 @@ use kernel::{
         UserSlice, //
     },
 };
-use zerocopy_derive::{
-    Immutable,
-    KnownLayout, //
-};
 
-/// Largest certificate or other blob that goes to or comes from firmware.
-const BLOB_MAX: u32 = 0x4000;
+/// What SEV_GET_ID gives: the IDs of two sockets.
+// CAST: 128.
+const TWO_IDS: u32 = size_of::<c::sev_user_data_get_id>() as u32;
 
-/// What SEV_GET_ID gives: the IDs of two sockets, 64 bytes each.
-const TWO_IDS: u32 = 128;
+/// What SNP_VLEK_LOAD takes besides its own structure.
+// CAST: 432.
+const HASHSTICK_LEN: u32 = size_of::<c::sev_user_data_snp_wrapped_vlek_hashstick>() as u32;
 
 /// The one ioctl.
-const SEV_ISSUE_CMD: u32 = _IOWR::<IssueCmd>(b'S' as u32, 0);
+const SEV_ISSUE_CMD: u32 = _IOWR::<c::sev_issue_cmd>(c::SEV_IOC_TYPE as u32, 0);
 
-/// The number of requests.
-const SEV_MAX: u32 = 13;
-
-/// `struct sev_issue_cmd`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, packed)]
-struct IssueCmd {
-    cmd: u32,
-    data: u64,
-    error: u32,
-}
-
-/// A buffer and its length: `struct sev_user_data_pek_csr` and `..._get_id2`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, packed)]
+/// Memory of the caller.
 struct UserBuffer {
     address: u64,
     len: u32,
-}
-
-/// Two of them: `struct sev_user_data_pdh_cert_export` and `..._pek_cert_import`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, packed)]
-struct UserBuffers {
-    first: UserBuffer,
-    second: UserBuffer,
-}
-
-/// `struct sev_user_data_snp_vlek_load`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, packed)]
-struct VlekLoad {
-    len: u32,
-    version: u8,
-    reserved: [u8; 3],
-    address: u64,
 }
 
 static FILE_OPERATIONS: FileOperations = FileOperations::unknown();
@@ -122,8 +86,8 @@ impl MiscDevice for SevFile {
             return Err(EINVAL);
         }
         let arg = arg as u64;
-        let mut issue: IssueCmd = get(arg)?;
-        if issue.cmd >= SEV_MAX {
+        let mut issue: c::sev_issue_cmd = get(arg)?;
+        if issue.cmd > c::SEV_MAX {
             return Err(EINVAL);
         }
 
@@ -155,81 +119,95 @@ struct Caller {
 impl Caller {
     fn issue(&self, cmd: u32) -> Result<(), Failure> {
         match cmd {
-            0 => {
+            c::SEV_FACTORY_RESET => {
                 self.must_write()?;
                 slot::with_killable(|platform| platform.factory_reset())
             }
-            1 => {
+            c::SEV_PLATFORM_STATUS => {
                 let status = slot::with_killable(|platform| platform.platform_status())?;
                 put(self.data, &status).map_err(after_firmware)
             }
-            2 => {
+            c::SEV_PEK_GEN => {
                 self.must_write()?;
                 slot::with_killable(|platform| platform.pek_gen())
             }
-            3 => self.pek_csr(),
-            4 => {
+            c::SEV_PEK_CSR => self.pek_csr(),
+            c::SEV_PDH_GEN => {
                 self.must_write()?;
                 slot::with_killable(|platform| platform.pdh_gen())
             }
-            5 => self.pdh_cert_export(),
-            6 => self.pek_cert_import(),
-            7 => self.get_id(),
-            8 => self.get_id2(),
-            9 => {
+            c::SEV_PDH_CERT_EXPORT => self.pdh_cert_export(),
+            c::SEV_PEK_CERT_IMPORT => self.pek_cert_import(),
+            c::SEV_GET_ID => self.get_id(),
+            c::SEV_GET_ID2 => self.get_id2(),
+            c::SNP_PLATFORM_STATUS => {
                 self.must_point()?;
                 let status = slot::with_killable(|platform| platform.snp_platform_status())?;
                 put(self.data, &status).map_err(after_firmware)
             }
-            10 => {
+            c::SNP_COMMIT => {
                 // Nothing takes it back.
                 self.must_write()?;
                 slot::with_killable(|platform| platform.commit())
             }
-            11 => {
+            c::SNP_SET_CONFIG => {
                 self.must_be_able_to_change_snp()?;
                 let config: SnpConfig = get(self.data)?;
                 slot::with_killable(|platform| platform.set_config(config))
             }
-            12 => self.vlek_load(),
+            c::SNP_VLEK_LOAD => self.vlek_load(),
             _ => Err(EINVAL.into()),
         }
     }
 
     fn pek_csr(&self) -> Result<(), Failure> {
         self.must_write()?;
-        let mut user: UserBuffer = get(self.data)?;
-        let csr = slot::with_killable({
-            let len = user.wanted().map(within_limit).transpose()?;
-            move |platform| platform.pek_csr(len)
-        })?;
-        let target = user.address;
-        [user.len] = csr.len;
+        let mut user: c::sev_user_data_pek_csr = get(self.data)?;
+        let target = UserBuffer {
+            address: user.address,
+            len: user.length,
+        };
+        let len = target.wanted().map(within_limit).transpose()?;
+        let csr = slot::with_killable(|platform| platform.pek_csr(len))?;
+        [user.length] = csr.len;
         put(self.data, &user).map_err(after_firmware)?;
-        hand_out(&csr, [target])
+        hand_out(&csr, [target.address])
     }
 
     fn pdh_cert_export(&self) -> Result<(), Failure> {
-        let mut user: UserBuffers = get(self.data)?;
-        let len = match (user.first.wanted(), user.second.wanted()) {
+        let mut user: c::sev_user_data_pdh_cert_export = get(self.data)?;
+        let pdh = UserBuffer {
+            address: user.pdh_cert_address,
+            len: user.pdh_cert_len,
+        };
+        let chain = UserBuffer {
+            address: user.cert_chain_address,
+            len: user.cert_chain_len,
+        };
+        let len = match (pdh.wanted(), chain.wanted()) {
             (Some(pdh), Some(chain)) => Some([within_limit(pdh)?, within_limit(chain)?]),
             _ => None,
         };
         let certs = slot::with_killable(|platform| platform.pdh_cert_export(len, self.writable))?;
-        let targets = [user.first.address, user.second.address];
-        [user.first.len, user.second.len] = certs.len;
+        [user.pdh_cert_len, user.cert_chain_len] = certs.len;
         put(self.data, &user).map_err(after_firmware)?;
-        hand_out(&certs, targets)
+        hand_out(&certs, [pdh.address, chain.address])
     }
 
     fn pek_cert_import(&self) -> Result<(), Failure> {
         self.must_write()?;
-        let user: UserBuffers = get(self.data)?;
-        let pek = user.first.contents()?;
-        let oca = user.second.contents()?;
-        slot::with_killable(|platform| {
-            platform.cert_import(pek, user.first.len, oca, user.second.len)
-        })
+        let user: c::sev_user_data_pek_cert_import = get(self.data)?;
+        let (pek_len, oca_len) = (user.pek_cert_len, user.oca_cert_len);
+        let pek = UserBuffer {
+            address: user.pek_cert_address,
+            len: pek_len,
+        };
+        let oca = UserBuffer {
+            address: user.oca_cert_address,
+            len: oca_len,
+        };
+        let (pek, oca) = (pek.contents()?, oca.contents()?);
+        slot::with_killable(|platform| platform.cert_import(pek, pek_len, oca, oca_len))
     }
 
     fn get_id(&self) -> Result<(), Failure> {
@@ -241,28 +219,31 @@ impl Caller {
 
     fn get_id2(&self) -> Result<(), Failure> {
         self.firmware_must_have_get_id()?;
-        let mut user: UserBuffer = get(self.data)?;
-        let target = user.address;
-        let len = user.wanted().map(|len| len.min(BLOB_MAX));
+        let mut user: c::sev_user_data_get_id2 = get(self.data)?;
+        let target = UserBuffer {
+            address: user.address,
+            len: user.length,
+        };
+        let len = target.wanted();
+        let len = len.map(|len| len.min(c::SEV_FW_BLOB_MAX_SIZE));
         let id = slot::with_killable(|platform| platform.get_id(len))?;
-        [user.len] = id.len;
+        [user.length] = id.len;
         put(self.data, &user).map_err(after_firmware)?;
-        hand_out(&id, [target])
+        hand_out(&id, [target.address])
     }
 
     fn vlek_load(&self) -> Result<(), Failure> {
         self.must_be_able_to_change_snp()?;
-        let user: VlekLoad = get(self.data)?;
-        if user.len as usize != size_of::<VlekLoad>() || user.version != 0 {
+        let user: c::sev_user_data_snp_vlek_load = get(self.data)?;
+        if user.len as usize != size_of_val(&user) || user.vlek_wrapped_version != 0 {
             return Err(EINVAL.into());
         }
         let hashstick = UserBuffer {
-            address: user.address,
-            // CAST: 432.
-            len: VLEK_HASHSTICK_LEN as u32,
+            address: user.vlek_wrapped_address,
+            len: HASHSTICK_LEN,
         };
         let hashstick = hashstick.contents()?;
-        slot::with_killable(|platform| platform.vlek_load(hashstick, user.reserved))
+        slot::with_killable(|platform| platform.vlek_load(hashstick, user.rsvd))
     }
 
     fn must_write(&self) -> Result {
@@ -286,25 +267,28 @@ impl Caller {
 
 /// The length of a blob that firmware is to fill.
 fn within_limit(len: u32) -> Result<u32> {
-    (len <= BLOB_MAX).then_some(len).ok_or(EFAULT)
+    (len <= c::SEV_FW_BLOB_MAX_SIZE)
+        .then_some(len)
+        .ok_or(EFAULT)
 }
 
 impl UserBuffer {
     /// How many bytes the caller wants; [`None`] for a question after the length.
     fn wanted(&self) -> Option<u32> {
-        let (address, len) = (self.address, self.len);
-        (address != 0 && len != 0).then_some(len)
+        (self.address != 0 && self.len != 0).then_some(self.len)
     }
 
     /// What is in it.
     fn contents(&self) -> Result<HvPages> {
-        let (address, len) = (self.address, self.len);
-        if address == 0 || len == 0 || len > BLOB_MAX {
+        let len = self.wanted().ok_or(EINVAL)?;
+        if len > c::SEV_FW_BLOB_MAX_SIZE {
             return Err(EINVAL);
         }
         let mut pages = HvPages::for_len(Gfp::KERNEL_ACCOUNT, len as usize)?;
         let target = pages.bytes_mut().get_mut(..len as usize).ok_or(EINVAL)?;
-        user(address, target.len()).reader().read_slice(target)?;
+        user(self.address, target.len())
+            .reader()
+            .read_slice(target)?;
         Ok(pages)
     }
 }

@@ -199,9 +199,6 @@ pub(crate) struct VlekLoad {
     /// Must be 0.
     pub(crate) version: u8,
     pub(crate) rsvd: [u8; 3],
-    /// The wrapped hashstick, [`VLEK_HASHSTICK_LEN`] bytes.
+    /// The wrapped hashstick.
     pub(crate) address: Address,
 }
-
-/// Length of the wrapped VLEK hashstick that AMD's key distribution service hands out.
-pub(crate) const VLEK_HASHSTICK_LEN: usize = 432;

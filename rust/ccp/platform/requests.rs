@@ -232,7 +232,7 @@ impl<T: Transport> Platform<T> {
         Ok(self.channel.issue(command::SNP_CONFIG, &mut config)?)
     }
 
-    /// SNP_VLEK_LOAD of a wrapped hashstick ([`snp::VLEK_HASHSTICK_LEN`] bytes). The reserved bytes of the
+    /// SNP_VLEK_LOAD of a wrapped hashstick. The reserved bytes of the
     /// request are the caller's, for firmware to judge.
     ///
     /// # Errors
