@@ -11,13 +11,17 @@ use core::fmt;
 use kernel::{
     device::Device,
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
 };
 use zerocopy::Immutable;
 
 use crate::{
     mailbox::{
         Dead,
+        NotIdle,
         Transport,
         Unanswered,
         Wait, //
@@ -47,11 +51,14 @@ use crate::{
     },
 };
 
+mod record;
 pub(crate) mod relay;
 pub(crate) mod sev;
 pub(crate) mod snp;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
+
+use record::Record;
 
 /// Why a command did not do what it was asked to.
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +153,8 @@ pub(crate) struct Channel<T> {
     reclaim_buffer: Option<HvPages>,
     /// SNP firmware is in the INIT state: it writes only to pages in the Firmware state.
     snp_init: bool,
+    /// The same, and more, for the panic path.
+    record: Arc<Record>,
     /// See [`Self::take_suspicion`].
     suspicion: Option<Suspicion>,
 }
@@ -175,7 +184,34 @@ impl<T: Transport> Channel<T> {
             reclaim_buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
             snp_init: false,
             suspicion: None,
+            record: Arc::new(Record::new(), GFP_KERNEL)?,
         })
+    }
+
+    /// The same firmware through another `transport`, with buffers of its own: for the panic path.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn for_panic<P: Transport>(&self, transport: P) -> Result<Channel<P>> {
+        let mut channel = Channel::new(self.dev.clone(), transport, self.host)?;
+        channel.record = self.record.clone();
+        Ok(channel)
+    }
+
+    /// What firmware was asked for.
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Waits for firmware's answer to the last command, whoever issued it; see
+    /// [`Transport::poll_idle`].
+    ///
+    /// # Errors
+    ///
+    /// See [`NotIdle`].
+    pub(crate) fn poll_idle(&self, ms: u32) -> Result<(), NotIdle> {
+        self.transport.poll_idle(ms)
     }
 
     /// The device, for messages.
@@ -214,6 +250,7 @@ impl<T: Transport> Channel<T> {
     /// SNP firmware has entered or left the INIT state.
     pub(crate) fn set_snp_init(&mut self, init: bool) {
         self.snp_init = init;
+        self.record.set_snp(init);
     }
 
     /// Whether there was a reason, since this was asked last, to ask firmware which state it is in.
@@ -224,19 +261,6 @@ impl<T: Transport> Channel<T> {
         } else {
             answer
         }
-    }
-
-    fn execute(
-        &mut self,
-        command: &'static CommandInfo,
-        buffer: Address,
-        wait: Wait,
-    ) -> Result<Status, Unanswered> {
-        let answer = self.transport.execute(command, buffer, wait);
-        if answer == Ok(Status::INVALID_PLATFORM_STATE) {
-            self.suspicion = Some(Suspicion::Answer);
-        }
-        answer
     }
 
     /// Gives pages to firmware that it shall write to, in the way its state demands.
@@ -389,6 +413,23 @@ impl<T: Transport> Channel<T> {
         }
         self.buffer = Some(buffer);
         status_to_result(status)
+    }
+
+    /// Has firmware execute a command, and keeps the record. An answer may give a
+    /// [suspicion](Self::take_suspicion).
+    fn execute(
+        &mut self,
+        command: &'static CommandInfo,
+        buffer: Address,
+        wait: Wait,
+    ) -> Result<Status, Unanswered> {
+        self.record.asked(command);
+        let status = self.transport.execute(command, buffer, wait)?;
+        self.record.answered(command, status);
+        if status == Status::INVALID_PLATFORM_STATE {
+            self.suspicion = Some(Suspicion::Answer);
+        }
+        Ok(status)
     }
 }
 

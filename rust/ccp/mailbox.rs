@@ -167,6 +167,15 @@ pub(crate) enum Unanswered {
     NotStarted(Error),
 }
 
+/// Why firmware takes no command now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NotIdle {
+    /// It has not answered the last one.
+    Busy,
+    /// The registers read all ones.
+    Gone,
+}
+
 /// Whatever carries a command to firmware and brings its status back.
 pub(crate) trait Transport {
     /// Issues `command` with its buffer at `buffer` (with encryption bit) and waits for the answer.
@@ -183,6 +192,14 @@ pub(crate) trait Transport {
 
     /// Whether registers were found to have lost their values since this was asked last.
     fn take_reset(&mut self) -> bool;
+
+    /// Waits for firmware's answer to the last command, whoever issued it: reads the register until
+    /// it is there, for `ms` milliseconds at most.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotIdle`].
+    fn poll_idle(&self, ms: u32) -> Result<(), NotIdle>;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -481,6 +498,18 @@ where
 
     fn take_reset(&mut self) -> bool {
         core::mem::take(&mut self.reset)
+    }
+
+    fn poll_idle(&self, ms: u32) -> Result<(), NotIdle> {
+        // Nobody waits for a single command: reads that are slow themselves shall not add up.
+        for _ in 0..ms {
+            match self.look(false) {
+                Some(Answer { status: None, .. }) => return Err(NotIdle::Gone),
+                Some(_) => return Ok(()),
+                None => udelay(Delta::from_millis(1)),
+            }
+        }
+        Err(NotIdle::Busy)
     }
 }
 

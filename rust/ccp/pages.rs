@@ -36,7 +36,10 @@ use crate::{
             Pages, //
         },
         rmp::Frames,
-        snp_host::NoSnpEn, //
+        snp_host::{
+            Host,
+            NoSnpEn, //
+        }, //
     },
 };
 
@@ -163,6 +166,23 @@ fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Stuck
     Ok(())
 }
 
+/// Takes back those of the frames that are firmware's, each for itself, where `reclaim` is a way to
+/// issue SNP_PAGE_RECLAIM; returns how many stay. For the panic path: nothing is logged or
+/// recorded.
+pub(crate) fn unassign_each(
+    frames: Frames,
+    host: &dyn Host,
+    mut reclaim: impl FnMut(Address) -> Result<(), CmdError>,
+) -> usize {
+    let all = (0..frames.count()).filter_map(|n| frames.get(n));
+    all.filter(|frame| host.is_assigned(*frame))
+        .filter(|frame| {
+            let reclaimed = reclaim(Spa(frame.phys()).plain());
+            reclaimed.is_err() || host.make_shared(*frame).is_err()
+        })
+        .count()
+}
+
 /// Pages of ours: readable, writable, freed when dropped.
 pub(crate) struct HvPages(Pages);
 
@@ -194,6 +214,11 @@ impl HvPages {
         let mut pages = Self::for_len(Gfp::KERNEL, data.len())?;
         pages.put(data)?;
         Ok(pages)
+    }
+
+    /// The page frames.
+    pub(crate) fn frames(&self) -> Frames {
+        Frames::of(&self.0)
     }
 
     /// The contents.

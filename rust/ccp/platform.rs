@@ -21,7 +21,7 @@
 //! # Lock order
 //!
 //! The command lock in `platform/slot.rs`, then `cpu_hotplug_disable()`, then `cpus_read_lock()`. The
-//! command lock is never held across access to user memory or files. The panic path only tries it.
+//! command lock is never held across access to user memory or files. The panic path does not take it.
 
 use kernel::{
     device::Device,
@@ -90,6 +90,9 @@ mod snp;
 mod tests;
 
 pub(crate) use requests::Exported;
+
+use firmware_pages::FirmwarePage;
+use panic::LastOfMaster;
 
 /// The registers of the master. The lifetime is not that of the device: whoever attaches a device
 /// detaches it before its registers go away.
@@ -258,14 +261,14 @@ pub(crate) struct Platform<T = Mailbox<MasterIo, Surroundings>> {
     /// Firmware has refused SNP_INIT, so SNP_EN is set for nothing.
     snp_refused: bool,
     /// Pages that `snp_alloc_firmware_page()` gave to callers, by virtual address.
-    firmware_pages: RBTree<usize, FwPages>,
+    firmware_pages: RBTree<usize, FirmwarePage>,
 }
 
 impl Platform {
     /// Takes over a PSP: asks firmware who it is, and updates it if there is a newer image.
     ///
-    /// `address` is the place of the device among all PCI devices; `done` is what its interrupt handler completes when the
-    /// mailbox has an answer.
+    /// `address` is the place of the device among all PCI devices; `done` is what its interrupt
+    /// handler completes when the mailbox has an answer. The second value is for [`slot::attach`].
     ///
     /// # Errors
     ///
@@ -275,16 +278,19 @@ impl Platform {
         address: u64,
         registers: Registers<MasterIo>,
         done: Arc<Completion>,
-    ) -> Result<Self> {
-        let surroundings = Surroundings { psp: address };
-        let mut mailbox = Mailbox::new(dev.clone(), registers, done, surroundings);
+    ) -> Result<(Self, LastOfMaster)> {
+        let surroundings = || Surroundings { psp: address };
+        let for_panic = registers.for_panic();
+        let for_panic = Mailbox::new(dev.clone(), for_panic, done.clone(), surroundings());
+        let mut mailbox = Mailbox::new(dev.clone(), registers, done, surroundings());
         // Before anything is lent to firmware: what is lent to a dead mailbox does not come back.
         let seen = mailbox.see_idle(command::PLATFORM_STATUS.info(), Wait::Interrupt);
         seen.map_err(|why| CmdError::Died(why).errno())?;
         let mut platform = Self::unidentified(Channel::new(dev, mailbox, &snp_host::KERNEL)?);
         platform.identify().map_err(CmdError::errno)?;
         platform.update_firmware();
-        Ok(platform)
+        let last_shutdown = platform.last_shutdown(for_panic)?;
+        Ok((platform, last_shutdown))
     }
 }
 

@@ -179,7 +179,7 @@ impl Psps {
             return;
         };
         let attached = Platform::new(psp.dev.clone(), psp.address, registers, psp.done.clone())
-            .and_then(slot::attach);
+            .and_then(|(platform, last_shutdown)| slot::attach(platform, last_shutdown));
         match attached {
             Ok(()) => self.master = Some(psp.address),
             Err(err) => dev_err!(

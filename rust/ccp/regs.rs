@@ -6,8 +6,10 @@
 //! does not. All of them are generic over the kernel's [`Io`], so everything above also runs against a
 //! scripted device.
 //!
-//! [`Registers`], which start commands, have one owner, the mailbox. [`Interrupts`], whose registers do nothing to
-//! it, may be copied: the interrupt's handler has one, and so has whoever masks it in the end.
+//! [`Registers`], which start commands, have one owner, the mailbox; a panic, in which that is
+//! stopped, has another mailbox with registers of its own. [`Interrupts`], whose registers do
+//! nothing to it, may be copied: the interrupt's handler has one, and so has whoever masks it in
+//! the end.
 //!
 //! Source: drivers/crypto/ccp/{sp-pci.c, psp-dev.h, sev-dev.h} of Linux 7.3.
 
@@ -160,6 +162,11 @@ where
     /// The registers behind `io`, which lie where `map` says.
     pub(crate) fn new(io: I, map: &'static RegisterMap) -> Self {
         Self(Bar { io, map })
+    }
+
+    /// The same registers once more, for the panic path: whoever owns `self` is stopped then.
+    pub(crate) fn for_panic(&self) -> Self {
+        Self(self.0)
     }
 
     /// Those among them that have to do with interrupts.

@@ -12,14 +12,19 @@ use kernel::{
 };
 
 /// Takes back the pages that the IOMMUs used under SNP, after a firmware shutdown that leaves
-/// `SNP_EN` set. Sleeps.
+/// `SNP_EN` set.
+///
+/// May be called in any context, also in a panic: as of Linux 7.3 the function walks a list that
+/// does not change after boot, takes no lock and allocates nothing. `rmp_make_shared()` would do
+/// both to split a large mapping; the IOMMU driver has split those of its pages when it allocated
+/// them (`iommu_alloc_4k_pages()`).
 ///
 /// # Errors
 ///
 /// As `amd_iommu_snp_disable()`; some pages then stay lost.
 pub(crate) fn snp_disable() -> Result {
-    // SAFETY: May be called in any sleepable context once firmware has released the pages; the
-    // function checks every page's state itself.
+    // SAFETY: May be called in any context, as said above, once firmware has released the pages;
+    // the function checks every page's state itself.
     to_result(unsafe { extra::amd_iommu_snp_disable() })
 }
 

@@ -95,13 +95,6 @@ impl<T> KillableMutex<T> {
     pub(crate) unsafe fn taken(&'static self) -> Guard<T> {
         Guard(self, PhantomData)
     }
-
-    /// Takes the mutex if it is free. Never waits.
-    pub(crate) fn try_lock(&'static self) -> Option<Guard<T>> {
-        // SAFETY: The mutex was initialised.
-        let locked = unsafe { bindings::mutex_trylock(self.raw.get()) };
-        (locked != 0).then_some(Guard(self, PhantomData))
-    }
 }
 
 /// The mutex is held. Dropping it unlocks.

@@ -31,6 +31,7 @@ pub mod module_pin;
 pub mod msr;
 pub mod notifier;
 pub mod pages;
+pub mod panic_notifier;
 pub mod params;
 pub mod pci_adapter;
 pub mod pci_bar;

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Notifier chains: panics, and system sleep.
+//! Notifier chains: system sleep. That of a panic is in `panic_notifier.rs`.
 //!
-//! C headers: `include/linux/notifier.h`, `include/linux/panic_notifier.h`,
-//! `include/linux/suspend.h`
+//! C headers: `include/linux/notifier.h`, `include/linux/suspend.h`
 
-use super::bindings::panic_notifier_list;
 use core::marker::PhantomData;
 use kernel::{
     bindings,
@@ -17,12 +15,6 @@ use kernel::{
 /// A chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Chain {
-    /// The kernel panics. The call runs on the panicking CPU, with interrupts off and the other
-    /// CPUs stopped, in any context: it must not sleep, wait for a lock, allocate or free.
-    ///
-    /// Only called by the kernel if `crash_kexec_post_notifiers` is set, which SNP hosts do at
-    /// boot.
-    Panic,
     /// System sleep begins or is over. The call may sleep.
     Pm,
 }
@@ -68,10 +60,6 @@ impl<T: Notify> Notifier<T> {
                         ..Default::default()
                     });
                     to_result(match T::CHAIN {
-                        Chain::Panic => bindings::atomic_notifier_chain_register(
-                            &raw mut panic_notifier_list,
-                            slot,
-                        ),
                         Chain::Pm => bindings::register_pm_notifier(slot),
                     })
                 }
@@ -89,9 +77,6 @@ impl<T: Notify> PinnedDrop for Notifier<T> {
         // not fail, and afterwards nobody refers to it.
         unsafe {
             match T::CHAIN {
-                Chain::Panic => {
-                    bindings::atomic_notifier_chain_unregister(&raw mut panic_notifier_list, block)
-                }
                 Chain::Pm => bindings::unregister_pm_notifier(block),
             }
         };

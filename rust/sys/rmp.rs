@@ -11,14 +11,19 @@ use super::{
     bindings::{
         ccp_hold_page,
         rmp_make_private,
-        rmp_make_shared, //
+        rmp_make_shared,
+        snp_lookup_rmpentry, //
     },
     pages::Pages,
 };
 use kernel::{
     bindings,
     error::to_result,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 
 const PAGE_SHIFT: u32 = bindings::PAGE_SHIFT;
@@ -115,8 +120,46 @@ impl Frames {
     }
 }
 
+/// A run of frames, or none, that one task stores and others may load at any moment.
+///
+/// One word: the first frame's address, and the count in the bits that are zero in an address.
+pub(crate) struct AtomicFrames(Atomic<u64>);
+
+impl AtomicFrames {
+    const COUNT: u64 = (1 << PAGE_SHIFT) - 1;
+
+    /// None.
+    pub(crate) const fn none() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Stores a run. One of more than 4095 frames is stored as none.
+    pub(crate) fn store(&self, frames: Option<Frames>) {
+        let word = frames.map_or(0, |frames| match frames.count as u64 {
+            count @ 0..=Self::COUNT => frames.phys() | count,
+            _ => 0,
+        });
+        self.0.store(word, Relaxed);
+    }
+
+    /// What was stored last.
+    pub(crate) fn load(&self) -> Option<Frames> {
+        let word = self.0.load(Relaxed);
+        // CAST: At most 4095.
+        let count = (word & Self::COUNT) as usize;
+        (count != 0).then_some(Frames {
+            first: word >> PAGE_SHIFT,
+            count,
+        })
+    }
+}
+
 /// The reverse map table.
 pub trait Rmp {
+    /// Whether the first frame is assigned: not the host's. A frame that cannot be looked up is
+    /// not.
+    fn is_assigned(&self, frame: Frames) -> bool;
+
     /// Puts the first frame into the Firmware state: assigned, ASID 0, immutable, 4 KiB.
     ///
     /// # Errors
@@ -136,6 +179,13 @@ pub trait Rmp {
 pub struct Kernel(pub(super) ());
 
 impl Rmp for Kernel {
+    fn is_assigned(&self, frame: Frames) -> bool {
+        let (mut assigned, mut level) = (false, 0);
+        // SAFETY: Reads an entry of the RMP, if there is one, in any context.
+        let found = unsafe { snp_lookup_rmpentry(frame.first, &raw mut assigned, &raw mut level) };
+        found == 0 && assigned
+    }
+
     fn make_firmware(&self, frame: Frames) -> Result {
         // SAFETY: The makers of `Frames` promise that the memory may be given away.
         to_result(unsafe {

@@ -29,6 +29,7 @@ use super::{
     },
     cc,
     hotplug::CpusRead,
+    msr::Msr,
     rmp::{
         Kernel,
         Rmp, //
@@ -72,6 +73,9 @@ pub trait Host: Rmp + Sync {
 
     /// `snp_host_psp_answered()`.
     fn psp_answered(&self, psp: u64);
+
+    /// Whether the CPU that this runs on has `SNP_EN`. May be called in any context.
+    fn snp_en_here(&self) -> bool;
 }
 
 /// The machine that we are on.
@@ -127,6 +131,13 @@ impl Host for Kernel {
     fn psp_answered(&self, psp: u64) {
         // SAFETY: May be called in any sleepable context; takes any number.
         unsafe { bindings::snp_host_psp_answered(psp) };
+    }
+
+    fn snp_en_here(&self) -> bool {
+        const SNP_EN: u64 = 1 << kernel::bindings::MSR_AMD64_SYSCFG_SNP_EN_BIT;
+        Msr::AMD64_SYSCFG
+            .read()
+            .is_ok_and(|syscfg| syscfg & SNP_EN != 0)
     }
 }
 

@@ -403,7 +403,7 @@ class Machine:
             panic = re.search(r"Kernel panic - .*", self.console())
             raise self._failure(panic[0] if panic else "the machine went away before the scenario ended")
         seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - cpu_start
-        rmp = self._scan() if self._modelled else {}
+        rmp = self.rmp()
         other_traces = [self.trace(name) for name in self._names[1:]]
         return Result(int(end[1]), lines[:-1], self.console(), self.trace(), other_traces, rmp, seconds, cpu_seconds, self.run_dir)
 
@@ -426,6 +426,10 @@ class Machine:
     def reports(self) -> list[dict]:
         """What the CPU model has reported so far, by CPU and kind."""
         return self._scan()["reports"] if self._modelled else []
+
+    def rmp(self) -> dict:
+        """What a scan of the whole RMP finds now."""
+        return self._scan() if self._modelled else {}
 
     def _answer(self, question: str) -> str:
         match question:

@@ -34,6 +34,7 @@ class Outcome:
     failure: str | None = None  # why the machine had to be given up
     run: Path | None = None
     reports: list[dict] = dataclasses.field(default_factory=list)  # of the CPU model
+    rmp: dict = dataclasses.field(default_factory=dict)  # of the last case of a machine: what a scan finds after its end
 
     def splats(self) -> list[str]:
         return console.splats("\n".join(self.kernel)) + [describe(report) for report in self.reports] + overruns(self.trace)
@@ -86,6 +87,7 @@ class _Boot:
         self._end_case()
         messages = sections([re.sub(r"^\[ *\d+\.\d+\] ", "", line) for line in kernel.splitlines()], r"case (\S+) begins", str)
         trace = sections(self.machine.trace(), r"case (\S+)", lambda entry: entry.get("text", ""))
+        self.done[-1].rmp = self.machine.rmp()
         for outcome in self.done:
             outcome.kernel = messages.get(outcome.case.name, [])
             outcome.trace = trace.get(outcome.case.name, [])

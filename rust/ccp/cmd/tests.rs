@@ -627,4 +627,50 @@ mod suite {
         }
         Ok(())
     }
+
+    #[test]
+    fn the_record_is_right_while_a_command_is_in_flight() -> Result {
+        let record = Record::new();
+        check!(!record.snp());
+        for init in [CommandId::SNP_INIT, CommandId::SNP_INIT_EX] {
+            record.asked(init.row());
+            check!(record.snp() && record.command() == init.row().name);
+            record.answered(init.row(), Status::INVALID_CONFIG);
+            check!(!record.snp());
+            record.asked(init.row());
+            record.answered(init.row(), Status::SUCCESS);
+            check!(record.snp());
+            // No other command changes it, whatever firmware says.
+            for row in TABLE {
+                let shutdown = row.id == CommandId::SNP_SHUTDOWN_EX;
+                record.asked(row);
+                check!(record.snp() && record.command() == row.name, "{}", row.name);
+                if !row.id.initialises_snp() {
+                    record.answered(row, Status::INVALID_PARAM);
+                    check!(record.snp(), "{}", row.name);
+                }
+                record.answered(row, Status::SUCCESS);
+                check!(record.snp() != shutdown, "{}", row.name);
+                record.set_snp(true);
+            }
+            record.set_snp(false);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_record_has_the_tmr_as_it_is() -> Result {
+        let record = Record::new();
+        check!(record.tmr().is_none());
+        for order in [0, 1, 9] {
+            let pages = Pages::zeroed(Gfp::KERNEL, order)?;
+            let frames = Frames::of(&pages);
+            record.set_tmr(Some(frames));
+            let found = record.tmr().ok_or(ENOENT)?;
+            check!(found.phys() == frames.phys() && found.count() == frames.count());
+            record.set_tmr(None);
+            check!(record.tmr().is_none());
+        }
+        Ok(())
+    }
 }

@@ -701,6 +701,49 @@ mod suite {
         Ok(())
     }
 
+    /// Whoever issued it: this is another mailbox, on the same registers.
+    #[test]
+    fn an_answer_to_somebody_elses_command_is_waited_for() -> Result {
+        let (_faux, dev) = device()?;
+        for (plan, ms, idle) in [
+            (PROMPT, 1, Ok(())),
+            (SILENT, SHORT_MS, Err(NotIdle::Busy)),
+            (
+                Plan {
+                    unfinished: 5,
+                    ..PROMPT
+                },
+                SHORT_MS,
+                Ok(()),
+            ),
+            (
+                Plan {
+                    response: Some(u32::MAX),
+                    ..PROMPT
+                },
+                SHORT_MS,
+                Err(NotIdle::Gone),
+            ),
+        ] {
+            let psp = Psp::new()?;
+            psp.plan.set(plan);
+            let mut first = mailbox(&psp, &dev, PATIENT);
+            let second = mailbox(&psp, &dev, PATIENT);
+            core::mem::forget(first.start(
+                CommandId::SHUTDOWN.row(),
+                Address::NONE,
+                Wait::Interrupt,
+            ));
+            psp.accesses();
+            let start = Instant::<Monotonic>::now();
+            check!(second.poll_idle(ms) == idle);
+            check!(start.elapsed().as_millis() < FAR_TOO_LONG_MS);
+            // It writes nothing.
+            check!(psp.accesses().1 == 0);
+        }
+        Ok(())
+    }
+
     #[test]
     fn nothing_starts_while_a_command_is_in_flight() -> Result {
         let (_faux, dev) = device()?;

@@ -12,13 +12,18 @@
 //!
 //! # Locking
 //!
-//! The lock of the record comes after all others and sleeps; the panic path records nothing.
+//! The lock of the record comes after all others and sleeps; the panic path records nothing, and
+//! reads the count alone.
 
 use core::ops::Range;
 
 use kernel::{
     fmt,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 
 use crate::{
@@ -47,13 +52,14 @@ use lock::LOST;
 struct Lost {
     /// Frame numbers.
     frames: KVec<Range<u64>>,
-    count: usize,
 }
+
+/// How many; changed under the lock, read by the panic path without.
+static COUNT: Atomic<usize> = Atomic::new(0);
 
 impl Lost {
     const NONE: Self = Self {
         frames: KVec::new(),
-        count: 0,
     };
 
     /// Notes a frame; false if it was lost before.
@@ -70,7 +76,7 @@ impl Lost {
                 let _ = self.frames.push(pfn..pfn.wrapping_add(1), GFP_KERNEL);
             }
         }
-        self.count = self.count.saturating_add(1);
+        COUNT.fetch_add(1, Relaxed);
         true
     }
 }
@@ -101,7 +107,7 @@ impl Drop for Record {
 
 /// How many pages have been lost to firmware since the module was loaded.
 pub(crate) fn leaked() -> usize {
-    LOST.lock().count
+    COUNT.load(Relaxed)
 }
 
 /// Why pages are lost.
@@ -162,7 +168,7 @@ impl Leaked {
 
     fn record(frames: Frames, keep: impl Fn(Frames), why: Why) -> Self {
         let mut lost = LOST.lock();
-        let before = lost.count;
+        let before = leaked();
         let mut first = None;
         for frame in frames.iter() {
             if lost.add(frame.pfn()) {
@@ -174,10 +180,10 @@ impl Leaked {
         if let Some(first) = first {
             pr_err!(
                 "{} page(s) from {:#x} on are lost until the machine restarts: {}; {} lost so far\n",
-                lost.count.saturating_sub(before),
+                leaked().saturating_sub(before),
                 first.phys(),
                 why,
-                lost.count
+                leaked()
             );
         }
         Self(())

@@ -16,13 +16,30 @@ use crate::{
     mailbox::Transport,
     pages::{
         reclaim_foreign,
+        Address,
+        FwPages,
         HvPages, //
     },
     sys::{
         pages::Gfp,
-        rmp::Frames, //
+        rmp::Frames,
+        snp_host::NoSnpEn, //
     },
 };
+
+/// A page that a caller holds.
+pub(super) struct FirmwarePage {
+    page: FwPages,
+    /// It is the context of a guest, which firmware has.
+    context: bool,
+}
+
+impl FirmwarePage {
+    /// Its address, as it stands in command buffers.
+    fn address(&self) -> Address {
+        self.page.spa().encrypted()
+    }
+}
 
 impl<T: Transport> Platform<T> {
     /// A zeroed page for firmware to write to, in the state that firmware demands now.
@@ -35,8 +52,13 @@ impl<T: Transport> Platform<T> {
         let page = HvPages::zeroed(gfp, 0)?;
         let page = self.channel.give(page).map_err(CmdError::errno)?;
         let address = page.virt();
+        let page = FirmwarePage {
+            page,
+            context: false,
+        };
         self.firmware_pages
             .insert(node.into_node(address as usize, page));
+        self.record_pages();
         Ok(address)
     }
 
@@ -44,12 +66,64 @@ impl<T: Transport> Platform<T> {
     pub(crate) fn free_firmware_page(&mut self, address: usize) {
         match self.firmware_pages.remove(&address) {
             // A page that is lost has been logged.
-            Some(page) => drop(page.take_back(&mut self.channel)),
+            Some(page) => drop(page.page.take_back(&mut self.channel)),
             None => dev_err!(
                 self.dev(),
                 "snp_free_firmware_page: the page at {address:#x} is not one that this driver gave out; it is left as it is\n"
             ),
         }
+        self.record_pages();
+    }
+
+    /// Guests that firmware has by this driver: the pages that are their contexts.
+    pub(super) fn contexts(&self) -> u32 {
+        let contexts = self.firmware_pages.values().filter(|page| page.context);
+        // CAST: There are fewer pages than that.
+        contexts.count() as u32
+    }
+
+    /// Firmware has made a context of the page at `address` (SNP_GCTX_CREATE).
+    pub(super) fn context_made(&mut self, address: u64) {
+        self.set_context(address, true);
+    }
+
+    /// Firmware has deleted the guest whose context is at `address` (SNP_DECOMMISSION).
+    pub(super) fn context_ended(&mut self, address: u64) {
+        self.set_context(address, false);
+    }
+
+    fn set_context(&mut self, address: u64, context: bool) {
+        for page in self.firmware_pages.values_mut() {
+            if page.address().raw() == address {
+                page.context = context;
+            }
+        }
+        self.record_pages();
+    }
+
+    /// SNP has ended on all CPUs: nothing of it is left in the RMP, nor in firmware.
+    pub(super) fn forget_assignments(&mut self, proof: &NoSnpEn) {
+        for page in self.firmware_pages.values_mut() {
+            page.page.forget_assignment(proof);
+        }
+        if let Some(tmr) = self.tmr.as_mut() {
+            tmr.forget_assignment(proof);
+        }
+    }
+
+    /// SNP firmware is in the UNINIT state, and knows no guest any more.
+    pub(super) fn forget_contexts(&mut self) {
+        for page in self.firmware_pages.values_mut() {
+            page.context = false;
+        }
+        self.record_pages();
+    }
+
+    /// Tells the panic path.
+    fn record_pages(&self) {
+        // CAST: There are fewer pages than that.
+        let pages = self.firmware_pages.values().count() as u32;
+        self.channel.record().set_given(self.contexts(), pages);
     }
 
     /// Takes back pages that are firmware's, by address.

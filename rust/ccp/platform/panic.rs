@@ -1,90 +1,239 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The last shutdown: so that a kdump kernel can use all memory.
+//! The last shutdown: so that a kdump kernel finds an IOMMU that works, and can use all memory.
+//!
+//! A CPU may have been stopped while it held the command lock. So this path takes no lock and touches
+//! nothing that one guards: it has a mailbox and command buffers of its own, and believes only the
+//! hardware (is the mailbox idle? is a page assigned? is SNP_EN set?) and [`cmd::record`](crate::cmd),
+//! which is right at every instruction. It allocates and frees nothing, and takes back what the in-tree
+//! driver takes back.
 
-use kernel::prelude::*;
+use kernel::{
+    fmt,
+    prelude::*, //
+};
 
 use super::{
-    slot,
-    Platform,
-    Sev, //
+    snp::shutdown_request,
+    MasterIo,
+    Platform, //
+    Surroundings,
 };
 use crate::{
-    cmd::CmdError,
+    cmd::{
+        Channel,
+        CmdError, //
+    },
+    mailbox::{
+        Mailbox,
+        NotIdle,
+        Transport, //
+    },
+    pages::{
+        self,
+        leaked, //
+    },
     sys::{
-        cc, cpu,
-        notifier::{
-            self,
-            Chain,
-            Notify, //
+        cpu, iommu,
+        panic_notifier::{
+            OnPanic,
+            PanicNotifier, //
         },
     },
     wire::{
-        command,
+        command::{
+            SHUTDOWN,
+            SNP_DF_FLUSH,
+            SNP_PAGE_RECLAIM,
+            SNP_SHUTDOWN_EX, //
+        },
+        snp::PageReclaim,
+        CommandInfo,
         Status, //
     },
 };
 
-struct LastShutdown;
+/// How long firmware may go on with the command that it had got before the panic. Commands take
+/// milliseconds, apart from SNP_INIT of a big host; who waits for the dump waits for this, too.
+const BUSY_MS: u32 = 10_000;
 
-impl Notify for LastShutdown {
-    const CHAIN: Chain = Chain::Panic;
-
-    fn notify(_action: c_ulong) -> Result {
-        if !slot::seize(Platform::panic_shutdown) && cc::is_snp_host() {
-            pr_err!("SNP is not shut down for the panic: a command is in flight, firmware takes no second; a kdump kernel may fault on pages of guests and firmware\n");
-        }
-        Ok(())
-    }
-}
+/// What is to be done with the master.
+pub(super) type LastOfMaster = LastShutdown<Mailbox<MasterIo, Surroundings>>;
 
 /// The panic notifier, as long as there is a master.
 pub(super) struct Notifier(
-    #[allow(dead_code, reason = "held for its Drop")] Pin<KBox<notifier::Notifier<LastShutdown>>>,
+    #[allow(dead_code, reason = "held for its Drop")] Pin<KBox<PanicNotifier<LastOfMaster>>>,
 );
 
 impl Notifier {
     /// # Errors
     ///
     /// [`ENOMEM`].
-    pub(super) fn register() -> Result<Self> {
-        let notifier = KBox::pin_init(notifier::Notifier::register(), GFP_KERNEL)?;
+    pub(super) fn register(last: LastOfMaster) -> Result<Self> {
+        let notifier = KBox::pin_init(PanicNotifier::register(last), GFP_KERNEL)?;
         Ok(Self(notifier))
     }
 }
 
-impl Platform {
-    /// Stops firmware with interrupts off and all other CPUs stopped, or says why not. Nothing is
-    /// allocated, freed or waited for, and no state is kept up to date: nobody will look at it any more.
-    fn panic_shutdown(&mut self) {
-        if self.snp.proof().is_none() {
+impl<T: Transport> Platform<T> {
+    /// What is to be done when the kernel panics, through a `transport` of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(super) fn last_shutdown<P: Transport>(&self, transport: P) -> Result<LastShutdown<P>> {
+        Ok(LastShutdown {
+            channel: self.channel.for_panic(transport)?,
+            x86: self.can_end_snp(),
+        })
+    }
+}
+
+/// See the top of this file.
+pub(crate) struct LastShutdown<T> {
+    channel: Channel<T>,
+    /// Firmware can clear SNP_EN.
+    x86: bool,
+}
+
+impl<T: Transport + Send> OnPanic for LastShutdown<T> {
+    fn on_panic(&mut self) {
+        self.run();
+    }
+}
+
+impl<T: Transport> LastShutdown<T> {
+    pub(super) fn run(&mut self) {
+        if !self.channel.record().snp() {
             return;
         }
-        if self.sev != Sev::Uninit {
-            // SNP_SHUTDOWN_EX says it all.
-            let _ = self.channel.issue_polling(command::SHUTDOWN, &mut ());
-        }
+        let why = match self.channel.poll_idle(BUSY_MS) {
+            Ok(()) => match self.shutdown() {
+                Ok(end) => return self.report(end),
+                Err((command, err)) => {
+                    return self.report_failure(format_args!("{}: {err}", command.name))
+                }
+            },
+            Err(NotIdle::Busy) => "still works on",
+            Err(NotIdle::Gone) => "is gone since",
+        };
+        let command = self.channel.record().command();
+        self.report_failure(format_args!("firmware {why} {command}"));
+    }
+
+    /// Stops SEV, then SNP.
+    ///
+    /// # Errors
+    ///
+    /// The command that failed, and how.
+    fn shutdown(&mut self) -> Result<End, (&'static CommandInfo, CmdError)> {
+        // Where SEV is not up firmware refuses, and nothing has happened; SNP_SHUTDOWN_EX says it all.
+        let _ = self.channel.issue_polling(SHUTDOWN, &mut ());
         // The other CPUs have done theirs in the NMI that stopped them (kdump_sev_callback()).
         cpu::wbinvd_local();
-        let mut result = self.panic_snp_shutdown();
-        if matches!(result, Err(err) if err.is(Status::DFFLUSH_REQUIRED)) {
-            result = self
-                .channel
-                .issue_polling(command::SNP_DF_FLUSH, &mut ())
-                .and_then(|()| self.panic_snp_shutdown());
+        let x86 = self.x86;
+        // Without SNP_EN nobody looks at the RMP.
+        let tmr = if x86 { 0 } else { self.take_tmr_back() };
+
+        let failed = |err| (SNP_SHUTDOWN_EX.info(), err);
+        match self.snp_shutdown(x86) {
+            Err(err) if err.is(Status::DFFLUSH_REQUIRED) => {
+                self.channel
+                    .issue_polling(SNP_DF_FLUSH, &mut ())
+                    .map_err(|err| (SNP_DF_FLUSH.info(), err))?;
+                self.snp_shutdown(x86).map_err(failed)?;
+            }
+            result => result.map_err(failed)?,
         }
-        match result {
-            Ok(()) => dev_info!(self.dev(), "SNP is shut down for the panic\n"),
-            Err(err) => dev_err!(
-                self.dev(),
-                "SNP is not shut down for the panic: SNP_SHUTDOWN_EX: {err}; a kdump kernel may fault on pages of guests and firmware\n"
-            ),
+        Ok(End {
+            tmr,
+            iommu: if x86 { Ok(()) } else { iommu::snp_disable() },
+        })
+    }
+
+    fn snp_shutdown(&mut self, x86: bool) -> Result<(), CmdError> {
+        let mut request = shutdown_request(x86);
+        self.channel.issue_polling(SNP_SHUTDOWN_EX, &mut request)
+    }
+
+    /// Takes the pages of the TMR back, as many as firmware gives. How many stay firmware's.
+    fn take_tmr_back(&mut self) -> usize {
+        let Some(tmr) = self.channel.record().tmr() else {
+            return 0;
+        };
+        let host = self.channel.host();
+        pages::unassign_each(tmr, host, |paddr| {
+            self.channel
+                .issue_polling(SNP_PAGE_RECLAIM, &mut PageReclaim { paddr })
+        })
+    }
+
+    fn report(&self, end: End) {
+        let dev = self.channel.dev();
+        if let Err(err) = end.iommu {
+            dev_err!(
+                dev,
+                "SNP is shut down for the panic, but pages of the IOMMU could not be taken back ({err:?}): a kdump kernel may fault on them\n"
+            );
+        } else if self.channel.host().snp_en_here() {
+            dev_info!(
+                dev,
+                "SNP is shut down for the panic, but SNP_EN stays set, and {}: a kdump kernel may read that memory, and not write to it\n",
+                self.left(end.tmr)
+            );
+        } else {
+            dev_info!(
+                dev,
+                "SNP is shut down for the panic, SNP_EN is clear: a kdump kernel can use all memory\n"
+            );
         }
     }
 
-    fn panic_snp_shutdown(&mut self) -> Result<(), CmdError> {
-        let mut request = Self::snp_shutdown_request(self.can_end_snp());
-        self.channel
-            .issue_polling(command::SNP_SHUTDOWN_EX, &mut request)
+    fn report_failure(&self, why: fmt::Arguments<'_>) {
+        let snp_en = match self.channel.host().snp_en_here() {
+            true => "set",
+            false => "clear",
+        };
+        let tmr = self.channel.record().tmr().map_or(0, |tmr| tmr.count());
+        dev_err!(
+            self.channel.dev(),
+            "SNP is not shut down for the panic: {why}; SNP_EN is {snp_en}, {}, the IOMMU's pages, too: a kdump kernel may wait for the IOMMU for ever\n",
+            self.left(tmr)
+        );
+    }
+
+    /// What the RMP still has, where `tmr` pages of the TMR are firmware's.
+    fn left(&self, tmr: usize) -> Left {
+        let record = self.channel.record();
+        Left {
+            guests: record.guests(),
+            pages: (record.pages() as usize)
+                .saturating_add(tmr)
+                .saturating_add(leaked()),
+        }
+    }
+}
+
+/// How a shutdown ended that firmware has carried out.
+struct End {
+    /// Pages of the TMR that stay firmware's.
+    tmr: usize,
+    /// Whether the IOMMU's pages are the host's again.
+    iommu: Result,
+}
+
+/// What stays assigned in the RMP.
+struct Left {
+    guests: u32,
+    pages: usize,
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { guests, pages } = self;
+        write!(
+            f,
+            "the RMP has the memory of {guests} guest(s) and {pages} page(s) of firmware"
+        )
     }
 }

@@ -279,7 +279,14 @@ impl<T: Transport> Platform<T> {
                 "no SNP guest can be made: SNP was not initialised since the PSP was bound; end all guests and reload kvm_amd\n"
             );
         }
-        Ok(result?)
+        result?;
+        // The command buffer of both is the context's address.
+        match (command.info().id, u64::read_from_bytes(data)) {
+            (CommandId::SNP_GCTX_CREATE, Ok(context)) => self.context_made(context),
+            (CommandId::SNP_DECOMMISSION, Ok(context)) => self.context_ended(context),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Whether SNP firmware is in the INIT state, by this driver.

@@ -187,15 +187,19 @@ fn provide_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>
         if !channel.snp_init() {
             pages.clflush();
         }
+        channel.record().set_tmr(Some(pages.frames()));
         channel.give(pages)
     });
     match given {
         Ok(pages) => *tmr = Some(pages),
-        Err(err) => dev_warn!(
-            channel.dev(),
-            "no memory region for SEV-ES ({} KiB in one piece): {err}; SEV-ES guests cannot run until kvm_amd is loaded again\n",
-            len / 1024
-        ),
+        Err(err) => {
+            channel.record().set_tmr(None);
+            dev_warn!(
+                channel.dev(),
+                "no memory region for SEV-ES ({} KiB in one piece): {err}; SEV-ES guests cannot run until kvm_amd is loaded again\n",
+                len / 1024
+            );
+        }
     }
 }
 
@@ -207,6 +211,7 @@ fn free_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>) {
     cpu::wbinvd_on_all();
     // What could not be taken back has been logged.
     let _ = tmr.take_back(channel);
+    channel.record().set_tmr(None);
 }
 
 /// Issues INIT, once more if firmware's own storage was damaged: it has made it anew by then.

@@ -23,7 +23,10 @@ use kernel::{
 };
 
 use super::{
-    panic::Notifier,
+    panic::{
+        LastOfMaster,
+        Notifier, //
+    },
     Left,
     Platform, //
 };
@@ -58,16 +61,16 @@ pub(crate) fn init() -> Result {
     Ok(())
 }
 
-/// Makes `platform` the master.
+/// Makes `platform` the master, and has `last_shutdown` done if the kernel panics meanwhile.
 ///
 /// # Errors
 ///
 /// [`EBUSY`] if there is one already, [`ENOMEM`].
-pub(crate) fn attach(platform: Platform) -> Result {
+pub(crate) fn attach(platform: Platform, last_shutdown: LastOfMaster) -> Result {
     let master = KBox::new(
         Master {
             platform,
-            _notifier: Notifier::register()?,
+            _notifier: Notifier::register(last_shutdown)?,
         },
         GFP_KERNEL,
     )?;
@@ -151,17 +154,4 @@ pub(crate) unsafe fn resume() {
     if let Some(master) = slot.as_mut() {
         master.platform.after_reset();
     }
-}
-
-/// Runs `work` on the master if the lock is free, and never unlocks it again: for a kernel that is
-/// dying. Does nothing but say no if the lock is taken: a command may be in flight.
-pub(super) fn seize(work: impl FnOnce(&mut Platform)) -> bool {
-    let Some(mut slot) = COMMANDS.try_lock() else {
-        return false;
-    };
-    if let Some(master) = slot.as_mut() {
-        work(&mut master.platform);
-    }
-    core::mem::forget(slot);
-    true
 }

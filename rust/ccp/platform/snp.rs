@@ -264,19 +264,6 @@ impl<T: Transport> Platform<T> {
         self.features.has(Feature::X86Shutdown)
     }
 
-    /// SNP_SHUTDOWN_EX. `x86`: with SNP_EN.
-    pub(super) fn snp_shutdown_request(x86: bool) -> snp::SnpShutdownEx {
-        let mut flags = snp::SHUTDOWN_IOMMU_SNP;
-        if x86 {
-            flags |= snp::SHUTDOWN_X86_SNP;
-        }
-        snp::SnpShutdownEx {
-            // CAST: 8.
-            len: size_of::<snp::SnpShutdownEx>() as u32,
-            flags,
-        }
-    }
-
     /// Stops SNP firmware, if it is up.
     ///
     /// Without SNP_EN the RMPUPDATE instruction is undefined, and KVM gives the pages of a guest back with
@@ -297,6 +284,7 @@ impl<T: Transport> Platform<T> {
         match self.snp_shutdown_flushed(x86) {
             Ok(()) => {
                 self.channel.set_snp_init(false);
+                self.forget_contexts();
                 if let Some(up) = self.snp.take() {
                     self.after_snp_shutdown(up.over(), x86);
                 }
@@ -361,7 +349,7 @@ impl<T: Transport> Platform<T> {
     }
 
     fn snp_shutdown(&mut self, x86: bool) -> Result<(), CmdError> {
-        let mut request = Self::snp_shutdown_request(x86);
+        let mut request = shutdown_request(x86);
         self.channel.issue(command::SNP_SHUTDOWN_EX, &mut request)
     }
 
@@ -370,14 +358,7 @@ impl<T: Transport> Platform<T> {
     fn after_snp_shutdown(&mut self, enabled: SnpEnabled, x86: bool) {
         if x86 {
             match enabled.end() {
-                Ok(proof) => {
-                    for (_, pages) in self.firmware_pages.iter_mut() {
-                        pages.forget_assignment(&proof);
-                    }
-                    if let Some(tmr) = self.tmr.as_mut() {
-                        tmr.forget_assignment(&proof);
-                    }
-                }
+                Ok(proof) => self.forget_assignments(&proof),
                 Err(err) if err == EBUSY => dev_err!(
                     self.dev(),
                     "SNP firmware is shut down, but SNP_EN is still set on a CPU; CPU hotplug stays disabled until the machine restarts\n"
@@ -404,5 +385,18 @@ impl<T: Transport> Platform<T> {
         if let Some(up) = self.snp.take() {
             up.over().keep(snp_host_keep::SNP_HOST_KEEP_SHUTDOWN_FAILED);
         }
+    }
+}
+
+/// SNP_SHUTDOWN_EX. `x86`: with SNP_EN.
+pub(super) fn shutdown_request(x86: bool) -> snp::SnpShutdownEx {
+    let mut flags = snp::SHUTDOWN_IOMMU_SNP;
+    if x86 {
+        flags |= snp::SHUTDOWN_X86_SNP;
+    }
+    snp::SnpShutdownEx {
+        // CAST: 8.
+        len: size_of::<snp::SnpShutdownEx>() as u32,
+        flags,
     }
 }

@@ -10,7 +10,11 @@ use kernel::macros::kunit_tests;
 mod suite {
     use super::super::*;
     use crate::{
-        mailbox::Unanswered,
+        mailbox::{
+            NotIdle,
+            Unanswered,
+            Wait, //
+        },
         pages::leaked,
         sys::{
             bindings::*,
@@ -19,6 +23,7 @@ mod suite {
                 Description,
                 MemoryResource, //
             },
+            mem_encrypt,
             pages::Gfp, //
         },
         testing::{
@@ -115,7 +120,11 @@ mod suite {
         /// The state of SNP firmware, and of legacy SEV, as it says it itself.
         snp_init: Cell<bool>,
         sev: Cell<u8>,
+        /// Those that it says it has.
         guests: Cell<u32>,
+        /// Those that have an ASID, and whether the ASID of one has to be flushed.
+        active: Cell<u32>,
+        dirty: Cell<bool>,
         /// Of the last SNP_INIT_EX: flags, and how the ASIDs are split.
         asked_for: Cell<(u32, u16)>,
     }
@@ -129,6 +138,8 @@ mod suite {
                 snp_init: Cell::new(false),
                 sev: Cell::new(0),
                 guests: Cell::new(0),
+                active: Cell::new(0),
+                dirty: Cell::new(false),
                 asked_for: Cell::new((0, 0)),
             }
         }
@@ -174,7 +185,19 @@ mod suite {
                         self.asked_for.set((request.flags, request.max_snp_asid));
                     }
                 }
+                // Other tests issue them without a context.
+                CommandId::SNP_GCTX_CREATE if call.field::<u64>(0)? != 0 => {
+                    self.active.set(self.active.get() + 1);
+                }
+                CommandId::SNP_DECOMMISSION if call.field::<u64>(0)? != 0 => {
+                    self.active.set(self.active.get().saturating_sub(1));
+                    self.dirty.set(true);
+                }
+                CommandId::SNP_DF_FLUSH => self.dirty.set(false),
                 CommandId::SNP_SHUTDOWN_EX => {
+                    if self.active.get() != 0 || self.dirty.get() {
+                        return Ok(Status::DFFLUSH_REQUIRED);
+                    }
                     self.snp_init.set(false);
                     let request: SnpShutdownEx = call.field(0)?;
                     if self.clears_snp_en.get() && request.flags & SHUTDOWN_X86_SNP != 0 {
@@ -1001,6 +1024,62 @@ mod suite {
         Ok(())
     }
 
+    /// A page for the context of a guest, which firmware makes of it.
+    fn guest(p: &mut Platform<impl Transport>) -> Result<(usize, u64)> {
+        let page = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
+        let context = page_address(page as *mut c_void);
+        relay_context(p, CommandId::SNP_GCTX_CREATE, context)?;
+        Ok((page, context))
+    }
+
+    /// The address of a page as it stands in command buffers.
+    fn page_address(page: *mut c_void) -> u64 {
+        // SAFETY: The variable is constant after early boot.
+        let base = unsafe { kernel::bindings::page_offset_base } as u64;
+        (page as u64).wrapping_sub(base) | mem_encrypt::sme_mask()
+    }
+
+    fn relay_context(p: &mut Platform<impl Transport>, id: CommandId, context: u64) -> Result {
+        let command = Relayed::new(id.row()).ok_or(EPERM)?;
+        let mut data = context.to_le_bytes();
+        // SAFETY: Firmware is a script, which looks at no context.
+        let memory = unsafe { CallerMemory::trust() };
+        p.relay(command, &mut data, &memory)
+            .map_err(|failure| failure.errno)
+    }
+
+    #[test]
+    fn guests_are_counted() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        check!(p.init(true, 0).is_ok());
+        let record = |p: &Platform<_>| (p.channel.record().guests(), p.channel.record().pages());
+        check!(p.contexts() == 0 && record(&p) == (0, 0));
+        // For answers to guests' requests.
+        let other = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
+        check!(p.contexts() == 0 && record(&p) == (0, 1));
+        let (page, context) = guest(&mut p)?;
+        let (_, second) = guest(&mut p)?;
+        check!(p.contexts() == 2 && record(&p) == (2, 3));
+        p.free_firmware_page(other);
+        check!(p.contexts() == 2 && record(&p) == (2, 2));
+        // What firmware refuses changes nothing.
+        plan.once(CommandId::SNP_DECOMMISSION, Refuses(Status::INVALID_GUEST));
+        check!(relay_context(&mut p, CommandId::SNP_DECOMMISSION, context).is_err());
+        check!(p.contexts() == 2);
+        check!(relay_context(&mut p, CommandId::SNP_DECOMMISSION, context).is_ok());
+        check!(p.contexts() == 1 && record(&p) == (1, 2));
+        p.free_firmware_page(page);
+        plan.once(CommandId::SNP_GCTX_CREATE, Refuses(Status::INVALID_PARAM));
+        check!(guest(&mut p).is_err() && p.contexts() == 1);
+        check!(relay_context(&mut p, CommandId::SNP_DECOMMISSION, second).is_ok());
+        check!(p.contexts() == 0 && p.channel.record().guests() == 0);
+        p.shutdown(Left::Nobody);
+        HOST.forget();
+        Ok(())
+    }
+
     #[test]
     fn guests_that_are_left_keep_snp_en() -> Result {
         static HOST: FakeHost = FakeHost::new();
@@ -1017,6 +1096,126 @@ mod suite {
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         p.shutdown(Left::Guests);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
+        Ok(())
+    }
+
+    /// The kernel panics. `busy`: firmware is at work on a command of whoever holds the lock.
+    fn panic(
+        host: &'static FakeHost,
+        plan: &Plan,
+        p: &Platform<impl Transport>,
+        busy: Option<NotIdle>,
+    ) -> Result {
+        host.forget_events();
+        plan.reclaims.set(0);
+        let polled = Scripted::new(|call: &Call| match call.wait {
+            Wait::Poll => plan.execute(host, call),
+            Wait::Interrupt => silence(call.command),
+        });
+        let polled = match busy {
+            Some(why) => polled.busy(why),
+            None => polled,
+        };
+        p.last_shutdown(polled)?.run();
+        Ok(())
+    }
+
+    #[test]
+    fn panic_stops_firmware() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let lost = Refuses(Status::DFFLUSH_REQUIRED);
+        let owed = Refuses(Status::WBINVD_REQUIRED);
+        const ONCE: &[Event] = &[SHUTDOWN, SNP_SHUTDOWN];
+        const TWICE: &[Event] = &[SHUTDOWN, SNP_SHUTDOWN, SNP_DF_FLUSH, SNP_SHUTDOWN];
+        const HALF: &[Event] = &[SHUTDOWN, SNP_SHUTDOWN, SNP_DF_FLUSH];
+        for x86 in [true, false] {
+            for (faults, busy, events) in [
+                (&[][..], None, ONCE),
+                (&[(CommandId::SNP_SHUTDOWN_EX, lost, 1)], None, TWICE),
+                (
+                    &[
+                        (CommandId::SNP_SHUTDOWN_EX, lost, 1),
+                        (CommandId::SNP_DF_FLUSH, owed, 1),
+                    ],
+                    None,
+                    HALF,
+                ),
+                // What SEV says is of no interest.
+                (
+                    &[(
+                        CommandId::SHUTDOWN,
+                        Refuses(Status::INVALID_PLATFORM_STATE),
+                        1,
+                    )],
+                    None,
+                    ONCE,
+                ),
+                (&[], Some(NotIdle::Busy), &[]),
+                (&[], Some(NotIdle::Gone), &[]),
+            ] {
+                let plan = Plan::new();
+                let (_faux, mut p) = platform(&HOST, &plan, x86)?;
+                check!(p.init(true, 0).is_ok());
+                plan.set(faults);
+                panic(&HOST, &plan, &p, busy)?;
+                check!(HOST.saw(events), "{} {:?}", x86, busy);
+                // The TMR is taken back where SNP_EN stays.
+                let taken = !x86 && busy.is_none();
+                check!(
+                    plan.reclaims.get() == if taken { 512 } else { 0 },
+                    "{}",
+                    x86
+                );
+                check!(HOST.assigned() == if taken { 0 } else { 512 }, "{}", x86);
+                let done = x86 && busy.is_none() && events.len() != HALF.len();
+                check!(
+                    (HOST.snp_en.load(Relaxed) == 0) == done,
+                    "{} {:?}",
+                    x86,
+                    busy
+                );
+                // For the test alone: its pages come back.
+                plan.set(&[]);
+                p.shutdown(Left::Nobody);
+                HOST.forget();
+                HOST.snp_en.store(0, Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn panic_asks_nothing_of_firmware_without_snp() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        panic(&HOST, &plan, &p, None)?;
+        check!(HOST.saw(&[]));
+        check!(p.start_sev().is_ok());
+        panic(&HOST, &plan, &p, None)?;
+        check!(HOST.saw(&[]));
+        p.shutdown(Left::Nobody);
+        plan.once(CommandId::SNP_INIT_EX, Refuses(Status::INVALID_CONFIG));
+        check!(p.init(true, 0).is_err());
+        panic(&HOST, &plan, &p, None)?;
+        check!(HOST.saw(&[]));
+        check!(p.init(true, 0).is_ok());
+        p.shutdown(Left::Nobody);
+        panic(&HOST, &plan, &p, None)?;
+        check!(HOST.saw(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn panic_stops_firmware_that_was_left_initialised() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        HOST.snp_en.store(CPUS, Relaxed);
+        let plan = Plan::new();
+        let (_faux, mut p) = unidentified(&HOST, &plan)?;
+        plan.snp_init.set(true);
+        check!(p.identify().is_ok());
+        panic(&HOST, &plan, &p, None)?;
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN]));
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use kernel::prelude::*;
 use crate::{
     mailbox::{
         Dead,
+        NotIdle,
         Transport,
         Unanswered,
         Wait, //
@@ -88,6 +89,7 @@ pub(crate) struct Scripted<F> {
     dead: Option<Dead>,
     /// Registers have lost their values.
     pub(crate) reset: bool,
+    busy: Option<NotIdle>,
 }
 
 impl<F> Scripted<F>
@@ -99,6 +101,15 @@ where
             script,
             dead: None,
             reset: false,
+            busy: None,
+        }
+    }
+
+    /// The same, but firmware is still at work on what somebody else has asked it.
+    pub(crate) fn busy(self, why: NotIdle) -> Self {
+        Self {
+            busy: Some(why),
+            ..self
         }
     }
 }
@@ -138,6 +149,10 @@ where
 
     fn take_reset(&mut self) -> bool {
         core::mem::take(&mut self.reset)
+    }
+
+    fn poll_idle(&self, _ms: u32) -> Result<(), NotIdle> {
+        self.busy.map_or(Ok(()), Err)
     }
 }
 
@@ -306,6 +321,11 @@ fn scripted(errno: &AtomicI32) -> Result {
 }
 
 impl Rmp for FakeHost {
+    fn is_assigned(&self, _frame: Frames) -> bool {
+        // It knows how many, not which.
+        self.assigned() > 0
+    }
+
     fn make_firmware(&self, frame: Frames) -> Result {
         self.private_fails.call()?;
         self.last_assigned.store(frame.phys(), Relaxed);
@@ -368,4 +388,8 @@ impl Host for FakeHost {
     }
 
     fn psp_answered(&self, _psp: u64) {}
+
+    fn snp_en_here(&self) -> bool {
+        self.snp_en.load(Relaxed) != 0
+    }
 }

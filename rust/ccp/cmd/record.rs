@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What firmware was asked for, without a lock: for the panic path.
+//!
+//! A CPU that holds the command lock may be stopped at any instruction, and what the lock guards is
+//! then half-changed. So the panic path believes the hardware (mailbox register, RMP, SNP_EN) and
+//! this record. Each field is one word, stored by the lock's holder and right at every instruction,
+//! on the safe side: what a command brings about stands here from before the command is issued, and
+//! is gone only after the command that ends it was answered.
+
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
+
+use crate::{
+    sys::rmp::{
+        AtomicFrames,
+        Frames, //
+    },
+    wire::{
+        CommandId,
+        CommandInfo,
+        Status, //
+    },
+};
+
+/// See the top of this file.
+pub(crate) struct Record {
+    /// The number of the last command; 0 before the first.
+    command: Atomic<u32>,
+    /// SNP firmware is in the INIT state, or may be.
+    snp: Atomic<bool>,
+    /// Guest contexts that firmware has.
+    guests: Atomic<u32>,
+    /// Pages that other modules hold for firmware.
+    pages: Atomic<u32>,
+    /// The TMR; whether a page of it is firmware's is for the RMP to say.
+    tmr: AtomicFrames,
+}
+
+impl Record {
+    pub(super) const fn new() -> Self {
+        Self {
+            command: Atomic::new(0),
+            snp: Atomic::new(false),
+            guests: Atomic::new(0),
+            pages: Atomic::new(0),
+            tmr: AtomicFrames::none(),
+        }
+    }
+
+    /// To be called before a command is issued.
+    pub(super) fn asked(&self, command: &CommandInfo) {
+        self.command.store(command.id.raw().into(), Relaxed);
+        if command.id.initialises_snp() {
+            self.snp.store(true, Relaxed);
+        }
+    }
+
+    /// To be called after a command was answered.
+    pub(super) fn answered(&self, command: &CommandInfo, status: Status) {
+        let up = match command.id {
+            // Nobody issues it while SNP is up.
+            id if id.initialises_snp() => status.is_success(),
+            CommandId::SNP_SHUTDOWN_EX if status.is_success() => false,
+            _ => return,
+        };
+        self.set_snp(up);
+    }
+
+    /// SNP firmware was found in the INIT state, or not.
+    pub(super) fn set_snp(&self, up: bool) {
+        self.snp.store(up, Relaxed);
+    }
+
+    /// How many guest contexts firmware has, and how many pages other modules hold for firmware.
+    pub(crate) fn set_given(&self, guests: u32, pages: u32) {
+        self.guests.store(guests, Relaxed);
+        self.pages.store(pages, Relaxed);
+    }
+
+    /// To be called before the TMR is given to firmware, and with [`None`] after it was taken back.
+    pub(crate) fn set_tmr(&self, tmr: Option<Frames>) {
+        self.tmr.store(tmr);
+    }
+
+    /// The name of the last command.
+    pub(crate) fn command(&self) -> &'static str {
+        CommandId::lookup(self.command.load(Relaxed)).map_or("a command", |row| row.name)
+    }
+
+    /// Whether SNP firmware may be in the INIT state.
+    pub(crate) fn snp(&self) -> bool {
+        self.snp.load(Relaxed)
+    }
+
+    /// Guest contexts that firmware has.
+    pub(crate) fn guests(&self) -> u32 {
+        self.guests.load(Relaxed)
+    }
+
+    /// Pages that other modules hold for firmware.
+    pub(crate) fn pages(&self) -> u32 {
+        self.pages.load(Relaxed)
+    }
+
+    /// The TMR.
+    pub(crate) fn tmr(&self) -> Option<Frames> {
+        self.tmr.load()
+    }
+}
