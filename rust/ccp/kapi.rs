@@ -34,7 +34,7 @@ use crate::{
     platform::{
         slot,
         Failure,
-        Left, //
+        Leaving, //
     },
     sys::{
         bindings as c,
@@ -86,7 +86,7 @@ unsafe extern "C" fn sev_platform_init(args: *mut c::sev_platform_init_args) -> 
 extern "C" fn sev_platform_shutdown() {
     // Without a platform there is nothing to stop.
     let _ = slot::with(|platform| -> Result {
-        platform.shutdown(Left::Nobody);
+        platform.shutdown(Leaving::KvmGone);
         Ok(())
     });
 }

@@ -20,8 +20,9 @@
 //!
 //! # Lock order
 //!
-//! The command lock in `platform/slot.rs`, then `cpu_hotplug_disable()`, then `cpus_read_lock()`. The
-//! command lock is never held across access to user memory or files. The panic path does not take it.
+//! The command lock in `platform/slot.rs`, then `cpu_hotplug_disable()`, then `cpus_read_lock()`.
+//! The command lock is never held across access to user memory or files. The panic path does not
+//! take it.
 
 use kernel::{
     device::Device,
@@ -79,6 +80,7 @@ use crate::{
 mod firmware_pages;
 mod identify;
 mod init;
+mod leave;
 mod panic;
 mod ranges;
 mod requests;
@@ -89,6 +91,7 @@ mod snp;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 
+pub(crate) use leave::Leaving;
 pub(crate) use requests::Exported;
 
 use firmware_pages::FirmwarePage;
@@ -192,15 +195,6 @@ impl Timeouts for Surroundings {
     }
 }
 
-/// Who may be left when SNP is stopped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Left {
-    /// Nobody: kvm-amd is unloaded, or the machine goes down.
-    Nobody,
-    /// Guests of KVM: the device is unbound under them.
-    Guests,
-}
-
 /// State of SNP firmware.
 enum Snp {
     /// UNINIT.
@@ -210,8 +204,8 @@ enum Snp {
     /// INIT, but not usable.
     Stale {
         up: SnpUp,
-        /// There may be guests that this driver knows nothing of.
-        guests: bool,
+        /// Guests that were there when this driver came, whose contexts it does not know.
+        guests: u32,
     },
 }
 
@@ -318,13 +312,5 @@ impl<T: Transport> Platform<T> {
     /// Whether SNP or SEV is up, or was when the mailbox died.
     fn is_in_use(&self) -> bool {
         self.snp.proof().is_some() || self.sev != Sev::Uninit
-    }
-
-    /// Stops SEV, then SNP, in the order of the in-tree driver; to be called before the device goes
-    /// away, and when kvm-amd is unloaded. What fails has been logged and stays as it is.
-    pub(crate) fn shutdown(&mut self, left: Left) {
-        self.sev_on_demand = false;
-        let _ = self.stop_sev();
-        let _ = self.stop_snp(left);
     }
 }

@@ -16,7 +16,6 @@
 use crate::{
     platform::{
         slot,
-        Left,
         MasterIo,
         Platform, //
     },
@@ -129,11 +128,11 @@ pub(crate) fn complete() {
 /// The PSP at `address` is about to go. Returns when nobody uses it any more. If it was the master, its
 /// firmware is shut down and the exports answer -ENODEV from then on; whether it had to be shut down is
 /// returned. Does nothing for a PSP that is not in the list.
-pub(crate) fn remove(address: u64, left: Left) -> bool {
+pub(crate) fn remove(address: u64) -> bool {
     let mut psps = PSPS.lock();
     let mut in_use = false;
     if psps.master == Some(address) {
-        in_use = slot::detach(left);
+        in_use = slot::detach();
         psps.master = None;
     }
     let position = psps.all.iter().position(|psp| psp.address == address);

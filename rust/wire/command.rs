@@ -274,7 +274,7 @@ commands! {
     SNP_DF_FLUSH = 0x084, ();
     SNP_INIT_EX = 0x085, snp::SnpInitEx, start;
     SNP_SHUTDOWN_EX = 0x086, snp::SnpShutdownEx, own;
-    SNP_DECOMMISSION = 0x090, [u8; 8];
+    SNP_DECOMMISSION = 0x090, snp::Addr;
     SNP_ACTIVATE = 0x091, [u8; 12];
     SNP_GUEST_STATUS = 0x092, [u8; 16] {8};
     SNP_GCTX_CREATE = 0x093, [u8; 8] {0};

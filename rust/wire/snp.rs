@@ -10,7 +10,7 @@ use zerocopy_derive::{
     KnownLayout, //
 };
 
-/// A command buffer that is one address: `SNP_PLATFORM_STATUS`.
+/// A command buffer that is one address: `SNP_PLATFORM_STATUS`, `SNP_DECOMMISSION`.
 #[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
 pub(crate) struct Addr {

@@ -82,6 +82,12 @@ impl<T: Transport> Platform<T> {
         contexts.count() as u32
     }
 
+    /// The address of a context.
+    pub(super) fn any_context(&self) -> Option<Address> {
+        let mut contexts = self.firmware_pages.values().filter(|page| page.context);
+        contexts.next().map(FirmwarePage::address)
+    }
+
     /// Firmware has made a context of the page at `address` (SNP_GCTX_CREATE).
     pub(super) fn context_made(&mut self, address: u64) {
         self.set_context(address, true);

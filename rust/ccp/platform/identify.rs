@@ -108,7 +108,7 @@ impl<T: Transport> Platform<T> {
                 );
                 self.snp = Snp::Stale {
                     up,
-                    guests: status.guest_count != 0,
+                    guests: status.guest_count,
                 };
                 Ok(status)
             }

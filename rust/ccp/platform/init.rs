@@ -6,7 +6,7 @@ use kernel::prelude::*;
 
 use super::{
     Failure,
-    Left,
+    Leaving,
     Platform,
     Sev,
     Snp, //
@@ -72,7 +72,7 @@ impl<T: Transport> Platform<T> {
                 Ok(())
             }
             Err(err) => {
-                self.shutdown(Left::Nobody);
+                self.shutdown(Leaving::KvmGone);
                 Err(Failure::of_start(err))
             }
         }
@@ -115,7 +115,7 @@ impl<T: Transport> Platform<T> {
         // SEV goes first, and does not outlive SNP.
         self.stop_sev()?;
         if matches!(self.snp, Snp::Stale { .. }) {
-            self.stop_snp(Left::Nobody)?;
+            self.stop_snp(Leaving::KvmGone)?;
         }
         Ok(())
     }

@@ -2,11 +2,11 @@
 
 //! The last shutdown: so that a kdump kernel finds an IOMMU that works, and can use all memory.
 //!
-//! A CPU may have been stopped while it held the command lock. So this path takes no lock and touches
-//! nothing that one guards: it has a mailbox and command buffers of its own, and believes only the
-//! hardware (is the mailbox idle? is a page assigned? is SNP_EN set?) and [`cmd::record`](crate::cmd),
-//! which is right at every instruction. It allocates and frees nothing, and takes back what the in-tree
-//! driver takes back.
+//! A CPU may have been stopped while it held the command lock. So this path takes no lock and
+//! touches nothing that one guards: it has a mailbox and command buffers of its own, and believes
+//! only the hardware (is the mailbox idle? is a page assigned? is SNP_EN set?) and
+//! [`cmd::record`](crate::cmd), which is right at every instruction. It allocates and frees
+//! nothing, and takes back what the in-tree driver takes back.
 
 use kernel::{
     fmt,
@@ -14,6 +14,7 @@ use kernel::{
 };
 
 use super::{
+    leave::Leaving,
     snp::shutdown_request,
     MasterIo,
     Platform, //
@@ -127,11 +128,14 @@ impl<T: Transport> LastShutdown<T> {
     ///
     /// The command that failed, and how.
     fn shutdown(&mut self) -> Result<End, (&'static CommandInfo, CmdError)> {
-        // Where SEV is not up firmware refuses, and nothing has happened; SNP_SHUTDOWN_EX says it all.
+        // Where SEV is not up firmware refuses, and nothing has happened; SNP_SHUTDOWN_EX says it
+        // all.
         let _ = self.channel.issue_polling(SHUTDOWN, &mut ());
         // The other CPUs have done theirs in the NMI that stopped them (kdump_sev_callback()).
         cpu::wbinvd_local();
-        let x86 = self.x86;
+        let x86 = Leaving::Panic
+            .plan(self.channel.record().guests(), self.x86)
+            .x86;
         // Without SNP_EN nobody looks at the RMP.
         let tmr = if x86 { 0 } else { self.take_tmr_back() };
 

@@ -27,7 +27,7 @@ use super::{
         LastOfMaster,
         Notifier, //
     },
-    Left,
+    Leaving,
     Platform, //
 };
 use crate::sys::killable_mutex::{
@@ -82,14 +82,14 @@ pub(crate) fn attach(platform: Platform, last_shutdown: LastOfMaster) -> Result 
     Ok(())
 }
 
-/// Shuts the master down and forgets it. From then on [`with`] finds nothing. Whether firmware was
-/// initialised.
-pub(crate) fn detach(left: Left) -> bool {
+/// The master's device goes away: shuts the master down and forgets it. From then on [`with`] finds
+/// nothing. Whether firmware was initialised.
+pub(crate) fn detach() -> bool {
     let mut slot = COMMANDS.lock();
     let mut in_use = false;
     if let Some(master) = slot.as_mut() {
         in_use = master.platform.is_in_use();
-        master.platform.shutdown(left);
+        master.platform.shutdown(Leaving::DeviceGone);
         master.platform.look_for_reset();
         master.platform.abandon_snp();
     }

@@ -6,7 +6,7 @@ use kernel::prelude::*;
 
 use super::{
     ranges,
-    Left,
+    Leaving,
     Platform,
     Sev,
     Snp, //
@@ -114,7 +114,7 @@ impl<T: Transport> Platform<T> {
 
         match self.snp_init(enabled, ranges, max_snp_asid) {
             // From here on firmware is in the INIT state, but no ASID may be used without the flush.
-            Ok(up) => self.snp = Snp::Stale { up, guests: false },
+            Ok(up) => self.snp = Snp::Stale { up, guests: 0 },
             Err((enabled, err)) => {
                 self.report_snp_init(err);
                 Self::undo_prepare(enabled, err);
@@ -124,7 +124,8 @@ impl<T: Transport> Platform<T> {
 
         cpu::wbinvd_on_all();
         if let Err(err) = self.channel.require(command::SNP_DF_FLUSH, &mut ()) {
-            let _ = self.stop_snp(Left::Guests);
+            // KVM may have guests of an earlier time.
+            let _ = self.stop_snp(Leaving::DeviceGone);
             return Err(err);
         }
         if let Some(up) = self.snp.take() {
@@ -264,23 +265,28 @@ impl<T: Transport> Platform<T> {
         self.features.has(Feature::X86Shutdown)
     }
 
-    /// Stops SNP firmware, if it is up.
-    ///
-    /// Without SNP_EN the RMPUPDATE instruction is undefined, and KVM gives the pages of a guest back with
-    /// it when the guest ends. Each SNP guest has a page from `snp_alloc_firmware_page()`, its context, so
-    /// SNP_EN stays set if guests may be left and there is such a page.
+    /// Stops SNP firmware, if it is up, in the way that [`Leaving::plan`] says.
     ///
     /// # Errors
     ///
     /// See [`CmdError`]; they have been logged. If firmware refused, SNP stays up.
-    pub(super) fn stop_snp(&mut self, left: Left) -> Result<(), CmdError> {
-        let unknown_guests = match &self.snp {
-            Snp::Down => return Ok(()),
-            Snp::Up(_) => false,
-            Snp::Stale { guests, .. } => *guests,
-        };
-        let guests = left == Left::Guests && (unknown_guests || !self.firmware_pages.is_empty());
-        let x86 = self.can_end_snp() && !guests;
+    pub(super) fn stop_snp(&mut self, leaving: Leaving) -> Result<(), CmdError> {
+        if self.snp.proof().is_none() {
+            return Ok(());
+        }
+        let guests = self.guests();
+        let plan = leaving.plan(guests, self.can_end_snp());
+        if plan.decommission {
+            if leaving == Leaving::DeviceGone {
+                dev_warn!(
+                    self.dev(),
+                    "{guests} SNP guest(s) own memory and are ended now, but SNP_EN and their pages in the RMP stay: end them before a kexec, or its kernel faults where it writes to those pages\n"
+                );
+            }
+            // What it has not done firmware says once more.
+            let _ = self.decommission_guests();
+        }
+        let x86 = plan.x86;
         match self.snp_shutdown_flushed(x86) {
             Ok(()) => {
                 self.channel.set_snp_init(false);
@@ -383,6 +389,10 @@ impl<T: Transport> Platform<T> {
     /// reason.
     pub(super) fn abandon_snp(&mut self) {
         if let Some(up) = self.snp.take() {
+            dev_err!(
+                self.dev(),
+                "SNP firmware stays initialised, and the RMP keeps the memory of guests, of firmware and of the IOMMU: a kernel that is started by kexec may wait for the IOMMU for ever; restart the machine instead\n"
+            );
             up.over().keep(snp_host_keep::SNP_HOST_KEEP_SHUTDOWN_FAILED);
         }
     }

@@ -282,10 +282,10 @@ mod suite {
             check!(p.is_snp_up());
             // Again changes nothing.
             check!(p.init(true, 0).is_ok() && HOST.saw(&[]));
-            p.shutdown(Left::Nobody);
+            p.shutdown(Leaving::KvmGone);
             check!(HOST.saw(&STOP));
             check!(HOST.assigned() == 0);
-            p.shutdown(Left::Nobody);
+            p.shutdown(Leaving::KvmGone);
             check!(HOST.saw(&[]));
         }
         check!(leaked() == before);
@@ -300,7 +300,7 @@ mod suite {
         let before = leaked();
         for _ in 0..2 {
             check!(p.init(true, 0).is_ok() && HOST.saw(&START));
-            p.shutdown(Left::Nobody);
+            p.shutdown(Leaving::KvmGone);
             check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
             check!(HOST.assigned() == 0);
         }
@@ -318,7 +318,7 @@ mod suite {
         check!(p.init(true, 0).is_ok());
         check!(HOST.saw(&[Open, INIT, DF_FLUSH]));
         check!(!p.is_snp_up() && HOST.assigned() == 0);
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SHUTDOWN]));
 
         // Nor do the CPUs fit: the same.
@@ -327,7 +327,7 @@ mod suite {
         check!(p.init(true, 0).is_ok());
         check!(HOST.saw(&[Open, Prepare, CLOSE_SNP_OFF, INIT, DF_FLUSH]));
         check!(!p.is_snp_up() && HOST.assigned() == 0);
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SHUTDOWN]));
 
         HOST.open.store(ENOMEM.to_errno(), Relaxed);
@@ -383,7 +383,7 @@ mod suite {
         }
         // It is as if nothing had been tried.
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         Ok(())
     }
 
@@ -422,7 +422,7 @@ mod suite {
         ]));
         check!(!p.is_snp_up());
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         Ok(())
     }
 
@@ -442,22 +442,22 @@ mod suite {
         check!(HOST.saw(&[INIT]) && p.is_snp_up());
         check!(relay(&mut p, CommandId::LAUNCH_START).is_ok());
         check!(HOST.saw(&[INIT, DF_FLUSH, Command(CommandId::LAUNCH_START)]));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&STOP));
 
         // Damaged storage of firmware's is made anew by the first attempt, and no third is made.
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&STOP));
         plan.once(CommandId::INIT, Refuses(Status::SECURE_DATA_INVALID));
         check!(p.init(true, 0).is_ok());
         check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, INIT, DF_FLUSH]));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&STOP));
         plan.set(&[(CommandId::INIT, Refuses(Status::SECURE_DATA_INVALID), 2)]);
         check!(p.init(true, 0).is_ok());
         check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, INIT]));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.assigned() == 0);
         Ok(())
     }
@@ -488,7 +488,7 @@ mod suite {
         check!(HOST.assigned() == 0);
         check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
 
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&STOP));
         Ok(())
     }
@@ -503,7 +503,7 @@ mod suite {
         check!(p.stop_sev().is_err());
         check!(HOST.saw(&[SHUTDOWN]));
         check!(p.sev == Sev::Init && HOST.assigned() == 512);
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&STOP));
         check!(HOST.assigned() == 0);
         Ok(())
@@ -517,7 +517,7 @@ mod suite {
         let flush = Refuses(Status::DFFLUSH_REQUIRED);
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         plan.once(CommandId::SNP_SHUTDOWN_EX, flush);
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[
             SHUTDOWN,
             SNP_SHUTDOWN,
@@ -539,13 +539,13 @@ mod suite {
             check!(p.stop_sev().is_ok());
             check!(HOST.saw(&[SHUTDOWN]));
             plan.set(faults);
-            check!(p.stop_snp(Left::Nobody).is_err());
+            check!(p.stop_snp(Leaving::KvmGone).is_err());
             check!(p.is_snp_up());
             match faults.len() {
                 2 => check!(HOST.saw(&[SNP_SHUTDOWN, SNP_DF_FLUSH])),
                 _ => check!(HOST.saw(&[SNP_SHUTDOWN, SNP_DF_FLUSH, SNP_SHUTDOWN])),
             }
-            check!(p.stop_snp(Left::Nobody).is_ok());
+            check!(p.stop_snp(Leaving::KvmGone).is_ok());
             check!(HOST.saw(&[SNP_SHUTDOWN, CLOSE_SNP_OFF]));
         }
         Ok(())
@@ -562,12 +562,12 @@ mod suite {
             Refuses(Status::INVALID_PARAM),
             usize::MAX,
         )]);
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN]));
         check!(p.is_snp_up());
         // SEV can be started again beside it.
         check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN]));
         // The device goes.
         p.abandon_snp();
@@ -583,7 +583,7 @@ mod suite {
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
         plan.clears_snp_en.set(false);
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         // snp_host does not close the window, and the pages' assignments are not forgotten.
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
         check!(HOST.snp_en.load(Relaxed) == CPUS);
@@ -645,7 +645,7 @@ mod suite {
             let started = errno(p.init(true, 0));
             check!(started == (!starts).then_some(ETIMEDOUT), "{:?}", silent);
             check!(HOST.saw(start), "{:?}", silent);
-            p.shutdown(Left::Nobody);
+            p.shutdown(Leaving::KvmGone);
             check!(HOST.saw(stop), "{:?}", silent);
             check!(!p.is_snp_up(), "{:?}", silent);
             // Nobody is prepared for a firmware that does not listen.
@@ -681,7 +681,7 @@ mod suite {
         plan.once(CommandId::PEK_GEN, refused);
         check!(p.pek_gen().is_err() && HOST.saw(&[PEK_GEN]));
         check!(p.sev == Sev::Init);
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.assigned() == 0);
         Ok(())
     }
@@ -743,7 +743,7 @@ mod suite {
             }
             check!(HOST.saw(&events), "{}", sev);
             check!(p.is_snp_up() && p.sev == Sev::Init);
-            p.shutdown(Left::Nobody);
+            p.shutdown(Leaving::KvmGone);
             check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
             check!(HOST.assigned() == 0 && leaked() == before);
         }
@@ -764,7 +764,7 @@ mod suite {
             check!(errno(p.init(true, 0)) == Some(EIO));
             check!(HOST.saw(&[SNP_SHUTDOWN]) && !p.is_snp_up() && p.is_in_use());
         }
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SNP_SHUTDOWN, CLOSE_SNP_OFF]));
         Ok(())
     }
@@ -773,9 +773,9 @@ mod suite {
     fn guests_that_were_left_by_another_keep_snp_en() -> Result {
         static HOST: FakeHost = FakeHost::new();
         for (guests, left, end) in [
-            (1, Left::Guests, &[SNP_SHUTDOWN, KEEP_LEGACY][..]),
-            (1, Left::Nobody, &[SNP_SHUTDOWN, CLOSE_SNP_OFF]),
-            (0, Left::Guests, &[SNP_SHUTDOWN, CLOSE_SNP_OFF]),
+            (1, Leaving::DeviceGone, &[SNP_SHUTDOWN, KEEP_LEGACY][..]),
+            (1, Leaving::KvmGone, &[SNP_SHUTDOWN, CLOSE_SNP_OFF]),
+            (0, Leaving::DeviceGone, &[SNP_SHUTDOWN, CLOSE_SNP_OFF]),
         ] {
             HOST.snp_en.store(CPUS, Relaxed);
             let plan = Plan::new();
@@ -857,7 +857,7 @@ mod suite {
             INIT,
             DF_FLUSH
         ]));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         HOST.forget_events();
 
         // The same for SEV; SNP is not touched.
@@ -869,7 +869,7 @@ mod suite {
         check!(HOST.saw(&START_WITHOUT_SEV));
         check!(p.init(true, 0).is_ok() && p.sev == Sev::Init);
         check!(HOST.saw(&[SHUTDOWN, INIT, DF_FLUSH]));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.assigned() == 0);
         Ok(())
     }
@@ -915,7 +915,7 @@ mod suite {
             check!(relay(&mut p, id).is_ok() && HOST.saw(&[INIT, DF_FLUSH, Command(id)]));
             check!(relay(&mut p, id).is_ok() && HOST.saw(&[Command(id)]));
             check!(p.init(false, 0).is_ok() && HOST.saw(&[]));
-            p.shutdown(Left::Nobody);
+            p.shutdown(Leaving::KvmGone);
             check!(HOST.saw(&STOP));
             check!(relay(&mut p, id).is_ok() && HOST.saw(&[Command(id)]));
         }
@@ -938,7 +938,7 @@ mod suite {
         let start = CommandId::LAUNCH_START;
         check!(p.init(false, 0).is_ok() && HOST.saw(&[]));
         check!(relay(&mut p, start).is_ok() && HOST.saw(&[INIT, DF_FLUSH, Command(start)]));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SHUTDOWN]));
         // Nor does legacy SEV start beside SNP_EN without SNP.
         HOST.snp_en.store(1, Relaxed);
@@ -960,7 +960,7 @@ mod suite {
             let hides = flags & INIT_CIPHERTEXT_HIDING_EN != 0;
             check!(hides.then_some(asid) == asked, "{}", max_snp_asid);
             check!(hides || asid == 0, "{}", max_snp_asid);
-            p.shutdown(Left::Nobody);
+            p.shutdown(Leaving::KvmGone);
         }
         check!(errno(p.init(true, 0x10000)) == Some(EINVAL));
         Ok(())
@@ -987,7 +987,7 @@ mod suite {
             let (_faux, mut p) = platform(&HOST, &plan, false)?;
             p.api.minor = minor;
             check!(p.init(true, 0).is_ok() && HOST.saw(start), "{}", minor);
-            p.shutdown(Left::Nobody);
+            p.shutdown(Leaving::KvmGone);
             HOST.forget_events();
             HOST.snp_en.store(0, Relaxed);
         }
@@ -1010,7 +1010,7 @@ mod suite {
             p.free_firmware_page(early);
             p.free_firmware_page(inside);
             check!(HOST.assigned() == 1 && plan.reclaims.get() == 1);
-            p.shutdown(Left::Nobody);
+            p.shutdown(Leaving::KvmGone);
             p.free_firmware_page(late);
             // Where SNP has ended on all CPUs the RMP is clear, and there is nothing to reclaim.
             check!(plan.reclaims.get() == if x86 { 1 } else { 2 }, "{}", x86);
@@ -1048,6 +1048,9 @@ mod suite {
             .map_err(|failure| failure.errno)
     }
 
+    const GCTX_CREATE: Event = Command(CommandId::SNP_GCTX_CREATE);
+    const DECOMMISSION: Event = Command(CommandId::SNP_DECOMMISSION);
+
     #[test]
     fn guests_are_counted() -> Result {
         static HOST: FakeHost = FakeHost::new();
@@ -1055,28 +1058,123 @@ mod suite {
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
         check!(p.init(true, 0).is_ok());
         let record = |p: &Platform<_>| (p.channel.record().guests(), p.channel.record().pages());
-        check!(p.contexts() == 0 && record(&p) == (0, 0));
+        check!(p.guests() == 0 && record(&p) == (0, 0));
         // For answers to guests' requests.
         let other = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
-        check!(p.contexts() == 0 && record(&p) == (0, 1));
+        check!(p.guests() == 0 && record(&p) == (0, 1));
         let (page, context) = guest(&mut p)?;
         let (_, second) = guest(&mut p)?;
-        check!(p.contexts() == 2 && record(&p) == (2, 3));
+        check!(p.guests() == 2 && record(&p) == (2, 3));
         p.free_firmware_page(other);
-        check!(p.contexts() == 2 && record(&p) == (2, 2));
+        check!(p.guests() == 2 && record(&p) == (2, 2));
         // What firmware refuses changes nothing.
         plan.once(CommandId::SNP_DECOMMISSION, Refuses(Status::INVALID_GUEST));
         check!(relay_context(&mut p, CommandId::SNP_DECOMMISSION, context).is_err());
-        check!(p.contexts() == 2);
+        check!(p.guests() == 2);
         check!(relay_context(&mut p, CommandId::SNP_DECOMMISSION, context).is_ok());
-        check!(p.contexts() == 1 && record(&p) == (1, 2));
+        check!(p.guests() == 1 && record(&p) == (1, 2));
         p.free_firmware_page(page);
         plan.once(CommandId::SNP_GCTX_CREATE, Refuses(Status::INVALID_PARAM));
-        check!(guest(&mut p).is_err() && p.contexts() == 1);
+        check!(guest(&mut p).is_err() && p.guests() == 1);
         check!(relay_context(&mut p, CommandId::SNP_DECOMMISSION, second).is_ok());
-        check!(p.contexts() == 0 && p.channel.record().guests() == 0);
-        p.shutdown(Left::Nobody);
+        check!(p.guests() == 0 && p.channel.record().guests() == 0);
+        p.shutdown(Leaving::KvmGone);
         HOST.forget();
+        Ok(())
+    }
+
+    #[test]
+    fn snp_en_goes_only_if_nobody_may_use_it() -> Result {
+        for (leaving, guests, x86, decommission, clears) in [
+            (Leaving::KvmGone, 0, true, false, true),
+            (Leaving::KvmGone, 1, true, true, true),
+            (Leaving::DeviceGone, 0, true, false, true),
+            (Leaving::DeviceGone, 1, true, true, false),
+            (Leaving::DeviceGone, u32::MAX, true, true, false),
+            (Leaving::Panic, 0, true, false, true),
+            (Leaving::Panic, 1, true, false, true),
+            (Leaving::KvmGone, 0, false, false, false),
+            (Leaving::KvmGone, 1, false, true, false),
+            (Leaving::DeviceGone, 0, false, false, false),
+            (Leaving::DeviceGone, 1, false, true, false),
+            (Leaving::Panic, 0, false, false, false),
+            (Leaving::Panic, 1, false, false, false),
+        ] {
+            let plan = leaving.plan(guests, x86);
+            check!(
+                plan.decommission == decommission,
+                "{:?} {}",
+                leaving,
+                guests
+            );
+            check!(plan.x86 == clears, "{:?} {} {}", leaving, guests, x86);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn guests_that_are_left_are_decommissioned() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        for (leaving, end) in [
+            (Leaving::DeviceGone, KEEP_LEGACY),
+            (Leaving::KvmGone, CLOSE_SNP_OFF),
+        ] {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, true)?;
+            check!(p.init(true, 0).is_ok());
+            guest(&mut p)?;
+            guest(&mut p)?;
+            HOST.forget_events();
+            p.shutdown(leaving);
+            check!(
+                HOST.saw(&[
+                    SHUTDOWN,
+                    DECOMMISSION,
+                    DECOMMISSION,
+                    SNP_SHUTDOWN,
+                    SNP_DF_FLUSH,
+                    SNP_SHUTDOWN,
+                    end
+                ]),
+                "{:?}",
+                leaving
+            );
+            check!((HOST.snp_en.load(Relaxed) != 0) == (end == KEEP_LEGACY));
+            check!(p.guests() == 0 && p.channel.record().guests() == 0);
+            HOST.forget();
+            HOST.snp_en.store(0, Relaxed);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn guests_that_firmware_keeps_keep_snp() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        for (refused, status, events) in [
+            (
+                CommandId::SNP_DECOMMISSION,
+                Status::INVALID_GUEST,
+                &[DECOMMISSION, SNP_SHUTDOWN, SNP_DF_FLUSH, SNP_SHUTDOWN][..],
+            ),
+            (
+                CommandId::SNP_DF_FLUSH,
+                Status::WBINVD_REQUIRED,
+                &[DECOMMISSION, SNP_SHUTDOWN, SNP_DF_FLUSH],
+            ),
+        ] {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, true)?;
+            check!(p.start_snp(0).is_ok());
+            guest(&mut p)?;
+            HOST.forget_events();
+            plan.once(refused, Refuses(status));
+            p.shutdown(Leaving::DeviceGone);
+            check!(HOST.saw(events));
+            check!(p.is_snp_up() && p.channel.record().snp());
+            p.abandon_snp();
+            check!(HOST.saw(&[KEEP_REFUSED]));
+            HOST.forget();
+        }
         Ok(())
     }
 
@@ -1086,15 +1184,34 @@ mod suite {
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
-        let context = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
-        p.shutdown(Left::Guests);
-        check!(HOST.saw(&STOP));
+        let (page, _) = guest(&mut p)?;
+        check!(HOST.saw(&[GCTX_CREATE]));
+        p.shutdown(Leaving::DeviceGone);
         check!(HOST.snp_en.load(Relaxed) == CPUS);
-        p.free_firmware_page(context);
+        p.free_firmware_page(page);
         check!(HOST.assigned() == 0);
+        HOST.forget_events();
+
+        // A guest that has ended, and a page that is no context, keep nothing.
+        check!(p.init(true, 0).is_ok());
+        let (page, context) = guest(&mut p)?;
+        let other = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
+        relay_context(&mut p, CommandId::SNP_DECOMMISSION, context)?;
+        HOST.forget_events();
+        p.shutdown(Leaving::DeviceGone);
+        check!(HOST.saw(&[
+            SHUTDOWN,
+            SNP_SHUTDOWN,
+            SNP_DF_FLUSH,
+            SNP_SHUTDOWN,
+            CLOSE_SNP_OFF
+        ]));
+        p.free_firmware_page(page);
+        p.free_firmware_page(other);
+        HOST.forget();
 
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
-        p.shutdown(Left::Guests);
+        p.shutdown(Leaving::DeviceGone);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
         Ok(())
     }
@@ -1176,7 +1293,7 @@ mod suite {
                 );
                 // For the test alone: its pages come back.
                 plan.set(&[]);
-                p.shutdown(Left::Nobody);
+                p.shutdown(Leaving::KvmGone);
                 HOST.forget();
                 HOST.snp_en.store(0, Relaxed);
             }
@@ -1194,13 +1311,13 @@ mod suite {
         check!(p.start_sev().is_ok());
         panic(&HOST, &plan, &p, None)?;
         check!(HOST.saw(&[]));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         plan.once(CommandId::SNP_INIT_EX, Refuses(Status::INVALID_CONFIG));
         check!(p.init(true, 0).is_err());
         panic(&HOST, &plan, &p, None)?;
         check!(HOST.saw(&[]));
         check!(p.init(true, 0).is_ok());
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         panic(&HOST, &plan, &p, None)?;
         check!(HOST.saw(&[]));
         Ok(())
@@ -1326,7 +1443,7 @@ mod suite {
         check!(HOST.saw(&KEPT) && p.is_snp_up() && p.sev == crate::platform::Sev::Init);
         check!(HOST.assigned() == 512);
         check!(p.init(true, 0).is_ok() && HOST.saw(&[]));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
         check!(HOST.assigned() == 0 && leaked() == before);
         Ok(())
@@ -1354,12 +1471,12 @@ mod suite {
             // The TMR is nobody's: firmware takes no page back in this state.
             check!(leaked() == before + 512, "{}", told);
             p.look_for_reset();
-            p.shutdown(Left::Nobody);
+            p.shutdown(Leaving::KvmGone);
             check!(HOST.saw(&[]), "{}", told);
             // SNP_INIT makes the RMP anew.
             HOST.forget();
             check!(p.init(true, 0).is_ok() && HOST.saw(&START), "{}", told);
-            p.shutdown(Left::Nobody);
+            p.shutdown(Leaving::KvmGone);
             check!(
                 HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]),
                 "{}",
@@ -1381,7 +1498,7 @@ mod suite {
         p.after_reset();
         check!(HOST.saw(&KEPT) && p.is_snp_up() && p.sev == crate::platform::Sev::Uninit);
         check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
         check!(HOST.assigned() == 0 && leaked() == before);
         Ok(())
@@ -1401,7 +1518,7 @@ mod suite {
         p.after_reset();
         check!(HOST.saw(&NOTHING_LEFT) && p.sev == crate::platform::Sev::Uninit);
         check!(p.init(true, 0).is_ok() && HOST.saw(&[Open, INIT, DF_FLUSH]));
-        p.shutdown(Left::Nobody);
+        p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SHUTDOWN]) && leaked() == before);
         // Nothing that could be lost.
         p.after_reset();

@@ -67,12 +67,9 @@ impl Asids {
         }
     }
 
-    /// Drops every owner (SNP shutdown).
-    pub(crate) fn release_all(&mut self, platform: &dyn Platform) {
-        let owners: Vec<_> = self.owners.values().copied().collect();
-        for owner in owners {
-            self.release(owner, platform);
-        }
+    /// Whether an ASID has an owner.
+    pub(crate) fn bound(&self) -> bool {
+        !self.owners.is_empty()
     }
 
     /// DF_FLUSH: needs a WBINVD on every CPU since the last loss of an owner, or initialisation with SNP.

@@ -219,11 +219,12 @@ pub(crate) fn shutdown_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Stat
     stop(psp, call, request.flags.get())
 }
 
-/// Legacy SEV must have been shut down (Linux' order; INVALID_PLATFORM_STATE is a model choice).
-/// Guests end with it: no context is left that firmware knows nothing of (model choice: their
-/// pages become Firmware). All else in the RMP stays as it is: with SNP_EN set it stays enforced,
-/// and Firmware pages stay so until the next SNP_INIT. With X86_SNP_SHUTDOWN firmware clears
-/// SNP_EN and lets host software write the table again.
+/// Legacy SEV must have been shut down (Linux' order; INVALID_PLATFORM_STATE is a model choice). A
+/// guest that has an ASID is in the way, and so is an ASID that was not flushed (public reports;
+/// that the status is DFFLUSH_REQUIRED for both is a model choice). Contexts without one end with
+/// it: their pages become Firmware (model choice). All else in the RMP stays as it is: with SNP_EN
+/// set it stays enforced, and Firmware pages stay so until the next SNP_INIT. With X86_SNP_SHUTDOWN
+/// firmware clears SNP_EN and lets host software write the table again.
 ///
 /// With IOMMU_SNP_SHUTDOWN the IOMMU stops checking, and its pages are given back (the comment in
 /// __sev_snp_shutdown_locked(), sev-dev.c): as Reclaim, by firmware before 1.53 as Hypervisor.
@@ -239,7 +240,7 @@ fn stop(psp: &mut Psp, call: &mut Call<'_>, flags: u32) -> Result<(), Status> {
     {
         return Err(Status::InvalidParam);
     }
-    if psp.asids.needs_flush() {
+    if psp.asids.needs_flush() || psp.asids.bound() {
         return Err(Status::DfFlushRequired);
     }
     for gctx in psp.running()?.guests.keys() {
@@ -261,7 +262,6 @@ fn stop(psp: &mut Psp, call: &mut Call<'_>, flags: u32) -> Result<(), Status> {
         // The host may write what it likes now, so the next SNP_INIT cannot keep it.
         psp.snp.rmp_initialised = false;
     }
-    psp.asids.release_all(call.platform);
     psp.snp.running = None;
     Ok(())
 }

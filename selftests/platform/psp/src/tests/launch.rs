@@ -188,6 +188,31 @@ fn an_asid_is_reused_after_wbinvd_and_flush() {
     lab.ok("SNP_ACTIVATE", &activate);
 }
 
+/// A flush does not help while the guest has its ASID; a context without one is no hindrance.
+#[test]
+fn snp_is_not_shut_down_under_a_guest() {
+    for mut lab in [launching(), running()] {
+        for flags in [0, 1, 3] {
+            let shutdown = buf(8).u32(0, 8).u32(4, flags);
+            assert_eq!(lab.status("SNP_SHUTDOWN_EX", &shutdown), Status::DfFlushRequired);
+            lab.machine.wbinvd();
+            lab.ok("SNP_DF_FLUSH", &buf(0));
+            assert_eq!(lab.status("SNP_SHUTDOWN_EX", &shutdown), Status::DfFlushRequired);
+        }
+        assert_eq!(lab.status("SNP_SHUTDOWN", &buf(0)), Status::DfFlushRequired);
+        assert_eq!(lab.machine.state(GCTX), Some(State::Context));
+        assert!(lab.machine.cpus.borrow().iter().all(crate::CpuRegisters::snp_en));
+
+        lab.ok("SNP_DECOMMISSION", &buf(8).u64(0, GCTX));
+        lab.machine.wbinvd();
+        lab.ok("SNP_DF_FLUSH", &buf(0));
+        lab.ok("SNP_SHUTDOWN_EX", &buf(8).u32(0, 8).u32(4, 3));
+    }
+    let mut lab = Lab::context();
+    lab.ok("SNP_SHUTDOWN_EX", &buf(8).u32(0, 8).u32(4, 1));
+    assert_eq!(lab.machine.state(GCTX), Some(State::Firmware));
+}
+
 #[test]
 fn update_checks_guest_and_page() {
     use Status::*;
