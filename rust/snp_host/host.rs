@@ -29,10 +29,9 @@ use crate::{
             HotplugDisabled, //
         },
         module_pin::ModulePin,
-        notifier::{
+        pm_notifier::{
             about_to_sleep,
-            Chain,
-            Notify, //
+            OnSleep, //
         },
     },
     syscfg::{
@@ -338,10 +337,8 @@ impl CpuVeto for Vetoes {
     }
 }
 
-impl Notify for Vetoes {
-    const CHAIN: Chain = Chain::Pm;
-
-    fn notify(action: c_ulong) -> Result {
+impl OnSleep for Vetoes {
+    fn on_sleep(action: c_ulong) -> Result {
         let Some(what) = about_to_sleep(action) else {
             return Ok(());
         };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Notifier chains: system sleep. That of a panic is in `panic_notifier.rs`.
+//! The notifier of system sleep.
 //!
-//! C headers: `include/linux/notifier.h`, `include/linux/suspend.h`
+//! C header: `include/linux/suspend.h`
 
 use core::marker::PhantomData;
 use kernel::{
@@ -12,42 +12,31 @@ use kernel::{
     types::Opaque, //
 };
 
-/// A chain.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Chain {
-    /// System sleep begins or is over. The call may sleep.
-    Pm,
-}
-
-/// What is called.
-pub trait Notify {
-    /// By which chain.
-    const CHAIN: Chain;
-
-    /// `action` is the chain's (`PM_SUSPEND_PREPARE`).
+/// What is called when system sleep begins or is over.
+pub trait OnSleep {
+    /// `action` is `PM_SUSPEND_PREPARE` or one of its kind. May sleep.
     ///
     /// # Errors
     ///
-    /// An error ends the calls of the chain and is returned to whoever began them, if the chain
-    /// lets it.
-    fn notify(action: c_ulong) -> Result;
+    /// An error before sleep refuses it, and is returned to whoever asked for it.
+    fn on_sleep(action: c_ulong) -> Result;
 }
 
 /// A registered notifier. Dropping it unregisters it and waits for a running call to end.
 #[pin_data(PinnedDrop)]
-pub struct Notifier<T: Notify> {
+pub struct PmNotifier<T: OnSleep> {
     #[pin]
     block: Opaque<bindings::notifier_block>,
     _notify: PhantomData<T>,
 }
 
 // SAFETY: The block is only touched by the notifier chain, under its lock.
-unsafe impl<T: Notify> Send for Notifier<T> {}
+unsafe impl<T: OnSleep> Send for PmNotifier<T> {}
 
 // SAFETY: As above; there are no methods.
-unsafe impl<T: Notify> Sync for Notifier<T> {}
+unsafe impl<T: OnSleep> Sync for PmNotifier<T> {}
 
-impl<T: Notify> Notifier<T> {
+impl<T: OnSleep> PmNotifier<T> {
     /// Registers `T`.
     pub fn register() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
@@ -59,9 +48,7 @@ impl<T: Notify> Notifier<T> {
                         notifier_call: Some(call::<T>),
                         ..Default::default()
                     });
-                    to_result(match T::CHAIN {
-                        Chain::Pm => bindings::register_pm_notifier(slot),
-                    })
+                    to_result(bindings::register_pm_notifier(slot))
                 }
             }),
             _notify: PhantomData,
@@ -70,28 +57,24 @@ impl<T: Notify> Notifier<T> {
 }
 
 #[pinned_drop]
-impl<T: Notify> PinnedDrop for Notifier<T> {
+impl<T: OnSleep> PinnedDrop for PmNotifier<T> {
     fn drop(self: Pin<&mut Self>) {
         let block = self.block.get();
         // SAFETY: The block was registered in `register()`. Unregistering something registered does
         // not fail, and afterwards nobody refers to it.
-        unsafe {
-            match T::CHAIN {
-                Chain::Pm => bindings::unregister_pm_notifier(block),
-            }
-        };
+        unsafe { bindings::unregister_pm_notifier(block) };
     }
 }
 
 /// # Safety
 ///
 /// To be called by the notifier chain only.
-unsafe extern "C" fn call<T: Notify>(
+unsafe extern "C" fn call<T: OnSleep>(
     _block: *mut bindings::notifier_block,
     action: c_ulong,
     _data: *mut c_void,
 ) -> c_int {
-    match T::notify(action) {
+    match T::on_sleep(action) {
         Ok(()) => bindings::NOTIFY_DONE as c_int,
         // C: notifier_from_errno().
         Err(err) => {
@@ -101,7 +84,7 @@ unsafe extern "C" fn call<T: Notify>(
     }
 }
 
-/// What the system is about to do, if `action` of [`Chain::Pm`] says that it goes to sleep.
+/// What the system is about to do, if `action` says that it goes to sleep.
 pub fn about_to_sleep(action: c_ulong) -> Option<&'static str> {
     const HIBERNATION: c_ulong = bindings::PM_HIBERNATION_PREPARE as c_ulong;
     const SUSPEND: c_ulong = bindings::PM_SUSPEND_PREPARE as c_ulong;
