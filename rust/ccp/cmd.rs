@@ -169,8 +169,8 @@ pub(crate) enum Suspicion {
 }
 
 impl<T: Transport> Channel<T> {
-    /// A channel through `transport` on `host`, with its buffers allocated. SNP firmware is taken to be in the
-    /// UNINIT state.
+    /// A channel through `transport` on `host`, with its buffers allocated. SNP firmware is taken
+    /// to be in the UNINIT state.
     ///
     /// # Errors
     ///
@@ -229,8 +229,8 @@ impl<T: Transport> Channel<T> {
         self.transport.dead()
     }
 
-    /// To be asked before pages are lent: those lent to a dead mailbox are never given back, although
-    /// firmware does not even see them.
+    /// To be asked before pages are lent: those lent to a dead mailbox are never given back,
+    /// although firmware does not even see them.
     ///
     /// # Errors
     ///
@@ -343,8 +343,8 @@ impl<T: Transport> Channel<T> {
         result
     }
 
-    /// Runs a command that stores its answer in a page of its own, whose address `command` is given, and
-    /// returns a copy of the answer.
+    /// Runs a command that stores its answer in a page of its own, whose address `command` is
+    /// given, and returns a copy of the answer.
     ///
     /// # Errors
     ///

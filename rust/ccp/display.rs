@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `kernel::fmt::Display`, the trait of the kernel's printing macros, for types that have the one of
-//! `core`.
+//! `kernel::fmt::Display`, the trait of the kernel's printing macros, for types that have the one
+//! of `core`.
 
 use kernel::fmt;
 

@@ -51,8 +51,8 @@ const BAR: u32 = 2;
 /// How many bits of address the PSP can reach (sp-pci.c of Linux 7.3).
 const DMA_BITS: u32 = 48;
 
-/// What is known about one generation of the PSP. Apart from this the generations do not differ: the
-/// mailbox protocol and the interrupt are the same.
+/// What is known about one generation of the PSP. Apart from this the generations do not differ:
+/// the mailbox protocol and the interrupt are the same.
 pub(crate) struct Generation {
     /// The name that the kernel's C driver uses for the generation.
     pub(crate) name: &'static str,
@@ -100,8 +100,8 @@ kernel::pci_device_table!(
     ]
 );
 
-/// What belongs to one bound device. Fields are dropped in this order: nobody uses the registers any
-/// more, then they go.
+/// What belongs to one bound device. Fields are dropped in this order: nobody uses the registers
+/// any more, then they go.
 pub(crate) struct Psp<'bound> {
     /// [`None`] if the PSP does not answer or has no SEV: then it is bound, but of no use.
     sev: Option<Sev<'bound>>,
@@ -119,9 +119,9 @@ struct Sev<'bound> {
 }
 
 impl Sev<'_> {
-    /// Shuts the firmware down if this is the master, and returns when nobody uses the registers any
-    /// more, apart from the interrupt handler, which has nothing to do from then on. Whether firmware
-    /// had to be shut down. Again has no effect.
+    /// Shuts the firmware down if this is the master, and returns when nobody uses the registers
+    /// any more, apart from the interrupt handler, which has nothing to do from then on. Whether
+    /// firmware had to be shut down. Again has no effect.
     fn retire(&self) -> bool {
         let in_use = psps::remove(self.address);
         self.interrupts.mask();
@@ -202,9 +202,9 @@ fn probe<'bound>(
             ),
             _ => dev_err!(dev, "cannot map BAR {BAR}: {err:?}\n"),
         })?;
-    // SAFETY: The registers end up in `psps` and the platform, which `Sev` empties when it is dropped, and those of
-    // the interrupts in its fields; `Psp` drops it before the BAR, and so does this function on errors, because
-    // `bar` was there first.
+    // SAFETY: The registers end up in `psps` and the platform, which `Sev` empties when it is
+    // dropped, and those of the interrupts in its fields; `Psp` drops it before the BAR, and so
+    // does this function on errors, because `bar` was there first.
     #[allow(unsafe_code)]
     let io = unsafe { pci_bar::unbounded(&bar) };
     let registers = Registers::new(io, &generation.registers);
@@ -215,8 +215,8 @@ fn probe<'bound>(
     })
 }
 
-/// Sets up the SEV part, if there is one. A PSP that does not answer is no error: the function stays
-/// bound, and kvm-amd loads without SEV.
+/// Sets up the SEV part, if there is one. A PSP that does not answer is no error: the function
+/// stays bound, and kvm-amd loads without SEV.
 fn probe_sev<'bound>(
     dev: &'bound pci::Device<Bound>,
     generation: &Generation,

@@ -3,15 +3,16 @@
 //! The functions that other kernel modules import from a module named `ccp`.
 //!
 //! Names and prototypes are those of `include/linux/psp-sev.h`, `psp-tee.h`,
-//! `psp-platform-access.h` and `ccp.h`, and checked against them at the end of this file. The exports
-//! themselves are in `rust/shim/exports.c`: what modpost knows about C it cannot know about Rust.
+//! `psp-platform-access.h` and `ccp.h`, and checked against them at the end of this file. The
+//! exports themselves are in `rust/shim/exports.c`: what modpost knows about C it cannot know about
+//! Rust.
 //!
 //! All of them may be called from any module at any time after this one was loaded; with no PSP
 //! attached they answer -ENODEV. They sleep, and take the command lock.
 //!
-//! What the driver does not serve (crypto engine, TEE, platform access) answers as the in-tree driver
-//! does on a machine without that hardware, so that `ccp-crypto.ko` and `amdtee.ko` find their symbols
-//! and decline to load.
+//! What the driver does not serve (crypto engine, TEE, platform access) answers as the in-tree
+//! driver does on a machine without that hardware, so that `ccp-crypto.ko` and `amdtee.ko` find
+//! their symbols and decline to load.
 
 #![allow(unsafe_code, reason = "the seam to C: pointers come in as they are")]
 
@@ -233,7 +234,8 @@ unsafe extern "C" fn sev_guest_df_flush(error: *mut c_int) -> c_int {
     unsafe { typed_cmd::<c_void>(CommandId::DF_FLUSH, ptr::null_mut(), error) }
 }
 
-/// Copies a blob from user space to memory that is physically contiguous. To be freed with `kfree()`.
+/// Copies a blob from user space to memory that is physically contiguous. To be freed with
+/// `kfree()`.
 #[no_mangle]
 extern "C" fn psp_copy_user_blob(uaddr: u64, len: u32) -> *mut c_void {
     if uaddr == 0 || len == 0 || len > c::SEV_FW_BLOB_MAX_SIZE {

@@ -11,23 +11,25 @@
 //! ```
 //!
 //! Dead is final for the object: firmware may still be working on the command and may write to its
-//! buffers at any time, so nothing else may be started, and whoever owns the buffers keeps them (see
-//! `pages.rs`).
+//! buffers at any time, so nothing else may be started, and whoever owns the buffers keeps them
+//! (see `pages.rs`).
 //!
-//! The one way back is to bind the device again, which makes a new mailbox. That rings no doorbell before it has seen
-//! that the PSP has answered what an earlier binding, load or kernel asked for: a PSP takes one command at a time,
-//! and the late answer would pass for that of the next one. The response register tells, and where this driver has
-//! given up a command also the record in `snp_host` ([`Ledger`]), which no reset of the function clears.
+//! The one way back is to bind the device again, which makes a new mailbox. That rings no doorbell
+//! before it has seen that the PSP has answered what an earlier binding, load or kernel asked for:
+//! a PSP takes one command at a time, and the late answer would pass for that of the next one. The
+//! response register tells, and where this driver has given up a command also the record in
+//! `snp_host` ([`Ledger`]), which no reset of the function clears.
 //!
 //! Accesses per command: two writes for the buffer's address, one for the doorbell, one read of the
-//! response, plus three in the interrupt handler. That is what the in-tree driver needs, too. The first command reads the
-//! response once more, and a slow one four times in a second.
+//! response, plus three in the interrupt handler. That is what the in-tree driver needs, too. The
+//! first command reads the response once more, and a slow one four times in a second.
 //!
 //! # Interrupts that do not come
 //!
-//! When an answer is there and its interrupt is not, the interrupt registers are set up again, and until an interrupt
-//! has been seen commands are polled for. If the enable register had lost its value something has reset the function,
-//! and perhaps firmware: [`Transport::take_reset`] tells, and `platform/reset.rs` looks what is left.
+//! When an answer is there and its interrupt is not, the interrupt registers are set up again, and
+//! until an interrupt has been seen commands are polled for. If the enable register had lost its
+//! value something has reset the function, and perhaps firmware: [`Transport::take_reset`] tells,
+//! and `platform/reset.rs` looks what is left.
 
 use core::fmt;
 
@@ -72,8 +74,8 @@ mod tests;
 /// How often a message tells of a slow command.
 const NOTICE_SECS: u32 = 60;
 
-/// How often the wait for a slow command looks at the response, in milliseconds: an interrupt that was lost costs no
-/// more than that.
+/// How often the wait for a slow command looks at the response, in milliseconds: an interrupt that
+/// was lost costs no more than that.
 const LOOK_MS: u32 = 250;
 
 /// The same while interrupts do not come.
@@ -204,7 +206,8 @@ pub(crate) trait Transport {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// No command has been issued since the device was bound, and nobody has looked whether one may be.
+    /// No command has been issued since the device was bound, and nobody has looked whether one may
+    /// be.
     New,
     Idle,
     Busy,
@@ -251,8 +254,9 @@ where
         }
     }
 
-    /// Makes sure that the PSP works on no command that was issued before this mailbox was made, for which
-    /// an administrator may let it have as much time as the first command has. Nothing is issued.
+    /// Makes sure that the PSP works on no command that was issued before this mailbox was made,
+    /// for which an administrator may let it have as much time as the first command has. Nothing is
+    /// issued.
     ///
     /// `next`: what is to be issued then.
     ///
@@ -260,7 +264,8 @@ where
     ///
     /// Why the mailbox is dead; it has been logged.
     pub(crate) fn see_idle(&mut self, next: &CommandInfo, wait: Wait) -> Result<(), Dead> {
-        // A kernel that panics takes no lock, and gives firmware nothing that was not in use before.
+        // A kernel that panics takes no lock, and gives firmware nothing that was not in use
+        // before.
         let records = wait == Wait::Interrupt;
         let owed = if records {
             self.surroundings.owed()
@@ -271,8 +276,9 @@ where
         if response.is_all_ones() {
             return Err(self.gone(next));
         }
-        // A mailbox that was never used reads as 0. But after a time-out the register is believed only when
-        // it says that there is a response: a reset clears it as well, and does not stop firmware.
+        // A mailbox that was never used reads as 0. But after a time-out the register is believed
+        // only when it says that there is a response: a reset clears it as well, and does not stop
+        // firmware.
         let found = response.in_progress();
         if !response.ready() && (owed.is_some() || found.is_some()) {
             let command = name(owed.or(found).unwrap_or(0));
@@ -364,7 +370,8 @@ where
         }
     }
 
-    /// The answer to `command` is there, its interrupt is not: sets the interrupt up again, and looks whether it was.
+    /// The answer to `command` is there, its interrupt is not: sets the interrupt up again, and
+    /// looks whether it was.
     fn repair_interrupt(&mut self, command: &str) {
         // It may be on its way.
         if !self.deaf && self.done.wait_timeout(msecs_to_jiffies(GRACE_MS)).is_some() {
@@ -450,8 +457,9 @@ where
             .map_err(Unanswered::NotStarted)?
             .with_interrupt(wait == Wait::Interrupt);
         self.registers.set_command_buffer(buffer);
-        // An interrupt of an earlier command may have come late. One that comes after this finds no response as long as
-        // firmware works on the new command, and the one who is woken looks for himself.
+        // An interrupt of an earlier command may have come late. One that comes after this finds no
+        // response as long as firmware works on the new command, and the one who is woken looks for
+        // himself.
         self.done.reinit();
         self.state = State::Busy;
         self.registers.ring(doorbell);
@@ -513,8 +521,8 @@ where
     }
 }
 
-/// A command that firmware is working on. Dropping it without an answer kills the mailbox: firmware may still be
-/// at work.
+/// A command that firmware is working on. Dropping it without an answer kills the mailbox: firmware
+/// may still be at work.
 #[must_use = "dropping it kills the mailbox"]
 struct InFlight<'m, I, S: Ledger> {
     mailbox: &'m mut Mailbox<I, S>,
@@ -534,8 +542,8 @@ impl<I, S: Ledger> Drop for InFlight<'_, I, S> {
 }
 
 impl<I, S: Ledger> InFlight<'_, I, S> {
-    /// The command has no answer: so that it outlives this mailbox. A kernel that panics has nobody to
-    /// tell.
+    /// The command has no answer: so that it outlives this mailbox. A kernel that panics has nobody
+    /// to tell.
     fn record(&self) {
         if self.wait == Wait::Interrupt {
             self.mailbox.surroundings.owes(self.command.id);

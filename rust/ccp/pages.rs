@@ -13,12 +13,13 @@
 //!   (freed)               mailbox dead, reclaim refused ──────┴──► Leaked (kept for ever)
 //! ```
 //!
-//! [`HvPages`] can be read and written and freed; [`FwPages`] has nothing but an address. A physical
-//! address ([`Spa`]) for a command comes only from [`FwPages`], so a buffer cannot be freed while
-//! firmware may write to it: after a timeout, [`FwPages::take_back`] does not give it back.
+//! [`HvPages`] can be read and written and freed; [`FwPages`] has nothing but an address. A
+//! physical address ([`Spa`]) for a command comes only from [`FwPages`], so a buffer cannot be
+//! freed while firmware may write to it: after a timeout, [`FwPages::take_back`] does not give it
+//! back.
 //!
-//! How a page was handed over is a property of the object. Whether SNP happens to be initialised when
-//! it comes back plays no role.
+//! How a page was handed over is a property of the object. Whether SNP happens to be initialised
+//! when it comes back plays no role.
 
 use kernel::prelude::*;
 
@@ -71,8 +72,8 @@ impl Spa {
     }
 }
 
-/// An address as it stands in a command buffer and in the mailbox's registers. A new one is made from a
-/// [`Spa`] alone; what firmware leaves in a command buffer is one, too.
+/// An address as it stands in a command buffer and in the mailbox's registers. A new one is made
+/// from a [`Spa`] alone; what firmware leaves in a command buffer is one, too.
 #[derive(
     Clone, Copy, Default, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -242,20 +243,20 @@ impl HvPages {
         Ok(())
     }
 
-    /// Gives the pages to firmware for reading, or for writing while SNP is not initialised: the RMP
-    /// is not involved.
+    /// Gives the pages to firmware for reading, or for writing while SNP is not initialised: the
+    /// RMP is not involved.
     pub(crate) fn lend(self) -> FwPages {
         FwPages::new(self.0, false)
     }
 
     /// Gives the pages to firmware for writing while SNP is initialised, or others with the same
-    /// contents: the entry of a page in the RMP may be immutable, or missing. Such a block is kept from
-    /// the allocator, which would hand it out again and again.
+    /// contents: the entry of a page in the RMP may be immutable, or missing. Such a block is kept
+    /// from the allocator, which would hand it out again and again.
     ///
     /// # Errors
     ///
-    /// [`EIO`] if the RMP refused several blocks; [`ENOMEM`]; [`EFAULT`] if a page that was assigned
-    /// already could not be taken back. None of the blocks is freed.
+    /// [`EIO`] if the RMP refused several blocks; [`ENOMEM`]; [`EFAULT`] if a page that was
+    /// assigned already could not be taken back. None of the blocks is freed.
     pub(crate) fn into_firmware<R: Reclaimer>(self, reclaimer: &mut R) -> Result<FwPages> {
         let mut pages = self.0;
         let mut tries = 1;
@@ -361,8 +362,8 @@ impl Drop for FwPages {
 
 /// Pages of a guest, given to firmware in place for one command.
 ///
-/// The pages belong to the caller of `sev_do_cmd()`, which will unpin and free them. Those that cannot
-/// be taken back get a reference before that, so that the allocator never sees them.
+/// The pages belong to the caller of `sev_do_cmd()`, which will unpin and free them. Those that
+/// cannot be taken back get a reference before that, so that the allocator never sees them.
 #[must_use = "the pages stay firmware's"]
 pub(crate) struct GuestPages(Frames);
 

@@ -10,13 +10,14 @@
 //!          └────── Stale                         └────── Stale
 //! ```
 //!
-//! Stale is firmware that is initialised but not usable: an earlier kernel or load of this driver left it
-//! so, or a start ended half-way and could not be undone. [`Platform::init`] stops it before anything else.
+//! Stale is firmware that is initialised but not usable: an earlier kernel or load of this driver
+//! left it so, or a start ended half-way and could not be undone. [`Platform::init`] stops it
+//! before anything else.
 //!
 //! A reset under the driver's feet leads to Down and Uninit from anywhere (`platform/reset.rs`).
 //!
-//! SNP comes before SEV: [`Platform::start_sev`] needs SNP up, or the proof that no CPU has SNP_EN set
-//! (firmware refuses legacy INIT otherwise). Going down, SEV comes first.
+//! SNP comes before SEV: [`Platform::start_sev`] needs SNP up, or the proof that no CPU has SNP_EN
+//! set (firmware refuses legacy INIT otherwise). Going down, SEV comes first.
 //!
 //! # Lock order
 //!
@@ -138,7 +139,8 @@ impl From<Error> for Failure {
     }
 }
 
-/// What the mailbox of one PSP asks for: timeouts as the module parameters have them, and the record in `snp_host`.
+/// What the mailbox of one PSP asks for: timeouts as the module parameters have them, and the
+/// record in `snp_host`.
 pub(crate) struct Surroundings {
     /// The PSP's PCI address.
     psp: u64,
@@ -152,11 +154,12 @@ fn bounded_ms(param_secs: i32) -> u32 {
         .saturating_mul(1000)
 }
 
-/// How long SNP_INIT may take where other commands may take `command_ms` and RAM ends at `end_of_ram`.
+/// How long SNP_INIT may take where other commands may take `command_ms` and RAM ends at
+/// `end_of_ram`.
 ///
-/// Firmware writes the RMP, 16 bytes for each 4 KiB page: on public logs that took up to 18.5 ms for each
-/// GiB of RAM. Twice that, and twice what another command may take besides: a verdict that comes too early
-/// costs a restart of the machine, one that comes late a minute and some notices.
+/// Firmware writes the RMP, 16 bytes for each 4 KiB page: on public logs that took up to 18.5 ms
+/// for each GiB of RAM. Twice that, and twice what another command may take besides: a verdict that
+/// comes too early costs a restart of the machine, one that comes late a minute and some notices.
 fn snp_init_ms(command_ms: u32, end_of_ram: u64) -> u32 {
     /// In 1/10 ms.
     const PER_GIB: u64 = 2 * 185;

@@ -2,11 +2,11 @@
 
 //! The PSPs of the system, and which of them is the master.
 //!
-//! There is one PSP per socket, but commands go to one only: the one with the lowest PCI address. It
-//! is chosen once, when the module has been loaded and all PSPs have been seen; `platform` then drives it.
-//! When it is unbound, or does not answer, no other takes its place, whatever is bound later: firmware keeps its state
-//! in the PSP that it was given to. It is the master again when it is bound again. Only where no PSP was there
-//! is the first one that comes chosen.
+//! There is one PSP per socket, but commands go to one only: the one with the lowest PCI address.
+//! It is chosen once, when the module has been loaded and all PSPs have been seen; `platform` then
+//! drives it. When it is unbound, or does not answer, no other takes its place, whatever is bound
+//! later: firmware keeps its state in the PSP that it was given to. It is the master again when it
+//! is bound again. Only where no PSP was there is the first one that comes chosen.
 //!
 //! # Locking
 //!
@@ -65,8 +65,8 @@ pub(crate) struct Candidate {
     pub(crate) address: u64,
     /// The device.
     pub(crate) dev: ARef<Device>,
-    /// Its registers, valid until [`remove`]; taken by the one attempt to make it the master: firmware that
-    /// did not answer may still be at work, and only a new binding starts anew.
+    /// Its registers, valid until [`remove`]; taken by the one attempt to make it the master:
+    /// firmware that did not answer may still be at work, and only a new binding starts anew.
     pub(crate) registers: Option<Registers<MasterIo>>,
     /// What its interrupt handler completes.
     pub(crate) done: Arc<Completion>,
@@ -125,9 +125,9 @@ pub(crate) fn complete() {
     psps.attach_master();
 }
 
-/// The PSP at `address` is about to go. Returns when nobody uses it any more. If it was the master, its
-/// firmware is shut down and the exports answer -ENODEV from then on; whether it had to be shut down is
-/// returned. Does nothing for a PSP that is not in the list.
+/// The PSP at `address` is about to go. Returns when nobody uses it any more. If it was the master,
+/// its firmware is shut down and the exports answer -ENODEV from then on; whether it had to be shut
+/// down is returned. Does nothing for a PSP that is not in the list.
 pub(crate) fn remove(address: u64) -> bool {
     let mut psps = PSPS.lock();
     let mut in_use = false;

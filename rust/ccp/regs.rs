@@ -3,8 +3,8 @@
 //! The PSP's registers in BAR 2, as types.
 //!
 //! Their place differs between generations ([`RegisterMap`], filled in `driver.rs`), their layout
-//! does not. All of them are generic over the kernel's [`Io`], so everything above also runs against a
-//! scripted device.
+//! does not. All of them are generic over the kernel's [`Io`], so everything above also runs
+//! against a scripted device.
 //!
 //! [`Registers`], which start commands, have one owner, the mailbox; a panic, in which that is
 //! stopped, has another mailbox with registers of its own. [`Interrupts`], whose registers do
@@ -55,7 +55,8 @@ impl Response {
         u32::from(self) == u32::MAX
     }
 
-    /// The number of the command that has no response yet. [`None`] also for a register that was never written.
+    /// The number of the command that has no response yet. [`None`] also for a register that was
+    /// never written.
     pub(crate) fn in_progress(self) -> Option<u32> {
         let command = self.command().get();
         (!self.ready() && command != 0).then_some(command)
@@ -223,7 +224,8 @@ where
         self.0.write(self.0.map.inten, u32::MAX);
     }
 
-    /// Whether the mailbox's interrupt is enabled. It is from [`Self::unmask`] on, unless something has reset the registers.
+    /// Whether the mailbox's interrupt is enabled. It is from [`Self::unmask`] on, unless something
+    /// has reset the registers.
     pub(crate) fn are_enabled(&self) -> bool {
         // The same bits as in the status.
         InterruptStatus::from(self.0.read(self.0.map.inten)).sev_command_complete()

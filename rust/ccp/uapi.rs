@@ -3,9 +3,9 @@
 //! `/dev/sev`: the requests of `include/uapi/linux/psp-sev.h`.
 //!
 //! Requests, structures, errno and the order of checks are those of the in-tree driver, so that
-//! existing tools notice no difference. What is different: the command lock is never held while user
-//! memory is touched; a buffer for GET_ID2 may be of any size, but firmware is given no more than it
-//! can fill; 32-bit programs are served as well.
+//! existing tools notice no difference. What is different: the command lock is never held while
+//! user memory is touched; a buffer for GET_ID2 may be of any size, but firmware is given no more
+//! than it can fill; 32-bit programs are served as well.
 
 use crate::{
     pages::HvPages,

@@ -2,8 +2,9 @@
 
 //! Which PSPs owe an answer.
 //!
-//! A PSP that did not answer in time may still be working on the command. `ccp` gives it no other one, but `ccp` can
-//! be unloaded, and its next load would not know. A record that can be unloaded is no record: each keeps this module.
+//! A PSP that did not answer in time may still be working on the command. `ccp` gives it no other
+//! one, but `ccp` can be unloaded, and its next load would not know. A record that can be unloaded
+//! is no record: each keeps this module.
 //!
 //! # Locking
 //!
@@ -55,7 +56,8 @@ pub(crate) unsafe fn init_lock(module: &'static ThisModule) {
     OWED.lock().module = Some(module);
 }
 
-/// `snp_host_psp_owes()`. The first command that was not answered stays on record: it is what firmware works on.
+/// `snp_host_psp_owes()`. The first command that was not answered stays on record: it is what
+/// firmware works on.
 ///
 /// # Errors
 ///

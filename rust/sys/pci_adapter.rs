@@ -36,12 +36,13 @@ pub trait Driver: pci::Driver {
     /// but is not used any more. May sleep; called with the device lock held.
     fn shutdown<'bound>(dev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
 
-    /// The PCI core is about to reset the function: nobody may use it until [`Self::reset_done`]. May sleep; called with the
-    /// device lock held.
+    /// The PCI core is about to reset the function: nobody may use it until [`Self::reset_done`].
+    /// May sleep; called with the device lock held.
     fn reset_prepare<'bound>(dev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
 
-    /// The PCI core has reset the function, or failed to, and restored its configuration space. Called by the task that
-    /// called [`Self::reset_prepare`], with the device lock held. May sleep.
+    /// The PCI core has reset the function, or failed to, and restored its configuration space.
+    /// Called by the task that called [`Self::reset_prepare`], with the device lock held. May
+    /// sleep.
     fn reset_done<'bound>(dev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
 }
 

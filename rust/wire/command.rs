@@ -108,8 +108,9 @@ pub(crate) struct CommandInfo {
     /// Memory that firmware writes through addresses in the command buffer. Filled in for legacy
     /// commands only: for SNP commands the ABI makes the caller supply pages in the right state.
     pub(crate) fw_buffers: &'static [FwBuffer],
-    /// Offsets of the addresses of 4 KiB pages that firmware writes or takes: the pages that callers
-    /// of SNP commands supply. Guest contexts are not among them, which are pages of this driver.
+    /// Offsets of the addresses of 4 KiB pages that firmware writes or takes: the pages that
+    /// callers of SNP commands supply. Guest contexts are not among them, which are pages of this
+    /// driver.
     pub(crate) pages: &'static [u16],
 }
 
@@ -165,7 +166,8 @@ impl Relayed {
 /// Expands to the constants of [`CommandId`], to [`TABLE`], and to a [`Command`] or
 /// [`StartCommand`] for each row.
 ///
-/// `NAME = id, command buffer [, start | own] [, out] [bounce|guest @ address, length; ...] {page};`
+/// `NAME = id, command buffer [, start | own] [, out] [bounce|guest @ address, length; ...]
+/// {page};`
 macro_rules! commands {
     (@driver_only start) => { true };
     (@driver_only own) => { true };

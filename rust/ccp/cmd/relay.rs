@@ -2,9 +2,9 @@
 
 //! Commands of other kernel modules, passed through as bytes.
 //!
-//! kvm-amd builds command buffers itself. For legacy commands it relies on this driver to change the
-//! state of the memory behind them once SNP is initialised, and does not know that it happens: the
-//! command table says which fields are addresses that firmware writes through.
+//! kvm-amd builds command buffers itself. For legacy commands it relies on this driver to change
+//! the state of the memory behind them once SNP is initialised, and does not know that it happens:
+//! the command table says which fields are addresses that firmware writes through.
 
 use kernel::{
     page::PAGE_SIZE,
@@ -189,8 +189,9 @@ impl<T: Transport> Channel<T> {
     }
 }
 
-/// The command has no answer, and firmware may write to the memory that it names at any time: keeps that from the
-/// allocator. Its owner will free it sooner or later. (A part of a slab cannot be kept.)
+/// The command has no answer, and firmware may write to the memory that it names at any time: keeps
+/// that from the allocator. Its owner will free it sooner or later. (A part of a slab cannot be
+/// kept.)
 fn lose_behind(command: &CommandInfo, buffer: &[u8], memory: &CallerMemory) {
     let lose = |address: u64, len: u64| {
         if let (true, Ok(frames)) = (address != 0 && len != 0, memory.frames(address, len)) {

@@ -21,8 +21,8 @@ use crate::{
 pub(crate) struct SnpUp(SnpEnabled);
 
 impl SnpUp {
-    /// Firmware has left the INIT state, or nobody will ask it again: what remains to be said is what
-    /// becomes of the hotplug window.
+    /// Firmware has left the INIT state, or nobody will ask it again: what remains to be said is
+    /// what becomes of the hotplug window.
     pub(crate) fn over(self) -> SnpEnabled {
         self.0
     }
@@ -52,9 +52,9 @@ impl<T: Transport> Channel<T> {
         }
     }
 
-    /// Takes over SNP firmware that this driver has not started: has it say itself that it is in the INIT
-    /// state. It does so in a page in the Firmware state alone, which there can be because all CPUs have
-    /// SNP_EN.
+    /// Takes over SNP firmware that this driver has not started: has it say itself that it is in
+    /// the INIT state. It does so in a page in the Firmware state alone, which there can be because
+    /// all CPUs have SNP_EN.
     ///
     /// # Errors
     ///
@@ -77,8 +77,8 @@ impl<T: Transport> Channel<T> {
     ///
     /// # Errors
     ///
-    /// See [`CmdError`]: INVALID_PAGE_STATE if SNP firmware is in the INIT state and this driver does not
-    /// know.
+    /// See [`CmdError`]: INVALID_PAGE_STATE if SNP firmware is in the INIT state and this driver
+    /// does not know.
     pub(crate) fn snp_status(&mut self) -> Result<snp::SnpStatus, CmdError> {
         self.answer_in_page(|channel, address| {
             channel.issue(command::SNP_PLATFORM_STATUS, &mut snp::Addr { address })

@@ -92,8 +92,8 @@ mod suite {
     }
 
     impl Caller {
-        /// Bounced memory lies in the middle of a page, and ends in the middle of the next; guests give
-        /// whole pages.
+        /// Bounced memory lies in the middle of a page, and ends in the middle of the next; guests
+        /// give whole pages.
         const OFFSET: usize = 0x123;
         const LEN: usize = 0x1001;
 
@@ -179,8 +179,8 @@ mod suite {
         2 * command.fw_buffers.len() as i32
     }
 
-    /// Pages that are lost if the `stuck`th of those, from 0, cannot be taken back; the command buffer
-    /// comes first. A block of the driver's own is lost as a whole.
+    /// Pages that are lost if the `stuck`th of those, from 0, cannot be taken back; the command
+    /// buffer comes first. A block of the driver's own is lost as a whole.
     fn lost_with(command: &CommandInfo, stuck: i32) -> usize {
         let Ok(stuck) = usize::try_from(stuck - i32::from(command.writes_buffer)) else {
             return 1;
@@ -326,7 +326,8 @@ mod suite {
                 );
                 check!(addresses_ok.get(), "{}", command.name);
                 check!(HOST.assigned() == 0, "{}", command.name);
-                // What firmware wrote arrives even if it refused: lengths are asked for in that way.
+                // What firmware wrote arrives even if it refused: lengths are asked for in that
+                // way.
                 check!(caller.memory_holds(WRITTEN), "{} {}", command.name, status);
                 for (field, own) in command.fw_buffers.iter().zip(expected) {
                     let (offset, _) = Caller::place(field);
@@ -615,7 +616,8 @@ mod suite {
                     "{}",
                     command.name
                 );
-                // The command buffer is lost as well; what is behind a field of the table has two pages.
+                // The command buffer is lost as well; what is behind a field of the table has two
+                // pages.
                 let buffer = usize::from(command.len != 0);
                 let named = 2 * command.fw_buffers.len() + command.pages.len();
                 let lost = if silent { buffer + named } else { 0 };

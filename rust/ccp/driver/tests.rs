@@ -2,8 +2,9 @@
 
 //! Every access goes to the register of the generation at hand.
 //!
-//! The C driver numbers the mailbox registers (C2PMSG_n, 4 bytes each from a base that the generation
-//! has) and names the interrupt registers; both as in drivers/crypto/ccp/sp-pci.c of Linux 7.3.
+//! The C driver numbers the mailbox registers (C2PMSG_n, 4 bytes each from a base that the
+//! generation has) and names the interrupt registers; both as in drivers/crypto/ccp/sp-pci.c of
+//! Linux 7.3.
 
 use kernel::macros::kunit_tests;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The mailbox against a PSP that follows a script: its registers answer, and may raise the interrupt,
-//! as they are accessed.
+//! The mailbox against a PSP that follows a script: its registers answer, and may raise the
+//! interrupt, as they are accessed.
 
 use kernel::macros::kunit_tests;
 
@@ -111,8 +111,8 @@ mod suite {
             }
         }
 
-        /// Raises the interrupt, which the handler of this test takes at once; or it gets lost. One that is pending keeps the
-        /// next from being raised.
+        /// Raises the interrupt, which the handler of this test takes at once; or it gets lost. One
+        /// that is pending keeps the next from being raised.
         fn interrupt(&self, arrives: bool) {
             let enabled = self.inten.get() & COMPLETE != 0;
             let pending = self.intsts.get() & COMPLETE != 0;
@@ -907,7 +907,8 @@ mod suite {
         let (_faux, dev) = device()?;
         let owed = Some(CommandId::SNP_INIT_EX.raw().into());
         let next = CommandId::PLATFORM_STATUS.row();
-        // What the register says, and whether that is an answer: a reset clears it, and does not stop firmware.
+        // What the register says, and whether that is an answer: a reset clears it, and does not
+        // stop firmware.
         for (found, idle) in [(0, false), (1, false), (READY, true), (READY | 0x1a, true)] {
             let psp = Psp::new()?;
             psp.plan.set(SILENT);

@@ -2,13 +2,13 @@
 
 //! Pages that are lost to firmware.
 //!
-//! Firmware may still write to such a page, or its entry in the RMP is not the host's: whoever got it
-//! from the allocator would have memory that changes under it, or fault. So the page stays out of the
-//! allocator until the machine restarts, also after this module is gone: a page of the driver's own is
-//! never freed, and a page of others gets a reference that nobody drops.
+//! Firmware may still write to such a page, or its entry in the RMP is not the host's: whoever got
+//! it from the allocator would have memory that changes under it, or fault. So the page stays out
+//! of the allocator until the machine restarts, also after this module is gone: a page of the
+//! driver's own is never freed, and a page of others gets a reference that nobody drops.
 //!
-//! The kernel has a list for such pages (`snp_leak_pages()`). It links them through `struct page` where
-//! an LRU list does, and a page of a guest may be on one. The list is read by nobody.
+//! The kernel has a list for such pages (`snp_leak_pages()`). It links them through `struct page`
+//! where an LRU list does, and a page of a guest may be on one. The list is read by nobody.
 //!
 //! # Locking
 //!
@@ -64,8 +64,8 @@ impl Lost {
 
     /// Notes a frame; false if it was lost before.
     ///
-    /// Without memory for the note the frame is counted all the same, and counted again should it be
-    /// lost once more.
+    /// Without memory for the note the frame is counted all the same, and counted again should it
+    /// be lost once more.
     fn add(&mut self, pfn: u64) -> bool {
         if self.frames.iter().any(|range| range.contains(&pfn)) {
             return false;
@@ -160,8 +160,8 @@ impl Leaked {
 
     /// Keeps pages that others own, and will free sooner or later.
     ///
-    /// A frame that nobody holds a reference to cannot be kept: it is no RAM, or a tail of an allocation
-    /// of several pages that is not compound.
+    /// A frame that nobody holds a reference to cannot be kept: it is no RAM, or a tail of an
+    /// allocation of several pages that is not compound.
     pub(crate) fn foreign(frames: Frames, why: Why) -> Self {
         Self::record(frames, Frames::hold, why)
     }

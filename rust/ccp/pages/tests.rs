@@ -88,8 +88,8 @@ mod suite {
             }
         }
 
-        /// Whether the frame behind the first `host` is `stuck`, the next `firmware` are firmware's, and
-        /// all others the host's.
+        /// Whether the frame behind the first `host` is `stuck`, the next `firmware` are
+        /// firmware's, and all others the host's.
         fn is(&self, host: usize, stuck: Owner, firmware: usize) -> bool {
             let mut owners = self.owners.iter().enumerate();
             !self.illegal
@@ -110,8 +110,8 @@ mod suite {
                 && rest.iter().all(|o| *o == Owner::Host)
         }
 
-        /// Whether the block still holds what the host wrote, so that nobody else has it: KASAN reports a
-        /// look at pages that were freed.
+        /// Whether the block still holds what the host wrote, so that nobody else has it: KASAN
+        /// reports a look at pages that were freed.
         fn is_kept(&self, count: usize) -> bool {
             // SAFETY: The one address is that of a block which this test has given away for good.
             let memory = unsafe { Physical::access() };
@@ -205,7 +205,8 @@ mod suite {
         ]
     }
 
-    /// As a guest's memory is: a page or a huge page, of which all parts have one count of references.
+    /// As a guest's memory is: a page or a huge page, of which all parts have one count of
+    /// references.
     fn users_pages(order: u32) -> Result<Pages> {
         let mut pages = compound(order)?;
         pages.bytes_mut().fill(0x5a);

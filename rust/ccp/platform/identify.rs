@@ -77,9 +77,9 @@ impl<T: Transport> Platform<T> {
         Ok(())
     }
 
-    /// SNP_PLATFORM_STATUS. A page of the host's is refused by firmware in the INIT state: then this driver
-    /// has lost touch with firmware that it started (after a time-out), or an earlier kernel has not
-    /// stopped it (kexec). It is taken over as it is, and stopped before it is used.
+    /// SNP_PLATFORM_STATUS. A page of the host's is refused by firmware in the INIT state: then
+    /// this driver has lost touch with firmware that it started (after a time-out), or an earlier
+    /// kernel has not stopped it (kexec). It is taken over as it is, and stopped before it is used.
     fn first_snp_status(&mut self) -> Result<SnpStatus, CmdError> {
         let err = match self.channel.snp_status() {
             Err(err) if err.is(Status::INVALID_PAGE_STATE) => err,

@@ -20,8 +20,8 @@ use crate::{
 impl<T: Transport> Platform<T> {
     /// Gets firmware ready for kvm-amd (`sev_platform_init()`).
     ///
-    /// `probe`: kvm-amd is being loaded, so there are no guests, and `max_snp_asid` splits the ASIDs for
-    /// ciphertext hiding. Otherwise it is making a VM.
+    /// `probe`: kvm-amd is being loaded, so there are no guests, and `max_snp_asid` splits the
+    /// ASIDs for ciphertext hiding. Otherwise it is making a VM.
     ///
     /// # Errors
     ///
@@ -47,12 +47,13 @@ impl<T: Transport> Platform<T> {
     /// kvm-amd is being loaded: starts SNP, then legacy SEV.
     ///
     /// Where the host cannot do SNP (firmware too old, a CPU offline) legacy SEV is started all the
-    /// same, as long as no CPU has SNP_EN set. Where SNP is up it does not depend on legacy SEV: what
-    /// fails there is tried again by the first command that needs it
-    /// ([`Self::relay`](Platform::relay)), which gets the error. (The in-tree driver gives up both.)
+    /// same, as long as no CPU has SNP_EN set. Where SNP is up it does not depend on legacy SEV:
+    /// what fails there is tried again by the first command that needs it
+    /// ([`Self::relay`](Platform::relay)), which gets the error. (The in-tree driver gives up
+    /// both.)
     ///
-    /// An error makes kvm-amd give up SEV as a whole, and when it is unloaded it does not ask for the
-    /// shutdown, so nothing may be left for it.
+    /// An error makes kvm-amd give up SEV as a whole, and when it is unloaded it does not ask for
+    /// the shutdown, so nothing may be left for it.
     fn init_for_kvm(&mut self, max_snp_asid: u32) -> Result<(), Failure> {
         let max_snp_asid = u16::try_from(max_snp_asid).map_err(|_| EINVAL)?;
         self.end_stale()?;
@@ -80,8 +81,8 @@ impl<T: Transport> Platform<T> {
 
     /// kvm-amd is making a VM, and does not say of which kind.
     ///
-    /// SNP is not started here: VM_HSAVE_PA would have to be cleared on all CPUs, which KVM uses by now.
-    /// Legacy SEV, which SNP guests do without, is started by the first command that needs it
+    /// SNP is not started here: VM_HSAVE_PA would have to be cleared on all CPUs, which KVM uses by
+    /// now. Legacy SEV, which SNP guests do without, is started by the first command that needs it
     /// ([`Self::relay`](Platform::relay)).
     fn init_for_vm(&mut self) -> Result<(), Failure> {
         if self.is_stale() {

@@ -2,8 +2,8 @@
 
 //! What user space and kvm-amd ask of the platform.
 //!
-//! Every method runs under the command lock and touches neither user memory nor files: buffers go in
-//! and come out as [`HvPages`] and plain values.
+//! Every method runs under the command lock and touches neither user memory nor files: buffers go
+//! in and come out as [`HvPages`] and plain values.
 
 use kernel::prelude::*;
 
@@ -162,8 +162,8 @@ impl<T: Transport> Platform<T> {
     ///
     /// # Errors
     ///
-    /// [`EPERM`]; if SEV could not be started or there is no memory. Firmware's own refusal is in the
-    /// answer.
+    /// [`EPERM`]; if SEV could not be started or there is no memory. Firmware's own refusal is in
+    /// the answer.
     pub(crate) fn pdh_cert_export(
         &mut self,
         len: Option<[u32; 2]>,
@@ -257,7 +257,8 @@ impl<T: Transport> Platform<T> {
     }
 
     /// A command of another kernel module. `data` is its command buffer, with the length that the
-    /// command table gives. The first one that needs legacy SEV starts it, if kvm-amd has asked for it.
+    /// command table gives. The first one that needs legacy SEV starts it, if kvm-amd has asked for
+    /// it.
     ///
     /// # Errors
     ///

@@ -2,9 +2,9 @@
 
 //! A reset under the driver's feet: of the PCI function, by whoever, or of firmware.
 //!
-//! The interrupt enable register has lost its value, or firmware is in the UNINIT state although the driver has
-//! initialised it: however it is noticed, and whatever the cause was, firmware is asked what it still has, and the
-//! driver believes that alone.
+//! The interrupt enable register has lost its value, or firmware is in the UNINIT state although
+//! the driver has initialised it: however it is noticed, and whatever the cause was, firmware is
+//! asked what it still has, and the driver believes that alone.
 
 use kernel::prelude::*;
 
@@ -28,8 +28,8 @@ use crate::{
 };
 
 impl<T: Transport> Platform<T> {
-    /// To be called after each use of the platform: if a command has shown that there may have been a reset, looks
-    /// what is left.
+    /// To be called after each use of the platform: if a command has shown that there may have been
+    /// a reset, looks what is left.
     pub(super) fn look_for_reset(&mut self) {
         match self.channel.take_suspicion() {
             // What is not initialised cannot have been lost, and firmware may have other reasons.
@@ -94,7 +94,8 @@ impl<T: Transport> Platform<T> {
             return Ok(());
         }
         if let Some(up) = self.snp.take() {
-            // The CPUs go on checking the RMP, in which there is no change: its pages are nobody's now.
+            // The CPUs go on checking the RMP, in which there is no change: its pages are nobody's
+            // now.
             up.over().keep(snp_host_keep::SNP_HOST_KEEP_FIRMWARE_RESET);
             drop(self.tmr.take());
         }
@@ -107,8 +108,9 @@ impl<T: Transport> Platform<T> {
         Ok(())
     }
 
-    /// Whether SNP firmware is in the INIT state, to which this driver has brought it. In that state it refuses a page
-    /// of the host's; and none is lost in the other one, where it takes none back.
+    /// Whether SNP firmware is in the INIT state, to which this driver has brought it. In that
+    /// state it refuses a page of the host's; and none is lost in the other one, where it takes
+    /// none back.
     fn has_kept_snp(&mut self) -> Result<bool, CmdError> {
         if matches!(self.snp, Snp::Down) {
             return Ok(false);

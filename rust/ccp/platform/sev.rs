@@ -46,7 +46,8 @@ impl<T: Transport> Platform<T> {
     ///
     /// # Errors
     ///
-    /// See [`CmdError`]; they have been logged. SEV is not up then, unless firmware refuses to stop.
+    /// See [`CmdError`]; they have been logged. SEV is not up then, unless firmware refuses to
+    /// stop.
     pub(super) fn start_sev(&mut self) -> Result<(), CmdError> {
         if self.sev != Sev::Uninit {
             return Ok(());
@@ -106,8 +107,8 @@ impl<T: Transport> Platform<T> {
     ///
     /// # Errors
     ///
-    /// See [`CmdError`]; they have been logged. SEV stays up then and the TMR is kept: firmware may be
-    /// using it.
+    /// See [`CmdError`]; they have been logged. SEV stays up then and the TMR is kept: firmware may
+    /// be using it.
     pub(super) fn stop_sev(&mut self) -> Result<(), CmdError> {
         if self.sev != Sev::Uninit {
             self.channel.alive()?;
@@ -118,8 +119,8 @@ impl<T: Transport> Platform<T> {
         Ok(())
     }
 
-    /// Runs `work` with legacy SEV up, and stops SEV afterwards if it was not up before. SNP is left
-    /// alone.
+    /// Runs `work` with legacy SEV up, and stops SEV afterwards if it was not up before. SNP is
+    /// left alone.
     ///
     /// # Errors
     ///
@@ -148,8 +149,8 @@ impl<T: Transport> Platform<T> {
 ///
 /// # Errors
 ///
-/// What firmware would answer to INIT if it is not, which spares it the question; the log says so, with
-/// `remedy`. What the measurement returns.
+/// What firmware would answer to INIT if it is not, which spares it the question; the log says so,
+/// with `remedy`. What the measurement returns.
 fn order<'a, T: Transport>(
     snp: &'a Snp,
     channel: &Channel<T>,
@@ -171,8 +172,8 @@ fn order<'a, T: Transport>(
     }
 }
 
-/// Makes sure that there is a TMR of this size. Without one SEV-ES guests cannot run, but SEV guests
-/// can.
+/// Makes sure that there is a TMR of this size. Without one SEV-ES guests cannot run, but SEV
+/// guests can.
 fn provide_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>, len: usize) {
     if matches!(tmr, Some(tmr) if tmr.len() != len) {
         free_tmr(channel, tmr);

@@ -3,8 +3,8 @@
 //! The command lock, and the one platform that it guards.
 //!
 //! Callers come from C with nothing in hand (`sev_do_cmd()` takes no device), so the master is
-//! global. It is only reachable through the lock, and [`detach`] takes it out before its registers go
-//! away: whoever comes later finds no platform.
+//! global. It is only reachable through the lock, and [`detach`] takes it out before its registers
+//! go away: whoever comes later finds no platform.
 
 #![allow(
     unsafe_code,
@@ -100,8 +100,8 @@ pub(crate) fn detach() -> bool {
     in_use
 }
 
-/// Runs `work` on the master under the command lock. For kernel code, which has to end what it began
-/// (a guest, say) even in a task that was killed.
+/// Runs `work` on the master under the command lock. For kernel code, which has to end what it
+/// began (a guest, say) even in a task that was killed.
 ///
 /// # Errors
 ///
@@ -137,8 +137,8 @@ fn on_master<R, E: From<Error>>(
     }
 }
 
-/// Keeps everybody from the master until [`resume`], because its function is about to be reset. Waits for the command
-/// in flight.
+/// Keeps everybody from the master until [`resume`], because its function is about to be reset.
+/// Waits for the command in flight.
 pub(crate) fn pause() {
     core::mem::forget(COMMANDS.lock());
 }

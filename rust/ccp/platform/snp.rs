@@ -64,16 +64,16 @@ enum Ranges {
 impl<T: Transport> Platform<T> {
     /// Starts SNP firmware, if the host can do SNP and it is not up yet.
     ///
-    /// A host that cannot do SNP (the firmware is too old, a CPU is offline, the RMP has a gap) is no error: the log has
-    /// the reason, nothing has been changed, and legacy SEV may still work.
+    /// A host that cannot do SNP (the firmware is too old, a CPU is offline, the RMP has a gap) is
+    /// no error: the log has the reason, nothing has been changed, and legacy SEV may still work.
     ///
     /// # Errors
     ///
-    /// If the host can do SNP, but something failed. The log has the reason. CPUs may have SNP_EN set
-    /// then; the hotplug window is closed if that is safe and kept otherwise.
+    /// If the host can do SNP, but something failed. The log has the reason. CPUs may have SNP_EN
+    /// set then; the hotplug window is closed if that is safe and kept otherwise.
     ///
-    /// `max_snp_asid`: the ASIDs up to this one are for SNP guests alone (ciphertext hiding); 0 if they
-    /// are not split.
+    /// `max_snp_asid`: the ASIDs up to this one are for SNP guests alone (ciphertext hiding); 0 if
+    /// they are not split.
     pub(super) fn start_snp(&mut self, max_snp_asid: u16) -> Result<(), CmdError> {
         if self.snp.proof().is_some() {
             return Ok(());
@@ -113,7 +113,8 @@ impl<T: Transport> Platform<T> {
         };
 
         match self.snp_init(enabled, ranges, max_snp_asid) {
-            // From here on firmware is in the INIT state, but no ASID may be used without the flush.
+            // From here on firmware is in the INIT state, but no ASID may be used without the
+            // flush.
             Ok(up) => self.snp = Snp::Stale { up, guests: 0 },
             Err((enabled, err)) => {
                 self.report_snp_init(err);
@@ -155,8 +156,8 @@ impl<T: Transport> Platform<T> {
         }
     }
 
-    /// What SNP_INIT_EX gets a list of, made before any CPU is prepared; nothing in it where firmware has
-    /// no such command. [`None`] if SNP has to stay off; the log has the reason.
+    /// What SNP_INIT_EX gets a list of, made before any CPU is prepared; nothing in it where
+    /// firmware has no such command. [`None`] if SNP has to stay off; the log has the reason.
     ///
     /// # Errors
     ///
@@ -359,8 +360,8 @@ impl<T: Transport> Platform<T> {
         self.channel.issue(command::SNP_SHUTDOWN_EX, &mut request)
     }
 
-    /// Firmware is in the UNINIT state again: ends SNP on the CPUs (`x86`) or, where firmware leaves
-    /// SNP_EN set, in the IOMMU alone.
+    /// Firmware is in the UNINIT state again: ends SNP on the CPUs (`x86`) or, where firmware
+    /// leaves SNP_EN set, in the IOMMU alone.
     fn after_snp_shutdown(&mut self, enabled: SnpEnabled, x86: bool) {
         if x86 {
             match enabled.end() {

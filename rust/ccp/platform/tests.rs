@@ -1396,7 +1396,8 @@ mod suite {
     #[test]
     fn time_for_snp_init_grows_with_the_rmp() -> Result {
         const GIB: u64 = 1 << 30;
-        // GiB of RAM; milliseconds that firmware takes at worst; the time-out, with the default of 100 s.
+        // GiB of RAM; milliseconds that firmware takes at worst; the time-out, with the default of
+        // 100 s.
         for (gib, worst, ms) in [
             (64, 1_184, 202_368),
             (128, 2_368, 204_736),
@@ -1421,7 +1422,8 @@ mod suite {
         check!(surroundings.snp_init_ms() > 2 * surroundings.command_ms());
         Ok(())
     }
-    /// What the driver asks after a reset, as long as firmware has kept SNP; and if it has nothing of it.
+    /// What the driver asks after a reset, as long as firmware has kept SNP; and if it has nothing
+    /// of it.
     const KEPT: [Event; 2] = [SNP_STATUS, STATUS];
     const NOTHING_LEFT: [Event; 3] = [SNP_STATUS, FEATURE_INFO, STATUS];
     const LOST: [Event; 5] = [SNP_STATUS, KEEP_RESET, SNP_STATUS, FEATURE_INFO, STATUS];

@@ -132,8 +132,8 @@ where
             command,
             spa: buffer.raw(),
             wait,
-            // SAFETY: The script gets the addresses that the code under test puts into commands, and
-            // uses them while it executes one.
+            // SAFETY: The script gets the addresses that the code under test puts into commands,
+            // and uses them while it executes one.
             memory: unsafe { Physical::access() },
         };
         let answer = (self.script)(&call);
@@ -228,8 +228,8 @@ impl FailAt {
     }
 }
 
-/// An SNP host that follows a script. Static, because the proofs of `sys/snp_host.rs` refer to their
-/// host; a test has one of its own.
+/// An SNP host that follows a script. Static, because the proofs of `sys/snp_host.rs` refer to
+/// their host; a test has one of its own.
 pub(crate) struct FakeHost {
     events: [AtomicU32; 64],
     count: AtomicUsize,
