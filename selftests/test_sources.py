@@ -76,6 +76,17 @@ def test_shell_scripts():
     check("shellcheck", "--shell=sh", "--severity=warning", "--exclude=SC1091", TOP / "selftests/vm/init", *sorted(TOP.glob("selftests/vm/*.sh")))
 
 
+def test_planted_bugs_apply():
+    """A mutant that does not apply any more shows nothing; make mutants, which says so, takes an hour."""
+    mutants = sorted((TOP / "selftests/mutants").glob("*.patch"))
+    stale = [
+        mutant.name
+        for mutant in mutants
+        if subprocess.run(["patch", "-p1", "--dry-run", "--fuzz=0", "--quiet", "-i", mutant], cwd=TOP, capture_output=True).returncode
+    ]
+    assert mutants and not stale, stale
+
+
 def test_every_file_names_its_licence():
     files = subprocess.run(["git", "ls-files"], cwd=TOP, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     plain = (".lock", ".md", ".toml", ".txt", ".gitignore", "COPYING", "scripts/packages", "scripts/apt-preferences", "scripts/in-root.d")
