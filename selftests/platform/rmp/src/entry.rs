@@ -30,6 +30,8 @@ pub const VMPL0_ALL: u64 = 0x0f;
 const ASSIGNED: u64 = 1 << 0;
 const SIZE_2M: u64 = 1 << 1;
 const IMMUTABLE: u64 = 1 << 2;
+const SUBPAGES_SHIFT: u32 = 3;
+const SUBPAGES: u64 = 0x1ff << SUBPAGES_SHIFT;
 const GPA: u64 = ((1 << 39) - 1) << 12;
 const ASID_SHIFT: u32 = 51;
 const ASID: u64 = (MAX_ASID as u64) << ASID_SHIFT;
@@ -40,9 +42,10 @@ const LOCK: u64 = 1 << 63;
 /// A raw entry in the layout of Zen 3 and Zen 4 (PPR family 19h; not architectural, newer parts
 /// differ and must be asked with RMPREAD).
 ///
-/// `lo`: 0 assigned, 1 page size, 2 immutable, 11:3 sub-page count, 50:12 GPA, 60:51 ASID,
-/// 61 VMSA, 62 validated, 63 lock. `hi`: byte n holds the permissions of VMPL n.
-/// The sub-page count is a cache of the hardware and stays 0 here (model choice).
+/// `lo`: 0 assigned, 1 page size, 2 immutable, 11:3 sub-page count, 50:12 GPA, 60:51 ASID, 61 VMSA,
+/// 62 validated, 63 lock. `hi`: byte n holds the permissions of VMPL n. The sub-page count is the
+/// head's, the entry of the first page of 2 MiB: how many of the other 511 are assigned (AMDSEV
+/// issue 245: 0xff where 256 in a row are, the head among them). [`crate::Rmp`] keeps it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     /// The first quadword.
@@ -108,6 +111,17 @@ impl Entry {
         ((self.lo & ASID) >> ASID_SHIFT) as u32
     }
 
+    /// In the head of a 2 MiB region: how many of its other pages are assigned.
+    pub const fn subpages(self) -> u64 {
+        (self.lo & SUBPAGES) >> SUBPAGES_SHIFT
+    }
+
+    /// The entry with another sub-page count, at most 511.
+    pub const fn with_subpages(self, count: u64) -> Entry {
+        assert!(count <= SUBPAGES >> SUBPAGES_SHIFT);
+        Entry { lo: (self.lo & !SUBPAGES) | (count << SUBPAGES_SHIFT), hi: self.hi }
+    }
+
     /// The entry with `assigned` set or cleared.
     pub const fn with_assigned(self, on: bool) -> Entry {
         self.with(ASSIGNED, on)
@@ -166,6 +180,7 @@ mod tests {
             ("assigned", Entry::ZERO.with_assigned(true), 1),
             ("page size", Entry::ZERO.with_page_size(PageSize::Size2M), 2),
             ("immutable", Entry::ZERO.with_immutable(true), 4),
+            ("sub-pages", Entry::ZERO.with_subpages(511), 0xff8),
             ("gpa", Entry::ZERO.with_gpa(0xffff_ffff_f000), 0xffff_ffff_f000),
             ("asid 1", Entry::ZERO.with_asid(1), 1 << 51),
             ("asid max", Entry::ZERO.with_asid(MAX_ASID), 0x3ff << 51),
@@ -194,5 +209,8 @@ mod tests {
         let entry = Entry { lo: 0x8000_0000_0000_0005, hi: 0 };
         assert!(entry.assigned() && entry.immutable() && entry.locked());
         assert_eq!((entry.asid(), entry.gpa(), entry.vmsa()), (0, 0, false));
+        // And the one at the head of its 2 MiB, of which the table takes the first half.
+        let head = Entry { lo: 0x8000_0000_0000_07fd, hi: 0 };
+        assert_eq!(head, entry.with_subpages(255));
     }
 }

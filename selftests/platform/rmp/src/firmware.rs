@@ -2,7 +2,7 @@
 //! The changes that only firmware makes. Each checks the state it starts from under the region's
 //! lock, so a concurrent RMPUPDATE can never slip in between check and change.
 
-use crate::{Entry, PageSize, Rmp, State, Table, VMPL0_ALL};
+use crate::{Entry, PageSize, Rmp, State, Table, PAGES_PER_2M, VMPL0_ALL};
 
 /// Why firmware did not change a page. The page is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,12 +113,17 @@ impl<T: Table> Rmp<T> {
 
     /// SNP_INIT with INIT_RMP: every page becomes Hypervisor, the table protects itself.
     pub fn initialise(&self) {
+        let own = |index: u64| self.geometry().holds(index << 12);
         for index in self.geometry().indices() {
-            let own = self.geometry().holds(index << 12);
-            let entry = if own { Entry::RMP_TABLE } else { Entry::ZERO };
+            let entry = if own(index) { Entry::RMP_TABLE } else { Entry::ZERO };
+            let others = match index % PAGES_PER_2M {
+                0 => (index + 1..index + PAGES_PER_2M).filter(|index| own(*index)).count() as u64,
+                _ => 0,
+            };
+            let entry = entry.with_subpages(others);
             if self.load(index) != entry {
                 let _locked = self.lock(index);
-                self.store(index, entry);
+                self.store_raw(index, entry);
             }
         }
     }
@@ -310,11 +315,20 @@ mod tests {
         rmp.initialise();
         assert_eq!(rmp.state(0x7000), Some(State::Hypervisor));
         assert_eq!(rmp.state(0x60_0000), Some(State::RmpTable));
+        let table_pages =
+            (0x60_0000..0x80_0000).step_by(0x1000).filter(|pa| rmp.geometry().holds(*pa));
+        assert_eq!(rmp.load(0x600).subpages(), table_pages.count() as u64 - 1);
+        assert_eq!(rmp.load(0).subpages(), 0);
         assert_eq!(rmp.make_hv_fixed(0x60_0000), Ok(()), "the table's own pages are passed over");
         assert_eq!(rmp.state(0x60_0000), Some(State::RmpTable));
+        let table_pages =
+            (0x60_0000..0x80_0000).step_by(0x1000).filter(|pa| rmp.geometry().holds(*pa));
+        assert_eq!(rmp.load(0x600).subpages(), table_pages.count() as u64 - 1);
+        assert_eq!(rmp.load(0).subpages(), 0);
         assert_eq!(rmp.make_hv_fixed(0xfd_0000_0000), Ok(()), "so is what has no entry");
         rmp.release_table();
         assert_eq!(rmp.state(0x60_0000), Some(State::Hypervisor));
+        assert_eq!(rmp.load(0x600), Entry::ZERO);
         fixture.assert_unlocked();
     }
 }

@@ -51,6 +51,11 @@ impl RmpUpdate {
         })
     }
 
+    /// Bytes of the page that it is about.
+    pub fn bytes(&self) -> u64 {
+        self.size().bytes()
+    }
+
     fn size(&self) -> PageSize {
         if self.large {
             PageSize::Size2M
@@ -173,13 +178,11 @@ impl<T: Table> Rmp<T> {
     pub fn rmpread(&self, pa: u64) -> Result<RmpRead, Code> {
         let index = self.aligned_index(pa, PageSize::Size4K).ok_or(Code::FailInput)?;
         let entry = self.load(index);
-        let first = index - index % PAGES_PER_2M;
         Ok(RmpRead {
             gpa: entry.gpa(),
             assigned: entry.assigned(),
             large: entry.page_size() == PageSize::Size2M,
-            region_in_use: (first..first + PAGES_PER_2M)
-                .any(|page| self.entry(page << 12).is_some_and(|entry| entry.assigned())),
+            region_in_use: self.region_in_use(pa),
             immutable: entry.immutable(),
             asid: entry.asid(),
         })

@@ -82,8 +82,32 @@ impl<T: Table> Rmp<T> {
         self.table.load(self.geometry.entry_address(index))
     }
 
+    /// Stores an entry. The caller holds the region's lock. The sub-page count is not part of what
+    /// `entry` says: the head keeps its own, and another page's change of hands is counted there.
     pub(crate) fn store(&self, index: u64, entry: Entry) {
+        let (head, old) = (index - index % PAGES_PER_2M, self.load(index));
+        if index == head {
+            return self.store_raw(index, entry.with_subpages(old.subpages()));
+        }
+        self.store_raw(index, entry.with_subpages(0));
+        if entry.assigned() != old.assigned() {
+            let entry = self.load(head);
+            let others = entry.subpages();
+            let count = if old.assigned() { others.saturating_sub(1) } else { others + 1 };
+            self.store_raw(head, entry.with_subpages(count));
+        }
+    }
+
+    /// Stores an entry as it is, sub-page count and all.
+    pub(crate) fn store_raw(&self, index: u64, entry: Entry) {
         self.table.store(self.geometry.entry_address(index), entry);
+    }
+
+    /// Whether some page of the 2 MiB around `pa` is assigned.
+    pub fn region_in_use(&self, pa: u64) -> bool {
+        // The table ends where memory does, so a region that has entries has its first.
+        let head = self.entry(pa - pa % PageSize::Size2M.bytes());
+        head.is_some_and(|head| head.assigned() || head.subpages() != 0)
     }
 
     /// The state of the page that holds `pa`; none (the ABI's "Default") if it is not covered.
@@ -210,6 +234,31 @@ pub(crate) mod tests {
         drop(first);
         assert!(rmp.try_lock(511).is_some());
         fixture.assert_unlocked();
+    }
+
+    /// The head of a region counts the others, whatever becomes of itself.
+    #[test]
+    fn heads_count_their_subpages() {
+        let fixture = Fixture::new();
+        let rmp = fixture.rmp();
+        let count = || (rmp.load(512).subpages(), rmp.region_in_use(0x3f_ffff));
+        let steps = [
+            ("one of the others", 515, Entry::FIRMWARE, (1, true)),
+            ("the same once more", 515, Entry::RECLAIM, (1, true)),
+            ("the head", 512, Entry::FIRMWARE, (1, true)),
+            ("the last one", 1023, Entry::pre_guest(3, 0x5000), (2, true)),
+            ("another region", 1024, Entry::FIRMWARE, (2, true)),
+            ("the first is given back", 515, Entry::ZERO, (1, true)),
+            ("fixed is not assigned", 1023, Entry::HV_FIXED, (0, true)),
+            ("and the head", 512, Entry::ZERO, (0, false)),
+        ];
+        for (what, index, entry, expected) in steps {
+            rmp.store(index, entry);
+            assert_eq!(count(), expected, "{what}");
+        }
+        rmp.store_page(512, PageSize::Size2M, Entry::FIRMWARE.with_page_size(PageSize::Size2M));
+        assert_eq!(count(), (511, true), "2 MiB");
+        assert!(!rmp.region_in_use(0x80_0000), "not covered");
     }
 
     #[test]
