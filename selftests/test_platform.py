@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0
 """The software platform notices what a driver must not do, and is quiet about what it may."""
 
+import re
+
 import pytest
 from conftest import Config, Machine, boot, module, paths, values
 from vmlib.machine import RMP_BASE
 
 
-def reports(rmp_check: bool) -> dict[str, list[str]]:
+def tmr(machine: Machine) -> str:
+    """Where the TMR is, a page of firmware's: INIT's buffer says so."""
+    init = [entry for entry in machine.trace() if entry.get("cmd") == "INIT"]
+    return f"{int.from_bytes(bytes.fromhex(init[-1]['buf'])[8:16], 'little'):#x}"
+
+
+def reports(rmp: str) -> dict[str, list[str]]:
     """What the CPU model has reported, by when and after which write."""
-    config = Config(driver="intree", rmp_check=rmp_check, files={"poke.ko": module("poke")})
+    config = Config(driver="intree", rmp=rmp, files={"poke.ko": module("poke")})
     with Machine(config, "reports") as machine:
-
-        def on_ask(question: str) -> str | None:
-            if question != "tmr":
-                return None
-            init = [entry for entry in machine.trace() if entry.get("cmd") == "INIT"]
-            return f"ok {int.from_bytes(bytes.fromhex(init[-1]['buf'])[8:16], 'little'):#x}"
-
-        result = machine.run(paths.VM_SCRIPTS / "reports.sh", [f"{RMP_BASE + 0x4000:#x}"], on_ask=on_ask)
+        result = machine.run(paths.VM_SCRIPTS / "reports.sh", [f"{RMP_BASE + 0x4000:#x}"], on_ask=lambda question: f"ok {tmr(machine)}" if question == "tmr" else None)
     assert result.status == 0, result.lines
     said = {f"{when} {words[0]}": words[1:] for when in ("before", "after") for words in map(str.split, values(result, when))}
     # The last state is the run's, with addresses.
@@ -27,14 +28,56 @@ def reports(rmp_check: bool) -> dict[str, list[str]]:
     return said
 
 
-@pytest.mark.parametrize("rmp_check", [False, True])
-def test_writes_that_a_processor_would_refuse_are_reported(rmp_check):
-    said = reports(rmp_check)
+@pytest.mark.parametrize("rmp", ["report", "off"])
+def test_writes_that_a_processor_would_refuse_are_reported(rmp):
+    said = reports(rmp)
     # The host owns all memory until SNP is initialised, and initialising it is no mistake.
     assert said["before rmp"] == said["after init"] == []
     kinds = [{report.split(":")[0] for report in said[f"after {what}"]} for what in ("tmr", "rmp")]
-    foreign = {"foreign-write"} if rmp_check else set()
+    foreign = {"foreign-write"} if rmp == "report" else set()
     assert kinds == [foreign, foreign | {"rmp-write"}]
+
+
+# What selftests/modules/forbidden.c does: what it says, and the report that comes of it.
+FORBIDDEN = {
+    "psmash": (["give away 0", "psmash inside 1", "psmash 0", "psmash again 1", "psmash of memory that is the host's 1"], None),
+    "overlap": (["2 MiB 0, 4 KiB in it 4, 2 MiB back 0", "4 KiB 0, 2 MiB around it 4, 4 KiB back 0, 2 MiB that start there 1"], None),
+    "write-tmr": (["write: read", "write: {}"], "foreign-write"),
+    "write-iommu": (["write: read", "write: {}"], "foreign-write"),
+    "write-rmp": (["write: read", "write: {}"], "rmp-write"),
+    "give": (["give 0"], None),
+    "take": (["take 0"], "guest-write"),
+    "large": (["give away 0", "large: read", "large: {}", "take back 0"], "large-write"),
+    "table": (["give away 0", "table: {}", "take back 0"], "table-walk"),
+    "vmcb": (["give away 0", "vmcb: {}", "take back 0"], "foreign-vmcb"),
+    "hsave": (["hsave: went through", "exit code 0xffffffffffffffff"], "host-area"),
+}
+
+
+def test_what_the_rmp_forbids_is_a_fault():
+    """Writes, a page table, a VMCB: the kernel's own words, and its dump of the RMP's entry. Reads go through."""
+    config = Config(driver="intree", files={"forbidden.ko": module("forbidden")})
+    with Machine(config, "forbidden") as machine:
+        answers = {"tmr": lambda: tmr(machine), "iommu": lambda: machine.rmp()["iommu_buffers"][0]}
+        result = machine.run(paths.VM_SCRIPTS / "forbidden.sh", [f"{RMP_BASE + 0x4000:#x}"], on_ask=lambda question: f"ok {answers[question]()}" if question in answers else None)
+    assert result.status == 0, result.lines
+    expected = set()
+    for what, (lines, report) in FORBIDDEN.items():
+        assert values(result, what) == [line.format("refused") for line in lines], what
+        expected |= {report} - {None}
+        said = next(words for name, *words in map(str.split, values(result, "reports")) if name == what)
+        assert {word.split(":")[0] for word in said} == expected, what
+        console = result.console.partition(f"case {what} begins")[2].partition(f"case {what} ends")[0]
+        faults = re.findall(r"#PF: error_code\((0x[0-9a-f]+)\) - (.*)", console)
+        by_page_fault = report not in (None, "guest-write", "foreign-vmcb", "host-area")
+        code = "0x80000001" if report == "table-walk" else "0x80000003"
+        assert faults == ([(code, "RMP violation")] if by_page_fault else []), what
+        assert ("general protection fault" in console) == (what == "vmcb"), what
+        # A page that is the host's: all entries of its 2 MiB. For a table the entry is that of the page behind it.
+        dump = r"SEV-SNP: PFN 0x\w+ unassigned, dumping" if what in ("large", "table") else r"SEV-SNP: PFN 0x\w+, RMP entry: \[0x\w+[5d] - "
+        assert bool(re.search(dump, console)) == by_page_fault, what
+    # A guest's write is a nested page fault with which KVM can do nothing: the guest tries again and again.
+    assert [values(result, f"guest-{when}") for when in ("before", "given", "taken")] == [["wrote"], ["stuck"], ["wrote"]]
 
 
 def test_in_tree_driver_after_a_legacy_shutdown():

@@ -59,7 +59,7 @@ class Config:
     psp: list[str] = dataclasses.field(default_factory=list)  # more arguments of pspd
     other_psps: list[list[str]] = dataclasses.field(default_factory=list)  # the same for each further PSP
     cpu: list[str] = dataclasses.field(default_factory=list)  # more arguments of the CPU model
-    rmp_check: bool = dataclasses.field(default_factory=lambda: os.environ.get("RMP_CHECK", "0") not in ("", "0"))  # report foreign writes
+    rmp: str = "enforce"  # what the RMP forbids is refused; "report": only reported; "off": neither
     guest: bool = False  # the CPU model runs SEV-ES and SNP guests
     api: str = ""  # version of the PSP's firmware, such as "1.51.3"
     shutdown: str = ""  # "legacy" or "x86": whether firmware can clear SNP_EN
@@ -78,9 +78,9 @@ class Config:
 
     def cpu_arguments(self) -> list[str]:
         """What makes the CPU model these CPUs."""
-        switches = {"rmp_check": self.rmp_check, "guest": self.guest, "rmpread": self.rmpread}
+        switches = {"guest": self.guest, "rmpread": self.rmpread}
         return [
-            *(f"{name}=on" for name, on in switches.items() if on),
+            f"rmp={self.rmp}", *(f"{name}=on" for name, on in switches.items() if on),
             *([f"rmp_segment_shift={self.segments}"] if self.segments else []),
             *([f"snp_en={self.snp_en}"] if self.snp_en else []),
             *(f"msr={msr}" for msr in self.msr), *self.cpu,

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use rmp::{Geometry, GeometryError};
 
+use crate::watch::Checks;
+
 /// What the plugin was asked to be.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Args {
@@ -27,8 +29,8 @@ pub struct Args {
     pub snp_en: u64,
     /// MSRs that differ from what firmware should have left.
     pub pins: Vec<Pin>,
-    /// Report writes to pages that the RMP gives away.
-    pub rmp_check: bool,
+    /// What becomes of accesses that the RMP forbids.
+    pub checks: Checks,
     /// Run SEV-ES and SNP guests, instead of refusing them.
     pub guest: bool,
 }
@@ -80,7 +82,7 @@ const NAMES: [&str; 12] = [
     "log",
     "rmpread",
     "snp_en",
-    "rmp_check",
+    "rmp",
     "guest",
     "rmp_segment_shift",
     "rmp_segment_limit",
@@ -131,7 +133,7 @@ impl Args {
                 return Err(ArgError::Twice(NAMES[slot]));
             }
         }
-        let [ram, low, link, rmp_base, rmp_end, log, rmpread, snp_en, rmp_check, guest, shift, limit] =
+        let [ram, low, link, rmp_base, rmp_end, log, rmpread, snp_en, rmp, guest, shift, limit] =
             values;
         let low = number("low", low)?;
         if low > 4 << 30 {
@@ -148,7 +150,7 @@ impl Args {
             snp_en: cpus("snp_en", snp_en)?,
             segments: segments(shift, limit)?,
             pins,
-            rmp_check: switch("rmp_check", rmp_check)?,
+            checks: checks("rmp", rmp)?,
             guest: switch("guest", guest)?,
         })
     }
@@ -228,6 +230,16 @@ fn cpus(name: &'static str, value: Option<&str>) -> Result<u64, ArgError> {
     }
 }
 
+fn checks(name: &'static str, value: Option<&str>) -> Result<Checks, ArgError> {
+    match value {
+        None => Ok(Checks::default()),
+        Some("enforce") => Ok(Checks::Enforce),
+        Some("report") => Ok(Checks::Report),
+        Some("off") => Ok(Checks::Off),
+        Some(other) => Err(ArgError::Value(name, other.to_owned(), "enforce, report or off")),
+    }
+}
+
 fn switch(name: &'static str, value: Option<&str>) -> Result<bool, ArgError> {
     match value {
         None | Some("off" | "0") => Ok(false),
@@ -271,6 +283,9 @@ mod tests {
         ];
         assert_eq!(args.pins, pins);
         assert_eq!(parse(&format!("{GOOD} snp_en=on")).unwrap().snp_en, u64::MAX);
+        let checks = ["", "rmp=enforce", "rmp=report", "rmp=off"]
+            .map(|rmp| parse(&format!("{GOOD} {rmp}")).unwrap().checks);
+        assert_eq!(checks, [Checks::Enforce, Checks::Enforce, Checks::Report, Checks::Off]);
     }
 
     #[test]
@@ -288,6 +303,8 @@ mod tests {
             (format!("{GOOD} snp_en=yes"), "snp_en=yes: snp_en must be on, off, or CPUs"),
             (format!("{GOOD} snp_en=3-1"), "snp_en=3-1: snp_en must be"),
             (format!("{GOOD} snp_en=64"), "snp_en=64: snp_en must be"),
+            (format!("{GOOD} rmp=on"), "rmp=on: rmp must be enforce, report or off"),
+            (format!("{GOOD} rmp_check=on"), "unknown argument 'rmp_check=on'"),
             (format!("{GOOD} rmpread=yes"), "rmpread=yes: rmpread must be on or off"),
             (format!("{GOOD} rmp_segment_shift=29"), "must be a number from 30 to 40"),
             (format!("{GOOD} rmp_segment_limit=2"), "rmp_segment_shift= is missing"),

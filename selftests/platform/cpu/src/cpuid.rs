@@ -51,9 +51,9 @@ const PHYS_REDUCTION: u32 = 1 << 6;
 const VMPLS: u32 = 4 << 12;
 
 /// ASIDs for encrypted guests: 1 to this one. Few, so that tests can use them all up.
-const ASIDS: u32 = 100;
+pub const ASIDS: u32 = 100;
 /// The first ASID for guests without SEV-ES; SEV-ES and SNP guests have those below.
-const MIN_SEV_ASID: u32 = 50;
+pub const MIN_SEV_ASID: u32 = 50;
 
 // 80000025: EAX 5:0 and 11:6 are the logarithms of the smallest and largest segment, EBX 9:0 is how many
 // segments the processor caches, and bit 10 says that there can be no more.

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use link::{Link, SNP_EN};
+use link::{Link, MAX_CPUS, SNP_EN};
 use rmp::{MemoryTable, Rmp};
 
 use crate::acpi::{self, NotPatched};
@@ -18,6 +18,7 @@ use crate::ram::Ram;
 use crate::rmp_insn;
 use crate::stats::Stats;
 use crate::svm::{self, Vmrun};
+use crate::watch::{Activity, Checks};
 
 /// A register that the model reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub trait Cpu: acpi::Memory {
     fn read_virtual(&self, address: u64, bytes: &mut [u8; 16]) -> bool;
     /// Writes 16 bytes at a virtual address; false if it is not mapped.
     fn write_virtual(&self, address: u64, bytes: &[u8; 16]) -> bool;
+    /// Where the instruction is.
+    fn pc(&self) -> u64;
     /// Empties this CPU's TLB.
     fn flush_translations(&self);
     /// Empties all CPUs' TLBs, before the next instruction of this one.
@@ -89,11 +92,13 @@ pub enum Fault {
     Operand,
     /// An MSR does not take the value, or not now.
     Msr,
+    /// VMRUN of a VMCB that the RMP gives to firmware or a guest.
+    Vmcb,
 }
 
 impl Fault {
     /// Every reason, in the order of its number.
-    pub const ALL: [Fault; 3] = [Fault::Privilege, Fault::Operand, Fault::Msr];
+    pub const ALL: [Fault; 4] = [Fault::Privilege, Fault::Operand, Fault::Msr, Fault::Vmcb];
 
     /// For the summary.
     pub const fn name(self) -> &'static str {
@@ -101,6 +106,7 @@ impl Fault {
             Fault::Privilege => "privilege",
             Fault::Operand => "operand",
             Fault::Msr => "msr",
+            Fault::Vmcb => "vmcb",
         }
     }
 }
@@ -146,8 +152,12 @@ pub struct Model<'a> {
     pub pins: Vec<Pin>,
     /// A kernel runs: the pins hold.
     pub pinned: AtomicBool,
-    /// Writes to pages that the RMP gives away are reported.
-    pub rmp_check: bool,
+    /// What becomes of accesses that the RMP forbids.
+    pub checks: Checks,
+    /// How often firmware had given pages away when TLBs were emptied for it.
+    pub pages_taken: AtomicU64,
+    /// What goes on on each CPU.
+    pub activity: [Activity; MAX_CPUS],
     /// The IVRS has its SNP bit, or somebody is at it.
     pub acpi_patched: AtomicBool,
     /// Where the IOMMU's registers are; 0 until the IVRS has told.
@@ -176,6 +186,9 @@ impl Model<'_> {
             return;
         }
         self.link.snp_active.store(0, Release);
+        for asid in 0..link::ASIDS as u32 {
+            self.link.bind(asid, link::Bound::Free);
+        }
         for cpu in self.link.present() {
             msr::reset(cpu, self.rmp.geometry(), self.low(), false);
         }
@@ -296,11 +309,10 @@ impl Model<'_> {
             return Outcome::Native;
         };
         let value = (cpu.get(Reg::Rdx) << 32) | (cpu.get(Reg::Rax) & 0xffff_ffff);
-        let assigned = |pa| self.rmp.entry(pa).is_some_and(|entry| entry.assigned());
         let written = match self.pin_of(number, cpu) {
             Some(Pin { value: None, .. }) => Written::Fault,
             Some(_) => Written::Ignored,
-            None => msr::write(number, value, self.link_cpu(cpu), assigned),
+            None => msr::write(number, value, self.link_cpu(cpu), |pa| self.assigned(pa)),
         };
         self.stats.wrmsr(msr, written);
         if msr == Msr::Syscfg && written == Written::Done && value & SNP_EN != 0 {
@@ -340,9 +352,16 @@ impl Model<'_> {
         if cpu.cpl() != 0 || cpu.get(Reg::Efer) & SVME == 0 {
             return Outcome::Native;
         }
-        match svm::vmrun(&self.ram, cpu.get(Reg::Rax)) {
+        let vmcb = cpu.get(Reg::Rax);
+        if let Some(outcome) = self.refuses_vmcb(cpu, vmcb) {
+            return outcome;
+        }
+        match svm::vmrun(&self.ram, vmcb) {
             Vmrun::Native => {
                 self.stats.vmrun();
+                if vmcb % 4096 == 0 {
+                    self.enters(cpu.index(), vmcb, 0);
+                }
                 Outcome::Native
             }
             Vmrun::NotModelled => {
@@ -425,6 +444,10 @@ pub mod tests {
             self.operand.replace(Some(*bytes)).is_some()
         }
 
+        fn pc(&self) -> u64 {
+            0x7777
+        }
+
         fn flush_translations(&self) {
             self.flushes.set(self.flushes.get() + 1);
         }
@@ -451,7 +474,9 @@ pub mod tests {
             segments: None,
             pins: Vec::new(),
             pinned: AtomicBool::new(false),
-            rmp_check: false,
+            checks: Checks::Off,
+            pages_taken: AtomicU64::new(0),
+            activity: [const { Activity::new() }; MAX_CPUS],
             acpi_patched: AtomicBool::new(false),
             iommu: AtomicU64::new(0),
             stats: Stats::default(),
@@ -536,16 +561,27 @@ pub mod tests {
     #[test]
     fn translations_are_dropped_when_a_page_is_given_away() {
         let mut model = machine(true);
+        use Checks::{Enforce, Off};
         const SHARED: [u8; 16] = [0; 16];
         const RECLAIM: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
-        for (rmp_check, operand, flushes) in
-            [(true, RECLAIM, 100), (true, SHARED, 0), (false, RECLAIM, 0), (false, SHARED, 0)]
+        for (checks, operand, flushes) in
+            [(Enforce, RECLAIM, 100), (Enforce, SHARED, 0), (Off, RECLAIM, 0), (Off, SHARED, 0)]
         {
-            model.rmp_check = rmp_check;
+            model.checks = checks;
             let cpu = Fake::new(&[(Reg::Rax, PAGE)]).with_operand(operand);
             assert_eq!(model.execute(Kind::Rmpupdate, &cpu), eax(0));
-            assert_eq!(cpu.flushes.get(), flushes, "{rmp_check} {operand:?}");
+            assert_eq!(cpu.flushes.get(), flushes, "{checks:?} {operand:?}");
         }
+    }
+
+    #[test]
+    fn a_page_that_a_guest_runs_with_is_in_use() {
+        let model = machine(true);
+        model.enters(0, PAGE, 0);
+        let cpu = Fake::new(&[(Reg::Rax, PAGE)]).with_operand(PRE_GUEST);
+        assert_eq!(model.execute(Kind::Rmpupdate, &cpu), eax(3));
+        model.leaves(0);
+        assert_eq!(model.execute(Kind::Rmpupdate, &cpu), eax(0));
     }
 
     #[test]

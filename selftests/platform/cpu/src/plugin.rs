@@ -14,24 +14,30 @@ use link::{Mapping, MAX_CPUS};
 use rmp::{Geometry, MemoryTable, Rmp, BOOKKEEPING_BYTES, CFG_SEGMENTED, CFG_SHIFT};
 
 use crate::args::{Args, Segments};
-use crate::guest::access::{Access, Verdict};
+use crate::fill::Translator;
 use crate::guest::inside::Inside;
 use crate::guest::{Layer, VECTOR_VC, VMRUN_BYTES};
 use crate::insn::{self, Insn, Kind};
 use crate::log::Log;
 use crate::model::{Cpu, Model, Outcome, Reg};
 use crate::qemu::ffi::{self, CpuState, Env, Functions, Info, PluginId, Tb};
-use crate::qemu::tlb::{self, Filled};
+use crate::qemu::tlb::{self, Request};
 use crate::qemu::vcpu::{Slot, Vcpu};
 use crate::qemu::{env, ignne, interrupt, version};
 use crate::ram::Ram;
 use crate::stats::Stats;
-use crate::watch::Translation;
+use crate::watch::{Activity, RMP_FAULT};
 
 /// Where a processor starts after power-on and reset.
 const RESET_VECTOR: u64 = 0xffff_fff0;
 /// The longest instruction.
 const LONGEST: usize = 15;
+/// #PF.
+const VECTOR_PF: i32 = 14;
+/// RSP's number.
+const RSP: u8 = 4;
+/// EFER: long mode is active.
+const EFER_LMA: u64 = 1 << 10;
 
 /// Everything, from loading to the end of the process.
 struct Machine {
@@ -116,9 +122,7 @@ unsafe fn load(
     unsafe {
         ignne::install(&machine.functions, on_clear_ignne)?;
         tlb::install(&machine.functions, on_tlb_fill)?;
-        if machine.guest.is_some() {
-            interrupt::install(&machine.functions, on_do_interrupt)?;
-        }
+        interrupt::install(&machine.functions, on_do_interrupt)?;
     }
     Ok(machine)
 }
@@ -151,7 +155,9 @@ fn build(args: &Args) -> Result<Model<'static>, String> {
         segments: args.segments,
         pins: args.pins.clone(),
         pinned: AtomicBool::new(false),
-        rmp_check: args.rmp_check,
+        checks: args.checks,
+        pages_taken: AtomicU64::new(0),
+        activity: [const { Activity::new() }; MAX_CPUS],
         acpi_patched: AtomicBool::new(false),
         iommu: AtomicU64::new(0),
         stats: Stats::default(),
@@ -403,16 +409,23 @@ unsafe extern "C" fn on_delivered(index: c_uint, _: c_int, _: u64, _: u64, _: *m
 
 /// In the place of QEMU's `do_interrupt`: an exception is to be delivered, or a #VMEXIT to be carried out.
 unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
-    let guest = MACHINE.get().and_then(|machine| machine.guest_of(cpu));
+    let Some(machine) = MACHINE.get() else { return };
+    let guest = machine.guest_of(cpu);
     // SAFETY: QEMU calls it with one of its CPUs, on the CPU's thread and between blocks.
-    let (mut what, hflags, rip) = unsafe {
+    let (mut what, hflags, rip, code) = unsafe {
         let env = Vcpu::env(cpu);
-        (env::exception_index(cpu), env::HFLAGS.get(env), env::EIP.get(env))
+        let code = env::ERROR_CODE.get(env);
+        (env::exception_index(cpu), env::HFLAGS.get(env), env::EIP.get(env), code)
     };
-    if what == interrupt::VMEXIT && hflags & env::HF_GUEST == 0 {
-        // It overwrites the VMCB of the guest before. That is how the race that `ignne` repairs showed itself.
-        if let Some(machine) = MACHINE.get() {
+    let rmp_fault = what == VECTOR_PF && code & RMP_FAULT != 0;
+    if what == interrupt::VMEXIT {
+        if hflags & env::HF_GUEST == 0 {
+            // It overwrites the VMCB of the guest before. That is how the race that `ignne` repairs
+            // showed itself.
             machine.model.log.note(format_args!("#VMEXIT at {rip:#x} where no guest runs"));
+        }
+        if let Some((index, _)) = machine.slot_of(cpu) {
+            machine.model.complete_nested_fault(index);
         }
     }
     let mut leaves = None;
@@ -430,6 +443,12 @@ unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
     }
     // SAFETY: QEMU's own argument. If it leaves by longjmp, this frame is skipped; nothing in it has a destructor.
     unsafe { interrupt::perform(cpu) };
+    if rmp_fault {
+        machine.shorten_error_code(cpu);
+    }
+    if let (interrupt::VMEXIT, Some((index, _))) = (what, machine.slot_of(cpu)) {
+        machine.model.leaves(index);
+    }
     if let Some((machine, layer, vcpu)) = leaves {
         layer.leave(&machine.model, &vcpu);
     }
@@ -445,52 +464,21 @@ impl Machine {
         layer.has_guest(index).then_some((self, layer, vcpu))
     }
 
+    /// QEMU keeps error codes as signed numbers and pushes them as such: with bit 31 set, the upper
+    /// half is all ones. A processor's is zero.
+    fn shorten_error_code(&self, cpu: *mut CpuState) {
+        let Some((index, slot)) = self.slot_of(cpu) else { return };
+        // SAFETY: as in guest_of().
+        let vcpu = unsafe { Vcpu::outside_block(&self.functions, slot, index) };
+        if vcpu.paging().efer & EFER_LMA != 0 {
+            vcpu.write_data(vcpu.gpr(RSP).wrapping_add(4), &[0; 4]);
+        }
+    }
+
     /// What is known about a CPU, and its number.
     fn slot_of(&self, cpu: *mut CpuState) -> Option<(usize, &Slot)> {
         let mut slots = self.slots.iter().enumerate();
         slots.find_map(|(index, slot)| Some((index, slot.get().filter(|slot| slot.is(cpu))?)))
-    }
-}
-
-/// Before QEMU translates for a guest of this layer: what the RMP says. None on a host, and for other guests.
-///
-/// # Safety
-///
-/// In the hook, with its arguments.
-unsafe fn asks_for_guest(
-    machine: &Machine,
-    cpu: *mut CpuState,
-    address: u64,
-    access: c_int,
-    mmu_index: c_int,
-) -> Option<Verdict> {
-    let layer = machine.guest.as_ref()?;
-    // SAFETY: a CPU of QEMU's, on its thread.
-    if unsafe { env::HFLAGS2.get(Vcpu::env(cpu)) } & env::HF2_NPT == 0 {
-        return None;
-    }
-    let (index, slot) = machine.slot_of(cpu)?;
-    if !layer.runs(index) {
-        return None;
-    }
-    match mmu_index {
-        tlb::MMU_NESTED_IDX => {
-            // SAFETY: QEMU translates on the CPU's thread; what it does not keep in the CPU's state while
-            // a helper translates is not looked at (RIP, flags).
-            let vcpu = unsafe { Vcpu::outside_block(&machine.functions, slot, index) };
-            let access = match access {
-                tlb::STORE => Access::Write,
-                tlb::FETCH => Access::Fetch,
-                _ => Access::Read,
-            };
-            Some(layer.translate(&machine.model, index, vcpu.paging(), address, access))
-        }
-        // Tables of the host.
-        tlb::MMU_PHYS_IDX => Some(Verdict::Pass),
-        _ => {
-            layer.cpu(index).address.set(address);
-            Some(Verdict::Pass)
-        }
     }
 }
 
@@ -504,47 +492,17 @@ unsafe extern "C" fn on_tlb_fill(
     probe: bool,
     return_address: usize,
 ) -> bool {
+    let request = Request { cpu, address, size, access, mmu_index, probe, return_address };
     let Some(machine) = MACHINE.get() else { return false };
-    // SAFETY: in the hook, with its arguments.
-    let guest = unsafe { asks_for_guest(machine, cpu, address, access, mmu_index) };
-    if let (Some(Verdict::Deny(code)), true) = (guest, probe) {
-        // SAFETY: nested paging probes in the course of a guest's walk, and takes false for a fault with
-        // this error code, as from QEMU's own function.
-        unsafe { env::ERROR_CODE.set(Vcpu::env(cpu), code) };
-        return false;
-    }
-    // SAFETY: QEMU's own arguments. If it raises a page fault, this frame is skipped; nothing in it has a
+    let Some((index, slot)) = machine.slot_of(cpu) else {
+        // SAFETY: QEMU's own arguments.
+        return unsafe { request.fill() };
+    };
+    let Machine { functions, model, guest, .. } = machine;
+    let translator = Translator { f: functions, model, guest: guest.as_ref(), index, slot };
+    // SAFETY: as above. If a page fault is raised, this frame is skipped; nothing in it has a
     // destructor.
-    if !unsafe { tlb::fill(cpu, address, size, access, mmu_index, probe, return_address) } {
-        return false;
-    }
-    if let Some(verdict) = guest {
-        if let Verdict::Limit { write, execute } = verdict {
-            let f = &machine.functions;
-            // SAFETY: in the hook, with its arguments, and the entry has been made.
-            if let Some(filled) = unsafe { Filled::any(f, cpu, address, access, mmu_index) } {
-                filled.limit(write, execute);
-            }
-        }
-        return true;
-    }
-    let Some((index, _)) = machine.slot_of(cpu) else { return true };
-    let (f, model) = (&machine.functions, &machine.model);
-    // SAFETY: in the hook, with its arguments.
-    let pc = || unsafe { tlb::pc(f, cpu, return_address, address) };
-    model.runs(index, pc);
-    if model.watches(index) {
-        // SAFETY: as above, and the entry has been made.
-        let filled = unsafe { Filled::writable(f, cpu, address, access, mmu_index) };
-        if let Some(filled) = filled {
-            let new =
-                Translation { page: filled.page(), write: filled.write, large: filled.large() };
-            if !model.translated(index, new, pc) {
-                filled.protect();
-            }
-        }
-    }
-    true
+    unsafe { translator.translate(&request) }
 }
 
 unsafe extern "C" fn on_exit(_: *mut c_void) {

@@ -8,6 +8,7 @@ use link::SNP_EN;
 use rmp::{Code, RmpUpdate};
 
 use crate::model::{Cpu, Fault, Model, Outcome, Reg};
+use crate::watch::Checks;
 
 /// EFER bit 10: long mode is active.
 const EFER_LMA: u64 = 1 << 10;
@@ -35,13 +36,16 @@ pub fn rmpupdate(model: &Model, cpu: &impl Cpu) -> Outcome {
     if !cpu.read_virtual(cpu.get(Reg::Rcx), &mut bytes) {
         return model.fault(Fault::Operand);
     }
+    let pa = cpu.get(Reg::Rax);
     let code = match RmpUpdate::from_bytes(&bytes) {
+        // What VMRUN has taken into use is so until #VMEXIT (notes).
+        Some(new) if model.in_use(pa..pa.saturating_add(new.bytes()), None) => Code::FailInUse,
         Some(new) => {
             if new.assigned && model.link.take_refusal() {
-                model.rmp.fix(cpu.get(Reg::Rax));
+                model.rmp.fix(pa);
             }
-            let code = model.rmp.rmpupdate(cpu.get(Reg::Rax), &new);
-            if model.rmp_check && code == Code::Success && new.assigned {
+            let code = model.rmp.rmpupdate(pa, &new);
+            if model.checks != Checks::Off && code == Code::Success && new.assigned {
                 cpu.flush_all_translations();
             }
             code

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! VMRUN. Running SEV-ES and SNP guests (VMSA, GHCB, #VC) is not modelled; this file is its place.
+//! VMRUN: what is asked of every VMCB, and what becomes of SEV-ES and SNP guests if they are not to
+//! run (`guest=off`; else [`crate::guest`]).
 //!
 //! TCG implements SVM, so a guest without SEV-ES runs as it does without this plugin. TCG would
 //! also run an SEV-ES guest, with a register state that KVM never wrote: such a VMRUN is refused
@@ -7,9 +8,14 @@
 //!
 //! VMCB layout: `struct vmcb_control_area` in arch/x86/include/asm/svm.h.
 
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::ops::Range;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use link::{Report, SNP_EN};
+
+use crate::model::{Cpu, Fault, Model, Outcome};
 use crate::ram::Ram;
+use crate::watch::{Checks, RMP_FAULT};
 
 const EXIT_CODE: u64 = 0x70;
 const EXIT_INFO_1: u64 = 0x78;
@@ -18,6 +24,8 @@ const EXIT_INT_INFO: u64 = 0x88;
 const MISC_CTL: u64 = 0x90;
 /// Bit 2 of the quadword at 90h: SEV-ES.
 const SEV_ES: u64 = 1 << 2;
+/// VMEXIT_NPF.
+const VMEXIT_NPF: u64 = 0x400;
 /// VMEXIT_INVALID, "invalid guest state in VMCB".
 const VMEXIT_INVALID: u64 = u64::MAX;
 
@@ -43,6 +51,60 @@ pub fn vmrun(ram: &Ram, vmcb: u64) -> Vmrun {
     }
     refuse(ram, vmcb, VMEXIT_INVALID);
     Vmrun::NotModelled
+}
+
+impl Model<'_> {
+    /// The pages that VMRUN and #VMEXIT write to must be the host's: the VMCB, else #GP (notes),
+    /// and the one for the host's state. What a processor does about the latter no public source
+    /// says (it is checked when VM_HSAVE_PA is written), so it is reported, and the guest runs.
+    pub fn refuses_vmcb(&self, cpu: &impl Cpu, vmcb: u64) -> Option<Outcome> {
+        let here = self.link_cpu(cpu);
+        let checked = self.checks != Checks::Off && here.syscfg.load(Acquire) & SNP_EN != 0;
+        let foreign = |pa| checked && self.assigned(pa);
+        let area = here.hsave_pa.load(Relaxed);
+        if area == 0 || foreign(area) {
+            self.report(cpu.index(), Report::HostArea, || (cpu.pc(), area));
+        }
+        if !foreign(vmcb) {
+            return None;
+        }
+        self.report(cpu.index(), Report::ForeignVmcb, || (cpu.pc(), vmcb));
+        (self.checks == Checks::Enforce).then(|| self.fault(Fault::Vmcb))
+    }
+
+    /// VMRUN has accepted these pages; there may be no VMSA (0). On processors of Zen 3 and Zen 4 a
+    /// page in use that starts 2 MiB keeps the RMP from changing for all of these, which
+    /// `snp_safe_alloc_page` of arch/x86/kvm/svm/sev.c avoids.
+    pub fn enters(&self, cpu: usize, vmcb: u64, vmsa: u64) {
+        const ALIGNMENT: u64 = 2 << 20;
+        let aligned = [vmcb, vmsa].into_iter().find(|page| *page != 0 && page % ALIGNMENT == 0);
+        let snp = self.link.cpu[cpu].syscfg.load(Acquire) & SNP_EN != 0;
+        if let (Some(page), true) = (aligned, snp && self.checks != Checks::Off) {
+            self.report(cpu, Report::AlignedInUse, || (0, page));
+        }
+        self.activity[cpu].run(vmcb, vmsa);
+    }
+
+    /// #VMEXIT has given them free.
+    pub fn leaves(&self, cpu: usize) {
+        self.activity[cpu].run(0, 0);
+    }
+
+    /// Whether a guest that runs on a CPU, except for `but`, has its VMCB or VMSA in these pages.
+    pub fn in_use(&self, pages: Range<u64>, but: Option<usize>) -> bool {
+        let mut cpus = self.activity.iter().enumerate();
+        cpus.any(|(cpu, activity)| Some(cpu) != but && activity.uses(&pages))
+    }
+
+    /// TCG has written what the hypervisor is to be told. Of the RMP it knows nothing.
+    pub fn complete_nested_fault(&self, cpu: usize) {
+        let activity = &self.activity[cpu];
+        let field = |offset| self.ram.word(activity.vmcb() + offset);
+        let (Some(code), Some(info_1)) = (field(EXIT_CODE), field(EXIT_INFO_1)) else { return };
+        if activity.take_nested_refused() && code.load(Relaxed) == VMEXIT_NPF {
+            info_1.fetch_or(RMP_FAULT.into(), Relaxed);
+        }
+    }
 }
 
 /// Fills in the VMCB as a processor does that refuses to run it.

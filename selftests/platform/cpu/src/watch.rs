@@ -1,31 +1,152 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What software must not do on an SNP host, and TCG lets it do. It is carried out, and reported.
+//! What the RMP has against a translation, and what becomes of it.
 //!
-//! A processor checks a write against the RMP when it translates the address. So does the model: QEMU asks
-//! for a translation when a page is not in a CPU's TLB, and what comes back is looked at here. A page that
-//! may not be written enters the TLB as read-only, so that QEMU asks again when somebody writes. TLBs are
-//! emptied when SNP_EN is set and, with `rmp_check=on`, when RMPUPDATE gives a page away. Between two of
-//! these a CPU's writes to one page are seen once.
+//! A processor checks writes of a host, and of guests without SNP, against the RMP when it
+//! translates the address: the page must be the host's, a mapping of 2 MiB or more must not cover
+//! any other, and so must the pages in which the processor finds page tables. So does the model:
+//! QEMU asks for a translation when a page is not in a CPU's TLB, and what comes back is looked at
+//! here. A page that may not be written enters the TLB as read-only, so that QEMU asks again when
+//! somebody writes. TLBs are emptied when SNP_EN is set, when RMPUPDATE gives a page away and when
+//! firmware does (SNP_INIT).
+//!
+//! What breaks a rule is reported, and with `rmp=enforce` refused: #PF, for guests #VMEXIT(NPF),
+//! with the RMP bit. With `rmp=report` it is carried out; then a CPU's writes to one page are seen
+//! once between two flushes.
 //!
 //! Rules: public notes on the AMD64 manual, volume 2, section 15.36 ("RMP and VMPL access checks");
-//! adjust_direct_map() in arch/x86/virt/svm/sev.c says what Linux makes of them.
+//! adjust_direct_map() in arch/x86/virt/svm/sev.c and X86_PF_RMP in arch/x86/mm/fault.c say what
+//! Linux makes of them.
 
-use std::sync::atomic::Ordering::Acquire;
+use std::ops::Range;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use link::{Report, SNP_EN};
-use rmp::PAGES_PER_2M;
 
 use crate::model::Model;
+
+/// X86_PF_RMP, in a page fault's error code and in a nested page fault's.
+pub const RMP_FAULT: u32 = 1 << 31;
+
+/// `rmp=`: what becomes of an access that the RMP forbids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checks {
+    /// It is reported and refused.
+    #[default]
+    Enforce,
+    /// It is reported and carried out.
+    Report,
+    /// It is carried out. Only writes to the RMP itself are reported.
+    Off,
+}
+
+/// Who translates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// The host.
+    Host,
+    /// A guest without SNP, by the host's nested tables.
+    Guest,
+}
+
+/// What a translation is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Not for a write, but it would allow for one.
+    Read,
+    /// A write.
+    Write,
+    /// To find the next page table, or the entry, in this page.
+    Table,
+}
 
 /// A translation that enters a CPU's TLB.
 #[derive(Clone, Copy, Debug)]
 pub struct Translation {
     /// Physical address of the 4 KiB that it is needed for.
     pub page: u64,
-    /// It was needed for a write. Otherwise it only allows for one.
-    pub write: bool,
+    /// What it is needed for.
+    pub need: Need,
     /// The page tables map 2 MiB or more at once.
     pub large: bool,
+    /// Whose tables.
+    pub who: Who,
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It stays as it is.
+    Pass,
+    /// It must not allow for writing.
+    ReadOnly,
+    /// Neither, and the access is a fault.
+    Refuse,
+}
+
+/// What goes on on a CPU. Its own thread alone writes it.
+pub struct Activity {
+    /// The page, not the host's, in which the walk that is going on has met a table; 0 for none.
+    foreign_table: AtomicU64,
+    /// The translation of nested paging before was refused for the RMP's sake.
+    nested_refused: AtomicBool,
+    /// VMCB and VMSA of the guest that runs; 0 for none.
+    in_use: [AtomicU64; 2],
+}
+
+impl Activity {
+    /// Nothing.
+    pub const fn new() -> Activity {
+        Activity {
+            foreign_table: AtomicU64::new(0),
+            nested_refused: AtomicBool::new(false),
+            in_use: [const { AtomicU64::new(0) }; 2],
+        }
+    }
+
+    /// A walk of page tables begins.
+    pub fn walk_begins(&self) {
+        self.foreign_table.store(0, Relaxed);
+    }
+
+    /// It has met a table in a page that is not the host's.
+    pub fn meet_table(&self, page: u64) {
+        self.foreign_table.store(page, Relaxed);
+    }
+
+    /// Where it has.
+    pub fn foreign_table(&self) -> Option<u64> {
+        Some(self.foreign_table.load(Relaxed)).filter(|page| *page != 0)
+    }
+
+    /// The nested page fault that comes next is the RMP's, or is not.
+    pub fn set_nested_refused(&self, refused: bool) {
+        self.nested_refused.store(refused, Relaxed);
+    }
+
+    /// Whether it is.
+    pub fn take_nested_refused(&self) -> bool {
+        self.nested_refused.swap(false, Relaxed)
+    }
+
+    /// VMRUN takes pages into use: the VMCB, and the VMSA if there is one. 0: #VMEXIT gives them
+    /// free.
+    pub fn run(&self, vmcb: u64, vmsa: u64) {
+        for (place, page) in self.in_use.iter().zip([vmcb, vmsa]) {
+            place.store(page, SeqCst);
+        }
+    }
+
+    /// The VMCB of the guest that runs, 0 if none does.
+    pub fn vmcb(&self) -> u64 {
+        self.in_use[0].load(Relaxed)
+    }
+
+    /// Whether a page in this range is in use.
+    pub fn uses(&self, pages: &Range<u64>) -> bool {
+        let mut in_use = self.in_use.iter().map(|place| place.load(SeqCst));
+        in_use.any(|page| page != 0 && pages.contains(&page))
+    }
 }
 
 impl Model<'_> {
@@ -35,6 +156,11 @@ impl Model<'_> {
 
     fn snp_en(&self, cpu: usize) -> bool {
         self.link.cpu[cpu].syscfg.load(Acquire) & SNP_EN != 0
+    }
+
+    /// The page is firmware's or a guest's.
+    pub fn assigned(&self, pa: u64) -> bool {
+        self.rmp.entry(pa).is_some_and(|entry| entry.assigned())
     }
 
     /// A CPU executes code. While SNP is active that is a mistake without SNP_EN. `pc` says where.
@@ -50,37 +176,63 @@ impl Model<'_> {
         self.snp_en(cpu) || self.snp_active()
     }
 
-    /// Looks at a writable translation; false if it is to enter the TLB as read-only.
-    pub fn translated(&self, cpu: usize, new: Translation, pc: impl FnOnce() -> u64) -> bool {
-        let Some(mistake) = self.mistake(cpu, new) else {
-            return true;
-        };
-        if new.write {
-            self.report(cpu, mistake, || (pc(), new.page));
-        }
-        new.write
+    /// Firmware has given pages away since this was asked last: what is in TLBs was not looked at.
+    pub fn pages_were_taken(&self) -> bool {
+        let taken = self.link.pages_taken.load(Acquire);
+        taken != self.pages_taken.load(Relaxed) && self.pages_taken.swap(taken, Relaxed) != taken
     }
 
-    /// What a write through the translation is, if it is a mistake.
+    /// Looks at a writable translation, or at one of a page table.
+    pub fn translated(&self, cpu: usize, new: Translation, pc: impl FnOnce() -> u64) -> Verdict {
+        let Some(mistake) = self.mistake(cpu, new) else {
+            return Verdict::Pass;
+        };
+        if new.need == Need::Read {
+            return Verdict::ReadOnly;
+        }
+        self.report(cpu, mistake, || (pc(), new.page));
+        // Until SNP_INIT the RMP's own pages are the host's. Writing them with SNP_EN set corrupts
+        // what is enforced.
+        let allowed = mistake == Report::RmpWrite && !self.assigned(new.page);
+        if self.checks == Checks::Enforce && self.snp_en(cpu) && !allowed {
+            Verdict::Refuse
+        } else {
+            Verdict::Pass
+        }
+    }
+
+    /// Whether a page table must not be in this page.
+    pub fn foreign_table(&self, cpu: usize, page: u64) -> bool {
+        self.mistake(cpu, Translation { page, need: Need::Table, large: false, who: Who::Host })
+            .is_some()
+    }
+
+    /// What the access that the translation is for is, if it is a mistake; for [`Need::Read`], what
+    /// a write would be.
     fn mistake(&self, cpu: usize, new: Translation) -> Option<Report> {
-        let geometry = self.rmp.geometry();
-        if geometry.holds(new.page) {
+        let host_data = new.who == Who::Host && new.need != Need::Table;
+        if host_data && self.rmp.geometry().holds(new.page) {
             return Some(Report::RmpWrite);
         }
         // A CPU without SNP_EN checks nothing, which runs() reports.
-        if !self.rmp_check || !self.snp_en(cpu) {
+        if self.checks == Checks::Off || !self.snp_en(cpu) {
             return None;
         }
-        let assigned = |pa| self.rmp.entry(pa).is_some_and(|entry| entry.assigned());
-        if assigned(new.page) {
-            return Some(Report::ForeignWrite);
+        let assigned = self.assigned(new.page);
+        let covers = new.large && self.rmp.region_in_use(new.page);
+        if !assigned && !covers {
+            return None;
         }
-        let first = (new.page >> 12) / PAGES_PER_2M * PAGES_PER_2M;
-        let mut region = first..first + PAGES_PER_2M;
-        (new.large && region.any(|page| assigned(page << 12))).then_some(Report::LargeWrite)
+        Some(match (new.who, new.need, assigned) {
+            (Who::Guest, _, _) => Report::GuestWrite,
+            (Who::Host, Need::Table, _) => Report::TableWalk,
+            (Who::Host, _, true) => Report::ForeignWrite,
+            (Who::Host, _, false) => Report::LargeWrite,
+        })
     }
 
-    fn report(&self, cpu: usize, report: Report, at: impl FnOnce() -> (u64, u64)) {
+    /// Notes a mistake; `at` is asked for the addresses of instruction and access the first time.
+    pub fn report(&self, cpu: usize, report: Report, at: impl FnOnce() -> (u64, u64)) {
         let mut first = (0, 0);
         let new = self.link.report(cpu, report, || {
             first = at();
@@ -96,14 +248,14 @@ impl Model<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering::Relaxed;
-
     use rmp::RmpUpdate;
 
     use super::*;
     use crate::model::tests::{machine, BASE};
 
     const PAGE: u64 = 0x4000;
+    const GUEST: RmpUpdate =
+        RmpUpdate { gpa: 0, assigned: true, large: false, immutable: false, asid: 5 };
 
     fn reports(model: &Model<'_>, cpu: usize) -> [u64; Report::ALL.len()] {
         model.link.cpu[cpu].reports.each_ref().map(|report| report.count.load(Relaxed))
@@ -118,63 +270,138 @@ mod tests {
         model.runs(0, || unreachable!("CPU 0 has SNP_EN"));
         model.runs(1, || 0x1234);
         model.runs(1, || unreachable!("only the first time"));
-        assert_eq!((reports(&model, 0), reports(&model, 1)), ([0; 4], [2, 0, 0, 0]));
+        assert_eq!(reports(&model, 0), [0; 9]);
+        assert_eq!(reports(&model, 1), [2, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(model.link.cpu[1].reports[0].pc.load(Relaxed), 0x1234);
     }
 
-    /// What, SNP_EN, SNP active, rmp_check, translation, whether it stays writable, report.
-    type Row = (&'static str, [bool; 3], Translation, bool, Option<Report>);
+    /// What, whether the CPU has SNP_EN, translation, report, and what becomes of it with
+    /// `enforce`, `report` and `off`.
+    type Row = (&'static str, bool, Translation, Option<Report>, [Verdict; 3]);
 
     #[test]
-    fn writes_are_reported_by_their_page() {
-        let at = |page, write, large| Translation { page, write, large };
-        let (table, foreign, near, far) = (BASE, PAGE, PAGE + 0x1000, 0x20_0000 + 0x8_0000);
-        let [on, off] = [[true, true, true], [true, true, false]];
+    fn what_the_rmp_forbids_is_refused_reported_or_let_through() {
+        use Need::{Read, Table, Write};
+        use Verdict::{Pass, ReadOnly, Refuse};
+        use Who::{Guest, Host};
+        let at = |page, need, large, who| Translation { page, need, large, who };
+        let (foreign, near, far) = (PAGE, PAGE + 0x1000, 0x38_0000);
         let rows: &[Row] = &[
-            ("the table", off, at(table, true, false), true, Some(Report::RmpWrite)),
-            ("the table, for reading", off, at(table, false, false), false, None),
             (
-                "firmware is up",
-                [false, true, false],
-                at(table, true, false),
+                "a guest's page",
                 true,
-                Some(Report::RmpWrite),
+                at(foreign, Write, false, Host),
+                Some(Report::ForeignWrite),
+                [Refuse, Pass, Pass],
             ),
             (
-                "SNP_EN alone",
-                [true, false, false],
-                at(table, true, false),
+                "a guest's page, for reading",
                 true,
-                Some(Report::RmpWrite),
-            ),
-            ("a guest's page", on, at(foreign, true, false), true, Some(Report::ForeignWrite)),
-            ("a guest's page, for reading", on, at(foreign, false, true), false, None),
-            ("a guest's page, not looked at", off, at(foreign, true, false), true, None),
-            ("its neighbour", on, at(near, true, false), true, None),
-            ("its neighbour, 2 MiB", on, at(near, true, true), true, Some(Report::LargeWrite)),
-            ("its neighbour, 2 MiB, for reading", on, at(near, false, true), false, None),
-            ("another region", on, at(far, true, true), true, None),
-            (
-                "not checked without SNP_EN",
-                [false, true, true],
-                at(foreign, true, true),
-                true,
+                at(foreign, Read, true, Host),
                 None,
+                [ReadOnly, ReadOnly, Pass],
             ),
+            ("its neighbour", true, at(near, Write, false, Host), None, [Pass; 3]),
+            (
+                "its neighbour, 2 MiB",
+                true,
+                at(near, Write, true, Host),
+                Some(Report::LargeWrite),
+                [Refuse, Pass, Pass],
+            ),
+            (
+                "its neighbour, 2 MiB, for reading",
+                true,
+                at(near, Read, true, Host),
+                None,
+                [ReadOnly, ReadOnly, Pass],
+            ),
+            (
+                "a table in it",
+                true,
+                at(foreign, Table, false, Host),
+                Some(Report::TableWalk),
+                [Refuse, Pass, Pass],
+            ),
+            ("a table elsewhere", true, at(near, Table, false, Host), None, [Pass; 3]),
+            (
+                "a plain guest's write",
+                true,
+                at(foreign, Write, false, Guest),
+                Some(Report::GuestWrite),
+                [Refuse, Pass, Pass],
+            ),
+            (
+                "a plain guest's write, 2 MiB",
+                true,
+                at(near, Write, true, Guest),
+                Some(Report::GuestWrite),
+                [Refuse, Pass, Pass],
+            ),
+            (
+                "a plain guest's nested table",
+                true,
+                at(foreign, Table, false, Guest),
+                Some(Report::GuestWrite),
+                [Refuse, Pass, Pass],
+            ),
+            ("another region", true, at(far, Write, true, Host), None, [Pass; 3]),
+            ("no SNP_EN", false, at(foreign, Write, true, Host), None, [Pass; 3]),
         ];
-        for (what, [snp_en, active, rmp_check], translation, writable, report) in rows {
+        let checks = [Checks::Enforce, Checks::Report, Checks::Off];
+        for (what, snp_en, new, report, verdicts) in rows {
+            for (checks, verdict) in checks.into_iter().zip(verdicts) {
+                let mut model = machine(true);
+                model.checks = checks;
+                model.rmp.rmpupdate(PAGE, &GUEST);
+                if !snp_en {
+                    model.link.cpu[1].syscfg.store(0, Relaxed);
+                }
+                assert_eq!(model.translated(1, *new, || 7), *verdict, "{what}, {checks:?}");
+                let said = report.filter(|_| checks != Checks::Off);
+                let expected = Report::ALL.map(|kind| u64::from(Some(kind) == said));
+                assert_eq!(reports(&model, 1), expected, "{what}, {checks:?}");
+            }
+        }
+    }
+
+    /// The table is the host's until SNP_INIT, but whoever has set SNP_EN should be done with it.
+    #[test]
+    fn writes_to_the_table_are_reported_always_and_refused_once_it_is_assigned() {
+        use Checks::{Enforce, Off};
+        let write = |need| Translation { page: BASE, need, large: false, who: Who::Host };
+        let rows = [
+            ("SNP_EN alone", [true, false], Enforce, Verdict::Pass),
+            ("SNP is up", [true, true], Enforce, Verdict::Refuse),
+            ("SNP is up, off", [true, true], Off, Verdict::Pass),
+            ("firmware is up, this CPU is not", [false, true], Enforce, Verdict::Pass),
+        ];
+        for (what, [snp_en, active], checks, verdict) in rows {
             let mut model = machine(true);
-            model.rmp_check = *rmp_check;
-            let guest = RmpUpdate { assigned: true, asid: 5, ..RmpUpdate::default() };
-            model.rmp.rmpupdate(PAGE, &guest);
+            model.checks = checks;
+            if active {
+                model.rmp.initialise();
+                model.link.snp_active.store(1, Relaxed);
+            }
             if !snp_en {
                 model.link.cpu[1].syscfg.store(0, Relaxed);
             }
-            model.link.snp_active.store(u32::from(*active), Relaxed);
-            assert_eq!(model.watches(1), *snp_en || *active, "{what}");
-            assert_eq!(model.translated(1, *translation, || 7), *writable, "{what}");
-            let expected = Report::ALL.map(|kind| u64::from(Some(kind) == *report));
-            assert_eq!(reports(&model, 1), expected, "{what}");
+            assert!(model.watches(1), "{what}");
+            assert_eq!(model.translated(1, write(Need::Read), || 7), Verdict::ReadOnly, "{what}");
+            assert_eq!(reports(&model, 1), [0; 9], "{what}");
+            assert_eq!(model.translated(1, write(Need::Write), || 7), verdict, "{what}");
+            assert_eq!(reports(&model, 1), [0, 1, 0, 0, 0, 0, 0, 0, 0], "{what}");
         }
+        let idle = machine(false);
+        assert!(!idle.watches(1));
+    }
+
+    #[test]
+    fn pages_that_firmware_takes_are_noticed_once() {
+        let model = machine(true);
+        assert!(!model.pages_were_taken());
+        model.link.pages_taken.fetch_add(1, Relaxed);
+        assert!(model.pages_were_taken());
+        assert!(!model.pages_were_taken());
     }
 }

@@ -13,8 +13,11 @@ pub const RMP_LOCKS: usize = 16 << 10;
 /// SYSCFG bit 24, SecureNestedPagingEn.
 pub const SNP_EN: u64 = 1 << 24;
 
+/// ASIDs that firmware can bind, and 0.
+pub const ASIDS: usize = 128;
+
 /// "LINK" and the version of this layout.
-const MAGIC: u64 = 0x4b4e_494c_0000_0003;
+const MAGIC: u64 = 0x4b4e_494c_0000_0004;
 
 /// MSRs without rules of their own that firmware compares between CPUs, with their names: memory types and
 /// where memory ends. [`Cpu::config`] has their values in this order.
@@ -69,12 +72,34 @@ pub enum Report {
     /// It writes, with SNP_EN set, through a translation of 2 MiB or more to a region in which some
     /// page is given away.
     LargeWrite,
+    /// It translates, with SNP_EN set, by a page table in a page that the RMP gives to firmware or
+    /// a guest.
+    TableWalk,
+    /// A guest without SNP, on a CPU with SNP_EN set, writes to a page that the RMP gives to
+    /// somebody else, or has page tables there.
+    GuestWrite,
+    /// VMRUN without a page for the host's state: VM_HSAVE_PA is 0, or names one that is given
+    /// away.
+    HostArea,
+    /// VMRUN with a VMCB that is given away.
+    ForeignVmcb,
+    /// VMRUN, with SNP_EN set, with a VMCB or VMSA that starts 2 MiB.
+    AlignedInUse,
 }
 
 impl Report {
     /// Every kind, in the order of its number.
-    pub const ALL: [Report; 4] =
-        [Report::NoSnpEn, Report::RmpWrite, Report::ForeignWrite, Report::LargeWrite];
+    pub const ALL: [Report; 9] = [
+        Report::NoSnpEn,
+        Report::RmpWrite,
+        Report::ForeignWrite,
+        Report::LargeWrite,
+        Report::TableWalk,
+        Report::GuestWrite,
+        Report::HostArea,
+        Report::ForeignVmcb,
+        Report::AlignedInUse,
+    ];
 
     /// For logs and tests.
     pub const fn name(self) -> &'static str {
@@ -83,6 +108,11 @@ impl Report {
             Report::RmpWrite => "rmp-write",
             Report::ForeignWrite => "foreign-write",
             Report::LargeWrite => "large-write",
+            Report::TableWalk => "table-walk",
+            Report::GuestWrite => "guest-write",
+            Report::HostArea => "host-area",
+            Report::ForeignVmcb => "foreign-vmcb",
+            Report::AlignedInUse => "aligned-in-use",
         }
     }
 }
@@ -128,7 +158,19 @@ pub struct Cpu {
     pub rmpupdate: AtomicU64,
     /// The same of PSMASH.
     pub psmash: AtomicU64,
-    padding: [AtomicU64; 8],
+    padding: [AtomicU64; 9],
+}
+
+/// Whom an ASID is bound to, a byte of [`Link::asids`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Bound {
+    /// Nobody.
+    Free = 0,
+    /// A guest without SNP.
+    Sev = 1,
+    /// An SNP guest.
+    Snp = 2,
 }
 
 /// Memory that one of the IOMMU's registers names.
@@ -154,7 +196,10 @@ pub struct Link {
     pub snp_active: AtomicU32,
     /// How many of the next RMPUPDATEs that give a page away find it HV-Fixed. Tests order it from the PSP model.
     pub refuse_rmpupdate: AtomicU64,
-    reserved: [AtomicU64; 4],
+    /// How often firmware has given pages away that were the host's (SNP_INIT). A CPU model that
+    /// sees it change empties TLBs. The PSP model counts it up, behind its changes of the RMP.
+    pub pages_taken: AtomicU64,
+    reserved: [AtomicU64; 3],
     /// The IOMMU's event log, PPR log and completion-wait semaphore. The CPU model reads the IOMMU's
     /// registers when a CPU writes its caches back, which must be done before SNP_INIT.
     pub iommu: [IommuBuffer; 3],
@@ -164,10 +209,12 @@ pub struct Link {
     /// One byte per 2 MiB region of memory (modulo [`RMP_LOCKS`]): 0 free, 1 held. The `rmp` crate
     /// takes and gives them.
     pub rmp_locks: [AtomicU8; RMP_LOCKS],
-    padding: [AtomicU8; SIZE - 128 - MAX_CPUS * size_of::<Cpu>() - RMP_LOCKS],
+    /// Whom firmware has bound an ASID to ([`Bound`]). The PSP model writes it.
+    pub asids: [AtomicU8; ASIDS],
+    padding: [AtomicU8; SIZE - 128 - MAX_CPUS * size_of::<Cpu>() - RMP_LOCKS - ASIDS],
 }
 
-const _: () = assert!(size_of::<Cpu>() == 512);
+const _: () = assert!(size_of::<Cpu>() == 640);
 const _: () = assert!(size_of::<Link>() == SIZE);
 
 impl Link {
@@ -197,6 +244,22 @@ impl Link {
     pub fn take_refusal(&self) -> bool {
         let less = |left: u64| left.checked_sub(1);
         self.refuse_rmpupdate.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
+    }
+
+    /// Whom `asid` is bound to.
+    pub fn bound(&self, asid: u32) -> Bound {
+        let byte = self.asids.get(asid as usize).map(|byte| byte.load(Ordering::Acquire));
+        [Bound::Sev, Bound::Snp]
+            .into_iter()
+            .find(|bound| Some(*bound as u8) == byte)
+            .unwrap_or(Bound::Free)
+    }
+
+    /// Notes whom `asid` is bound to.
+    pub fn bind(&self, asid: u32, bound: Bound) {
+        if let Some(byte) = self.asids.get(asid as usize) {
+            byte.store(bound as u8, Ordering::Release);
+        }
     }
 
     /// The CPUs that exist.
@@ -235,6 +298,20 @@ mod tests {
         for (n, report) in Report::ALL.into_iter().enumerate() {
             assert_eq!(report as usize, n);
         }
+    }
+
+    #[test]
+    fn asids_are_bound_one_by_one() {
+        let link = zeroed();
+        link.bind(5, Bound::Snp);
+        link.bind(60, Bound::Sev);
+        link.bind(ASIDS as u32, Bound::Sev);
+        assert_eq!(
+            [4, 5, 60, 128].map(|asid| link.bound(asid)),
+            [Bound::Free, Bound::Snp, Bound::Sev, Bound::Free]
+        );
+        link.bind(5, Bound::Free);
+        assert_eq!(link.bound(5), Bound::Free);
     }
 
     #[test]

@@ -43,7 +43,12 @@ impl Asids {
     }
 
     /// Binds `asid`, which the caller has found in range.
-    pub(crate) fn bind(&mut self, asid: u32, owner: Owner) -> Result<(), Status> {
+    pub(crate) fn bind(
+        &mut self,
+        asid: u32,
+        owner: Owner,
+        platform: &dyn Platform,
+    ) -> Result<(), Status> {
         if self.owners.values().any(|other| *other == owner) {
             return Err(Status::Active);
         }
@@ -54,6 +59,7 @@ impl Asids {
             return Err(Status::DfFlushRequired);
         }
         self.owners.insert(asid, owner);
+        platform.set_asid(asid, Some(matches!(owner, Owner::Snp(_))));
         Ok(())
     }
 
@@ -63,6 +69,7 @@ impl Asids {
         if let Some(asid) = held {
             self.owners.remove(&asid);
             self.dirty.insert(asid);
+            platform.set_asid(asid, None);
             self.need_wbinvd(platform);
         }
     }

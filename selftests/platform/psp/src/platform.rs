@@ -61,6 +61,9 @@ pub trait Platform: rmp::Table {
     /// What the IOMMU writes to by itself: addresses of the 4 KiB pages of its event log, PPR log and
     /// completion-wait semaphore.
     fn iommu_pages(&self) -> Vec<u64>;
+    /// An ASID has been bound to a guest, with SNP or without, or to nobody any more: the CPUs run
+    /// no guest with an ASID that is not its own.
+    fn set_asid(&self, asid: u32, snp: Option<bool>);
     /// SNP is active (SNP_INIT has succeeded), or is not any more (firmware clears SNP_EN).
     fn set_snp_active(&self, active: bool);
 }

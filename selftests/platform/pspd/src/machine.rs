@@ -85,7 +85,22 @@ impl Platform for Machine {
         self.link.iommu.iter().flat_map(pages).collect()
     }
 
+    fn set_asid(&self, asid: u32, snp: Option<bool>) {
+        self.link.bind(
+            asid,
+            match snp {
+                Some(true) => link::Bound::Snp,
+                Some(false) => link::Bound::Sev,
+                None => link::Bound::Free,
+            },
+        );
+    }
+
     fn set_snp_active(&self, active: bool) {
         self.link.snp_active.store(active.into(), Ordering::Release);
+        if active {
+            // SNP_INIT has made pages firmware's.
+            self.link.pages_taken.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }

@@ -202,6 +202,10 @@ impl Platform for HalfWritten<'_> {
         self.0.iommu_pages()
     }
 
+    fn set_asid(&self, asid: u32, snp: Option<bool>) {
+        self.0.set_asid(asid, snp);
+    }
+
     fn set_snp_active(&self, active: bool) {
         self.0.set_snp_active(active);
     }

@@ -87,8 +87,15 @@ fn report(link: &link::Link, rmp: &Rmp<RamTable>) -> Value {
         "states": states,
         "cpus": link.present().count(),
         "cpus_with_snp_en": cpus.filter(|(_, cpu)| snp_en(cpu)).map(|(n, _)| n).collect::<Vec<_>>(),
+        "iommu_buffers": iommu_buffers(link),
         "reports": reports(link),
     })
+}
+
+/// Where the IOMMU's logs and its semaphore are, as the CPU model has seen its registers.
+fn iommu_buffers(link: &link::Link) -> Vec<String> {
+    let bases = link.iommu.iter().map(|buffer| buffer.base.load(Ordering::Acquire));
+    bases.filter(|base| *base != 0).map(|base| format!("{base:#x}")).collect()
 }
 
 /// What the CPU model has seen software do wrong.

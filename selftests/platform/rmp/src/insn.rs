@@ -146,7 +146,7 @@ impl<T: Table> Rmp<T> {
     pub fn fix(&self, pa: u64) {
         let Some(index) = self.aligned_index(pa, PageSize::Size4K) else { return };
         let Some(_locked) = self.try_lock(index) else { return };
-        if self.load(index) == Entry::ZERO {
+        if State::of(self.load(index)) == State::Hypervisor {
             self.store(index, Entry::HV_FIXED);
         }
     }

@@ -2,7 +2,6 @@
 //! What is known of the guest that a CPU runs.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rmp::Denied;
 
@@ -33,7 +32,7 @@ pub struct Event {
     pub rip: u64,
 }
 
-/// Only the thread of the CPU uses it, except for [`GuestCpu::vmsa`].
+/// Only the thread of the CPU uses it.
 pub struct GuestCpu {
     /// The guest that runs.
     pub running: Cell<Option<Running>>,
@@ -49,12 +48,10 @@ pub struct GuestCpu {
     pub denied: Cell<Option<Denied>>,
     /// The events before, the latest first, of all vCPUs that this CPU has run.
     pub events: Cell<[Event; 6]>,
-    /// The VMSA that is in use, 0 if none. Other CPUs look at it.
-    vmsa: AtomicU64,
 }
 
 // SAFETY: QEMU runs callbacks of one CPU on its thread, and `guest` hands a GuestCpu only to
-// callbacks of its CPU; `vmsa` alone is looked at by others, and is an atomic.
+// callbacks of its CPU.
 unsafe impl Sync for GuestCpu {}
 
 impl GuestCpu {
@@ -68,7 +65,6 @@ impl GuestCpu {
             address: Cell::new(0),
             denied: Cell::new(None),
             events: Cell::new([Event { vmsa: 0, vector: 0, rip: 0 }; 6]),
-            vmsa: AtomicU64::new(0),
         }
     }
 
@@ -86,20 +82,5 @@ impl GuestCpu {
         let vmsa = self.running.get().map_or(0, |running| running.vmsa);
         events[0] = Event { vmsa, vector, rip };
         self.events.set(events);
-    }
-
-    /// Takes a VMSA into use.
-    pub fn hold(&self, vmsa: u64) {
-        self.vmsa.store(vmsa, Ordering::SeqCst);
-    }
-
-    /// Gives it free.
-    pub fn release(&self) {
-        self.vmsa.store(0, Ordering::SeqCst);
-    }
-
-    /// Whether it is this VMSA that is in use.
-    pub fn holds(&self, vmsa: u64) -> bool {
-        self.vmsa.load(Ordering::SeqCst) == vmsa
     }
 }

@@ -17,6 +17,7 @@ pub mod vmcb {
     pub const GHCB: u64 = 0xa0;
     pub const EVENT_INJ: u64 = 0xa8;
     pub const NESTED_CR3: u64 = 0xb0;
+    pub const MISC_CTL_2: u64 = 0xb8;
     pub const NEXT_RIP: u64 = 0xc8;
     /// How many bytes of an instruction, one byte, and up to 15 of them.
     pub const FETCHED: u64 = 0xd0;
@@ -29,6 +30,12 @@ pub mod misc {
     pub const NESTED_PAGING: u64 = 1 << 0;
     /// The guest's memory is encrypted.
     pub const SEV: u64 = 1 << 1;
+}
+
+/// Bits of MISC_CTL_2.
+pub mod misc_2 {
+    /// Branch records are virtual.
+    pub const LBR: u64 = 1 << 0;
 }
 
 /// Bits of INT_CTL.

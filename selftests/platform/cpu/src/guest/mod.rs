@@ -48,6 +48,8 @@ pub enum Wrong {
     Xcr0(u64),
     Mxcsr(u32),
     NoNestedPaging,
+    NoLbr,
+    Asid(u32),
     IntCtl(u64),
     NoHostArea(u64),
     NoTrap(u64),
@@ -71,6 +73,8 @@ impl fmt::Display for Wrong {
             Wrong::Xcr0(xcr0) => write!(f, "XCR0 {xcr0:#x}: x87, SSE, AVX and PKRU are modelled"),
             Wrong::Mxcsr(mxcsr) => write!(f, "reserved bits in MXCSR {mxcsr:#x}"),
             Wrong::NoNestedPaging => f.write_str("nested paging is off"),
+            Wrong::NoLbr => f.write_str("LBR virtualisation is off"),
+            Wrong::Asid(asid) => write!(f, "firmware has not bound ASID {asid} to such a guest"),
             Wrong::IntCtl(int_ctl) => {
                 write!(f, "INT_CTL {int_ctl:#x} lets the guest keep interrupts from the host")
             }

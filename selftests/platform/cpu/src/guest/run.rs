@@ -4,16 +4,17 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use link::SNP_EN;
+use link::{Bound, SNP_EN};
 
 use super::access;
 use super::cpu::Running;
 use super::exits::{disposition, Disposition};
 use super::inside::Inside;
-use super::layout::{exit, feature, int_ctl, int_state, misc, save, vmcb};
+use super::layout::{exit, feature, int_ctl, int_state, misc, misc_2, save, vmcb};
 use super::sev;
 use super::vmsa::{Fpu, Registers, Vmsa};
 use super::{Layer, Wrong};
+use crate::cpuid::{ASIDS, MIN_SEV_ASID};
 use crate::insn::Kind;
 use crate::model::{Cpu, Model, Outcome, Reg};
 use crate::ram::Ram;
@@ -59,6 +60,30 @@ impl Running {
     }
 }
 
+/// Kinds of guests by what their ASIDs are.
+#[derive(Clone, Copy)]
+enum Kinds {
+    Sev,
+    SevEs,
+    Snp,
+}
+
+/// A guest with encrypted memory has an ASID from its kind's range (CPUID 8000001F) that firmware
+/// has bound to such a guest (ACTIVATE), and not taken back: otherwise there is no key. That VMRUN
+/// refuses it is a model choice.
+fn check_asid(model: &Model<'_>, asid: u32, kind: Kinds) -> Result<(), Wrong> {
+    let (range, bound) = match kind {
+        Kinds::Sev => (MIN_SEV_ASID..ASIDS + 1, Bound::Sev),
+        Kinds::SevEs => (1..MIN_SEV_ASID, Bound::Sev),
+        Kinds::Snp => (1..MIN_SEV_ASID, Bound::Snp),
+    };
+    if range.contains(&asid) && model.link.bound(asid) == bound {
+        Ok(())
+    } else {
+        Err(Wrong::Asid(asid))
+    }
+}
+
 /// A field of the VMCB. VMCBs whose address VMRUN accepted, and that hold no RAM, are refused
 /// before (`svm::encrypted`).
 fn field(ram: &Ram, vmcb: u64, offset: u64) -> &AtomicU64 {
@@ -74,11 +99,24 @@ impl Layer {
         if cpu.cpl() != 0 || cpu.get(Reg::Efer) & SVME == 0 || !svm::encrypted(&model.ram, vmcb) {
             let sev = Some(vmcb).filter(|vmcb| sev::is_vmcb(&model.ram, *vmcb));
             self.cpu(cpu.index()).sev.set(sev);
+            let asid = field(&model.ram, vmcb, vmcb::ASID).load(Acquire) as u32;
+            if let (Some(_), Err(wrong)) = (sev, check_asid(model, asid, Kinds::Sev)) {
+                self.cpu(cpu.index()).sev.set(None);
+                return self.refuse(model, cpu, vmcb, wrong);
+            }
             return model.execute(Kind::Vmrun, cpu);
         }
-        let Err(wrong) = self.enter(model, cpu, vmcb) else {
-            return Outcome::Native;
-        };
+        if let Some(outcome) = model.refuses_vmcb(cpu, vmcb) {
+            return outcome;
+        }
+        match self.enter(model, cpu, vmcb) {
+            Ok(()) => Outcome::Native,
+            Err(wrong) => self.refuse(model, cpu, vmcb, wrong),
+        }
+    }
+
+    /// The VMCB says that it cannot be run.
+    fn refuse(&self, model: &Model<'_>, cpu: &impl Cpu, vmcb: u64, wrong: Wrong) -> Outcome {
         self.end(model, cpu.index(), wrong);
         let code = if let Wrong::VmsaBusy(_) = wrong { exit::BUSY } else { exit::INVALID };
         svm::refuse(&model.ram, vmcb, code);
@@ -107,12 +145,16 @@ impl Layer {
         if get(vmcb::MISC_CTL) & misc::NESTED_PAGING == 0 {
             return Err(Wrong::NoNestedPaging);
         }
+        if get(vmcb::MISC_CTL_2) & misc_2::LBR == 0 {
+            return Err(Wrong::NoLbr);
+        }
         let int_ctl = get(vmcb::INT_CTL);
         if int_ctl & int_ctl::V_INTR_MASKING == 0 {
             return Err(Wrong::IntCtl(int_ctl));
         }
         let host = cpu.host_area();
-        if Vmsa::read(ram, host + vmcb::SAVE).is_none() {
+        // Its registers would come back from page 0, where nobody has put them.
+        if host == 0 || Vmsa::read(ram, host + vmcb::SAVE).is_none() {
             return Err(Wrong::NoHostArea(host));
         }
         let pa = get(vmcb::VMSA);
@@ -129,9 +171,9 @@ impl Layer {
         let registers = vmsa.registers();
         self.check(model, cpu, &running, &registers)?;
         let me = self.cpu(cpu.index());
-        me.hold(pa);
-        if self.others(cpu.index()).any(|other| other.holds(pa)) {
-            me.release();
+        model.enters(cpu.index(), vmcb, pa);
+        if model.in_use(pa..pa + 1, Some(cpu.index())) {
+            model.leaves(cpu.index());
             return Err(Wrong::VmsaBusy(pa));
         }
         vmsa.to_vmcb(ram, vmcb);
@@ -140,10 +182,6 @@ impl Layer {
         me.running.set(Some(running));
         self.stats.entered();
         Ok(())
-    }
-
-    fn others(&self, index: usize) -> impl Iterator<Item = &super::GuestCpu> {
-        self.cpus.iter().enumerate().filter(move |(n, _)| *n != index).map(|(_, cpu)| cpu)
     }
 
     fn check(
@@ -168,12 +206,13 @@ impl Layer {
         }
         let snp_en = model.link_cpu(cpu).syscfg.load(Acquire) & SNP_EN != 0;
         let owned = model.rmp.entry(running.vmsa).is_some_and(|entry| {
-            entry.assigned() && entry.vmsa() && entry.validated() && entry.asid() == running.asid
+            let vmsa = entry.assigned() && entry.vmsa() && entry.validated() && !entry.immutable();
+            vmsa && entry.asid() == running.asid
         });
         if running.snp() && !(snp_en && owned) {
             return Err(Wrong::VmsaOwner(running.vmsa));
         }
-        Ok(())
+        check_asid(model, running.asid, if running.snp() { Kinds::Snp } else { Kinds::SevEs })
     }
 
     /// TCG is about to carry out a #VMEXIT, and the guest's registers are still in place. True: the exit
@@ -268,7 +307,6 @@ impl Layer {
         let Some(running) = me.running.take() else {
             return;
         };
-        me.release();
         let code = field(&model.ram, running.vmcb, vmcb::EXIT_CODE).load(Relaxed);
         // TCG refused the state, or the model did: the guest has not run on, its VMSA stays.
         if code != exit::INVALID {

@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 
+use link::{Bound, Report};
 use rmp::{Code, RmpUpdate};
 
 use super::inside::{gives_up, Inside, Unhandled};
@@ -14,8 +15,9 @@ use super::walk::Paging;
 use super::{Action, Border, Layer};
 use crate::acpi::Memory;
 use crate::insn::Kind;
-use crate::model::tests::machine;
+use crate::model::tests::{machine, BASE};
 use crate::model::{Cpu, Model, Outcome, Reg};
+use crate::watch::Checks;
 
 const VMCB: u64 = 0x10_0000;
 const VMSA: u64 = 0x10_1000;
@@ -91,6 +93,10 @@ impl Cpu for Fake {
 
     fn write_virtual(&self, _: u64, _: &[u8; 16]) -> bool {
         false
+    }
+
+    fn pc(&self) -> u64 {
+        0
     }
 
     fn flush_translations(&self) {}
@@ -183,6 +189,7 @@ fn give(model: &Model<'_>, pa: u64, gpa: u64) {
 /// An SNP guest that is ready for VMRUN.
 fn guest() -> Model<'static> {
     let model = machine(true);
+    model.link.bind(ASID, Bound::Snp);
     give(&model, VMSA, 0xffff_ffff_f000);
     give(&model, PAGE, 0);
     let guest = rmp::Guest { asid: ASID, vmpl: 0 };
@@ -195,6 +202,7 @@ fn guest() -> Model<'static> {
         (vmcb::ASID, ASID.into()),
         (vmcb::VMSA, VMSA),
         (vmcb::NESTED_CR3, NESTED),
+        (vmcb::MISC_CTL_2, 1),
         (vmcb::INTERCEPTS_10, 1 << (exit::CR0_WRITE_TRAP - exit::VMRUN)),
     ] {
         put(&model, VMCB + offset, value);
@@ -232,6 +240,7 @@ fn leave(model: &Model<'_>, layer: &Layer, cpu: &Fake, code: u64, info_1: u64) -
     let leaves = !layer.exit(model, cpu);
     if leaves {
         layer.leave(model, cpu);
+        model.leaves(cpu.index);
     }
     leaves
 }
@@ -342,6 +351,7 @@ fn no_vc_while_another_event_is_delivered() {
 fn vmsas_that_cannot_be_run_are_refused() {
     let rows = [
         ("no nested paging", VMCB + vmcb::MISC_CTL, 6),
+        ("no LBR virtualisation", VMCB + vmcb::MISC_CTL_2, 0),
         ("interrupts for the guest", VMCB + vmcb::INT_CTL, 0x3000201 & !int_ctl::V_INTR_MASKING),
         ("no VMSA", VMCB + vmcb::VMSA, u64::MAX),
         ("another guest's", VMCB + vmcb::ASID, 6),
@@ -483,6 +493,8 @@ fn sev_guests_are_completed_when_they_leave() {
         layer.instruction(&model, cpu, Kind::Rdmsr, 2, 0)
     };
     put(&model, VMCB + vmcb::MISC_CTL, 3);
+    put(&model, VMCB + vmcb::ASID, 60);
+    model.link.bind(60, Bound::Sev);
     assert_eq!(layer.vmrun(&model, &cpu), Outcome::Native);
     assert_eq!(cpu.loaded.get(), 0, "nothing is loaded from a VMSA");
     assert!(layer.has_guest(0) && !layer.runs(0));
@@ -497,4 +509,125 @@ fn sev_guests_are_completed_when_they_leave() {
     assert_eq!(layer.vmrun(&model, &cpu), Outcome::Native);
     assert!(!layer.has_guest(0));
     assert_eq!(status(&cpu), Action::Native);
+}
+
+/// Of a kind, and with an ASID, that firmware has bound: the SNP guest's is 5, a SEV guest's at
+/// least 50.
+#[test]
+fn asids_are_those_that_firmware_has_bound() {
+    let sev = |asid| [(VMCB + vmcb::MISC_CTL, 3), (VMCB + vmcb::ASID, asid)];
+    let es = [(VMCB + vmcb::MISC_CTL, 7), (VMSA + save::SEV_FEATURES as u64, 0)];
+    let snp = [(VMCB + vmcb::MISC_CTL, 7); 2];
+    let rows = [
+        ("SNP", snp, ASID, Bound::Snp, true),
+        ("SNP, not activated or decommissioned", snp, ASID, Bound::Free, false),
+        ("SNP, bound to a guest without", snp, ASID, Bound::Sev, false),
+        ("SEV-ES", es, ASID, Bound::Sev, true),
+        ("SEV-ES, bound to an SNP guest", es, ASID, Bound::Snp, false),
+        ("SEV", sev(60), 60, Bound::Sev, true),
+        ("SEV, not activated", sev(60), 60, Bound::Free, false),
+        ("SEV, below its range", sev(49), 49, Bound::Sev, false),
+        ("SEV, above its range", sev(101), 101, Bound::Sev, false),
+    ];
+    for (name, fields, asid, bound, runs) in rows {
+        let (model, layer, cpu) = (guest(), Layer::new(), Fake::new(0));
+        for (address, value) in fields {
+            put(&model, address, value);
+        }
+        model.link.bind(asid, bound);
+        let outcome = if runs { Outcome::Native } else { Outcome::retire([]) };
+        assert_eq!(layer.vmrun(&model, &cpu), outcome, "{name}");
+        assert_eq!(get(&model, VMCB + vmcb::EXIT_CODE) == exit::INVALID, !runs, "{name}");
+    }
+}
+
+#[test]
+fn an_immutable_vmsa_is_firmwares() {
+    let (model, layer, cpu) = (guest(), Layer::new(), Fake::new(0));
+    let entry = BASE + 0x4000 + (VMSA >> 12) * 16;
+    put(&model, entry, get(&model, entry) | 1 << 2);
+    assert_eq!(layer.vmrun(&model, &cpu), Outcome::retire([]));
+}
+
+fn reported(model: &Model<'_>, report: Report) -> u64 {
+    model.link.cpu[0].reports[report as usize].count.load(Relaxed)
+}
+
+/// A VMCB that is given away is #GP, and no host area is only reported: all as far as `rmp=` has
+/// it.
+#[test]
+fn pages_that_vmrun_writes_to_are_the_hosts() {
+    use Checks::{Enforce, Off};
+    let give_away = |model: &Model<'_>, pa| {
+        let new = RmpUpdate { gpa: 0, assigned: true, large: false, immutable: false, asid: 0 };
+        assert_eq!(model.rmp.rmpupdate(pa, &new), Code::Success);
+    };
+    let rows = [
+        ("all is well", Enforce, HOST, 0, [0, 0], Outcome::Native),
+        ("no host area", Enforce, 0, 0, [1, 0], Outcome::Native),
+        ("no host area, off", Off, 0, 0, [1, 0], Outcome::Native),
+        ("a host area that is given away", Enforce, HOST, HOST, [1, 0], Outcome::Native),
+        ("the same, off", Off, HOST, HOST, [0, 0], Outcome::Native),
+        ("a VMCB that is given away", Enforce, HOST, VMCB, [0, 1], Outcome::GeneralProtection),
+        ("the same, reported", Checks::Report, HOST, VMCB, [0, 1], Outcome::Native),
+        ("the same, off", Off, HOST, VMCB, [0, 0], Outcome::Native),
+    ];
+    for (name, checks, area, given, reports, outcome) in rows {
+        for misc_ctl in [1, 7] {
+            let (mut model, layer, cpu) = (guest(), Layer::new(), Fake::new(0));
+            model.checks = checks;
+            put(&model, VMCB + vmcb::MISC_CTL, misc_ctl);
+            model.link.cpu[0].hsave_pa.store(area, Relaxed);
+            if given != 0 {
+                give_away(&model, given);
+            }
+            assert_eq!(layer.vmrun(&model, &cpu), outcome, "{name}, {misc_ctl}");
+            let found = [Report::HostArea, Report::ForeignVmcb].map(|kind| reported(&model, kind));
+            assert_eq!(found, reports, "{name}, {misc_ctl}");
+        }
+    }
+}
+
+/// From VMRUN to #VMEXIT; RMPUPDATE says so.
+#[test]
+fn vmcb_and_vmsa_are_in_use_while_the_guest_runs() {
+    let (model, layer, cpu) = entered();
+    let used = || [VMCB, VMSA, HOST].map(|page| model.in_use(page..page + 0x1000, None));
+    assert_eq!(used(), [true, true, false]);
+    assert!(model.in_use(0x0..0x20_0000, None) && !model.in_use(0..0x1000, None));
+    assert!(!model.in_use(VMSA..VMSA + 1, Some(0)), "the CPU's own");
+    leave(&model, &layer, &cpu, exit::INTR, 0);
+    assert_eq!(used(), [false; 3]);
+}
+
+#[test]
+fn pages_in_use_that_start_two_mib_are_reported() {
+    let mut model = machine(true);
+    model.checks = Checks::Report;
+    for (vmcb, vmsa, count) in
+        [(0x1000, 0, 0), (0x1000, 0x3000, 0), (0x20_0000, 0, 1), (0x1000, 0x40_0000, 2)]
+    {
+        model.enters(0, vmcb, vmsa);
+        assert_eq!(reported(&model, Report::AlignedInUse), count, "{vmcb:#x} {vmsa:#x}");
+    }
+    model.link.cpu[0].syscfg.store(0, Relaxed);
+    model.enters(0, 0x20_0000, 0);
+    assert_eq!(reported(&model, Report::AlignedInUse), 2, "without SNP_EN there is no RMP");
+}
+
+/// What the RMP has against a plain guest's access comes to the hypervisor with bit 31.
+#[test]
+fn nested_faults_of_other_guests_get_the_rmps_bit() {
+    for (code, refused, info_1) in
+        [(exit::NPF, true, 1 << 31 | 7), (exit::NPF, false, 7), (exit::INTR, true, 7)]
+    {
+        let model = machine(true);
+        model.enters(0, VMCB, 0);
+        put(&model, VMCB + vmcb::EXIT_CODE, code);
+        put(&model, VMCB + vmcb::EXIT_INFO_1, 7);
+        model.activity[0].set_nested_refused(refused);
+        model.complete_nested_fault(0);
+        assert_eq!(get(&model, VMCB + vmcb::EXIT_INFO_1), info_1, "{code:#x} {refused}");
+        assert!(!model.activity[0].take_nested_refused());
+    }
 }

@@ -107,6 +107,9 @@ pub type ExitCallback = unsafe extern "C" fn(*mut c_void);
 /// `qemu_plugin_vcpu_udata_cb_t`. The plugin's is an assembly stub (see [`crate::plugin`]).
 pub type ExecCallback = unsafe extern "C" fn();
 
+/// `run_on_cpu_func`. Its argument is a union of 8 bytes.
+pub type CpuWork = unsafe extern "C" fn(*mut CpuState, u64);
+
 macro_rules! functions {
     ($($name:ident: fn($($arg:ty),*) $(-> $result:ty)?;)* ; $($object:ident),*) => {
         /// The functions, by their own names.
@@ -185,7 +188,7 @@ functions! {
         fn(*mut Env, u64, c_int, c_int, c_int, bool, *mut *mut c_void, *mut *mut c_void, usize) -> c_int;
     tlb_set_page_full: fn(*mut CpuState, c_int, u64, *mut c_void);
     tlb_flush: fn(*mut CpuState);
-    tlb_flush_all_cpus_synced: fn(*mut CpuState);
+    async_run_on_cpu: fn(*mut CpuState, CpuWork, u64);
     cpu_unwind_state_data: fn(*mut CpuState, usize, *mut u64) -> bool;
     // The same for guests.
     helper_vmload: fn(*mut Env, c_int);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Being called when an address is translated.
 //!
-//! QEMU translates by calling `tlb_fill` of `x86_tcg_ops`. The plugin's function there calls QEMU's and then
-//! looks at the entry that has been made.
+//! QEMU translates by calling `tlb_fill` of `x86_tcg_ops`. The plugin's function there
+//! ([`crate::fill`]) calls QEMU's and then looks at the entry that has been made.
 
 use std::ffi::{c_int, c_void};
 use std::mem::transmute;
@@ -30,7 +30,11 @@ pub const MMU_NESTED_IDX: c_int = 7;
 const WRITE: u8 = 2;
 /// `PAGE_EXEC` in `prot`.
 const EXECUTE: u8 = 4;
-const PAGE_MASK: u64 = !0xfff;
+/// `PAGE_WRITE_INV` in `prot`: good for one write.
+const WRITE_ONCE: u8 = 0x20;
+/// `MMU_USER64_IDX` and `MMU_USER32_IDX`.
+const MMU_USER: [c_int; 2] = [2, 3];
+pub const PAGE_MASK: u64 = !0xfff;
 
 static ORIGINAL: OnceLock<TlbFill> = OnceLock::new();
 
@@ -44,7 +48,7 @@ struct Full {
     lg_page_size: u8,
 }
 
-/// Puts `hook` in the place of QEMU's function, which [`fill`] calls.
+/// Puts `hook` in the place of QEMU's function, which [`Request::fill`] calls.
 ///
 /// # Safety
 ///
@@ -57,87 +61,85 @@ pub unsafe fn install(f: &Functions, hook: TlbFill) -> Result<(), String> {
     unsafe { ops::replace(f, "x86_cpu_tlb_fill", f.x86_cpu_tlb_fill, hook as usize) }
 }
 
-/// A page that QEMU has put into a TLB.
-pub struct Filled<'a> {
-    f: &'a Functions,
-    cpu: *mut CpuState,
-    full: *mut Full,
-    address: u64,
-    mmu_index: c_int,
-    /// The access that needs it is a write.
-    pub write: bool,
+/// A translation that QEMU asks for.
+#[derive(Clone, Copy)]
+pub struct Request {
+    pub cpu: *mut CpuState,
+    pub address: u64,
+    pub size: c_int,
+    pub access: c_int,
+    pub mmu_index: c_int,
+    /// Nothing is to be raised.
+    pub probe: bool,
+    pub return_address: usize,
 }
 
-/// Calls QEMU's own function. It may leave by `longjmp` (a page fault), so no value with a destructor may be
-/// alive in the caller.
-///
-/// # Safety
-///
-/// With the arguments that QEMU has called the hook with.
-pub unsafe fn fill(
-    cpu: *mut CpuState,
-    address: u64,
-    size: c_int,
-    access: c_int,
-    mmu_index: c_int,
-    probe: bool,
-    return_address: usize,
-) -> bool {
-    match ORIGINAL.get() {
-        // SAFETY: the caller's promise.
-        Some(original) => unsafe {
-            original(cpu, address, size, access, mmu_index, probe, return_address)
-        },
-        None => false,
-    }
-}
-
-impl<'a> Filled<'a> {
-    /// The page that [`fill`] has just made an entry for; none if it does not allow for writing, or if
-    /// it is about a page table.
+impl Request {
+    /// Calls QEMU's own function. It may leave by `longjmp` (a page fault), so no value with a
+    /// destructor may be alive in the caller.
     ///
     /// # Safety
     ///
-    /// In the hook, after [`fill`] has returned true, with the same arguments.
-    pub unsafe fn writable(
-        f: &'a Functions,
-        cpu: *mut CpuState,
-        address: u64,
-        access: c_int,
-        mmu_index: c_int,
-    ) -> Option<Filled<'a>> {
-        if mmu_index == MMU_PHYS_IDX {
-            return None;
+    /// With what QEMU has called the hook with.
+    pub unsafe fn fill(&self) -> bool {
+        let Request { cpu, address, size, access, mmu_index, probe, return_address } = *self;
+        match ORIGINAL.get() {
+            // SAFETY: the caller's promise.
+            Some(original) => unsafe {
+                original(cpu, address, size, access, mmu_index, probe, return_address)
+            },
+            None => false,
         }
-        // SAFETY: the caller's promise.
-        let filled = unsafe { Filled::any(f, cpu, address, access, mmu_index) };
-        // SAFETY: see any(); nothing has changed the TLB since.
-        filled.filter(|filled| unsafe { (*filled.full).prot } & WRITE != 0)
     }
 
-    /// The page that [`fill`] has just made an entry for; none if it cannot be found again.
+    /// QEMU's walk of page tables looks for the host's address of a table, and whatever it does
+    /// there comes later.
+    pub fn is_table(&self) -> bool {
+        self.mmu_index == MMU_PHYS_IDX && self.probe && self.access == STORE
+    }
+
+    /// Bits of a page fault's error code, `P` among them.
+    pub fn fault_code(&self) -> u32 {
+        const PRESENT: u32 = 1 << 0;
+        const WRITTEN: u32 = 1 << 1;
+        const USER: u32 = 1 << 2;
+        const FETCHED: u32 = 1 << 4;
+        let access = match self.access {
+            STORE => WRITTEN,
+            FETCH => FETCHED,
+            _ => 0,
+        };
+        let user = self.mmu_index == MMU_NESTED_IDX || MMU_USER.contains(&self.mmu_index);
+        PRESENT | access | if user { USER } else { 0 }
+    }
+
+    /// Where the CPU is: the instruction, or what is translated if QEMU fetches code.
     ///
     /// # Safety
     ///
-    /// As for [`Filled::writable`].
-    pub unsafe fn any(
-        f: &'a Functions,
-        cpu: *mut CpuState,
-        address: u64,
-        access: c_int,
-        mmu_index: c_int,
-    ) -> Option<Filled<'a>> {
+    /// In the hook.
+    pub unsafe fn pc(&self, f: &Functions) -> u64 {
+        // SAFETY: the caller's promise.
+        unsafe { pc(f, self.cpu, self.return_address) }.unwrap_or(self.address)
+    }
+
+    /// The entry that [`Request::fill`] has just made; none if it cannot be found again.
+    ///
+    /// # Safety
+    ///
+    /// In the hook, after [`Request::fill`] has returned true.
+    pub unsafe fn filled<'a>(&self, f: &'a Functions) -> Option<Filled<'a>> {
         // Looked up as a load: it must not count as a write. (A page that can be written can be read.)
-        let kind = if access == FETCH { FETCH } else { LOAD };
+        let kind = if self.access == FETCH { FETCH } else { LOAD };
         let (mut host, mut full) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: the entry is there, so QEMU does not call the hook again; size 0 touches no memory.
         unsafe {
             (f.probe_access_full)(
-                env(cpu),
-                address,
+                env(self.cpu),
+                self.address,
                 0,
                 kind,
-                mmu_index,
+                self.mmu_index,
                 true,
                 &mut host,
                 &mut full,
@@ -148,12 +150,21 @@ impl<'a> Filled<'a> {
         // SAFETY: null (no access), or the entry's description, which stays until the TLB changes, which
         // only this thread does.
         let prot = unsafe { full.as_ref() }.map_or(0, |full| full.prot);
-        (prot != 0).then_some(Filled { f, cpu, full, address, mmu_index, write: access == STORE })
+        (prot != 0).then_some(Filled { f, request: *self, full })
     }
+}
 
+/// A page that QEMU has put into a TLB.
+pub struct Filled<'a> {
+    f: &'a Functions,
+    request: Request,
+    full: *mut Full,
+}
+
+impl Filled<'_> {
     /// Physical address of the page.
     pub fn page(&self) -> u64 {
-        // SAFETY: see writable(); nothing has changed the TLB since.
+        // SAFETY: see Request::filled(); nothing has changed the TLB since.
         unsafe { (*self.full).phys_addr & PAGE_MASK }
     }
 
@@ -163,39 +174,58 @@ impl<'a> Filled<'a> {
         unsafe { (*self.full).lg_page_size >= 21 }
     }
 
+    /// It allows for writing.
+    pub fn writable(&self) -> bool {
+        // SAFETY: as in page().
+        unsafe { (*self.full).prot & WRITE != 0 }
+    }
+
     /// Makes the entry read-only: the next write asks for a translation again.
     pub fn protect(self) {
-        self.limit(false, true);
+        self.change(!WRITE, 0);
     }
 
     /// Takes rights away that are not among these; what is not allowed asks for a translation again.
     pub fn limit(self, write: bool, execute: bool) {
         let without = |allowed, right| if allowed { 0 } else { right };
+        self.change(!(without(write, WRITE) | without(execute, EXECUTE)), 0);
+    }
+
+    /// Takes all rights away.
+    pub fn revoke(self) {
+        self.change(0, 0);
+    }
+
+    /// Each write asks for a translation again, and this one is not disturbed.
+    pub fn ask_again(self) {
+        self.change(!0, WRITE_ONCE);
+    }
+
+    fn change(self, keep: u8, add: u8) {
+        let Request { cpu, mmu_index, address, .. } = self.request;
         // SAFETY: as in page(). QEMU makes the entry anew from its description.
         unsafe {
-            (*self.full).prot &= !(without(write, WRITE) | without(execute, EXECUTE));
-            let address = self.address & PAGE_MASK;
-            (self.f.tlb_set_page_full)(self.cpu, self.mmu_index, address, self.full.cast());
+            (*self.full).prot = (*self.full).prot & keep | add;
+            (self.f.tlb_set_page_full)(cpu, mmu_index, address & PAGE_MASK, self.full.cast());
         }
     }
 }
 
-/// Where the CPU is that needs a translation: the address of the instruction in the block at
-/// `return_address`, or `fallback` if QEMU fetches code.
+/// The address of the instruction in the block at `return_address`; none outside of blocks.
 ///
 /// # Safety
 ///
-/// In the hook, with the arguments that it was called with.
-pub unsafe fn pc(f: &Functions, cpu: *mut CpuState, return_address: usize, fallback: u64) -> u64 {
+/// On the thread of `cpu`, in the hook or in an instruction callback.
+pub unsafe fn pc(f: &Functions, cpu: *mut CpuState, return_address: usize) -> Option<u64> {
     let mut data = [0; 4];
     // SAFETY: looks up what was noted about the block when it was translated: two words on x86.
     if !unsafe { (f.cpu_unwind_state_data)(cpu, return_address, data.as_mut_ptr()) } {
-        return fallback;
+        return None;
     }
     // Blocks are relative to their page, so the offset alone was noted.
     // SAFETY: RIP lies there, which Vcpu::retire() checks.
     let rip = unsafe { super::vcpu::rip(cpu) };
-    (rip & PAGE_MASK) | (data[0] & !PAGE_MASK)
+    Some((rip & PAGE_MASK) | (data[0] & !PAGE_MASK))
 }
 
 fn env(cpu: *mut CpuState) -> *mut Env {

@@ -5,8 +5,10 @@ use std::ffi::{c_int, CStr};
 use std::mem::size_of;
 use std::{ptr, slice};
 
-use super::env;
+use link::MAX_CPUS;
+
 use super::ffi::{Array, ByteArray, CpuState, Env, Functions, RegDescriptor, Register};
+use super::{env, tlb};
 use crate::acpi::Memory;
 use crate::model::{Cpu, Reg};
 
@@ -17,6 +19,8 @@ pub(super) const ENV_OFFSET: usize = 0x4070;
 /// exit clears all intercepts, so it is intercepted exactly while a guest runs.
 const INTERCEPT_VMRUN: u32 = 0x80;
 const VECTOR_GP: c_int = 13;
+const VECTOR_PF: c_int = 14;
+const CR2: usize = 2;
 
 /// What is known about one CPU from its first moment on.
 pub struct Slot {
@@ -194,6 +198,26 @@ impl<'a> Vcpu<'a> {
         unsafe { (self.f.cpu_restore_state)(self.slot.state, self.return_address) };
     }
 
+    /// Empties the TLBs of all CPUs when they have left the blocks that they execute, this one's as
+    /// well. Nobody waits: a CPU that is asked leaves at the end of the block, or the chain of
+    /// blocks, that it is in.
+    pub fn queue_flush_of_all(&self) {
+        self.queue_flush(|_| true);
+    }
+
+    fn queue_flush(&self, which: impl Fn(*mut CpuState) -> bool) {
+        for index in 0..MAX_CPUS {
+            // SAFETY: a look-up, and a CPU of QEMU's that is told to do something by itself.
+            unsafe {
+                let cpu = (self.f.qemu_get_cpu)(index as c_int);
+                if !cpu.is_null() && which(cpu) {
+                    let flush = self.f.tlb_flush as usize as u64;
+                    (self.f.async_run_on_cpu)(cpu, call, flush);
+                }
+            }
+        }
+    }
+
     /// RFLAGS, up to date after [`Vcpu::restore`].
     pub(super) fn eflags(&self) -> u64 {
         self.read(self.slot.eflags)
@@ -204,6 +228,22 @@ impl<'a> Vcpu<'a> {
         // SAFETY: env is this CPU's state, the return address lies in the block being executed,
         // from which QEMU restores RIP; skipped frames as in retire().
         unsafe { (self.f.raise_exception_err_ra)(self.env, VECTOR_GP, 0, self.return_address) }
+    }
+
+    /// #PF in the course of a translation, at the instruction in the block at `return_address`.
+    ///
+    /// # Safety
+    ///
+    /// In the hook of `tlb_fill`, on this CPU, with the hook's return address; skipped frames as in
+    /// retire().
+    pub unsafe fn raise_pf(self, address: u64, code: u32, return_address: usize) -> ! {
+        // SAFETY: this CPU's state, on its thread, where QEMU's own function raises its faults.
+        unsafe {
+            let mut cr = env::CR.get(self.env);
+            cr[CR2] = address;
+            env::CR.set(self.env, cr);
+            (self.f.raise_exception_err_ra)(self.env, VECTOR_PF, code as c_int, return_address)
+        }
     }
 
     fn read(&self, register: *const Register) -> u64 {
@@ -221,6 +261,13 @@ impl<'a> Vcpu<'a> {
         self.fill(&value.to_le_bytes());
         // SAFETY: a handle of a writable register of 8 bytes (RAX to RDX), which the buffer holds.
         unsafe { (self.f.qemu_plugin_write_register)(register, self.slot.buffer) };
+    }
+
+    /// Writes at a virtual address of the host; false if it is not mapped.
+    pub fn write_data(&self, address: u64, bytes: &[u8]) -> bool {
+        self.fill(bytes);
+        // SAFETY: as in read_virtual().
+        unsafe { (self.f.qemu_plugin_write_memory_vaddr)(address, self.slot.buffer) }
     }
 
     fn fill(&self, bytes: &[u8]) {
@@ -254,6 +301,16 @@ impl<'a> Vcpu<'a> {
     }
 }
 
+/// Work for a CPU: calls the function at this address for it.
+unsafe extern "C" fn call(cpu: *mut CpuState, function: u64) {
+    // SAFETY: queue_flush() has given the address of tlb_flush, which this CPU calls on its own
+    // thread.
+    unsafe {
+        let function: unsafe extern "C" fn(*mut CpuState) = std::mem::transmute(function as usize);
+        function(cpu);
+    }
+}
+
 /// RIP, or its page only while a block is being executed.
 ///
 /// # Safety
@@ -283,9 +340,12 @@ impl Cpu for Vcpu<'_> {
     }
 
     fn write_virtual(&self, address: u64, bytes: &[u8; 16]) -> bool {
-        self.fill(bytes);
-        // SAFETY: as in read_virtual().
-        unsafe { (self.f.qemu_plugin_write_memory_vaddr)(address, self.slot.buffer) }
+        self.write_data(address, bytes)
+    }
+
+    fn pc(&self) -> u64 {
+        // SAFETY: this CPU, on its thread, and the callback's return address.
+        unsafe { tlb::pc(self.f, self.slot.state, self.return_address) }.unwrap_or(0)
     }
 
     fn flush_translations(&self) {
@@ -294,9 +354,8 @@ impl Cpu for Vcpu<'_> {
     }
 
     fn flush_all_translations(&self) {
-        // SAFETY: as above. QEMU does it when all CPUs have left their blocks; that this one does is
-        // the case after every instruction that the model executes.
-        unsafe { (self.f.tlb_flush_all_cpus_synced)(self.slot.state) };
+        self.flush_translations();
+        self.queue_flush(|cpu| cpu != self.slot.state);
     }
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn activate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status>
     if !fits {
         return Err(Status::InvalidAsid);
     }
-    psp.asids.bind(asid, Owner::Sev(handle))?;
+    psp.asids.bind(asid, Owner::Sev(handle), call.platform)?;
     guest.asid = asid;
     Ok(())
 }

@@ -129,7 +129,7 @@ pub(crate) fn activate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status>
     if !(1..=max_asid).contains(&asid) {
         return Err(Status::InvalidAsid);
     }
-    psp.asids.bind(asid, Owner::Snp(gctx))?;
+    psp.asids.bind(asid, Owner::Snp(gctx), call.platform)?;
     psp.guest(call, gctx)?.asid = asid;
     Ok(())
 }

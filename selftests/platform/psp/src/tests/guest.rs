@@ -187,7 +187,9 @@ fn asids_are_those_of_the_kind_of_guest() {
 fn an_asid_is_flushed_between_owners() {
     let mut lab = activated(0);
     assert_eq!(lab.status("DECOMMISSION", &handle()), Active);
+    assert_eq!(lab.machine.asids.borrow().get(&SEV_ASID), Some(&false));
     lab.ok("DEACTIVATE", &handle());
+    assert!(lab.machine.asids.borrow().is_empty(), "no CPU runs it any more");
     assert_eq!(lab.status("DEACTIVATE", &handle()), Inactive);
     lab.ok("DECOMMISSION", &handle());
     assert_eq!(lab.status("DECOMMISSION", &handle()), InvalidPlatformState, "no guest is left");

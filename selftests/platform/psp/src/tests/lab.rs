@@ -4,7 +4,7 @@
 //! 20 MiB of RAM. The RMP lies at 8 MiB and covers 16 MiB, so there is RAM without entries.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rmp::{Code, Entry, Geometry, Rmp, RmpUpdate, State, BOOKKEEPING_BYTES, ENTRY_BYTES};
 
@@ -36,6 +36,8 @@ pub(super) struct Machine {
     pub(super) iommu_snp: Cell<bool>,
     pub(super) iommu_pages: RefCell<Vec<u64>>,
     pub(super) snp_active: Cell<bool>,
+    /// Those that are bound, and whether to SNP guests.
+    pub(super) asids: RefCell<BTreeMap<u32, bool>>,
     locks: RefCell<BTreeSet<u64>>,
     /// While SNP is up: where firmware's writes are checked against.
     enforced: RefCell<Option<Geometry>>,
@@ -105,6 +107,13 @@ impl Platform for Machine {
         self.iommu_pages.borrow().clone()
     }
 
+    fn set_asid(&self, asid: u32, snp: Option<bool>) {
+        match snp {
+            Some(snp) => self.asids.borrow_mut().insert(asid, snp),
+            None => self.asids.borrow_mut().remove(&asid),
+        };
+    }
+
     fn set_snp_active(&self, active: bool) {
         self.snp_active.set(active);
     }
@@ -125,6 +134,7 @@ impl Machine {
             iommu_snp: Cell::new(true),
             iommu_pages: RefCell::default(),
             snp_active: Cell::new(false),
+            asids: RefCell::default(),
             locks: RefCell::default(),
             enforced: RefCell::new(None),
             violations: RefCell::default(),
