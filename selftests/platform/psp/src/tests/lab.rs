@@ -11,10 +11,10 @@ use rmp::{Code, Entry, Geometry, Rmp, RmpUpdate, State, BOOKKEEPING_BYTES, ENTRY
 use crate::command::COMMANDS;
 use crate::{Config, CpuRegisters, Outcome, Platform, Psp, Status};
 
-pub(super) const RAM: u64 = 20 << 20;
-pub(super) const COVERED: u64 = 16 << 20;
+pub(super) const RAM: u64 = 256 << 20;
+pub(super) const COVERED: u64 = (RMP_END + 1 - RMP_BASE - BOOKKEEPING_BYTES) / ENTRY_BYTES << 12;
 pub(super) const RMP_BASE: u64 = 8 << 20;
-pub(super) const RMP_END: u64 = RMP_BASE + BOOKKEEPING_BYTES + (COVERED >> 12) * ENTRY_BYTES - 1;
+pub(super) const RMP_END: u64 = RMP_BASE + (1 << 20) - 1;
 
 /// Where the tests put things.
 pub(super) const BUFFER: u64 = 0x1_0000;

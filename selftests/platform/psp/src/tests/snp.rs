@@ -24,6 +24,13 @@ fn list(ranges: &[(u64, u32)]) -> Vec<u8> {
     out
 }
 
+/// Prepared, with all CPUs changed alike.
+fn moved(change: fn(&mut CpuRegisters)) -> Lab {
+    let lab = Lab::prepared();
+    lab.machine.cpus.borrow_mut().iter_mut().for_each(change);
+    lab
+}
+
 /// Prepared, with one CPU changed.
 fn spoiled(change: fn(&mut CpuRegisters)) -> Lab {
     let lab = Lab::prepared();
@@ -44,6 +51,8 @@ fn init_checks_the_machine() {
         ("SmmLock clear on one CPU", || spoiled(|cpu| cpu.hwcr = 0), InvalidConfig),
         ("RMP_BASE differs", || spoiled(|cpu| cpu.rmp_base += 0x2000), InvalidConfig),
         ("RMP_END differs", || spoiled(|cpu| cpu.rmp_end += 0x2000), InvalidConfig),
+        ("RMP_BASE at 8 KiB", || moved(|cpu| cpu.rmp_base += 0x2000), InvalidConfig),
+        ("RMP_END at 8 KiB", || moved(|cpu| cpu.rmp_end -= 0x2000), InvalidConfig),
         ("RMP_CFG differs", || spoiled(|cpu| cpu.rmp_cfg = 0x1e01), InvalidConfig),
         ("VMPL_EN differs", || spoiled(|cpu| cpu.syscfg |= 1 << 25), InvalidConfig),
         ("MEM_ENCRYPT differs", || spoiled(|cpu| cpu.syscfg |= 1 << 23), InvalidConfig),

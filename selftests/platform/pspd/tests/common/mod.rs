@@ -16,7 +16,7 @@ use vfio_user::Client;
 
 pub const RAM: u64 = 16 << 20;
 pub const RMP_BASE: u64 = 8 << 20;
-pub const RMP_END: u64 = RMP_BASE + 0x4000 + (RAM >> 12) * 16 - 1;
+pub const RMP_END: u64 = RMP_BASE + (1 << 20) - 1;
 pub const BUFFER: u64 = 0x1_0000;
 
 const BAR2: u32 = 2;
