@@ -59,6 +59,7 @@ pub(crate) mod snp;
 mod tests;
 
 use record::Record;
+use snp::Snp;
 
 /// Why a command did not do what it was asked to.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +141,15 @@ pub(crate) trait Request: FromBytes + IntoBytes + Immutable {}
 
 impl<R: FromBytes + IntoBytes + Immutable> Request for R {}
 
+/// In what kind of page firmware stores an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answer {
+    /// One of the host's.
+    LentPage,
+    /// One in the Firmware state.
+    AssignedPage,
+}
+
 /// The way to firmware: the mailbox, the pages that hold command buffers, and what is known about
 /// which pages firmware may write.
 pub(crate) struct Channel<T> {
@@ -151,8 +161,8 @@ pub(crate) struct Channel<T> {
     buffer: Option<HvPages>,
     /// The same for SNP_PAGE_RECLAIM, which is issued while another command is being finished.
     reclaim_buffer: Option<HvPages>,
-    /// SNP firmware is in the INIT state: it writes only to pages in the Firmware state.
-    snp_init: bool,
+    /// In the INIT state SNP firmware writes only to pages in the Firmware state.
+    snp: Snp,
     /// The same, and more, for the panic path.
     record: Arc<Record>,
     /// See [`Self::take_suspicion`].
@@ -182,7 +192,7 @@ impl<T: Transport> Channel<T> {
             host,
             buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
             reclaim_buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
-            snp_init: false,
+            snp: Snp::Down,
             suspicion: None,
             record: Arc::new(Record::new(), GFP_KERNEL)?,
         })
@@ -244,13 +254,26 @@ impl<T: Transport> Channel<T> {
 
     /// Whether SNP firmware is in the INIT state.
     pub(crate) fn snp_init(&self) -> bool {
-        self.snp_init
+        !matches!(self.snp, Snp::Down)
     }
 
-    /// SNP firmware has entered or left the INIT state.
-    pub(crate) fn set_snp_init(&mut self, init: bool) {
-        self.snp_init = init;
-        self.record.set_snp(init);
+    /// The state of SNP firmware.
+    pub(crate) fn snp(&self) -> &Snp {
+        &self.snp
+    }
+
+    fn set_snp(&mut self, snp: Snp) {
+        self.snp = snp;
+        self.record.set_snp(self.snp_init());
+    }
+
+    /// In what kind of page firmware answers.
+    pub(crate) fn answers(&self) -> Answer {
+        if self.snp_init() {
+            Answer::AssignedPage
+        } else {
+            Answer::LentPage
+        }
     }
 
     /// Whether there was a reason, since this was asked last, to ask firmware which state it is in.
@@ -269,11 +292,14 @@ impl<T: Transport> Channel<T> {
     ///
     /// As [`Self::alive`] and [`HvPages::into_firmware`].
     pub(crate) fn give(&mut self, pages: HvPages) -> Result<FwPages, CmdError> {
+        self.give_as(self.answers(), pages)
+    }
+
+    fn give_as(&mut self, answer: Answer, pages: HvPages) -> Result<FwPages, CmdError> {
         self.alive()?;
-        if self.snp_init {
-            pages.into_firmware(self).map_err(CmdError::Transport)
-        } else {
-            Ok(pages.lend())
+        match answer {
+            Answer::AssignedPage => pages.into_firmware(self).map_err(CmdError::Transport),
+            Answer::LentPage => Ok(pages.lend()),
         }
     }
 
@@ -351,10 +377,11 @@ impl<T: Transport> Channel<T> {
     /// As [`Self::give`] and `command`; if the page cannot be taken back.
     pub(crate) fn answer_in_page<A: FromBytes>(
         &mut self,
+        answer: Answer,
         command: impl FnOnce(&mut Self, Address) -> Result<(), CmdError>,
     ) -> Result<A, CmdError> {
         let page = HvPages::zeroed(Gfp::KERNEL_ACCOUNT, 0).map_err(CmdError::Transport)?;
-        let page = self.give(page)?;
+        let page = self.give_as(answer, page)?;
         let result = command(self, page.spa().encrypted());
         let page = match page.take_back(self) {
             Ok(page) => page,
@@ -392,7 +419,7 @@ impl<T: Transport> Channel<T> {
             return status_to_result(self.execute(command, Address::NONE, wait)?);
         }
 
-        let assign = command.writes_buffer && self.snp_init && command.id.is_legacy();
+        let assign = command.writes_buffer && self.snp_init() && command.id.is_legacy();
         let buffer = filled(self.buffer.take(), data, wait)?;
         let buffer = if assign {
             buffer.into_firmware(self).map_err(CmdError::Transport)?

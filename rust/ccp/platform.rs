@@ -41,7 +41,7 @@ use kernel::{
 
 use crate::{
     cmd::{
-        snp::SnpUp,
+        snp::Snp,
         Channel,
         CmdError, //
     },
@@ -198,38 +198,6 @@ impl Timeouts for Surroundings {
     }
 }
 
-/// State of SNP firmware.
-enum Snp {
-    /// UNINIT.
-    Down,
-    /// INIT, by a start of ours.
-    Up(SnpUp),
-    /// INIT, but not usable.
-    Stale {
-        up: SnpUp,
-        /// Guests that were there when this driver came, whose contexts it does not know.
-        guests: u32,
-    },
-}
-
-impl Snp {
-    /// Proof that firmware is in the INIT state, if it is.
-    fn proof(&self) -> Option<&SnpUp> {
-        match self {
-            Snp::Down => None,
-            Snp::Up(up) | Snp::Stale { up, .. } => Some(up),
-        }
-    }
-
-    /// Takes the proof: what becomes of the hotplug window is for the caller to say.
-    fn take(&mut self) -> Option<SnpUp> {
-        match core::mem::replace(self, Snp::Down) {
-            Snp::Down => None,
-            Snp::Up(up) | Snp::Stale { up, .. } => Some(up),
-        }
-    }
-}
-
 /// State of legacy SEV firmware.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Sev {
@@ -249,7 +217,6 @@ pub(crate) struct Platform<T = Mailbox<MasterIo, Surroundings>> {
     snp_status: SnpStatus,
     /// As of probe; all zero if firmware has no SNP_FEATURE_INFO.
     features: FeatureInfo,
-    snp: Snp,
     sev: Sev,
     /// kvm-amd has asked for legacy SEV, which is started with the first command that needs it.
     sev_on_demand: bool,
@@ -299,7 +266,6 @@ impl<T: Transport> Platform<T> {
             api: ApiVersion::default(),
             snp_status: SnpStatus::default(),
             features: FeatureInfo::default(),
-            snp: Snp::Down,
             sev: Sev::Uninit,
             sev_on_demand: false,
             tmr: None,
@@ -314,6 +280,6 @@ impl<T: Transport> Platform<T> {
 
     /// Whether SNP or SEV is up, or was when the mailbox died.
     fn is_in_use(&self) -> bool {
-        self.snp.proof().is_some() || self.sev != Sev::Uninit
+        self.channel.snp_init() || self.sev != Sev::Uninit
     }
 }

@@ -2,13 +2,14 @@
 
 //! That SNP firmware is in the INIT state is known from its answer alone, in `cmd/snp.rs`.
 //!
-//! in: platform/snp.rs
+//! in: platform/sev.rs
 
 use super::*;
+use crate::cmd::sev::SnpIsUp;
 
-fn proof(enabled: SnpEnabled, up: SnpUp) -> SnpUp {
+fn proof(up: SnpIsUp) -> SnpIsUp {
     #[cfg(refused)]
-    return SnpUp(enabled); //~ E0423 pub(crate) struct SnpUp(SnpEnabled);
+    return SnpIsUp(()); //~ E0423 pub(crate) struct SnpIsUp(());
     #[cfg(not(refused))]
     up
 }

@@ -5,13 +5,13 @@
 //! in: platform/sev.rs
 
 use super::*;
-use crate::{cmd::snp::SnpUp, sys::snp_host::SnpEnabled};
+use crate::{cmd::sev::SnpIsUp, sys::snp_host::SnpEnabled};
 
 #[cfg(refused)]
 type Proof = SnpEnabled;
 #[cfg(not(refused))]
-type Proof = SnpUp;
+type Proof = SnpIsUp;
 
-fn start(proof: &Proof) -> Order<'_> {
-    Order::AfterSnp(proof) //~ E0308 expected `&SnpUp`, found `&SnpEnabled`
+fn start(proof: Proof) -> Order {
+    Order::AfterSnp(proof) //~ E0308 expected `SnpIsUp`, found `SnpEnabled`
 }

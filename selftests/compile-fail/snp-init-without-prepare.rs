@@ -14,7 +14,7 @@ type Proof = SnpEnabled;
 fn start<T: crate::mailbox::Transport>(
     channel: &mut crate::cmd::Channel<T>,
     proof: Proof,
-) -> Result<SnpUp> {
+) -> Result {
     let up = channel.init_snp(proof, None); //~ E0308 expected `SnpEnabled`, found `HotplugWindow`
     up.map_err(|(_, err)| err.errno())
 }

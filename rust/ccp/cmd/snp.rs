@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SNP_INIT, SNP_INIT_EX, and the proof that SNP firmware is in the INIT state.
+//! SNP_INIT, SNP_INIT_EX, and the state of SNP firmware.
 
 use kernel::prelude::*;
 
 use super::{
+    Answer,
     Channel,
     CmdError, //
 };
@@ -17,19 +18,44 @@ use crate::{
     },
 };
 
-/// Proof that SNP firmware is in the INIT state, and that all CPUs have SNP_EN.
+/// SNP firmware is in the INIT state, and all CPUs have SNP_EN.
 pub(crate) struct SnpUp(SnpEnabled);
 
+#[cfg(CONFIG_KUNIT = "y")]
 impl SnpUp {
-    /// Firmware has left the INIT state, or nobody will ask it again: what remains to be said is
-    /// what becomes of the hotplug window.
-    pub(crate) fn over(self) -> SnpEnabled {
-        self.0
+    /// A claim, for tests.
+    pub(super) fn claimed(enabled: SnpEnabled) -> Self {
+        Self(enabled)
+    }
+}
+
+/// State of SNP firmware.
+pub(crate) enum Snp {
+    /// UNINIT.
+    Down,
+    /// INIT, by a start of ours.
+    Up(SnpUp),
+    /// INIT, but not usable.
+    Stale {
+        up: SnpUp,
+        /// Guests that were there when this driver came, whose contexts it does not know.
+        guests: u32,
+    },
+}
+
+impl Snp {
+    /// The flush after SNP_INIT is done: ASIDs may be used.
+    fn flushed(self) -> Self {
+        match self {
+            Snp::Stale { up, guests: 0 } => Snp::Up(up),
+            other => other,
+        }
     }
 }
 
 impl<T: Transport> Channel<T> {
-    /// Issues SNP_INIT_EX with `request`, or SNP_INIT without.
+    /// Issues SNP_INIT_EX with `request`, or SNP_INIT without. No ASID may be used then before
+    /// [`Self::flush_snp`].
     ///
     /// # Errors
     ///
@@ -38,17 +64,49 @@ impl<T: Transport> Channel<T> {
         &mut self,
         enabled: SnpEnabled,
         request: Option<&mut snp::SnpInitEx>,
-    ) -> Result<SnpUp, (SnpEnabled, CmdError)> {
+    ) -> Result<(), (SnpEnabled, CmdError)> {
         let result = match request {
             Some(request) => self.issue_start(command::SNP_INIT_EX, request),
             None => self.issue_start(command::SNP_INIT, &mut ()),
         };
         match result {
             Ok(()) => {
-                self.set_snp_init(true);
-                Ok(SnpUp(enabled))
+                self.set_snp(Snp::Stale {
+                    up: SnpUp(enabled),
+                    guests: 0,
+                });
+                Ok(())
             }
             Err(err) => Err((enabled, err)),
+        }
+    }
+
+    /// SNP_DF_FLUSH after SNP_INIT, which makes ASIDs usable.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`]; they have been logged.
+    pub(crate) fn flush_snp(&mut self) -> Result<(), CmdError> {
+        self.require(command::SNP_DF_FLUSH, &mut ())?;
+        let before = core::mem::replace(&mut self.snp, Snp::Down);
+        self.snp = before.flushed();
+        Ok(())
+    }
+
+    /// Firmware has left the INIT state: what remains to be said is what becomes of the hotplug
+    /// window.
+    pub(crate) fn snp_is_over(&mut self) -> Option<SnpEnabled> {
+        let enabled = self.abandon_snp();
+        self.set_snp(Snp::Down);
+        enabled
+    }
+
+    /// Nobody will ask firmware again, which may stay in the INIT state. The record for the panic
+    /// path still says so.
+    pub(crate) fn abandon_snp(&mut self) -> Option<SnpEnabled> {
+        match core::mem::replace(&mut self.snp, Snp::Down) {
+            Snp::Down => None,
+            Snp::Up(up) | Snp::Stale { up, .. } => Some(up.0),
         }
     }
 
@@ -62,15 +120,18 @@ impl<T: Transport> Channel<T> {
     pub(crate) fn adopt_snp(
         &mut self,
         enabled: SnpEnabled,
-    ) -> Result<(SnpUp, snp::SnpStatus), (SnpEnabled, CmdError)> {
-        self.set_snp_init(true);
-        let err = match self.snp_status() {
-            Ok(status) if status.is_init() => return Ok((SnpUp(enabled), status)),
-            Ok(_) => CmdError::Transport(EINVAL),
-            Err(err) => err,
-        };
-        self.set_snp_init(false);
-        Err((enabled, err))
+    ) -> Result<snp::SnpStatus, (SnpEnabled, CmdError)> {
+        match self.snp_status_in(Answer::AssignedPage) {
+            Ok(status) if status.is_init() => {
+                self.set_snp(Snp::Stale {
+                    up: SnpUp(enabled),
+                    guests: status.guest_count,
+                });
+                Ok(status)
+            }
+            Ok(_) => Err((enabled, CmdError::Transport(EINVAL))),
+            Err(err) => Err((enabled, err)),
+        }
     }
 
     /// SNP_PLATFORM_STATUS. Nothing has been logged on failure.
@@ -80,7 +141,17 @@ impl<T: Transport> Channel<T> {
     /// See [`CmdError`]: INVALID_PAGE_STATE if SNP firmware is in the INIT state and this driver
     /// does not know.
     pub(crate) fn snp_status(&mut self) -> Result<snp::SnpStatus, CmdError> {
-        self.answer_in_page(|channel, address| {
+        self.snp_status_in(self.answers())
+    }
+
+    /// The same, with the answer in such a page, whatever state firmware is thought to be in:
+    /// firmware in the INIT state refuses one of the host's (INVALID_PAGE_STATE).
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`]; nothing has been logged.
+    pub(crate) fn snp_status_in(&mut self, answer: Answer) -> Result<snp::SnpStatus, CmdError> {
+        self.answer_in_page(answer, |channel, address| {
             channel.issue(command::SNP_PLATFORM_STATUS, &mut snp::Addr { address })
         })
     }

@@ -12,7 +12,8 @@ mod suite {
         pages::leaked,
         sys::{
             caller_memory::CallerMemory,
-            pages::Pages, //
+            pages::Pages,
+            snp_host::HotplugWindow, //
         },
         testing::{
             check,
@@ -54,7 +55,10 @@ mod suite {
         F: FnMut(&Call) -> Result<Status, Unanswered>,
     {
         let mut channel = Channel::new(dev.clone(), Scripted::new(script), host)?;
-        channel.set_snp_init(snp_init);
+        if snp_init {
+            let enabled = HotplugWindow::open(host)?.prepare()?;
+            channel.snp = Snp::Up(snp::SnpUp::claimed(enabled));
+        }
         Ok(channel)
     }
 

@@ -10,8 +10,7 @@ use kernel::{
 
 use super::{
     Platform,
-    Sev,
-    Snp, //
+    Sev, //
 };
 use crate::{
     cmd::CmdError,
@@ -100,16 +99,12 @@ impl<T: Transport> Platform<T> {
             return Err(err);
         };
         match self.channel.adopt_snp(enabled) {
-            Ok((up, status)) => {
+            Ok(status) => {
                 dev_notice!(
                     self.dev(),
                     "SNP firmware was left initialised, with {} guest(s), by an earlier kernel or a driver that lost touch with it; it is started anew when kvm_amd is loaded\n",
                     { status.guest_count }
                 );
-                self.snp = Snp::Stale {
-                    up,
-                    guests: status.guest_count,
-                };
                 Ok(status)
             }
             Err((enabled, err)) => {
@@ -124,7 +119,8 @@ impl<T: Transport> Platform<T> {
     }
 
     fn query_features(&mut self) -> Result<FeatureInfo, CmdError> {
-        self.channel.answer_in_page(|channel, address| {
+        let answer = self.channel.answers();
+        self.channel.answer_in_page(answer, |channel, address| {
             channel.require(
                 command::SNP_FEATURE_INFO,
                 &mut FeatureInfoRequest {
@@ -143,7 +139,7 @@ impl<T: Transport> Platform<T> {
         if !self.api.at_least(DOWNLOAD_SINCE.0, DOWNLOAD_SINCE.1) {
             return;
         }
-        if !matches!(self.snp, Snp::Down) {
+        if self.channel.snp_init() {
             // Firmware takes none in the INIT state.
             return;
         }

@@ -97,7 +97,7 @@ impl<T: Transport> Platform<T> {
     }
 
     fn is_stale(&self) -> bool {
-        self.sev == Sev::Stale || matches!(self.snp, Snp::Stale { .. })
+        self.sev == Sev::Stale || matches!(self.channel.snp(), Snp::Stale { .. })
     }
 
     /// Stops firmware that is initialised but not usable.
@@ -115,7 +115,7 @@ impl<T: Transport> Platform<T> {
         );
         // SEV goes first, and does not outlive SNP.
         self.stop_sev()?;
-        if matches!(self.snp, Snp::Stale { .. }) {
+        if matches!(self.channel.snp(), Snp::Stale { .. }) {
             self.stop_snp(Leaving::KvmGone)?;
         }
         Ok(())

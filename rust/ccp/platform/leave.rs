@@ -86,8 +86,8 @@ impl<T: Transport> Platform<T> {
     /// SNP guests that firmware has: those whose contexts this driver has handed out, and those
     /// that were there when it came.
     pub(super) fn guests(&self) -> u32 {
-        let found = match self.snp {
-            Snp::Stale { guests, .. } => guests,
+        let found = match self.channel.snp() {
+            Snp::Stale { guests, .. } => *guests,
             Snp::Down | Snp::Up(_) => 0,
         };
         found.saturating_add(self.contexts())

@@ -292,7 +292,7 @@ impl<T: Transport> Platform<T> {
 
     /// Whether SNP firmware is in the INIT state, by this driver.
     pub(crate) fn is_snp_up(&self) -> bool {
-        matches!(self.snp, Snp::Up(_))
+        matches!(self.channel.snp(), Snp::Up(_))
     }
 
     /// Whether firmware can hide ciphertext and the BIOS is set up for it.

@@ -10,11 +10,11 @@ use kernel::prelude::*;
 
 use super::{
     Platform,
-    Sev,
-    Snp, //
+    Sev, //
 };
 use crate::{
     cmd::{
+        Answer,
         CmdError,
         Suspicion, //
     },
@@ -48,7 +48,7 @@ impl<T: Transport> Platform<T> {
         if self.channel.dead().is_some() {
             return;
         }
-        let (snp, sev) = (self.snp.proof().is_some(), self.sev != Sev::Uninit);
+        let (snp, sev) = (self.channel.snp_init(), self.sev != Sev::Uninit);
         let asked = self.ask_what_is_left();
         // That it is in no state for these questions has been dealt with.
         let _ = self.channel.take_suspicion();
@@ -56,7 +56,7 @@ impl<T: Transport> Platform<T> {
             return;
         }
         let lost = match (
-            snp && self.snp.proof().is_none(),
+            snp && !self.channel.snp_init(),
             sev && self.sev == Sev::Uninit,
         ) {
             (true, true) => "SNP and SEV",
@@ -93,10 +93,10 @@ impl<T: Transport> Platform<T> {
             }
             return Ok(());
         }
-        if let Some(up) = self.snp.take() {
+        if let Some(enabled) = self.channel.snp_is_over() {
             // The CPUs go on checking the RMP, in which there is no change: its pages are nobody's
             // now.
-            up.over().keep(snp_host_keep::SNP_HOST_KEEP_FIRMWARE_RESET);
+            enabled.keep(snp_host_keep::SNP_HOST_KEEP_FIRMWARE_RESET);
             drop(self.tmr.take());
         }
         let before = self.sev;
@@ -112,17 +112,13 @@ impl<T: Transport> Platform<T> {
     /// state it refuses a page of the host's; and none is lost in the other one, where it takes
     /// none back.
     fn has_kept_snp(&mut self) -> Result<bool, CmdError> {
-        if matches!(self.snp, Snp::Down) {
+        if !self.channel.snp_init() {
             return Ok(false);
         }
-        self.channel.set_snp_init(false);
-        match self.channel.snp_status() {
+        match self.channel.snp_status_in(Answer::LentPage) {
             Ok(_) => Ok(false),
+            Err(err) if err.is(Status::INVALID_PAGE_STATE) => Ok(true),
             Err(err) => {
-                self.channel.set_snp_init(true);
-                if err.is(Status::INVALID_PAGE_STATE) {
-                    return Ok(true);
-                }
                 self.channel
                     .report(command::SNP_PLATFORM_STATUS.info(), err);
                 Err(err)

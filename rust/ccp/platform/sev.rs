@@ -8,8 +8,7 @@ use super::{
     snp::Without,
     Failure,
     Platform,
-    Sev,
-    Snp, //
+    Sev, //
 };
 use crate::{
     cmd::{
@@ -61,7 +60,7 @@ impl<T: Transport> Platform<T> {
             return Err(CmdError::Transport(EOPNOTSUPP));
         }
         let remedy = self.remedy_for_snp_en();
-        let order = order(&self.snp, &self.channel, remedy)?;
+        let order = order(&self.channel, remedy)?;
         let tmr_len = match order {
             Order::AfterSnp(_) => TMR_LEN_SNP,
             Order::WithoutSnp(_) => TMR_LEN,
@@ -151,12 +150,8 @@ impl<T: Transport> Platform<T> {
 ///
 /// What firmware would answer to INIT if it is not, which spares it the question; the log says so,
 /// with `remedy`. What the measurement returns.
-fn order<'a, T: Transport>(
-    snp: &'a Snp,
-    channel: &Channel<T>,
-    remedy: &str,
-) -> Result<Order<'a>, CmdError> {
-    match snp.proof() {
+fn order<T: Transport>(channel: &Channel<T>, remedy: &str) -> Result<Order, CmdError> {
+    match channel.snp_is_up() {
         Some(up) => Ok(Order::AfterSnp(up)),
         None => match NoSnpEn::measure(channel.host()) {
             Ok(proof) => Ok(Order::WithoutSnp(proof)),
@@ -219,7 +214,7 @@ fn free_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>) {
 fn sev_init<T: Transport>(
     channel: &mut Channel<T>,
     tmr: Option<&FwPages>,
-    order: &Order<'_>,
+    order: &Order,
 ) -> Result<(), CmdError> {
     let mut result = channel.init_sev(&mut init_request(tmr), order);
     if matches!(result, Err(err) if err.is(Status::SECURE_DATA_INVALID)) {

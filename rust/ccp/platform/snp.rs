@@ -8,14 +8,10 @@ use super::{
     ranges,
     Leaving,
     Platform,
-    Sev,
-    Snp, //
+    Sev, //
 };
 use crate::{
-    cmd::{
-        snp::SnpUp,
-        CmdError, //
-    },
+    cmd::CmdError,
     mailbox::Transport,
     pages::HvPages,
     sys::{
@@ -75,7 +71,7 @@ impl<T: Transport> Platform<T> {
     /// `max_snp_asid`: the ASIDs up to this one are for SNP guests alone (ciphertext hiding); 0 if
     /// they are not split.
     pub(super) fn start_snp(&mut self, max_snp_asid: u16) -> Result<(), CmdError> {
-        if self.snp.proof().is_some() {
+        if self.channel.snp_init() {
             return Ok(());
         }
         match self.without_snp() {
@@ -112,25 +108,17 @@ impl<T: Transport> Platform<T> {
             Err(err) => return Err(CmdError::Transport(err)),
         };
 
-        match self.snp_init(enabled, ranges, max_snp_asid) {
-            // From here on firmware is in the INIT state, but no ASID may be used without the
-            // flush.
-            Ok(up) => self.snp = Snp::Stale { up, guests: 0 },
-            Err((enabled, err)) => {
-                self.report_snp_init(err);
-                Self::undo_prepare(enabled, err);
-                return Err(err);
-            }
+        if let Err((enabled, err)) = self.snp_init(enabled, ranges, max_snp_asid) {
+            self.report_snp_init(err);
+            Self::undo_prepare(enabled, err);
+            return Err(err);
         }
 
         cpu::wbinvd_on_all();
-        if let Err(err) = self.channel.require(command::SNP_DF_FLUSH, &mut ()) {
+        if let Err(err) = self.channel.flush_snp() {
             // KVM may have guests of an earlier time.
             let _ = self.stop_snp(Leaving::DeviceGone);
             return Err(err);
-        }
-        if let Some(up) = self.snp.take() {
-            self.snp = Snp::Up(up);
         }
         self.snp_refused = false;
         dev_info!(
@@ -191,7 +179,7 @@ impl<T: Transport> Platform<T> {
         enabled: SnpEnabled,
         ranges: Ranges,
         max_snp_asid: u16,
-    ) -> Result<SnpUp, (SnpEnabled, CmdError)> {
+    ) -> Result<(), (SnpEnabled, CmdError)> {
         let ranges = match ranges {
             Ranges::List(list) => list.lend(),
             Ranges::NotTaken => {
@@ -272,7 +260,7 @@ impl<T: Transport> Platform<T> {
     ///
     /// See [`CmdError`]; they have been logged. If firmware refused, SNP stays up.
     pub(super) fn stop_snp(&mut self, leaving: Leaving) -> Result<(), CmdError> {
-        if self.snp.proof().is_none() {
+        if !self.channel.snp_init() {
             return Ok(());
         }
         let guests = self.guests();
@@ -290,10 +278,9 @@ impl<T: Transport> Platform<T> {
         let x86 = plan.x86;
         match self.snp_shutdown_flushed(x86) {
             Ok(()) => {
-                self.channel.set_snp_init(false);
                 self.forget_contexts();
-                if let Some(up) = self.snp.take() {
-                    self.after_snp_shutdown(up.over(), x86);
+                if let Some(enabled) = self.channel.snp_is_over() {
+                    self.after_snp_shutdown(enabled, x86);
                 }
                 Ok(())
             }
@@ -306,8 +293,8 @@ impl<T: Transport> Platform<T> {
                     _ => None,
                 };
                 if let Some(keep) = keep {
-                    if let Some(up) = self.snp.take() {
-                        up.over().keep(keep);
+                    if let Some(enabled) = self.channel.abandon_snp() {
+                        enabled.keep(keep);
                     }
                 }
                 Err(err)
@@ -389,12 +376,12 @@ impl<T: Transport> Platform<T> {
     /// The device goes away: if firmware refused to stop, the hotplug window stays open for that
     /// reason.
     pub(super) fn abandon_snp(&mut self) {
-        if let Some(up) = self.snp.take() {
+        if let Some(enabled) = self.channel.abandon_snp() {
             dev_err!(
                 self.dev(),
                 "SNP firmware stays initialised, and the RMP keeps the memory of guests, of firmware and of the IOMMU: a kernel that is started by kexec may wait for the IOMMU for ever; restart the machine instead\n"
             );
-            up.over().keep(snp_host_keep::SNP_HOST_KEEP_SHUTDOWN_FAILED);
+            enabled.keep(snp_host_keep::SNP_HOST_KEEP_SHUTDOWN_FAILED);
         }
     }
 }

@@ -1582,7 +1582,7 @@ mod suite {
             HOST.forget_events();
             plan.once(command, fault);
             p.after_reset();
-            check!(p.is_in_use() && p.snp.proof().is_some(), "{:?}", command);
+            check!(p.is_in_use() && p.channel.snp_init(), "{:?}", command);
             HOST.forget_events();
             // A dead mailbox is not asked.
             p.after_reset();
