@@ -63,6 +63,8 @@ fn snp_starts_and_stops() {
     assert_eq!(machine.trace().last().unwrap()["wrong"], "no CPU known");
     machine.prepare();
     assert_eq!(machine.command(SNP_INIT_EX, &init_ex()), 0);
+    let taken = machine.link.pages_taken.load(std::sync::atomic::Ordering::Acquire);
+    assert_eq!(taken, 1, "CPUs hear that pages are not the host's any more");
     // The table takes 256 pages: the first is the head of 2 MiB and counts the others. So it is on a
     // real machine (AMDSEV issue 245).
     let (head, other) = (0x8000_0000_0000_07fd, 0x8000_0000_0000_0005u64);
