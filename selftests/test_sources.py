@@ -87,6 +87,19 @@ def test_planted_bugs_apply():
     assert mutants and not stale, stale
 
 
+def test_prose_fits_100_columns():
+    """Comments of Rust, and Markdown but for tables and what is shown as code."""
+    files = subprocess.run(["git", "ls-files", "*.rs", "*.md"], cwd=TOP, check=True, stdout=subprocess.PIPE, text=True)
+    long = []
+    for name in files.stdout.split():
+        for number, line in enumerate((TOP / name).read_text().splitlines(), 1):
+            bare = line.lstrip()
+            prose = bare.startswith("//") if name.endswith(".rs") else not line.startswith(("|", "    ", "<!--"))
+            if prose and len(line) > 100:
+                long.append(f"{name}:{number}")
+    assert not long, long
+
+
 def test_every_file_names_its_licence():
     files = subprocess.run(["git", "ls-files"], cwd=TOP, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     plain = (".lock", ".md", ".toml", ".txt", ".gitignore", "COPYING", "scripts/packages", "scripts/apt-preferences", "scripts/in-root.d")

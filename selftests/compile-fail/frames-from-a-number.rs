@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Page frames are not named by number in safe code: once they are firmware's, a write to them is fatal.
+//! Page frames are not named by number in safe code: once they are firmware's, a write to them is
+//! fatal.
 //!
 //! in: pages.rs
 

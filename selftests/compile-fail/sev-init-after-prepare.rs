@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPUs that are ready for SNP are no reason to issue SEV INIT: firmware must have been initialised.
+//! CPUs that are ready for SNP are no reason to issue SEV INIT: firmware must have been
+//! initialised.
 //!
 //! in: platform/sev.rs
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Has bindgen read the reasons of a held window from include/linux/snp_host.h, as the kernel build does
-//! (Kbuild).
+//! Has bindgen read the reasons of a held window from include/linux/snp_host.h, as the kernel build
+//! does (Kbuild).
 
 use std::{env, path::PathBuf, process::Command};
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Compiles golden/golden.c against the kernel's psp-sev.h, runs it, and leaves its output where the
-//! tests include it.
+//! Compiles golden/golden.c against the kernel's psp-sev.h, runs it, and leaves its output where
+//! the tests include it.
 
 use std::{env, fs, path::PathBuf, process::Command};
 
@@ -69,7 +69,8 @@ fn main() {
     println!("cargo:rerun-if-changed={}", header.display());
 }
 
-/// For golden.c: each command's structure, the pairs behind which firmware writes, and the 64-bit fields.
+/// For golden.c: each command's structure, the pairs behind which firmware writes, and the 64-bit
+/// fields.
 fn facts(driver: &str, structures: &str) -> String {
     let mut out = String::new();
     let lengths = function(driver, "static int sev_cmd_buffer_len(");

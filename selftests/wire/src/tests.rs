@@ -66,8 +66,8 @@ fn same<T: IntoBytes + FromBytes + Immutable + Debug>(name: &str, value: T) {
     assert_eq!(decoded.as_bytes(), golden, "{name} decodes differently");
 }
 
-/// Commands whose structure in the kernel's header cannot be the one that firmware reads: the ABI has each
-/// address at a multiple of its size.
+/// Commands whose structure in the kernel's header cannot be the one that firmware reads: the ABI
+/// has each address at a multiple of its size.
 fn misplaced() -> BTreeSet<&'static str> {
     lines("wide")
         .filter(|row| number(row[2]) % 8 != 0)

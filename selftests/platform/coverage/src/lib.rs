@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A TCG plugin that writes down which code of the kernel modules under test was executed.
 //!
-//! `selftests/modules/coverage.c`, loaded first in the machine, says where the modules lie: it executes a NOP that
-//! means nothing to anybody else, with what it has to say in registers. From then on every translated block that
-//! begins there gets a callback, which is called before the block is executed, each time.
-//! `scripts/coverage` turns the result into source lines.
+//! `selftests/modules/coverage.c`, loaded first in the machine, says where the modules lie: it
+//! executes a NOP that means nothing to anybody else, with what it has to say in registers. From
+//! then on every translated block that begins there gets a callback, which is called before the
+//! block is executed, each time. `scripts/coverage` turns the result into source lines.
 //!
-//! Argument: `out=FILE`. It gets a line `REGION OFFSET LENGTH` (hexadecimal) when a block is executed for the
-//! first time. A block that an exception leaves in its middle counts as a whole.
+//! Argument: `out=FILE`. It gets a line `REGION OFFSET LENGTH` (hexadecimal) when a block is
+//! executed for the first time. A block that an exception leaves in its middle counts as a whole.
 
 use std::collections::HashSet;
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
@@ -147,7 +147,8 @@ pub unsafe extern "C" fn qemu_plugin_install(
         eprintln!("coverage: the plugin is loaded twice");
         return -1;
     }
-    // SAFETY: the callbacks have the types of API version 7 and stay for ever. Userdata is not used.
+    // SAFETY: the callbacks have the types of API version 7 and stay for ever. Userdata is not
+    // used.
     unsafe {
         qemu::qemu_plugin_register_vcpu_init_cb(id, on_cpu, ptr::null_mut());
         qemu::qemu_plugin_register_vcpu_tb_trans_cb(id, on_translate, ptr::null_mut());
@@ -176,8 +177,8 @@ unsafe extern "C" fn on_cpu(_: c_uint, _: *mut c_void) {
 }
 
 unsafe extern "C" fn on_translate(block: *const c_void, _: *mut c_void) {
-    // SAFETY: the block is valid during this callback, and so are its instructions, of which there is at least one.
-    // insn_data writes as many bytes as it is told, at most.
+    // SAFETY: the block is valid during this callback, and so are its instructions, of which there
+    // is at least one. insn_data writes as many bytes as it is told, at most.
     unsafe {
         let start = qemu::qemu_plugin_insn_vaddr(qemu::qemu_plugin_tb_get_insn(block, 0));
         if start < MODULES {
@@ -213,8 +214,8 @@ unsafe extern "C" fn on_translate(block: *const c_void, _: *mut c_void) {
     }
 }
 
-/// A block in a pointer: 8 bits of region, 16 of length, the offset above them. Modules are smaller than 1 TiB and
-/// blocks than a page.
+/// A block in a pointer: 8 bits of region, 16 of length, the offset above them. Modules are smaller
+/// than 1 TiB and blocks than a page.
 fn pack(region: usize, offset: u64, length: usize) -> *mut c_void {
     ptr::without_provenance_mut(region | length << 8 | (offset as usize) << 24)
 }
@@ -223,7 +224,8 @@ unsafe extern "C" fn on_execute(_: c_uint, block: *mut c_void) {
     let Some(mut state) = state() else { return };
     let block = block.addr();
     if state.executed.insert(block) {
-        // A disk that is full must not stop the machine; scripts/coverage checks that files end in a whole line.
+        // A disk that is full must not stop the machine; scripts/coverage checks that files end in
+        // a whole line.
         let _ = writeln!(state.out, "{} {:x} {:x}", block & 0xff, block >> 24, block >> 8 & 0xffff);
     }
 }
@@ -241,8 +243,8 @@ unsafe extern "C" fn on_magic(_: c_uint, _: *mut c_void) {
 
 fn read(handle: *const c_void) -> u64 {
     let mut bytes = [0; 8];
-    // SAFETY: this is called in a callback that may read registers, with a handle that QEMU gave out; it appends to the
-    // array, which has `len` bytes at `data` then.
+    // SAFETY: this is called in a callback that may read registers, with a handle that QEMU gave
+    // out; it appends to the array, which has `len` bytes at `data` then.
     unsafe {
         let array = qemu::g_byte_array_new();
         if !handle.is_null() && qemu::qemu_plugin_read_register(handle, array) {

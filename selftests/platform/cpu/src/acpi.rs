@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the platform's firmware says otherwise than QEMU's: ACPI tables are patched in memory.
 //!
-//! * IVRS: the IOMMU has SNP. QEMU's `amd-iommu` has no such property. Linux believes what this table
-//!   says about the IOMMU (drivers/iommu/amd/init.c, `early_iommu_features_init`). The kernel then
-//!   remarks that IVRS and the register differ, which is harmless.
+//! * IVRS: the IOMMU has SNP. QEMU's `amd-iommu` has no such property. Linux believes what this
+//!   table says about the IOMMU (drivers/iommu/amd/init.c, `early_iommu_features_init`). The kernel
+//!   then remarks that IVRS and the register differ, which is harmless.
 //! * MADT and FADT: CPUs that are not there yet can be plugged in later. QEMU lists them as not
 //!   enabled, and Linux believes that under a hypervisor only; on a real machine it wants the flag
 //!   "online capable", which exists since ACPI 6.3 (arch/x86/kernel/acpi/boot.c).
@@ -74,8 +74,8 @@ const FADT_MINOR_REVISION: usize = 131;
 const LAPIC_ENABLED: u8 = 1 << 0;
 const LAPIC_ONLINE_CAPABLE: u8 = 1 << 1;
 
-/// Patches all of them. Doing it again changes nothing. Returns the address of the IOMMU's registers
-/// (QEMU's machine has one IOMMU).
+/// Patches all of them. Doing it again changes nothing. Returns the address of the IOMMU's
+/// registers (QEMU's machine has one IOMMU).
 pub fn patch(memory: &impl Memory) -> Result<u64, NotPatched> {
     let registers = patch_table(memory, b"IVRS", NotPatched::NoIvrs, announce_snp)?;
     patch_table(memory, b"APIC", NotPatched::NoMadt, announce_cpus)?;

@@ -25,7 +25,8 @@ pub struct Args {
     pub log: Option<PathBuf>,
     /// Offer RMPREAD (CPUID 8000001F EAX bit 21), as Zen 5 does.
     pub rmpread: bool,
-    /// CPUs (a bit each) that power on with SNP_EN set, as a kernel finds it that was started by kexec.
+    /// CPUs (a bit each) that power on with SNP_EN set, as a kernel finds it that was started by
+    /// kexec.
     pub snp_en: u64,
     /// MSRs that differ from what firmware should have left.
     pub pins: Vec<Pin>,

@@ -55,8 +55,8 @@ pub const ASIDS: u32 = 100;
 /// The first ASID for guests without SEV-ES; SEV-ES and SNP guests have those below.
 pub const MIN_SEV_ASID: u32 = 50;
 
-// 80000025: EAX 5:0 and 11:6 are the logarithms of the smallest and largest segment, EBX 9:0 is how many
-// segments the processor caches, and bit 10 says that there can be no more.
+// 80000025: EAX 5:0 and 11:6 are the logarithms of the smallest and largest segment, EBX 9:0 is how
+// many segments the processor caches, and bit 10 says that there can be no more.
 const SEGMENT_SHIFTS: u32 = 30 | (40 << 6);
 const CACHED_SEGMENTS: u32 = 16;
 const HARD_LIMIT: u32 = 1 << 10;

@@ -99,7 +99,8 @@ pub fn decode(bytes: &[u8]) -> Option<Insn> {
     kind.map(|kind| Insn { kind, detail: 0 })
 }
 
-/// Whether code may contain one of [`Kind`]'s instructions. It also does if such bytes are part of another one.
+/// Whether code may contain one of [`Kind`]'s instructions. It also does if such bytes are part of
+/// another one.
 pub fn may_contain(code: &[u8]) -> bool {
     code.windows(2).any(|pair| matches!(pair, [0x0f, 0x01 | 0x09 | 0x22 | 0x30 | 0x32 | 0xa2]))
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Which pages the IOMMU writes to. While SNP is up they are firmware's, so the PSP model must know.
+//! Which pages the IOMMU writes to. While SNP is up they are firmware's, so the PSP model must
+//! know.
 //!
-//! Sources: the register offsets and fields in drivers/iommu/amd/amd_iommu_types.h; that the exclusion
-//! range names the completion-wait semaphore if the IOMMU has SNP, in init.c (iommu_set_cwwb_range).
+//! Sources: the register offsets and fields in drivers/iommu/amd/amd_iommu_types.h; that the
+//! exclusion range names the completion-wait semaphore if the IOMMU has SNP, in init.c
+//! (iommu_set_cwwb_range).
 
 use std::sync::atomic::Ordering::Release;
 

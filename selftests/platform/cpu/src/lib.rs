@@ -7,12 +7,12 @@
 //!
 //! From the outside in:
 //!
-//! * `plugin`: what QEMU calls. `fill`: the same for translations. `qemu`: what the plugin calls in QEMU, all `unsafe` to
-//!   do with it. Only these three know that QEMU exists.
+//! * `plugin`: what QEMU calls. `fill`: the same for translations. `qemu`: what the plugin calls in
+//!   QEMU, all `unsafe` to do with it. Only these three know that QEMU exists.
 //! * `model`: one instruction in, its outcome out; tested without QEMU. It uses `insn` (which
 //!   instructions), `cpuid`, `msr`, `rmp_insn` and `svm` (their rules).
-//! * `acpi`: the firmware tables that announce the IOMMU and CPUs to come. `iommu`: the pages that it
-//!   writes to. `ram`: guest memory.
+//! * `acpi`: the firmware tables that announce the IOMMU and CPUs to come. `iommu`: the pages that
+//!   it writes to. `ram`: guest memory.
 //! * `watch`: which translations the RMP forbids, and what is reported or refused.
 //! * `args` and `stats`, `log`: what comes in at load and goes out at exit.
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The file given with `log=`: a note when something happens for the first time, the summary at exit.
+//! The file given with `log=`: a note when something happens for the first time, the summary at
+//! exit.
 
 use std::fmt;
 use std::fs::File;

@@ -332,8 +332,8 @@ impl Model<'_> {
         Some((number, Msr::from_number(number)?)).filter(|_| cpu.cpl() == 0)
     }
 
-    /// TCG has no caches to write back; the PSP wants to see that software did it. It is done before
-    /// SNP_INIT, which wants to know the IOMMU's pages.
+    /// TCG has no caches to write back; the PSP wants to see that software did it. It is done
+    /// before SNP_INIT, which wants to know the IOMMU's pages.
     fn wbinvd(&self, cpu: &impl Cpu) -> Outcome {
         if cpu.cpl() == 0 {
             match self.iommu.load(Acquire) {

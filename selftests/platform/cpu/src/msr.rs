@@ -81,7 +81,8 @@ fn config(number: u32) -> Option<usize> {
     CONFIG_MSRS.iter().position(|row| row.0 == number)
 }
 
-/// The number of an MSR that the model has a place for, by its name or by its number in hexadecimal.
+/// The number of an MSR that the model has a place for, by its name or by its number in
+/// hexadecimal.
 pub fn number(text: &str) -> Option<u32> {
     let hex = text.strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok());
     let named = Msr::ALL[..6].iter().map(|row| (row.1, row.2)).chain(CONFIG_MSRS);
@@ -114,8 +115,8 @@ pub enum Written {
     Fault,
 }
 
-/// Power-on and reset: what firmware leaves for the operating system, with RAM up to `low` below 4 GiB.
-/// INIT changes none of it.
+/// Power-on and reset: what firmware leaves for the operating system, with RAM up to `low` below 4
+/// GiB. INIT changes none of it.
 ///
 /// `snp_en` gives the state that a kernel finds which was started by kexec from an SNP host.
 pub fn reset(cpu: &Cpu, rmp: &Geometry, low: u64, snp_en: bool) {

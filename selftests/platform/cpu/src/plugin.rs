@@ -245,8 +245,9 @@ unsafe extern "C" fn on_translate(tb: *mut Tb, _: *mut c_void) {
     }
 }
 
-/// Whether a block has anything in it that looks like an instruction for the model. To ask QEMU for the bytes of each
-/// instruction takes longer than to look at all of them where they are, and nearly all blocks have nothing.
+/// Whether a block has anything in it that looks like an instruction for the model. To ask QEMU for
+/// the bytes of each instruction takes longer than to look at all of them where they are, and
+/// nearly all blocks have nothing.
 ///
 /// # Safety
 ///
@@ -274,8 +275,9 @@ unsafe fn worth_decoding(f: &Functions, tb: *mut Tb, count: usize) -> bool {
     if code.is_null() {
         return true;
     }
-    // SAFETY: QEMU translates from there, and the page is RAM or ROM of the machine, which stays mapped. Should a CPU write
-    // to it meanwhile, QEMU throws the block away: it watches pages with code in them.
+    // SAFETY: QEMU translates from there, and the page is RAM or ROM of the machine, which stays
+    // mapped. Should a CPU write to it meanwhile, QEMU throws the block away: it watches pages with
+    // code in them.
     let code = unsafe { slice::from_raw_parts(code.cast::<u8>(), size as usize) };
     insn::may_contain(code)
 }
@@ -407,7 +409,8 @@ unsafe extern "C" fn on_delivered(index: c_uint, _: c_int, _: u64, _: u64, _: *m
     vcpu.perform(layer.delivered(&machine.model, &vcpu, vector), 0);
 }
 
-/// In the place of QEMU's `do_interrupt`: an exception is to be delivered, or a #VMEXIT to be carried out.
+/// In the place of QEMU's `do_interrupt`: an exception is to be delivered, or a #VMEXIT to be
+/// carried out.
 unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
     let Some(machine) = MACHINE.get() else { return };
     let guest = machine.guest_of(cpu);
@@ -441,7 +444,8 @@ unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
             layer.event(&vcpu, what);
         }
     }
-    // SAFETY: QEMU's own argument. If it leaves by longjmp, this frame is skipped; nothing in it has a destructor.
+    // SAFETY: QEMU's own argument. If it leaves by longjmp, this frame is skipped; nothing in it
+    // has a destructor.
     unsafe { interrupt::perform(cpu) };
     if rmp_fault {
         machine.shorten_error_code(cpu);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! X.509 as AMD's certificates have it (looked up in public ones: `tests/certs_data` of virtee/sev).
+//! X.509 as AMD's certificates have it (looked up in public ones: `tests/certs_data` of
+//! virtee/sev).
 
 use std::str::FromStr;
 use std::time::Duration;

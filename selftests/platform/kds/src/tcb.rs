@@ -9,8 +9,8 @@ use std::str::FromStr;
 pub struct Tcb(pub u64);
 
 impl Tcb {
-    /// Security version numbers by the last part of their object identifiers (1.3.6.1.4.1.3704.1.3.n):
-    /// 1 boot loader, 2 TEE, 3 SNP, 4 to 7 reserved, 8 microcode.
+    /// Security version numbers by the last part of their object identifiers
+    /// (1.3.6.1.4.1.3704.1.3.n): 1 boot loader, 2 TEE, 3 SNP, 4 to 7 reserved, 8 microcode.
     pub(crate) fn by_oid(self) -> [(u32, u8); 8] {
         let [boot_loader, tee, spl4, spl5, spl6, spl7, snp, microcode] = self.0.to_le_bytes();
         [

@@ -15,9 +15,9 @@ use crate::{Error, Tcb, Vendor};
 /// Whom the VLEK was issued to.
 const PROVIDER: &str = "ccp-rs";
 
-/// Writes into `dir` what the service has for the chip with this seed at this TCB version, under the
-/// paths of its URLs, queries included (as `wget -x` names files), and what a provider with a VLEK
-/// would have:
+/// Writes into `dir` what the service has for the chip with this seed at this TCB version, under
+/// the paths of its URLs, queries included (as `wget -x` names files), and what a provider with a
+/// VLEK would have:
 ///
 /// ```text
 /// vcek/v1/Milan/cert_chain                        ASK and ARK, PEM

@@ -28,8 +28,8 @@ const BASIC_CONSTRAINTS: &str = "2.5.29.19";
 const AUTHORITY_KEY_ID: &str = "2.5.29.35";
 const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 const P384: &str = "1.3.132.0.34";
-/// AMD's arc for endorsement keys: `.1` structure, `.2` product, `.3.n` security version numbers, `.4`
-/// chip, `.5` cloud service provider.
+/// AMD's arc for endorsement keys: `.1` structure, `.2` product, `.3.n` security version numbers,
+/// `.4` chip, `.5` cloud service provider.
 const AMD: &str = "1.3.6.1.4.1.3704.1";
 
 const RSA_BITS: usize = 4096;

@@ -19,8 +19,8 @@ pub const ASIDS: usize = 128;
 /// "LINK" and the version of this layout.
 const MAGIC: u64 = 0x4b4e_494c_0000_0004;
 
-/// MSRs without rules of their own that firmware compares between CPUs, with their names: memory types and
-/// where memory ends. [`Cpu::config`] has their values in this order.
+/// MSRs without rules of their own that firmware compares between CPUs, with their names: memory
+/// types and where memory ends. [`Cpu::config`] has their values in this order.
 pub const CONFIG_MSRS: [(u32, &str); 34] = [
     (0x2ff, "MTRR_DEF_TYPE"),
     (0x250, "MTRR_FIX64K_00000"),
@@ -194,14 +194,15 @@ pub struct Link {
     pub iommu_snp: AtomicU32,
     /// 1 from SNP_INIT until firmware clears SNP_EN, or a reset does. The PSP model writes it.
     pub snp_active: AtomicU32,
-    /// How many of the next RMPUPDATEs that give a page away find it HV-Fixed. Tests order it from the PSP model.
+    /// How many of the next RMPUPDATEs that give a page away find it HV-Fixed. Tests order it from
+    /// the PSP model.
     pub refuse_rmpupdate: AtomicU64,
     /// How often firmware has given pages away that were the host's (SNP_INIT). A CPU model that
     /// sees it change empties TLBs. The PSP model counts it up, behind its changes of the RMP.
     pub pages_taken: AtomicU64,
     reserved: [AtomicU64; 3],
-    /// The IOMMU's event log, PPR log and completion-wait semaphore. The CPU model reads the IOMMU's
-    /// registers when a CPU writes its caches back, which must be done before SNP_INIT.
+    /// The IOMMU's event log, PPR log and completion-wait semaphore. The CPU model reads the
+    /// IOMMU's registers when a CPU writes its caches back, which must be done before SNP_INIT.
     pub iommu: [IommuBuffer; 3],
     reserved2: [AtomicU64; 2],
     /// CPUs by QEMU's index.
@@ -227,8 +228,8 @@ impl Link {
         }
     }
 
-    /// Notes that something is to be reported of a CPU. True the first time, and then `at` is asked for the
-    /// addresses of instruction and access.
+    /// Notes that something is to be reported of a CPU. True the first time, and then `at` is asked
+    /// for the addresses of instruction and access.
     pub fn report(&self, cpu: usize, report: Report, at: impl FnOnce() -> (u64, u64)) -> bool {
         let reported = &self.cpu[cpu].reports[report as usize];
         let first = reported.count.fetch_add(1, Ordering::AcqRel) == 0;

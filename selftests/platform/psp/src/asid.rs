@@ -31,10 +31,10 @@ pub(crate) struct Asids {
 }
 
 impl Asids {
-    /// The platform was initialised: nothing may be bound before a flush. With `snp`, which firmware starts
-    /// only if it finds every CPU in order, that needs a WBINVD on each. Without, only those CPUs need one that
-    /// a guest has run on (model choice): a CPU that is offline executes none, and Linux starts SEV all the same
-    /// on hosts with `nosmt`.
+    /// The platform was initialised: nothing may be bound before a flush. With `snp`, which
+    /// firmware starts only if it finds every CPU in order, that needs a WBINVD on each. Without,
+    /// only those CPUs need one that a guest has run on (model choice): a CPU that is offline
+    /// executes none, and Linux starts SEV all the same on hosts with `nosmt`.
     pub(crate) fn initialised(&mut self, platform: &dyn Platform, snp: bool) {
         self.all_dirty = true;
         if snp {
@@ -79,7 +79,8 @@ impl Asids {
         !self.owners.is_empty()
     }
 
-    /// DF_FLUSH: needs a WBINVD on every CPU since the last loss of an owner, or initialisation with SNP.
+    /// DF_FLUSH: needs a WBINVD on every CPU since the last loss of an owner, or initialisation
+    /// with SNP.
     pub(crate) fn flush(&mut self, platform: &dyn Platform) -> Result<(), Status> {
         if let Some(before) = &self.wbinvd_needed {
             let now = platform.cpus();

@@ -59,7 +59,8 @@ impl<'a> Call<'a> {
         self.facts.push((name, fact));
     }
 
-    /// The command buffer as the ABI's structure for the command, whose length the command table has.
+    /// The command buffer as the ABI's structure for the command, whose length the command table
+    /// has.
     pub(crate) fn request<T: FromBytes>(&self) -> T {
         T::read_from_bytes(&self.buffer).expect("the table has the structure's length")
     }

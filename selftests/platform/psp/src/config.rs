@@ -83,7 +83,8 @@ impl Config {
         (self.api.major, self.api.minor) >= (1, 55)
     }
 
-    /// Whether the IOMMU's pages become Reclaim at shutdown, not Hypervisor (sev-dev.c: from 1.53 on).
+    /// Whether the IOMMU's pages become Reclaim at shutdown, not Hypervisor (sev-dev.c: from 1.53
+    /// on).
     pub(crate) fn reclaims_iommu_pages(&self) -> bool {
         (self.api.major, self.api.minor) >= (1, 53)
     }

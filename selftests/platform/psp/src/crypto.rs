@@ -77,8 +77,8 @@ pub(crate) fn verify(public: &[u8], digest: &[u8], signature: &[u8]) -> bool {
     check().is_some()
 }
 
-/// The secret that the owners of `key` and of `public` (a [`PUBLIC_KEY`] structure) share: ECDH. None if that is no
-/// public key.
+/// The secret that the owners of `key` and of `public` (a [`PUBLIC_KEY`] structure) share: ECDH.
+/// None if that is no public key.
 pub(crate) fn agree(key: &SigningKey, public: &[u8]) -> Option<[u8; NUMBER]> {
     let public = PublicKey::from_sec1_bytes(point(public)?.as_bytes()).ok()?;
     let shared = diffie_hellman(key.as_nonzero_scalar(), public.as_affine());

@@ -58,8 +58,8 @@ pub trait Platform: rmp::Table {
     fn clear_snp_en(&self);
     /// Whether the IOMMU enforces SNP.
     fn iommu_snp(&self) -> bool;
-    /// What the IOMMU writes to by itself: addresses of the 4 KiB pages of its event log, PPR log and
-    /// completion-wait semaphore.
+    /// What the IOMMU writes to by itself: addresses of the 4 KiB pages of its event log, PPR log
+    /// and completion-wait semaphore.
     fn iommu_pages(&self) -> Vec<u64>;
     /// An ASID has been bound to a guest, with SNP or without, or to nobody any more: the CPUs run
     /// no guest with an ASID that is not its own.

@@ -168,7 +168,8 @@ impl Control {
         }
     }
 
-    /// Register accesses belong to what was before the mark; what CPUs have executed is counted from power-on.
+    /// Register accesses belong to what was before the mark; what CPUs have executed is counted
+    /// from power-on.
     fn mark(&self, text: &str) {
         let (reads, writes) = self.registers.take_accesses();
         let executed = |count: fn(&link::Cpu) -> &AtomicU64| {

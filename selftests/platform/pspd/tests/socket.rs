@@ -65,8 +65,8 @@ fn snp_starts_and_stops() {
     assert_eq!(machine.command(SNP_INIT_EX, &init_ex()), 0);
     let taken = machine.link.pages_taken.load(std::sync::atomic::Ordering::Acquire);
     assert_eq!(taken, 1, "CPUs hear that pages are not the host's any more");
-    // The table takes 256 pages: the first is the head of 2 MiB and counts the others. So it is on a
-    // real machine (AMDSEV issue 245).
+    // The table takes 256 pages: the first is the head of 2 MiB and counts the others. So it is on
+    // a real machine (AMDSEV issue 245).
     let (head, other) = (0x8000_0000_0000_07fd, 0x8000_0000_0000_0005u64);
     assert_eq!(machine.peek(entry(RMP_BASE), 8), u64::to_le_bytes(head));
     assert_eq!(machine.peek(entry(RMP_BASE + 0x13000), 8), other.to_le_bytes());

@@ -34,8 +34,8 @@ impl<T: Table> Rmp<T> {
         })
     }
 
-    /// Hypervisor or Firmware -> Firmware (SNP_INIT: what the IOMMU writes to). Pages without an entry are
-    /// passed over.
+    /// Hypervisor or Firmware -> Firmware (SNP_INIT: what the IOMMU writes to). Pages without an
+    /// entry are passed over.
     pub fn take(&self, pa: u64) -> Result<(), Refusal> {
         if self.geometry().index(pa).is_none() {
             return Ok(());
@@ -54,7 +54,8 @@ impl<T: Table> Rmp<T> {
         })
     }
 
-    /// Firmware -> Reclaim without the host asking (SNP_PLATFORM_STATUS's page, what the IOMMU wrote to).
+    /// Firmware -> Reclaim without the host asking (SNP_PLATFORM_STATUS's page, what the IOMMU
+    /// wrote to).
     pub fn hand_back(&self, pa: u64) -> Result<(), Refusal> {
         self.change(pa, PageSize::Size4K, |old| match State::of(old) {
             State::Firmware => Ok(Entry::RECLAIM),

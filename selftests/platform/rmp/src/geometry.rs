@@ -127,8 +127,8 @@ impl Geometry {
         Ok(Geometry { base, end, cfg, shift, segments })
     }
 
-    /// The words of a segment table for segments of 2^`shift` bytes that cover memory up to `covered`, with
-    /// their entries one behind the other from `entries` (a multiple of 1 MiB) on.
+    /// The words of a segment table for segments of 2^`shift` bytes that cover memory up to
+    /// `covered`, with their entries one behind the other from `entries` (a multiple of 1 MiB) on.
     pub fn segment_table(shift: u32, covered: u64, entries: u64) -> Vec<u64> {
         let mapped = |first: u64| (covered - first).div_ceil(1 << 30).min(1 << (shift - 30));
         (0..covered)

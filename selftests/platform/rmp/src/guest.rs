@@ -4,9 +4,9 @@
 //!
 //! Sources: the bits of a nested page fault and what the hypervisor does about them are
 //! `PFERR_GUEST_*` in arch/x86/include/asm/kvm_host.h and `sev_handle_rmp_fault` in
-//! arch/x86/kvm/svm/sev.c; the instructions' results are arch/x86/include/asm/sev.h
-//! (`pvalidate`, `rmpadjust`) and coco/sev/core.c, which uses them. Where those are silent the comment says "model
-//! choice".
+//! arch/x86/kvm/svm/sev.c; the instructions' results are arch/x86/include/asm/sev.h (`pvalidate`,
+//! `rmpadjust`) and coco/sev/core.c, which uses them. Where those are silent the comment says
+//! "model choice".
 
 use crate::{Entry, PageSize, Rmp, Table, PAGES_PER_2M};
 

@@ -141,8 +141,8 @@ impl<T: Table> Rmp<T> {
         Code::Success
     }
 
-    /// Not an instruction: makes an unassigned page HV-Fixed, as firmware does with memory that the BIOS has
-    /// reserved. RMPUPDATE refuses it from then on.
+    /// Not an instruction: makes an unassigned page HV-Fixed, as firmware does with memory that the
+    /// BIOS has reserved. RMPUPDATE refuses it from then on.
     pub fn fix(&self, pa: u64) {
         let Some(index) = self.aligned_index(pa, PageSize::Size4K) else { return };
         let Some(_locked) = self.try_lock(index) else { return };

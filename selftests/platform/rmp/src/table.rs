@@ -7,8 +7,8 @@ use crate::{Entry, Geometry, PageSize, State, PAGES_PER_2M};
 
 /// The storage of entries, shared between processors and firmware.
 pub trait Table {
-    /// The entry at physical address `at`. `lo` is read first: a reader that sees the new `lo` sees the
-    /// new `hi`.
+    /// The entry at physical address `at`. `lo` is read first: a reader that sees the new `lo` sees
+    /// the new `hi`.
     fn load(&self, at: u64) -> Entry;
     /// Writes the entry at `at`, `hi` before `lo`, each as one 64-bit store: `lo` holds `assigned`,
     /// so nobody sees a page as assigned before its permissions are there.

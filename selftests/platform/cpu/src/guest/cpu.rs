@@ -24,7 +24,8 @@ pub struct Running {
     pub host_pat: u64,
 }
 
-/// An event that was to be delivered to a guest's vCPU, which is the one with this VMSA, and the RIP that it met.
+/// An event that was to be delivered to a guest's vCPU, which is the one with this VMSA, and the
+/// RIP that it met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     pub vmsa: u64,

@@ -4,7 +4,8 @@
 //! Automatic exits tell the hypervisor all it needs; all others would need registers that it must
 //! not see, so the guest is asked first. Sources: the cases that KVM handles for such guests
 //! (arch/x86/kvm/svm: `sev_handle_vmgexit` against `svm_exit_handlers`, and what
-//! `svm_skip_emulated_instruction` leaves to the processor); public notes on AMD's manual, section 15.35.
+//! `svm_skip_emulated_instruction` leaves to the processor); public notes on AMD's manual, section
+//! 15.35.
 
 use super::layout::{exit, fault};
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Instructions inside a guest, above all an SEV-ES or SNP one, that TCG does not know, or knows too little of.
+//! Instructions inside a guest, above all an SEV-ES or SNP one, that TCG does not know, or knows
+//! too little of.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -219,8 +220,8 @@ impl Layer {
             _ => return Err(finished(GuestCode::FailInput, 0, false)),
         };
         let va = cpu.get(Reg::Rax);
-        // The offset in a 4 KiB page does not matter: OVMF asks with the address of some data of its
-        // own whether it runs at VMPL0.
+        // The offset in a 4 KiB page does not matter: OVMF asks with the address of some data of
+        // its own whether it runs at VMPL0.
         let va = if cpu.long_code() { va } else { va & 0xffff_ffff } & !0xfff;
         if va % size.bytes() != 0 {
             return Err(finished(GuestCode::FailInput, 0, false));
@@ -300,13 +301,13 @@ fn rdmsr(model: &Model<'_>, cpu: &impl Cpu, running: &Running) -> Action {
 pub(super) struct Unhandled {
     /// Its error code.
     pub code: u64,
-    /// Which fields of the GHCB are valid. Whether the answer to a request of before is among them, and what the guest
-    /// has filled in itself, tells why it gives up.
+    /// Which fields of the GHCB are valid. Whether the answer to a request of before is among them,
+    /// and what the guest has filled in itself, tells why it gives up.
     pub valid: [u64; 2],
 }
 
-/// Whether the guest's GHCB has SVM_VMGEXIT_UNSUPPORTED_EVENT (the kernel's uapi/asm/svm.h) as exit code. Fields are where
-/// struct ghcb_save_area has them. KVM ends the guest for it.
+/// Whether the guest's GHCB has SVM_VMGEXIT_UNSUPPORTED_EVENT (the kernel's uapi/asm/svm.h) as exit
+/// code. Fields are where struct ghcb_save_area has them. KVM ends the guest for it.
 pub(super) fn gives_up(model: &Model<'_>, running: &Running) -> Option<Unhandled> {
     const SW_EXIT_CODE: u64 = 0x390;
     const SW_EXIT_INFO_1: u64 = 0x398;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Guests whose registers are encrypted (SEV-ES, SEV-SNP): VMRUN, #VMEXIT and what is new inside. For those of which
-//! only the memory is encrypted there is [`sev`].
+//! Guests whose registers are encrypted (SEV-ES, SEV-SNP): VMRUN, #VMEXIT and what is new inside.
+//! For those of which only the memory is encrypted there is [`sev`].
 //!
 //! TCG runs the guest; this layer stands at its borders. Before TCG's VMRUN it takes the registers
-//! from the VMSA ([`vmsa`]). When TCG is about to exit, it decides who gets to hear of it ([`exits`]):
-//! the guest, as #VC, and then it does not exit at all; or the hypervisor, and then the layer puts the
-//! registers back right behind TCG's #VMEXIT. Inside the guest it executes what TCG does not know ([`inside`]) and
-//! checks each translation against the RMP ([`access`]).
+//! from the VMSA ([`vmsa`]). When TCG is about to exit, it decides who gets to hear of it
+//! ([`exits`]): the guest, as #VC, and then it does not exit at all; or the hypervisor, and then
+//! the layer puts the registers back right behind TCG's #VMEXIT. Inside the guest it executes what
+//! TCG does not know ([`inside`]) and checks each translation against the RMP ([`access`]).
 //!
-//! What it cannot do right ends the guest: VMRUN ends with VMEXIT_INVALID, the VMSA stays as it was,
-//! and the log says why.
+//! What it cannot do right ends the guest: VMRUN ends with VMEXIT_INVALID, the VMSA stays as it
+//! was, and the log says why.
 
 pub mod access;
 mod cpu;
@@ -153,7 +153,8 @@ pub enum Action {
         /// What is written.
         value: u64,
     },
-    /// Write to CR8, and go on behind the instruction. TCG's own write wants a lock that it does not take.
+    /// Write to CR8, and go on behind the instruction. TCG's own write wants a lock that it does
+    /// not take.
     WriteCr8 {
         /// What is written.
         value: u64,

@@ -215,12 +215,13 @@ impl Layer {
         check_asid(model, running.asid, if running.snp() { Kinds::Snp } else { Kinds::SevEs })
     }
 
-    /// TCG is about to carry out a #VMEXIT, and the guest's registers are still in place. True: the exit
-    /// is the guest's own affair, and it gets #VC instead. False: the hypervisor gets it, with
+    /// TCG is about to carry out a #VMEXIT, and the guest's registers are still in place. True: the
+    /// exit is the guest's own affair, and it gets #VC instead. False: the hypervisor gets it, with
     /// everything that TCG does not know of it.
     pub fn exit(&self, model: &Model<'_>, cpu: &impl Inside) -> bool {
         let me = self.cpu(cpu.index());
-        // A #VC whose delivery faulted: KVM drops it, and the guest will be at the instruction again.
+        // A #VC whose delivery faulted: KVM drops it, and the guest will be at the instruction
+        // again.
         me.vc.set(None);
         let reflected = me.running.get().and_then(|running| self.complete(model, cpu, &running));
         me.vc.set(reflected);
@@ -228,7 +229,8 @@ impl Layer {
         reflected.is_some()
     }
 
-    /// An event is to be delivered to the guest on `cpu`. Only for the log, if the guest shuts down.
+    /// An event is to be delivered to the guest on `cpu`. Only for the log, if the guest shuts
+    /// down.
     pub fn event(&self, cpu: &impl Inside, vector: i32) {
         self.cpu(cpu.index()).event(vector, cpu.rip());
     }
@@ -259,8 +261,8 @@ impl Layer {
             Disposition::Automatic { code, advance } => {
                 field(vmcb::EXIT_CODE).store(code, Relaxed);
                 cpu.skip(advance);
-                // RIP is still at the instruction, which will be executed again; the hypervisor could not
-                // inject it, because it does not know where the next one is.
+                // RIP is still at the instruction, which will be executed again; the hypervisor
+                // could not inject it, because it does not know where the next one is.
                 if event & EVENT_TYPE == EVENT_INT {
                     field(vmcb::EVENT_INJ).store(0, Relaxed);
                 }

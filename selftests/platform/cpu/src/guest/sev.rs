@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Guests with encrypted memory whose registers the hypervisor sees (SEV without ES). TCG runs them as it runs any
-//! guest; what it does not know is what an exit must tell a hypervisor that cannot read the guest's memory. KVM needs
-//! the bytes of an instruction that touched a device, the address behind one that it has emulated, and the operands of
-//! accesses to control and debug registers.
+//! Guests with encrypted memory whose registers the hypervisor sees (SEV without ES). TCG runs them
+//! as it runs any guest; what it does not know is what an exit must tell a hypervisor that cannot
+//! read the guest's memory. KVM needs the bytes of an instruction that touched a device, the
+//! address behind one that it has emulated, and the operands of accesses to control and debug
+//! registers.
 //!
-//! Sources: `svm_check_emulate_instruction`, `svm_skip_emulated_instruction`, `cr_interception` and `dr_interception`
-//! in arch/x86/kvm/svm/svm.c; `struct vmcb_control_area` in asm/svm.h; exit codes in uapi/asm/svm.h.
+//! Sources: `svm_check_emulate_instruction`, `svm_skip_emulated_instruction`, `cr_interception` and
+//! `dr_interception` in arch/x86/kvm/svm/svm.c; `struct vmcb_control_area` in asm/svm.h; exit codes
+//! in uapi/asm/svm.h.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
@@ -17,13 +19,15 @@ use crate::ram::Ram;
 
 /// What a processor fetches at most.
 const LONGEST: u64 = 15;
-/// EXIT_INFO_1 of an exit for a control register: it was a MOV, and the other register's number is in the low bits.
+/// EXIT_INFO_1 of an exit for a control register: it was a MOV, and the other register's number is
+/// in the low bits.
 const MOV: u64 = 1 << 63;
 /// The first word of a segment in the save area: selector, attributes, limit. CS.L and CS.D.
 const CODE_64: u64 = 1 << (16 + 9);
 const CODE_32: u64 = 1 << (16 + 10);
 
-/// Whether this VMCB is for a guest with encrypted memory. (Those with encrypted registers are recognised before.)
+/// Whether this VMCB is for a guest with encrypted memory. (Those with encrypted registers are
+/// recognised before.)
 pub(super) fn is_vmcb(ram: &Ram, vmcb: u64) -> bool {
     vmcb % 4096 == 0 && load(ram, vmcb + vmcb::MISC_CTL) & misc::SEV != 0
 }
@@ -239,7 +243,8 @@ mod tests {
         assert_eq!(words, [0x0706_0504_0302_010f, 0x0f0e_0d0c_0b0a_0908]);
         assert_eq!(load(&ram, VMCB + vmcb::EXIT_INFO_2), 0x7000);
         assert_eq!(load(&ram, VMCB + vmcb::NEXT_RIP), 0);
-        // Of code that ends where nothing is mapped there is less to see, and of code that is not there nothing.
+        // Of code that ends where nothing is mapped there is less to see, and of code that is not
+        // there nothing.
         let ram = left(&code[..3], 0xffd, CODE_64, exit::NPF, fault::FINAL);
         assert_eq!(load(&ram, VMCB + vmcb::FETCHED), 0x0302_0103);
         let ram = left(&code, RIP, CODE_64, exit::NPF, fault::FINAL | fault::FETCH);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! VMRUN, #VMEXIT and instructions inside, on a CPU made of a few cells and without TCG: what TCG would
-//! write to the VMCB the tests write there.
+//! VMRUN, #VMEXIT and instructions inside, on a CPU made of a few cells and without TCG: what TCG
+//! would write to the VMCB the tests write there.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;

@@ -112,16 +112,17 @@ const EXCEPTION_INDEX: usize = 0x2c0;
 ///
 /// `state` must be a CPU of this QEMU. Any thread may do it.
 pub unsafe fn clear_ignne(state: *mut CpuState) {
-    // SAFETY: within the structure, aligned, and there as long as QEMU runs. The CPU's own thread reads and writes it
-    // meanwhile by single instructions of the processor; what is lost of those two accesses can only be this one.
+    // SAFETY: within the structure, aligned, and there as long as QEMU runs. The CPU's own thread
+    // reads and writes it meanwhile by single instructions of the processor; what is lost of those
+    // two accesses can only be this one.
     let hflags2 = unsafe { AtomicU32::from_ptr(Vcpu::env(state).byte_add(HFLAGS2.offset).cast()) };
     if hflags2.load(Relaxed) & HF2_IGNNE != 0 {
         hflags2.fetch_and(!HF2_IGNNE, Relaxed);
     }
 }
 
-/// What the CPU's loop is to do next: a vector to deliver, one of QEMU's own reasons to leave translated code, or
-/// -1, nothing.
+/// What the CPU's loop is to do next: a vector to deliver, one of QEMU's own reasons to leave
+/// translated code, or -1, nothing.
 ///
 /// # Safety
 ///
@@ -145,11 +146,11 @@ pub unsafe fn set_exception(state: *mut CpuState, vector: i32) {
     }
 }
 
-/// The vector that has just been delivered, -1 for an interrupt of the host. There is none any more afterwards: VMRUN
-/// in QEMU delivers an interrupt that it injects by itself, but leaves the vector here, and a CPU that is asked to
-/// leave its loop before something else is put here would deliver it once more (`cpu_handle_interrupt` and
-/// `cpu_handle_exception` in accel/tcg/cpu-exec.c). A kernel does not survive that between SYSCALL or interrupt
-/// and SWAPGS.
+/// The vector that has just been delivered, -1 for an interrupt of the host. There is none any more
+/// afterwards: VMRUN in QEMU delivers an interrupt that it injects by itself, but leaves the vector
+/// here, and a CPU that is asked to leave its loop before something else is put here would deliver
+/// it once more (`cpu_handle_interrupt` and `cpu_handle_exception` in accel/tcg/cpu-exec.c). A
+/// kernel does not survive that between SYSCALL or interrupt and SWAPGS.
 ///
 /// # Safety
 ///

@@ -192,8 +192,9 @@ impl Vcpu<'_> {
             }
             Action::WriteCr8 { value } => {
                 self.restore();
-                // SAFETY: this CPU's state, on its thread, which does not hold the lock while it executes a
-                // block. With virtual interrupts the helper takes no lock itself and raises nothing.
+                // SAFETY: this CPU's state, on its thread, which does not hold the lock while it
+                // executes a block. With virtual interrupts the helper takes no lock itself and
+                // raises nothing.
                 unsafe {
                     (self.f.bql_lock_impl)(c"snp_cpu".as_ptr(), 0);
                     (self.f.helper_write_crN)(self.env, 8, value);

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The repair of a race in QEMU 11.1.3 that makes nested guests go wrong.
 //!
-//! FRSTOR, FLDENV, FXRSTOR and XRSTOR of a status word without pending exceptions end in `cpu_clear_ignne()`
-//! (target/i386/tcg/system/fpu_helper.c). It takes a bit out of HFLAGS2 of the *first* CPU, whichever CPU executes the
-//! instruction, and not atomically. If the first CPU changes its HFLAGS2 meanwhile, which VMRUN, #VMEXIT, STGI and CLGI
-//! do, the change is lost: the host translates by nested tables, or a guest does not.
+//! FRSTOR, FLDENV, FXRSTOR and XRSTOR of a status word without pending exceptions end in
+//! `cpu_clear_ignne()` (target/i386/tcg/system/fpu_helper.c). It takes a bit out of HFLAGS2 of the
+//! *first* CPU, whichever CPU executes the instruction, and not atomically. If the first CPU
+//! changes its HFLAGS2 meanwhile, which VMRUN, #VMEXIT, STGI and CLGI do, the change is lost: the
+//! host translates by nested tables, or a guest does not.
 //!
-//! Here the function gets other code, which clears the bit by an atomic operation. That never brings an old value of
-//! the other bits back. At worst the bit comes back, which is for FPUs without CR0.NE and nothing else.
+//! Here the function gets other code, which clears the bit by an atomic operation. That never
+//! brings an old value of the other bits back. At worst the bit comes back, which is for FPUs
+//! without CR0.NE and nothing else.
 
 use std::ffi::c_void;
 use std::{io, ptr, slice};
@@ -30,7 +32,8 @@ const JUMP_BYTES: usize = 13;
 ///
 /// The QEMU must be the one that the declarations were made for, and no CPU may run yet.
 pub unsafe fn install(f: &Functions, to: Replacement) -> Result<(), String> {
-    // SAFETY: the function has more bytes than this, and they stay as they are but for the call below.
+    // SAFETY: the function has more bytes than this, and they stay as they are but for the call
+    // below.
     let known = unsafe { slice::from_raw_parts(f.cpu_clear_ignne.cast::<u8>(), FUNCTION_BYTES) };
     if !clears_ignne(known) {
         return Err("cpu_clear_ignne() of this QEMU does something else".to_owned());
@@ -59,7 +62,8 @@ unsafe fn redirect(function: *mut c_void, to: Replacement) -> io::Result<()> {
     let first = function.addr() & !(PAGE - 1);
     let length = function.addr() + JUMP_BYTES - first;
     let protect = |rights| {
-        // SAFETY: pages of code (caller). They stay readable and executable, so that other code in them goes on.
+        // SAFETY: pages of code (caller). They stay readable and executable, so that other code in
+        // them goes on.
         match unsafe { libc::mprotect(first as *mut c_void, length, rights) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
@@ -107,7 +111,8 @@ mod tests {
         };
         assert_ne!(pages, libc::MAP_FAILED);
         let function = pages.wrapping_byte_add(4090);
-        // SAFETY: 64 bytes in the mapping. INT3, so that going on behind the jump would end the test.
+        // SAFETY: 64 bytes in the mapping. INT3, so that going on behind the jump would end the
+        // test.
         unsafe { function.write_bytes(0xcc, 64) };
         // SAFETY: code that nobody executes.
         unsafe { redirect(function, called) }.expect("a page of the test's own");

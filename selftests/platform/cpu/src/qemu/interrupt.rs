@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Being called when QEMU delivers an exception or carries out a #VMEXIT, which are one to it: `do_interrupt` of
-//! `x86_tcg_ops`.
+//! Being called when QEMU delivers an exception or carries out a #VMEXIT, which are one to it:
+//! `do_interrupt` of `x86_tcg_ops`.
 
 use std::ffi::c_void;
 use std::mem::transmute;
@@ -30,8 +30,8 @@ pub unsafe fn install(f: &Functions, hook: DoInterrupt) -> Result<(), String> {
     unsafe { ops::replace(f, "x86_cpu_do_interrupt", f.x86_cpu_do_interrupt, hook as usize) }
 }
 
-/// Calls QEMU's own function. It may leave by `longjmp` (a fault while an exception is being delivered), so no
-/// value with a destructor may be alive in the caller.
+/// Calls QEMU's own function. It may leave by `longjmp` (a fault while an exception is being
+/// delivered), so no value with a destructor may be alive in the caller.
 ///
 /// # Safety
 ///

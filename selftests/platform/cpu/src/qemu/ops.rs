@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `x86_tcg_ops`, the constant table of functions by which QEMU's common code reaches that for x86. The plugin
-//! puts functions of its own there.
+//! `x86_tcg_ops`, the constant table of functions by which QEMU's common code reaches that for x86.
+//! The plugin puts functions of its own there.
 
 use std::ffi::c_void;
 use std::mem::size_of;
@@ -15,8 +15,8 @@ const OPS_BYTES: usize = 192;
 ///
 /// # Safety
 ///
-/// The QEMU must be the one that the declarations were made for, no CPU may run yet, and `hook` must be the
-/// address of a function of the same type.
+/// The QEMU must be the one that the declarations were made for, no CPU may run yet, and `hook`
+/// must be the address of a function of the same type.
 pub unsafe fn replace(
     f: &Functions,
     name: &str,
@@ -33,8 +33,8 @@ pub unsafe fn replace(
     // SAFETY: within the table.
     let place = unsafe { table.add(place) };
     let page = (place.addr() & !0xfff) as *mut c_void;
-    // SAFETY: the page that holds the word (it is aligned, so it lies in one) belongs to QEMU's constants,
-    // which the loader has made read-only; nobody relies on that.
+    // SAFETY: the page that holds the word (it is aligned, so it lies in one) belongs to QEMU's
+    // constants, which the loader has made read-only; nobody relies on that.
     if unsafe { libc::mprotect(page, 4096, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
         return Err(format!("x86_tcg_ops cannot be changed: {}", io::Error::last_os_error()));
     }

@@ -13,8 +13,8 @@ use super::ffi::{CpuState, Env, Functions};
 use super::ops;
 use super::vcpu::ENV_OFFSET;
 
-/// `tlb_fill` of `struct TCGCPUOps`: CPU, address, size, kind of access, MMU index, probe (do not raise an
-/// exception), return address. False only if `probe` and there is no translation.
+/// `tlb_fill` of `struct TCGCPUOps`: CPU, address, size, kind of access, MMU index, probe (do not
+/// raise an exception), return address. False only if `probe` and there is no translation.
 pub type TlbFill =
     unsafe extern "C" fn(*mut CpuState, u64, c_int, c_int, c_int, bool, usize) -> bool;
 
@@ -129,10 +129,12 @@ impl Request {
     ///
     /// In the hook, after [`Request::fill`] has returned true.
     pub unsafe fn filled<'a>(&self, f: &'a Functions) -> Option<Filled<'a>> {
-        // Looked up as a load: it must not count as a write. (A page that can be written can be read.)
+        // Looked up as a load: it must not count as a write. (A page that can be written can be
+        // read.)
         let kind = if self.access == FETCH { FETCH } else { LOAD };
         let (mut host, mut full) = (ptr::null_mut(), ptr::null_mut());
-        // SAFETY: the entry is there, so QEMU does not call the hook again; size 0 touches no memory.
+        // SAFETY: the entry is there, so QEMU does not call the hook again; size 0 touches no
+        // memory.
         unsafe {
             (f.probe_access_full)(
                 env(self.cpu),
@@ -147,8 +149,8 @@ impl Request {
             );
         }
         let full = full.cast::<Full>();
-        // SAFETY: null (no access), or the entry's description, which stays until the TLB changes, which
-        // only this thread does.
+        // SAFETY: null (no access), or the entry's description, which stays until the TLB changes,
+        // which only this thread does.
         let prot = unsafe { full.as_ref() }.map_or(0, |full| full.prot);
         (prot != 0).then_some(Filled { f, request: *self, full })
     }
@@ -185,7 +187,8 @@ impl Filled<'_> {
         self.change(!WRITE, 0);
     }
 
-    /// Takes rights away that are not among these; what is not allowed asks for a translation again.
+    /// Takes rights away that are not among these; what is not allowed asks for a translation
+    /// again.
     pub fn limit(self, write: bool, execute: bool) {
         let without = |allowed, right| if allowed { 0 } else { right };
         self.change(!(without(write, WRITE) | without(execute, EXECUTE)), 0);

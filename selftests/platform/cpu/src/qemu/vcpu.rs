@@ -159,8 +159,9 @@ impl<'a> Vcpu<'a> {
     ///
     /// # Safety
     ///
-    /// On the thread of the CPU of `slot`, number `index`, where QEMU calls back and everything that
-    /// a block keeps in host registers has been written back. The value must not outlive the call.
+    /// On the thread of the CPU of `slot`, number `index`, where QEMU calls back and everything
+    /// that a block keeps in host registers has been written back. The value must not outlive the
+    /// call.
     pub unsafe fn outside_block(f: &'a Functions, slot: &'a Slot, index: usize) -> Vcpu<'a> {
         Vcpu { f, slot, index, env: Vcpu::env(slot.state), return_address: 0 }
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Guests without SNP: what lasts from LAUNCH_START to DECOMMISSION, their ASIDs, and the host's view into them.
+//! Guests without SNP: what lasts from LAUNCH_START to DECOMMISSION, their ASIDs, and the host's
+//! view into them.
 //!
-//! A guest's memory is plain text, as that of SNP guests is: what encrypting in place comes to are the checks, and the
-//! digest. So nothing here shows that a page is unreadable without its key.
+//! A guest's memory is plain text, as that of SNP guests is: what encrypting in place comes to are
+//! the checks, and the digest. So nothing here shows that a page is unreadable without its key.
 
 use sha2::Sha256;
 
@@ -64,7 +65,8 @@ impl Sev {
     }
 }
 
-/// `{handle, asid}`. Guests with encrypted registers have the ASIDs below those of the others (CPUID 8000001F).
+/// `{handle, asid}`. Guests with encrypted registers have the ASIDs below those of the others
+/// (CPUID 8000001F).
 pub(crate) fn activate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let asid = call.u32(4);
     call.fact("asid", Fact::Number(asid.into()));
@@ -111,8 +113,8 @@ pub(crate) fn status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     Ok(())
 }
 
-/// DBG_DECRYPT and DBG_ENCRYPT: `{handle, reserved, src, dst, len}`. Either direction is a copy, in whole blocks, in
-/// every state (model choice).
+/// DBG_DECRYPT and DBG_ENCRYPT: `{handle, reserved, src, dst, len}`. Either direction is a copy, in
+/// whole blocks, in every state (model choice).
 pub(crate) fn dbg_copy(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let (_, guest) = psp.sev.guest(call)?;
     if guest.policy & POLICY_NO_DEBUG != 0 {

@@ -106,7 +106,8 @@ impl Identity {
         Certificate::new(api, Usage::Pdh, &self.pdh_key()).signed(0, Usage::Pek, &self.pek_key())
     }
 
-    /// The secret shared with the owner of a key of the same kind as the PDH; none if the certificate has no key.
+    /// The secret shared with the owner of a key of the same kind as the PDH; none if the
+    /// certificate has no key.
     pub(crate) fn agree(&self, peer: &Certificate) -> Option<[u8; crypto::NUMBER]> {
         crypto::agree(&self.pdh_key(), peer.public_key())
     }

@@ -81,7 +81,8 @@ fn needs_init(psp: &Psp) -> Result<(), Status> {
     }
 }
 
-/// INIT alone: a new PEK would be another platform than the one that the guests' owners have agreed to.
+/// INIT alone: a new PEK would be another platform than the one that the guests' owners have agreed
+/// to.
 fn needs_no_guests(psp: &Psp) -> Result<(), Status> {
     match psp.sev.state() {
         State::Init => Ok(()),

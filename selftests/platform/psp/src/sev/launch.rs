@@ -17,8 +17,8 @@ const POLICY_KNOWN: u32 = 0xffff_003f;
 /// Bytes of a VMSA.
 const VMSA: u64 = 0x1000;
 
-/// `{handle in/out, policy, dh_cert, dh_cert_len, reserved, session, session_len}`. The guest's keys come from its
-/// owner's session, from the guest whose handle was given, or are new.
+/// `{handle in/out, policy, dh_cert, dh_cert_len, reserved, session, session_len}`. The guest's
+/// keys come from its owner's session, from the guest whose handle was given, or are new.
 pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let (sharing, policy) = (call.u32(0), call.u32(4));
     call.fact("policy", Fact::Number(policy.into()));
@@ -108,7 +108,8 @@ fn update(
     Ok(())
 }
 
-/// `{handle, reserved, address, len in/out}`; answer `{measurement 32, nonce 16}`. The measurement is complete.
+/// `{handle, reserved, address, len in/out}`; answer `{measurement 32, nonce 16}`. The measurement
+/// is complete.
 pub(crate) fn measure(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let (api, nonce) = (psp.config.api, psp.sev.random());
     let (_, guest) = psp.sev.guest(call)?;

@@ -93,7 +93,8 @@ impl Sev {
         }
     }
 
-    /// Bytes that are random on silicon. Here they follow from the seed and from how many came before.
+    /// Bytes that are random on silicon. Here they follow from the seed and from how many came
+    /// before.
     fn random(&mut self) -> [u8; 16] {
         self.drawn += 1;
         let hash = Sha256::new_with_prefix(b"ccp-rs PSP model random number")

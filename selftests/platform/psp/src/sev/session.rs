@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The session between a guest's owner and the platform: how the guest's keys get here, and what their owner
-//! learns of the launch. Source of the formats: virtee/sev (`src/session`), AMD's sev-tool.
+//! The session between a guest's owner and the platform: how the guest's keys get here, and what
+//! their owner learns of the launch. Source of the formats: virtee/sev (`src/session`), AMD's
+//! sev-tool.
 
 use aes::cipher::{KeyIvInit, StreamCipher};
 use hmac::{Hmac, Mac};
@@ -8,13 +9,14 @@ use sha2::Sha256;
 
 use crate::{Api, Status};
 
-/// Bytes of a session buffer: `{nonce 16, wrapped keys 32, IV 16, MAC of the wrapped keys 32, MAC of the policy 32}`.
+/// Bytes of a session buffer: `{nonce 16, wrapped keys 32, IV 16, MAC of the wrapped keys 32, MAC
+/// of the policy 32}`.
 pub(super) const LEN: usize = 128;
 /// Bytes of what LAUNCH_MEASURE answers: `{measurement 32, nonce 16}`.
 pub(super) const MEASUREMENT: usize = 48;
 
-/// The key that measurements are made with. (Its companion, the transport encryption key, encrypts what the owner
-/// sends into the guest; there is no command for that here.)
+/// The key that measurements are made with. (Its companion, the transport encryption key, encrypts
+/// what the owner sends into the guest; there is no command for that here.)
 pub(super) type IntegrityKey = [u8; 16];
 
 /// The keys that the owner has wrapped with the secret shared with the platform's PDH.

@@ -19,7 +19,8 @@ const TCB_VERSION: u64 = 1 << 5;
 const MITIGATIONS: u64 = 1 << 6;
 
 /// Request: `{{0 VCEK or VMRK, 2:1 key_sel} u32, reserved 4, fields u64, vmpl u32, guest_svn u32,
-/// tcb u64}`, in version 2 with `mitigations u64` behind. Answer: `{status u32, reserved 28, key 32}`.
+/// tcb u64}`, in version 2 with `mitigations u64` behind. Answer: `{status u32, reserved 28, key
+/// 32}`.
 ///
 /// How silicon derives is not public. Here as there the same chip gives the same key to whoever
 /// agrees in all the fields that are mixed in, and to nobody else.

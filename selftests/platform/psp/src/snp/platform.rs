@@ -118,9 +118,9 @@ fn start(
 }
 
 /// The settings that firmware verifies on every CPU and in the IOMMU: those that snp_prepare() of
-/// arch/x86/virt/svm/sev.c makes, and those that a BIOS must have made alike on all CPUs. (That memory types
-/// are compared is known from INVALID_CONFIG reports; which of the MSRs are is a model choice.) The trace
-/// says which one was wrong.
+/// arch/x86/virt/svm/sev.c makes, and those that a BIOS must have made alike on all CPUs. (That
+/// memory types are compared is known from INVALID_CONFIG reports; which of the MSRs are is a model
+/// choice.) The trace says which one was wrong.
 fn check_machine(psp: &Psp, call: &mut Call<'_>) -> Result<Geometry, Status> {
     let cpus = call.platform.cpus();
     let complaint = if psp.config.checks { complaint(call, &cpus) } else { None };
@@ -265,7 +265,8 @@ fn stop(psp: &mut Psp, call: &mut Call<'_>, flags: u32) -> Result<(), Status> {
     }
     if x86 {
         rmp.release_table();
-        // In this order: a CPU that runs meanwhile must not look like one without SNP_EN while SNP is active.
+        // In this order: a CPU that runs meanwhile must not look like one without SNP_EN while SNP
+        // is active.
         call.platform.set_snp_active(false);
         call.platform.clear_snp_en();
         // The host may write what it likes now, so the next SNP_INIT cannot keep it.

@@ -45,7 +45,8 @@ impl Endorsement {
         }
     }
 
-    /// The key, unless the host has masked it (SNP_CONFIG's MASK_CHIP_KEY, which is about the VCEK).
+    /// The key, unless the host has masked it (SNP_CONFIG's MASK_CHIP_KEY, which is about the
+    /// VCEK).
     fn key(self, psp: &Psp) -> Option<SigningKey> {
         let tcb = psp.snp.reported_tcb();
         match self {

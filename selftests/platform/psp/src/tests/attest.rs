@@ -66,8 +66,8 @@ fn sev_accepts(chain: &Chain, report: &[u8]) -> bool {
     AttestationReport::from_bytes(report).is_ok_and(|report| (chain, &report).verify().is_ok())
 }
 
-/// Whether the certificate's key has signed these very bytes. (`sev` parses a report and verifies what
-/// it has written again, so reserved bytes escape it.)
+/// Whether the certificate's key has signed these very bytes. (`sev` parses a report and verifies
+/// what it has written again, so reserved bytes escape it.)
 fn openssl_accepts(chain: &Chain, report: &[u8]) -> bool {
     let number = |at: usize| {
         let big_endian: Vec<u8> = report[at..at + 72].iter().rev().copied().collect();

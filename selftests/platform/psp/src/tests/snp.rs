@@ -111,7 +111,8 @@ fn init_checks_the_machine() {
     }
 }
 
-/// The trace says what was wrong, with the MSR's name; firmware that does not look believes the host.
+/// The trace says what was wrong, with the MSR's name; firmware that does not look believes the
+/// host.
 #[test]
 fn init_names_what_differs() {
     let mut lab = spoiled(|cpu| cpu.memory_types[1].1 = 0);
