@@ -30,7 +30,8 @@ CASES = {
     "IOMMU's pages stay": ({"psp": ("--shutdown=legacy", *NOTHING_DONE)}, ("+kvm_amd", "-kvm_amd"), "ccp 0000:41:00.0: SNP firmware is shut down, but pages of the IOMMU could not be taken back"),
     "kdump kernel": (*MISUSE, "snp_host: the hotplug window is not opened: "),
     "no window": (*MISUSE, "snp_host: the CPUs were to be prepared for SNP, but no hotplug window is open"),
-    "RMP damaged": ({"segments": 30}, ("+kvm_amd", "rst0=0", "-kvm_amd"), "snp_host: the RMP is not cleared now but when SNP is started again: the RMP does not cover"),
+    # Nothing stands in the way of software that writes to the RMP's own pages.
+    "RMP damaged": ({"segments": 30, "rmp": "off"}, ("+kvm_amd", "rst0=0", "-kvm_amd"), "snp_host: the RMP is not cleared now but when SNP is started again: the RMP does not cover"),
 }
 
 
@@ -73,7 +74,7 @@ def beginning(message: list[str]) -> str:
 
 def test_every_message_is_explained():
     assert len(messages()) > 40
-    explained = PAGE.read_text()
+    explained = " ".join(PAGE.read_text().split())
     missing = ["…".join(message) for message in messages() if beginning(message) not in explained]
     assert not missing, "\n".join(missing)
 
