@@ -6,18 +6,18 @@
 
 use super::*;
 
-fn twice<'a, I, T: Timeouts>(
+fn twice<'a, I, T: Timeouts + Ledger>(
     mailbox: &mut Mailbox<I, T>,
     command: &'static CommandInfo,
 ) -> Result<(), Unanswered>
 where
-    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
     I::Backend: IoCapable<u32>,
 {
     let flight = mailbox.start(command, Address::NONE, Wait::Poll)?;
-    let _ = flight.poll();
+    let _ = flight.finish(Wait::Poll);
     #[cfg(not(refused))]
     let flight = mailbox.start(command, Address::NONE, Wait::Poll)?;
-    let _ = flight.poll(); //~ E0382 move occurs because `flight` has type `InFlight
+    let _ = flight.finish(Wait::Poll); //~ E0382 move occurs because `flight` has type `InFlight
     Ok(())
 }

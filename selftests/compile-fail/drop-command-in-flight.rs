@@ -6,12 +6,12 @@
 
 use super::*;
 
-fn forget<'a, I, T: Timeouts>(
+fn forget<'a, I, T: Timeouts + Ledger>(
     mailbox: &mut Mailbox<I, T>,
     command: &'static CommandInfo,
 ) -> Result<(), Unanswered>
 where
-    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
     I::Backend: IoCapable<u32>,
 {
     #[cfg(refused)]
@@ -19,6 +19,6 @@ where
     #[cfg(not(refused))]
     let _ = mailbox
         .start(command, Address::NONE, Wait::Interrupt)?
-        .sleep();
+        .finish(Wait::Interrupt);
     Ok(())
 }

@@ -6,12 +6,12 @@
 
 use super::*;
 
-fn look<'a, I, T: Timeouts>(
+fn look<'a, I, T: Timeouts + Ledger>(
     mailbox: &mut Mailbox<I, T>,
     command: &'static CommandInfo,
 ) -> Result<(), Unanswered>
 where
-    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
     I::Backend: IoCapable<u32>,
 {
     #[cfg(not(refused))]
@@ -19,6 +19,6 @@ where
     let flight = mailbox.start(command, Address::NONE, Wait::Interrupt)?;
     #[cfg(refused)]
     let _ = mailbox.dead(); //~ E0502 cannot borrow `*mailbox` as immutable because it is also borrowed as mutable
-    let _ = flight.sleep();
+    let _ = flight.finish(Wait::Interrupt);
     Ok(())
 }

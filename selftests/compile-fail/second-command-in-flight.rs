@@ -6,20 +6,20 @@
 
 use super::*;
 
-fn two<'a, I, T: Timeouts>(
+fn two<'a, I, T: Timeouts + Ledger>(
     mailbox: &mut Mailbox<I, T>,
     command: &'static CommandInfo,
 ) -> Result<(), Unanswered>
 where
-    I: Io<'a, Target = Region<BAR_SIZE>>,
+    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
     I::Backend: IoCapable<u32>,
 {
     let first = mailbox.start(command, Address::NONE, Wait::Interrupt)?;
     #[cfg(not(refused))]
-    let _ = first.sleep();
+    let _ = first.finish(Wait::Interrupt);
     let second = mailbox.start(command, Address::NONE, Wait::Interrupt)?; //~ E0499 cannot borrow `*mailbox` as mutable more than once at a time
-    let _ = second.sleep();
+    let _ = second.finish(Wait::Interrupt);
     #[cfg(refused)]
-    let _ = first.sleep();
+    let _ = first.finish(Wait::Interrupt);
     Ok(())
 }
