@@ -28,8 +28,10 @@ def test_nothing_is_left(driver):
     result, _ = first_launch(driver)
     assert result.rmp["assigned"] == 0
     assert not splats(result.console)
-    # The PSP saw nothing but commands: no doorbell while it was busy, no answer without an interrupt.
-    assert [entry["event"] for entry in result.trace if "event" in entry] == ["reset", "disconnected"]
+    # The PSP saw nothing but commands: no doorbell while it was busy, no answer without an interrupt. That QEMU has
+    # gone may stand in the trace already, or not.
+    events = [entry["event"] for entry in result.trace if "event" in entry]
+    assert [event for event in events if event != "disconnected"] == ["reset"] and len(events) <= 2, events
 
 
 def test_guests_without_snp_are_measured(driver):

@@ -72,6 +72,7 @@ impl<T: Transport> Platform<T> {
         cpu::wbinvd_on_all();
         if let Err(err) = self.channel.require(command::DF_FLUSH, &mut ()) {
             let _ = self.stop_sev();
+            self.flush_for_snp();
             return Err(err);
         }
         self.sev = Sev::Init;
@@ -83,6 +84,16 @@ impl<T: Transport> Platform<T> {
             self.api.build
         );
         Ok(())
+    }
+
+    /// INIT was not followed by a flush: no ASID may be used before one, and SNP guests want some.
+    /// They do without legacy SEV.
+    fn flush_for_snp(&mut self) {
+        if self.channel.snp_init() && self.channel.alive().is_ok() {
+            cpu::wbinvd_on_all();
+            // It has been logged; SNP guests hear of it again.
+            let _ = self.channel.require(command::SNP_DF_FLUSH, &mut ());
+        }
     }
 
     /// What to do if SNP_EN is set and SNP is not up.

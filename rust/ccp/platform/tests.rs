@@ -91,7 +91,7 @@ mod suite {
     const SNP_START: [Event; 4] = [Open, Prepare, SNP_INIT, SNP_DF_FLUSH];
     const START: [Event; 6] = [Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, DF_FLUSH];
     /// The same when the last step fails: SEV is taken back, SNP stays.
-    const START_WITHOUT_SEV: [Event; 7] = [
+    const START_WITHOUT_SEV: [Event; 8] = [
         Open,
         Prepare,
         SNP_INIT,
@@ -99,6 +99,7 @@ mod suite {
         INIT,
         DF_FLUSH,
         SHUTDOWN,
+        SNP_DF_FLUSH,
     ];
     /// All that a stop does with firmware that keeps SNP_EN.
     const STOP: [Event; 3] = [SHUTDOWN, SNP_SHUTDOWN, KEEP_LEGACY];
