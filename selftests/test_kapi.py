@@ -32,8 +32,27 @@ def test_same_results_as_in_tree():
     assert not unused, f"listed but not seen: {unused}"
 
 
+# What ours asks when firmware says that it is in no state for a command: has it been reset? (The page of the host's is
+# refused: it has not. The command buffer of the second command changes hands.)
+WAS_IT_RESET = ["SNP_PLATFORM_STATUS status=26", "PLATFORM_STATUS status=0", "SNP_PAGE_RECLAIM status=0"]
+
+
+def without_question(commands: list[str]) -> tuple[list[str], int]:
+    """The commands without that question, and how often it was asked."""
+    out, asked, n = [], 0, 0
+    while n < len(commands):
+        if [" ".join(command.split()[:2]) for command in commands[n : n + 3]] == WAS_IT_RESET:
+            asked, n = asked + 1, n + 3
+        else:
+            out.append(commands[n])
+            n += 1
+    return out, asked
+
+
 def test_same_commands_as_in_tree():
-    assert calls("ours")[1] == calls("intree")[1]
+    intree = calls("intree")[1]
+    refused = [command for command in intree if re.search(r" status=1( |$)", command)]
+    assert without_question(calls("ours")[1]) == (intree, len(refused)) and refused
 
 
 def test_pages_are_the_hosts_again():
