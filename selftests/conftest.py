@@ -79,6 +79,12 @@ def first_launch(driver: str, kernel: str = "stock", cycles: int = 1, more: tupl
         return result, launch.launches(result, files)
 
 
+@pytest.fixture
+def long(request) -> bool:
+    """Whole matrices instead of samples."""
+    return request.config.getoption("--long")
+
+
 @pytest.fixture(params=["intree", "ours"])
 def driver(request):
     return request.param

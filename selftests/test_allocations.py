@@ -225,11 +225,6 @@ def results(long: bool) -> dict[str, suite.Outcome]:
     return dict(zip(OPERATIONS, outcomes if long else outcomes * len(OPERATIONS)))
 
 
-@pytest.fixture
-def long(request) -> bool:
-    return request.config.getoption("--long")
-
-
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_operation(operation, long, note):
     outcome = results(long)[operation]

@@ -47,11 +47,6 @@ def results(long: bool, kernel: str = "stock") -> dict[matrix.Cell, list[str]]:
     return out
 
 
-@pytest.fixture
-def long(request) -> bool:
-    return request.config.getoption("--long")
-
-
 @pytest.mark.parametrize("variant", matrix.VARIANTS)
 def test_healthy(variant):
     """What all cells are compared with: everything works, twice, and nothing is left."""

@@ -19,11 +19,6 @@ def rows(driver: str, long: bool) -> list[life_cycle.Row]:
     return out
 
 
-@pytest.fixture
-def long(request) -> bool:
-    return request.config.getoption("--long")
-
-
 def test_ours_keeps_the_guarantee(long):
     bad = {row.cell.name: row.complaints() for row in rows("ours", long) if row.complaints()}
     assert not bad, "\n".join(f"{name}\n    " + "\n    ".join(wrong) for name, wrong in bad.items())
