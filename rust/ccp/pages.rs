@@ -175,8 +175,9 @@ pub(crate) fn unassign_each(
     host: &dyn Host,
     mut reclaim: impl FnMut(Address) -> Result<(), CmdError>,
 ) -> usize {
-    let all = (0..frames.count()).filter_map(|n| frames.get(n));
-    all.filter(|frame| host.is_assigned(*frame))
+    frames
+        .iter()
+        .filter(|frame| host.is_assigned(*frame))
         .filter(|frame| {
             let reclaimed = reclaim(Spa(frame.phys()).plain());
             reclaimed.is_err() || host.make_shared(*frame).is_err()
