@@ -21,7 +21,22 @@ def pytest_addoption(parser):
 
 
 # The files that take a minute or more, longest first.
-MINUTES = ["fault_matrix", "platform", "guest", "allocations", "remedies", "messages", "reload", "life_cycle", "leave", "debug", "window", "compile_fail", "runner", "kvm_selftests"]
+MINUTES = [
+    "fault_matrix",
+    "platform",
+    "guest",
+    "allocations",
+    "remedies",
+    "messages",
+    "reload",
+    "life_cycle",
+    "leave",
+    "debug",
+    "window",
+    "compile_fail",
+    "runner",
+    "kvm_selftests",
+]
 LONGEST = [f"selftests/test_{name}.py" for name in MINUTES]
 
 
@@ -69,7 +84,9 @@ def first_launch(driver: str, kernel: str = "stock", cycles: int = 1, more: tupl
     files, (name inside, file outside)."""
     with tempfile.TemporaryDirectory() as scratch:
         files = launch.guest_files(Path(scratch))
-        config = Config(driver=driver, kernel=kernel, files={f"guest/{name}": file for name, file in files.items()} | dict(more))
+        config = Config(
+            driver=driver, kernel=kernel, files={f"guest/{name}": file for name, file in files.items()} | dict(more)
+        )
 
         def run():
             with Machine(config, f"first-launch-{driver}-{kernel}") as machine:

@@ -67,7 +67,10 @@ class Cell:
 STATUSES = tables().statuses | {"0x9000": 0x9000}
 KINDS = [
     # One more that is known, and one that no ABI assigns but that has been seen.
-    *(Kind(f"status-{name}", f"status={name}") for name in dict.fromkeys([*sorted(tables().named), "INVALID_PARAM", "0x9000"])),
+    *(
+        Kind(f"status-{name}", f"status={name}")
+        for name in dict.fromkeys([*sorted(tables().named), "INVALID_PARAM", "0x9000"])
+    ),
     Kind("late", "late=300"),
     Kind("garbage", "garbage"),
     Kind("silent", "silent", TIMEOUT),
@@ -89,7 +92,9 @@ def run(cells: list[Cell], kernel: str = "stock"):
     """Run cells, and yield (cell, outcome)."""
     for variant in VARIANTS:
         mine = {cell.name: cell for cell in cells if cell.variant == variant}
-        for outcome in suite.run(_config(variant, kernel), SCENARIO, [cell.case() for cell in mine.values()], LIMIT, "fault-matrix"):
+        for outcome in suite.run(
+            _config(variant, kernel), SCENARIO, [cell.case() for cell in mine.values()], LIMIT, "fault-matrix"
+        ):
             yield mine[outcome.case.name], outcome
 
 
@@ -113,5 +118,11 @@ def applies(command: str, kind: Kind) -> bool:
 
 @functools.cache
 def all_cells() -> list[Cell]:
-    points = [(variant, phase, command) for variant, (_, only) in VARIANTS.items() for phase in PHASES for command in commands(variant, phase) if only is None or command in only]
+    points = [
+        (variant, phase, command)
+        for variant, (_, only) in VARIANTS.items()
+        for phase in PHASES
+        for command in commands(variant, phase)
+        if only is None or command in only
+    ]
     return [Cell(*point, kind) for point in points for kind in KINDS if applies(point[2], kind)]

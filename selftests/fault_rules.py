@@ -23,7 +23,13 @@ DYING_COSTS = 4
 IOMMU_EVENT_LOG = 128
 
 # Which step of the launch fails with a command, and which call of /dev/sev (selftests/programs).
-LAUNCH_STEPS = {"SNP_GCTX_CREATE": "start", "SNP_LAUNCH_START": "start", "SNP_ACTIVATE": "start", "SNP_LAUNCH_UPDATE": "update", "SNP_LAUNCH_FINISH": "finish"}
+LAUNCH_STEPS = {
+    "SNP_GCTX_CREATE": "start",
+    "SNP_LAUNCH_START": "start",
+    "SNP_ACTIVATE": "start",
+    "SNP_LAUNCH_UPDATE": "update",
+    "SNP_LAUNCH_FINISH": "finish",
+}
 # Where kvm-amd has an errno of its own.
 KVM_ERRNO = {"SNP_GCTX_CREATE": {"refused": "ENOTTY", "died": "ENOTTY"}, "SNP_LAUNCH_UPDATE": {"died": "EIO"}}
 CALLS = {
@@ -64,7 +70,9 @@ def refused(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
     status = f"EIO {cell.kind.status:#x}"
     if cell.phase == "probe":
         # The old firmware goes on.
-        return {} if cell.command == "DOWNLOAD_FIRMWARE" else NO_SEV | dict.fromkeys(asks(healthy), f"ENODEV {UNTOUCHED}")
+        return (
+            {} if cell.command == "DOWNLOAD_FIRMWARE" else NO_SEV | dict.fromkeys(asks(healthy), f"ENODEV {UNTOUCHED}")
+        )
     if cell.phase == "init":
         # SNP does not depend on legacy SEV, which waits for its first guest then.
         if cell.command in ("SNP_PAGE_RECLAIM", "INIT", "DF_FLUSH"):
@@ -72,7 +80,9 @@ def refused(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
         # Asked by kvm-amd, which then leaves out SNP alone.
         return {"sev_snp": "N", "launch": NO_SEV["launch"]} if cell.command == "SNP_PLATFORM_STATUS" else NO_SEV
     if cell.phase == "launch" and cell.command in LAUNCH_STEPS:
-        return {"launch": f"{LAUNCH_STEPS[cell.command]} {KVM_ERRNO.get(cell.command, {}).get('refused', 'EIO')} {cell.kind.status:#x}"}
+        return {
+            "launch": f"{LAUNCH_STEPS[cell.command]} {KVM_ERRNO.get(cell.command, {}).get('refused', 'EIO')} {cell.kind.status:#x}"
+        }
     if cell.phase == "ask":
         return {f"ask {CALLS[cell.command]}": "EFAULT 0" if cell.command == "SNP_PAGE_RECLAIM" else status}
     return {}
@@ -98,7 +108,11 @@ def died(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
         call = f"ask {CALLS[cell.command]}"
         before = asks(healthy)[: asks(healthy).index(call)]
         # A command that was answered, but whose buffer stays with firmware, is another error.
-        return out | {call: "EFAULT 0" if cell.command == "SNP_PAGE_RECLAIM" else "ETIMEDOUT 0"} | {key: healthy[key] for key in before}
+        return (
+            out
+            | {call: "EFAULT 0" if cell.command == "SNP_PAGE_RECLAIM" else "ETIMEDOUT 0"}
+            | {key: healthy[key] for key in before}
+        )
     return {}
 
 
@@ -174,7 +188,11 @@ def view(outcome, prefix: str = "", again: bool = False) -> dict[str, str]:
 def lost_pages(kernel: list[str]) -> int:
     """What the driver, and KVM of its own, say that they have lost to firmware."""
     ours = sum(int(found[1]) for line in kernel if (found := re.match(r"ccp: (\d+) page\(s\) from", line)))
-    theirs = sum(int(found[2], 16) - int(found[1], 16) for line in kernel if (found := re.search(r"Leaking PFN range (0x\w+)-(0x\w+)", line)))
+    theirs = sum(
+        int(found[2], 16) - int(found[1], 16)
+        for line in kernel
+        if (found := re.search(r"Leaking PFN range (0x\w+)-(0x\w+)", line))
+    )
     return ours + theirs
 
 
@@ -196,10 +214,16 @@ def complaints(cell: Cell, outcome, healthy) -> list[str]:
 
     for name, seen, wanted in (
         ("", view(outcome), view(healthy) | changes(cell, view(healthy))),
-        ("then, without the fault, ", view(outcome, again=True), view(healthy, again=True) | again(cell, view(healthy, again=True))),
+        (
+            "then, without the fault, ",
+            view(outcome, again=True),
+            view(healthy, again=True) | again(cell, view(healthy, again=True)),
+        ),
     ):
         seen_at_all = {key: value for key, value in wanted.items() if key in seen or value != view(healthy).get(key)}
-        out += [f"{name}{key}: {seen.get(key)}, not {value}" for key, value in seen_at_all.items() if seen.get(key) != value]
+        out += [
+            f"{name}{key}: {seen.get(key)}, not {value}" for key, value in seen_at_all.items() if seen.get(key) != value
+        ]
 
     for line in outcome.values("step"):
         step, _, milliseconds, *_ = line.split()
@@ -214,12 +238,20 @@ def complaints(cell: Cell, outcome, healthy) -> list[str]:
     second = messages.pop("again", [])
     first = [line for lines in messages.values() for line in lines]
     pattern = spoken(cell)
-    said = [line for line in first if re.search(pattern or rf"ccp .*\b{cell.command}\b.*(failed|did not answer|all ones)", line)]
+    said = [
+        line
+        for line in first
+        if re.search(pattern or rf"ccp .*\b{cell.command}\b.*(failed|did not answer|all ones)", line)
+    ]
     if cell.command == "DOWNLOAD_FIRMWARE" and pattern is None:
         said = [line for line in said if "BAD_SIGNATURE" not in line]
     if len(said) != (1 if pattern else 0):
         out.append(f"{len(said)} messages, not {1 if pattern else 0}: {said}")
-    repeated = [line for line, count in Counter(line for line in first if line.startswith("ccp ") and "failed" in line).items() if count > 1 and "firmware: failed to load" not in line]
+    repeated = [
+        line
+        for line, count in Counter(line for line in first if line.startswith("ccp ") and "failed" in line).items()
+        if count > 1 and "firmware: failed to load" not in line
+    ]
     out += [f"said more than once: {line}" for line in repeated]
 
     assigned = int((outcome.values("assigned") or ["-1"])[0])
@@ -231,8 +263,9 @@ def complaints(cell: Cell, outcome, healthy) -> list[str]:
     affordable = DYING_COSTS if cell.phase == "ask" else 0
     if is_deadly(cell) and lost_pages(messages["ask"]) > affordable:
         out.append(f"calls of /dev/sev lost {lost_pages(messages['ask'])} pages to a dead mailbox")
-    if again(cell, {}) and not any(re.search(r"ccp .*(SEV is not available|SEV stays off|registers read all ones|not issued)", line) for line in second):
+    if again(cell, {}) and not any(
+        re.search(r"ccp .*(SEV is not available|SEV stays off|registers read all ones|not issued)", line)
+        for line in second
+    ):
         out.append("the next load is refused without a reason")
     return out
-
-

@@ -36,7 +36,14 @@ INITS = {
 # Registers that software cannot change: the first initialisation fails when SNP_EN is set already, and so do all others.
 MSRS = {"VM_HSAVE_PA ignored": ("1:VM_HSAVE_PA=0x1000",)}
 FIRMWARE = {"x86": [], "legacy": ["--shutdown=legacy"]}
-EVENTS = {"-": "none", "reload ccp": "ccp", "reload kvm_amd": "kvm", "rmmod snp_host": "remove", "kexec": "kexec", "in-tree driver before": "intree"}
+EVENTS = {
+    "-": "none",
+    "reload ccp": "ccp",
+    "reload kvm_amd": "kvm",
+    "rmmod snp_host": "remove",
+    "kexec": "kexec",
+    "in-tree driver before": "intree",
+}
 # The in-tree driver has no snp_host, and is no driver before itself.
 OURS_ONLY = {"rmmod snp_host", "in-tree driver before"}
 ATTEMPTS = ("offline", "smt", "suspend", "online")
@@ -139,10 +146,28 @@ class Row:
             return f"| {self.cell.init} | {self.cell.firmware} | {self.cell.event} | the machine did not get to the attempts |"
         words = {"done": "allowed", BUSY: "refused"}
         tried = [words.get(said, said) for said in (self.attempts.get(attempt, "?") for attempt in ATTEMPTS)]
-        event = self.cell.event + (f" ({'done' if self.attempts['remove'] == 'done' else 'refused'})" if "remove" in self.attempts else "")
+        event = self.cell.event + (
+            f" ({'done' if self.attempts['remove'] == 'done' else 'refused'})" if "remove" in self.attempts else ""
+        )
         bare = numbers(self.bare()) if self.bare() else "none"
         told = [entry["cmd"] for entry in self.commands if entry["cmd"] not in UNTOLD]
-        return "| " + " | ".join([self.cell.init, self.cell.firmware, event, *tried, str(self.before.count), numbers(self.before.snp_en) or "none", bare, "yes" if self.splats else "no", " ".join(told)]) + " |"
+        return (
+            "| "
+            + " | ".join(
+                [
+                    self.cell.init,
+                    self.cell.firmware,
+                    event,
+                    *tried,
+                    str(self.before.count),
+                    numbers(self.before.snp_en) or "none",
+                    bare,
+                    "yes" if self.splats else "no",
+                    " ".join(told),
+                ]
+            )
+            + " |"
+        )
 
 
 def numbers(cpus: frozenset[int]) -> str:
@@ -156,7 +181,13 @@ HEADING = (
 
 
 def cells(driver: str) -> list[Cell]:
-    return [Cell(driver, init, firmware, event) for init in INITS for firmware in FIRMWARE for event in EVENTS if driver == "ours" or event not in OURS_ONLY]
+    return [
+        Cell(driver, init, firmware, event)
+        for init in INITS
+        for firmware in FIRMWARE
+        for event in EVENTS
+        if driver == "ours" or event not in OURS_ONLY
+    ]
 
 
 def sample(driver: str) -> list[Cell]:
@@ -185,7 +216,13 @@ def cpu_set(text: str) -> frozenset[int]:
 
 def state(words: str) -> State:
     fields = dict(word.split("=", 1) for word in words.split())
-    return State(int(fields["count"]), fields["window"], cpu_set(fields["snp_en"]), cpu_set(fields["online"]), int(fields["nonzero"]))
+    return State(
+        int(fields["count"]),
+        fields["window"],
+        cpu_set(fields["snp_en"]),
+        cpu_set(fields["online"]),
+        int(fields["nonzero"]),
+    )
 
 
 def row(cell: Cell, outcome: suite.Outcome) -> Row:
@@ -220,7 +257,9 @@ def update(driver: str, words: list[str]) -> None:
         for line in old.splitlines()
         if line.startswith(f"| {cell.init} | {cell.firmware} | {cell.event} ")
     }
-    for result in run([cell for cell in cells(driver) if not words or {cell.init, cell.firmware, cell.event} & set(words)]):
+    for result in run(
+        [cell for cell in cells(driver) if not words or {cell.init, cell.firmware, cell.event} & set(words)]
+    ):
         lines[result.cell] = result.line()
         print(result.line(), *(f"    {complaint}" for complaint in result.complaints()), sep="\n", flush=True)
         rows = "\n".join([HEADING, *(lines[cell] for cell in cells(driver) if cell in lines)])

@@ -32,7 +32,9 @@ OPERATIONS = {
 # Seconds that an operation may take.
 BOUND = 20
 # Without these, a round that is no success has not said that memory was short.
-SHORT_OF_MEMORY = re.compile(r"Cannot allocate memory|(no|out of) memory|ENOMEM|error -12|memory was short|Error\(12\)|\(-12\)|ret: -12")
+SHORT_OF_MEMORY = re.compile(
+    r"Cannot allocate memory|(no|out of) memory|ENOMEM|error -12|memory was short|Error\(12\)|\(-12\)|ret: -12"
+)
 # Other messages that explain a failure, and why they name no lack of memory.
 OTHER_WORDS = {
     "cannot get an MSI-X or MSI vector": "pci_alloc_irq_vectors() returns the error of its last attempt, MSI, which the PSP does not have",
@@ -44,7 +46,10 @@ OTHER_ERRORS = {
 }
 # What kvm-amd makes of it without saying why: part of the view -> where.
 KVMS_OWN = {
-    ("state state", "modules=snp_host,ccp,kvm_amd, node=yes snp=N window=enabled disabled=1"): "is_sev_snp_initialized() gets no page for SNP_PLATFORM_STATUS",
+    (
+        "state state",
+        "modules=snp_host,ccp,kvm_amd, node=yes snp=N window=enabled disabled=1",
+    ): "is_sev_snp_initialized() gets no page for SNP_PLATFORM_STATUS",
     ("launch init2", "EIO error=0"): "snp_guest_req_init() does not ask why it gets no page",
     ("launch start", "ENOTTY error=0"): "snp_context_create() returns nothing, and sev_mem_enc_ioctl() -ENOTTY then",
 }
@@ -101,7 +106,11 @@ def where(kernel: list[str]) -> str:
     """Which allocation failed: the innermost functions, up to the first of ours."""
     trace = re.search(r"^FAULT_INJECTION:.*?<TASK>$(.*?)^ </TASK>$", "\n".join(kernel), re.M | re.S)
     names = re.findall(r"^ (\w\S+)\+0x\S+( \[(?:ccp|snp_host)\])?", trace[1], re.M) if trace else []
-    inner = [name for name, _ in names if name not in ("dump_stack_lvl", "dump_stack", "should_fail_ex", "should_failslab", "should_fail_alloc_page")]
+    inner = [
+        name
+        for name, _ in names
+        if name not in ("dump_stack_lvl", "dump_stack", "should_fail_ex", "should_failslab", "should_fail_alloc_page")
+    ]
     ours = next((n for n, (name, module) in enumerate(names) if module), len(names))
     return " < ".join(inner[: max(ours - len(names) + len(inner) + 1, 1)]) or "an allocation that fails silently"
 
@@ -112,7 +121,9 @@ def complaints(outcome: suite.Outcome, operation: str) -> list[str]:
     done = [this for this in rounds(outcome.lines) if this.operation == operation]
     healthy = done[0].did["after"].view
     messages = suite.sections(outcome.kernel, r"round (\S+)", str)
-    out = [] if healthy["state state"] == OPERATIONS[operation][0] else [f"{operation} ends in {healthy['state state']}"]
+    out = (
+        [] if healthy["state state"] == OPERATIONS[operation][0] else [f"{operation} ends in {healthy['state state']}"]
+    )
     for this in done:
         kernel = messages.get(f"{operation}-{this.n}", [])
         name = f"{operation}, allocation {this.n} ({where(kernel)})"
@@ -123,7 +134,10 @@ def complaints(outcome: suite.Outcome, operation: str) -> list[str]:
             if did.milliseconds > 1000 * BOUND:
                 out.append(f"{name}: {key} took {did.milliseconds} ms")
         differs = {key: value for key, value in this.did["struck"].view.items() if healthy.get(key) != value}
-        named = any(SHORT_OF_MEMORY.search(line) or any(words in line for words in OTHER_WORDS) for line in [*differs.values(), *said])
+        named = any(
+            SHORT_OF_MEMORY.search(line) or any(words in line for words in OTHER_WORDS)
+            for line in [*differs.values(), *said]
+        )
         named = named or any(function in where(kernel) for function in OTHER_ERRORS)
         if differs and not named and not KVMS_OWN.keys() & differs.items():
             out.append(f"{name}: {differs}, and nobody says that memory is short")
@@ -138,7 +152,9 @@ def left_over(outcome: suite.Outcome) -> list[str]:
     """What is not as it was before, when everything has been unloaded; leaks that kmemleak has found."""
     lines = outcome.lines[outcome.lines.index("@end") + 1 :] if "@end" in outcome.lines else []
     state = [line for line in lines if line.startswith("@base")]
-    return ([] if state == UNLOADED else [f"at the end: {state}"]) + splats(suite.sections(outcome.kernel, r"round (\S+)", str).get("end", []))
+    return ([] if state == UNLOADED else [f"at the end: {state}"]) + splats(
+        suite.sections(outcome.kernel, r"round (\S+)", str).get("end", [])
+    )
 
 
 def splats(kernel: list[str]) -> list[str]:
@@ -148,13 +164,20 @@ def splats(kernel: list[str]) -> list[str]:
 def without_kernels_own(kernel: list[str]) -> list[str]:
     """Kernel messages without the warnings in KERNELS_OWN."""
     reports = re.split(r"^(?=WARNING:)", "\n".join(kernel), flags=re.M)
-    kept = [re.sub(r".*?^ </TASK>$|.*?^---\[ end trace .*?$", "", report, count=1, flags=re.M | re.S) if any(name in report.split("\n")[0] for name in KERNELS_OWN) else report for report in reports]
+    kept = [
+        re.sub(r".*?^ </TASK>$|.*?^---\[ end trace .*?$", "", report, count=1, flags=re.M | re.S)
+        if any(name in report.split("\n")[0] for name in KERNELS_OWN)
+        else report
+        for report in reports
+    ]
     return "".join(kept).splitlines()
 
 
 def text_size() -> int:
     """Of ccp.ko, which the kernel does not tell."""
-    table = subprocess.run(["readelf", "-SW", paths.OUR_DEBUG_MODULES / "ccp.ko"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    table = subprocess.run(
+        ["readelf", "-SW", paths.OUR_DEBUG_MODULES / "ccp.ko"], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
     return int(re.search(r" \.text +PROGBITS +\w+ +\w+ +(\w+)", table)[1], 16)
 
 
@@ -192,26 +215,58 @@ HEALTHY = """\
     [
         ("", "1 1000 modprobe: Cannot allocate memory", 0, 0, ""),
         ("", "0 1000", 0, 0, "ccp 0000:41:00.0: probe with driver ccp failed with error -12"),
-        ("", "1 1000 ENOMEM", 0, 0, "FAULT_INJECTION: forcing a failure.\nCall Trace:\n <TASK>\n kmalloc+0x1/0x2\n probe+0x1/0x2 [ccp]\n </TASK>"),
-        ("", "1 1000 ENOMEM", 0, 0, "WARNING: fs/proc/generic.c:742 at remove_proc_entry+0x1d8/0x290\nCall Trace:\n <TASK>\n </TASK>"),
+        (
+            "",
+            "1 1000 ENOMEM",
+            0,
+            0,
+            "FAULT_INJECTION: forcing a failure.\nCall Trace:\n <TASK>\n kmalloc+0x1/0x2\n probe+0x1/0x2 [ccp]\n </TASK>",
+        ),
+        (
+            "",
+            "1 1000 ENOMEM",
+            0,
+            0,
+            "WARNING: fs/proc/generic.c:742 at remove_proc_entry+0x1d8/0x290\nCall Trace:\n <TASK>\n </TASK>",
+        ),
         ("nobody says", "1 1000 modprobe: Device or resource busy", 0, 0, ""),
         ("took 30000 ms", "1 30000 ENOMEM", 0, 0, ""),
         ("before it was", "1 1000 ENOMEM", 1, 0, ""),
         ("next attempt differs", "1 1000 ENOMEM", 0, 1, ""),
-        ("WARNING", "1 1000 ENOMEM", 0, 0, "WARNING: rust/ccp/pages.rs:1 at free+0x1/0x2\nCall Trace:\n <TASK>\n </TASK>"),
-        ("unreferenced", "1 1000 ENOMEM", 0, 0, "unreferenced object 0xffff888007cdfb80 (size 32):\n  backtrace:\n    probe+0x1/0x2"),
+        (
+            "WARNING",
+            "1 1000 ENOMEM",
+            0,
+            0,
+            "WARNING: rust/ccp/pages.rs:1 at free+0x1/0x2\nCall Trace:\n <TASK>\n </TASK>",
+        ),
+        (
+            "unreferenced",
+            "1 1000 ENOMEM",
+            0,
+            0,
+            "unreferenced object 0xffff888007cdfb80 (size 32):\n  backtrace:\n    probe+0x1/0x2",
+        ),
     ],
 )
 def test_rules_notice(wrong, struck, disabled, after, kernel):
     lines = HEALTHY.format(struck=struck, disabled=disabled, after=after, loaded=LOADED, nothing=NOTHING).splitlines()
-    found = complaints(suite.Outcome(suite.Case("load"), lines, ["round load-1", *kernel.splitlines(), "round load-2"]), "load")
+    found = complaints(
+        suite.Outcome(suite.Case("load"), lines, ["round load-1", *kernel.splitlines(), "round load-2"]), "load"
+    )
     assert bool(found) == bool(wrong) and all(wrong in line or "Call Trace" in line for line in found), found
 
 
 def test_what_is_left_is_noticed():
     assert not left_over(suite.Outcome(suite.Case("load"), HEALTHY.splitlines()))
-    assert left_over(suite.Outcome(suite.Case("load"), [line.replace("@base 0", "@base 512") for line in HEALTHY.splitlines()]))
-    assert left_over(suite.Outcome(suite.Case("load"), HEALTHY.splitlines(), ["round end", "unreferenced object 0xffff888007cdfb80 (size 32):"]))
+    assert left_over(
+        suite.Outcome(suite.Case("load"), [line.replace("@base 0", "@base 512") for line in HEALTHY.splitlines()])
+    )
+    assert left_over(
+        suite.Outcome(
+            suite.Case("load"), HEALTHY.splitlines(), ["round end", "unreferenced object 0xffff888007cdfb80 (size 32):"]
+        )
+    )
     assert left_over(suite.Outcome(suite.Case("load"), HEALTHY.splitlines()[:-1]))
 
 
@@ -220,8 +275,17 @@ def results(long: bool) -> dict[str, suite.Outcome]:
     """Operation -> the case that it was in. The sample is one case, because to look for leaks takes long."""
     cases = [suite.Case(name, f"{text_size()} {name} 1 1 9999") for name in OPERATIONS]
     if not long:
-        cases = [suite.Case("sample", " ".join([str(text_size()), *(f"{name} {sample}" for name, (_, sample) in OPERATIONS.items())]))]
-    outcomes = list(suite.run(Config(kernel="debug"), paths.VM_SCRIPTS / "allocations.sh", cases, 3600 if long else 300, "allocations"))
+        cases = [
+            suite.Case(
+                "sample",
+                " ".join([str(text_size()), *(f"{name} {sample}" for name, (_, sample) in OPERATIONS.items())]),
+            )
+        ]
+    outcomes = list(
+        suite.run(
+            Config(kernel="debug"), paths.VM_SCRIPTS / "allocations.sh", cases, 3600 if long else 300, "allocations"
+        )
+    )
     return dict(zip(OPERATIONS, outcomes if long else outcomes * len(OPERATIONS)))
 
 

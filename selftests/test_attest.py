@@ -42,7 +42,9 @@ class Owner:
     @staticmethod
     def public(key) -> bytes:
         numbers = key.public_key().public_numbers()
-        return (struct.pack("<I", 2) + numbers.x.to_bytes(72, "little") + numbers.y.to_bytes(72, "little")).ljust(0x404, b"\0")
+        return (struct.pack("<I", 2) + numbers.x.to_bytes(72, "little") + numbers.y.to_bytes(72, "little")).ljust(
+            0x404, b"\0"
+        )
 
     @staticmethod
     def sign(key, message: bytes) -> bytes:
@@ -62,7 +64,10 @@ class Owner:
 def properties(block: bytes, authentication: bytes) -> str:
     """Of QEMU's sev-snp-guest."""
     given = {"host-data": HOST_DATA, "id-block": block, "id-auth": authentication}
-    return ",".join(f"{name}={base64.b64encode(value).decode()}" for name, value in given.items()) + ",author-key-enabled=on"
+    return (
+        ",".join(f"{name}={base64.b64encode(value).decode()}" for name, value in given.items())
+        + ",author-key-enabled=on"
+    )
 
 
 @dataclasses.dataclass
@@ -86,12 +91,23 @@ def attested(request, tmp_path_factory) -> Attested:
     block = owner.block(bytes.fromhex(digest))
     authentication = owner.authentication(block)
     changed = block[:0x54] + struct.pack("<I", 8) + block[0x58:]
-    cases = {"right": (block, launch.APPEND), "changed-block": (changed, launch.APPEND), "command-line": (block, f"{launch.APPEND} debug")}
+    cases = {
+        "right": (block, launch.APPEND),
+        "changed-block": (changed, launch.APPEND),
+        "command-line": (block, f"{launch.APPEND} debug"),
+    }
     for name, (signed, append) in cases.items():
         for kind, text in [("snp", properties(signed, authentication)), ("append", append)]:
             files[f"{name}.{kind}"] = stage / f"{name}.{kind}"
             files[f"{name}.{kind}"].write_text(text)
-    result = boot("attest.sh", *cases, driver=request.param, guest=True, files={f"guest/{name}": file for name, file in files.items()}, limit=600)
+    result = boot(
+        "attest.sh",
+        *cases,
+        driver=request.param,
+        guest=True,
+        files={f"guest/{name}": file for name, file in files.items()},
+        limit=600,
+    )
     assert result.status == 0, result.lines
     assert {line.split()[0] for line in values(result, "report")} == {"right"}, result.lines
     return Attested(result, owner, digest, attest.reports(result), certificates)
@@ -110,7 +126,11 @@ def test_reports_say_what_was_launched(attested):
 
 
 def snpguest(certificates: Path, report: Path, *options: str) -> subprocess.CompletedProcess:
-    return subprocess.run([paths.SNPGUEST, "verify", "attestation", certificates / "vcek", report, *options], capture_output=True, text=True)
+    return subprocess.run(
+        [paths.SNPGUEST, "verify", "attestation", certificates / "vcek", report, *options],
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_two_verifiers_accept_them_and_refuse_what_was_tampered_with(attested, tmp_path):
@@ -122,8 +142,12 @@ def test_two_verifiers_accept_them_and_refuse_what_was_tampered_with(attested, t
         assert verified.returncode == 0, verified.stderr
         tampered = report[:0x50] + bytes([report[0x50] ^ 1]) + report[0x51:]
         (tmp_path / "tampered").write_bytes(tampered)
-        assert attest.verify(tampered, attested.certificates, attested.digest, tampered[0x50:0x90]) == dataclasses.replace(verdict, signature=False)
-        assert "VEK did NOT sign the Attestation Report!" in snpguest(attested.certificates, tmp_path / "tampered").stderr
+        assert attest.verify(
+            tampered, attested.certificates, attested.digest, tampered[0x50:0x90]
+        ) == dataclasses.replace(verdict, signature=False)
+        assert (
+            "VEK did NOT sign the Attestation Report!" in snpguest(attested.certificates, tmp_path / "tampered").stderr
+        )
 
 
 def test_each_of_them_refuses_what_its_owner_does_not_expect(attested, tmp_path):
@@ -131,27 +155,39 @@ def test_each_of_them_refuses_what_its_owner_does_not_expect(attested, tmp_path)
     right = attest.verify(report, attested.certificates, attested.digest, NONCES[0])
     subprocess.run([paths.TARGET / "kds", tmp_path, "--seed", "5"], check=True)
     assert right == attest.Verdict(measurement=True, chain=True, signature=True, nonce=True)
-    assert attest.verify(report, attested.certificates, attested.digest, NONCES[1]) == dataclasses.replace(right, nonce=False)
-    assert attest.verify(report, attested.certificates, "00" * 48, NONCES[0]) == dataclasses.replace(right, measurement=False)
-    assert attest.verify(report, tmp_path, attested.digest, NONCES[0]) == dataclasses.replace(right, chain=False, signature=False), "another chip"
+    assert attest.verify(report, attested.certificates, attested.digest, NONCES[1]) == dataclasses.replace(
+        right, nonce=False
+    )
+    assert attest.verify(report, attested.certificates, "00" * 48, NONCES[0]) == dataclasses.replace(
+        right, measurement=False
+    )
+    assert attest.verify(report, tmp_path, attested.digest, NONCES[0]) == dataclasses.replace(
+        right, chain=False, signature=False
+    ), "another chip"
 
     nonce, other, digest = f"0x{NONCES[0].hex()}", f"0x{NONCES[1].hex()}", f"0x{attested.digest}"
     assert snpguest(attested.certificates, path, "--report-data", nonce, "--measurement", digest).returncode == 0
     assert "Report Data did not match" in snpguest(attested.certificates, path, "--report-data", other).stderr
-    assert "Measurement did not match" in snpguest(attested.certificates, path, "--measurement", f"0x{48 * '00'}").stderr
+    assert (
+        "Measurement did not match" in snpguest(attested.certificates, path, "--measurement", f"0x{48 * '00'}").stderr
+    )
     assert "VEK did NOT sign the Attestation Report!" in snpguest(tmp_path, path).stderr
 
 
 def test_the_firmware_was_asked_and_everything_came_back(attested):
     requests = [command for command in attested.result.commands() if command["cmd"] == "SNP_GUEST_REQUEST"]
-    assert [(c["status_name"], c["message"], c["answer"]) for c in requests] == [("SUCCESS", "REPORT", "SUCCESS")] * len(attested.reports)
+    assert [(c["status_name"], c["message"], c["answer"]) for c in requests] == [
+        ("SUCCESS", "REPORT", "SUCCESS")
+    ] * len(attested.reports)
     assert [c["sequence"] for c in requests] == [2 * n + 1 for n in range(len(requests))]
     assert attested.result.rmp["assigned"] == 0, "pages of a guest that is gone"
     assert not splats(attested.result.console)
 
 
 def test_what_the_owner_did_not_sign_is_not_launched(attested):
-    finished = [command["status_name"] for command in attested.result.commands() if command["cmd"] == "SNP_LAUNCH_FINISH"]
+    finished = [
+        command["status_name"] for command in attested.result.commands() if command["cmd"] == "SNP_LAUNCH_FINISH"
+    ]
     assert finished == ["SUCCESS", "BAD_SIGNATURE", "BAD_MEASUREMENT"]
     booted = {words[0]: words[1] for words in map(str.split, values(attested.result, "booted"))}
     assert booted["right"] != "never" and booted["changed-block"] == booted["command-line"] == "never"

@@ -36,7 +36,9 @@ def errors(snippets: list[Path], scratch: Path, *arguments: str) -> list[dict]:
         name = snippet.stem.replace("-", "_")
         with parent.open("a") as file:
             # What is unused or unreachable because of the other variant is no matter here.
-            file.write(f'\n#[allow(dead_code, unused_variables, unused_mut, unused_imports)]\n#[path = "{snippet}"]\nmod {name};\n')
+            file.write(
+                f'\n#[allow(dead_code, unused_variables, unused_mut, unused_imports)]\n#[path = "{snippet}"]\nmod {name};\n'
+            )
     run = subprocess.run(
         rustc("--out-dir", str(scratch), *arguments, str(scratch / "rust/ccp/ccp.rs")),
         cwd=paths.OUR_MODULES, capture_output=True, text=True,
@@ -54,14 +56,20 @@ def rendered(found: list[dict]) -> str:
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda path: path.stem)
 def test_refused(snippet, tmp_path):
-    marks = [(number, *mark.groups()) for number, line in enumerate(snippet.read_text().splitlines(), 1) if (mark := re.search(r"//~ (\S+) (.+)", line))]
+    marks = [
+        (number, *mark.groups())
+        for number, line in enumerate(snippet.read_text().splitlines(), 1)
+        if (mark := re.search(r"//~ (\S+) (.+)", line))
+    ]
     assert len(marks) == 1, "one line is marked with //~"
     line, code, text = marks[0]
     found = errors([snippet], tmp_path, "--cfg", "refused")
     assert len(found) == 1, rendered(found)
     message = found[0]
     assert (message["code"] or {"code": "-"})["code"] == code, rendered(found)
-    assert [(span["file_name"], span["line_start"]) for span in message["spans"] if span["is_primary"]] == [(str(snippet), line)], rendered(found)
+    assert [(span["file_name"], span["line_start"]) for span in message["spans"] if span["is_primary"]] == [
+        (str(snippet), line)
+    ], rendered(found)
     # How much of a type's path is shown depends on what other names there are.
     said = re.sub(r"\b([a-z_]\w*::)+", "", message["rendered"].replace(f"//~ {code} {text}", ""))
     assert text in said, rendered(found)

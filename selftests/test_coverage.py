@@ -35,7 +35,12 @@ def test_lines_that_ran_and_lines_that_did_not(coverage, monkeypatch):
     images = coverage.all_images({"stock"})
     ran = coverage.executed(blocks, images)
     code = set().union(*(image.all_lines() for image in images.values()))
-    for line, expected in {"let address = pci_adapter::address(dev);": True, "psps::add(psps::Candidate {": True, "this PSP has no SEV": False, "registers read all ones": False}.items():
+    for line, expected in {
+        "let address = pci_adapter::address(dev);": True,
+        "psps::add(psps::Candidate {": True,
+        "this PSP has no SEV": False,
+        "registers read all ones": False,
+    }.items():
         assert line_of(line) in code, line
         assert (line_of(line) in ran) == expected, line
     assert {file for file, _ in ran} >= {"rust/snp_host/host.rs", "rust/ccp/mailbox.rs", "rust/sys/percpu.rs"}

@@ -62,7 +62,11 @@ def test_rules_notice():
     for cell in matrix.all_cells():
         healthy = matrix.healthy(cell.variant)["ask" if cell.phase == "ask" else "plain"]
         struck = dataclasses.replace(healthy, trace=[{"fault": [cell.fault]}])
-        effect = rules.changes(cell, rules.view(healthy)) or rules.again(cell, rules.view(healthy, again=True)) or rules.spoken(cell)
+        effect = (
+            rules.changes(cell, rules.view(healthy))
+            or rules.again(cell, rules.view(healthy, again=True))
+            or rules.spoken(cell)
+        )
         assert bool(rules.complaints(cell, struck, healthy)) == bool(effect), cell.name
 
 
@@ -72,7 +76,9 @@ def test_every_command_is_in_the_matrix(long, note):
     done = results(long)
     assert {cell.command for cell in done} >= tables().own_commands
     assert {cell.kind.name for cell in done} == set(CHECKED_KINDS)
-    note(f"fault matrix: {len(cells)} cells ({len({(c.variant, c.phase, c.command) for c in cells})} commands and phases, {len(matrix.KINDS)} kinds of fault), {len(done)} run")
+    note(
+        f"fault matrix: {len(cells)} cells ({len({(c.variant, c.phase, c.command) for c in cells})} commands and phases, {len(matrix.KINDS)} kinds of fault), {len(done)} run"
+    )
 
 
 @pytest.mark.parametrize("kind", CHECKED_KINDS)
@@ -80,7 +86,9 @@ def test_cells(long, kind):
     mine = {cell: wrong for cell, wrong in results(long).items() if cell.kind.name == kind}
     assert mine
     bad = {cell.name: wrong for cell, wrong in mine.items() if wrong}
-    assert not bad, f"{len(bad)} of {len(mine)} cells:\n" + "\n".join(f"{name}\n    " + "\n    ".join(wrong) for name, wrong in bad.items())
+    assert not bad, f"{len(bad)} of {len(mine)} cells:\n" + "\n".join(
+        f"{name}\n    " + "\n    ".join(wrong) for name, wrong in bad.items()
+    )
 
 
 def test_sample_on_the_debug_kernel(long):

@@ -42,7 +42,9 @@ def test_registers_all_ones_later():
     assert len(said(result, r"ccp .*the registers read all ones during SNP_PLATFORM_STATUS")) == 1
 
 
-@pytest.mark.parametrize("status, name", [("0x3", "INVALID_CONFIG"), ("0x26", "RMP_INITIALIZATION_FAILED"), ("0x9000", "0x9000")])
+@pytest.mark.parametrize(
+    "status, name", [("0x3", "INVALID_CONFIG"), ("0x26", "RMP_INITIALIZATION_FAILED"), ("0x9000", "0x9000")]
+)
 def test_snp_init_refused(status, name):
     result = load(f"SNP_INIT_EX:status={status}")
     assert values(result, "snp") == ["N"] and values(result, "kvm") == ["yes"]

@@ -78,7 +78,9 @@ def test_guests_run(tmp_path, driver, request, note):
     guests = [*GUESTS] * 10 if request.config.getoption("--long") else SHORT
     result, booted = run(tmp_path, driver, *guests, guest=True)
     assert [(name, *rest) for name, _, *rest in booted] == [(name, GUESTS[name][1]) for name in guests], result.lines
-    assert [" ".join(line.split()) for line in values(result, "serial")] == [f"{name} {GUESTS[name][0]}" for name in guests]
+    assert [" ".join(line.split()) for line in values(result, "serial")] == [
+        f"{name} {GUESTS[name][0]}" for name in guests
+    ]
     for guest in sorted(set(guests)):
         note(f"{guest}, {driver}: {' '.join(str(int(tenths) / 10) for name, tenths, _ in booted if name == guest)} s")
     assert refusals(result) == []
@@ -99,10 +101,16 @@ def test_small_guests(driver):
     assert {name: ", ".join(sorted(end)) for name, end in ends.items()} == SMALL
     assert values(result, "left") == [f"{name} 0" for name in SMALL]
     # The page as the host sees it: nothing of what was private, and what the guest wrote when it was shared.
-    assert [line for line in values(result, "state") if line.startswith("share ")] == ["share 0x10000 shared 0", "share 0x10000 private 0x5a"]
+    assert [line for line in values(result, "state") if line.startswith("share ")] == [
+        "share 0x10000 shared 0",
+        "share 0x10000 private 0x5a",
+    ]
     # That is the guest ap-without-vmsa.
     (refusal,) = refusals(result)
-    assert re.fullmatch(r"guest on CPU \d ends with VMEXIT_INVALID: the RMP does not know \S+ as a validated VMSA of this guest", refusal)
+    assert re.fullmatch(
+        r"guest on CPU \d ends with VMEXIT_INVALID: the RMP does not know \S+ as a validated VMSA of this guest",
+        refusal,
+    )
     # Events have been interrupted by a fault, most of them of the guests with interrupts, and were delivered all the same.
     assert "guest_exit_in_delivery" in (result.run / "cpu.log").read_text()
 
@@ -114,7 +122,11 @@ def test_killed_guests_leave_nothing(driver, request):
     chance = random.Random(seed)
     count = 15 if request.config.getoption("--long") else 2
     # Of QEMU's seconds the first two or so are the launch.
-    kills = [f"{kind}:{chance.uniform(0, limit):.2f}" for _ in range(count) for kind, limit in (("small", 1.5), ("qemu", 2), ("qemu", 10))]
+    kills = [
+        f"{kind}:{chance.uniform(0, limit):.2f}"
+        for _ in range(count)
+        for kind, limit in (("small", 1.5), ("qemu", 2), ("qemu", 10))
+    ]
     files = {"guest/OVMF.fd": paths.OVMF}
     result = healthy("guest-kill.sh", *kills, driver=driver, guest=True, files=files, limit=200 + 30 * len(kills))
     assert values(result, "left") == [f"{kill} 0" for kill in kills]

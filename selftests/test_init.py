@@ -11,7 +11,11 @@ from vmlib import suite
 def part(result, mark: str) -> list[tuple[str, int]]:
     """Commands and their statuses from a mark to the next, without what takes pages back."""
     sections = suite.sections(result.trace, r"(\S+)", lambda entry: entry.get("text", ""))
-    return [(entry["cmd"], entry["status"]) for entry in sections[mark] if "cmd" in entry and entry["cmd"] != "SNP_PAGE_RECLAIM"]
+    return [
+        (entry["cmd"], entry["status"])
+        for entry in sections[mark]
+        if "cmd" in entry and entry["cmd"] != "SNP_PAGE_RECLAIM"
+    ]
 
 
 def commands(result) -> list[str]:
@@ -49,7 +53,9 @@ def test_snp_does_without_legacy_sev(name):
     result = boot("init.sh", "alone", *fault, **machine)
     assert result.status == 0 and not result.splats() and result.rmp["assigned"] == 0, result.splats()
     assert values(result, "offers") == ["Y Y"]
-    assert values(result, "loaded") == ["enabled 0-1"] and [value.strip() for value in values(result, "unloaded")] == ["closed"]
+    assert values(result, "loaded") == ["enabled 0-1"] and [value.strip() for value in values(result, "unloaded")] == [
+        "closed"
+    ]
     launches = [value for value in values(result, "launch") if value.startswith(("finish", "start", "init2"))]
     assert launches[:3] == ["init2 0 error=0", "start 0 error=0", "finish 0 error=0"]
     assert [value.removeprefix("start ") for value in launches[4::2]] == starts
@@ -98,7 +104,13 @@ def test_hosts_that_do_not_want_snp(parameter):
     assert result.status == 0 and not result.splats(), result.splats()
     assert values(result, "offers") == [NO_SNP[parameter]]
     legacy = NO_SNP[parameter].startswith("Y")
-    assert values(result, "did") == ["+kvm_amd done", "offers done", "suspend done", f"sev-guest {'done' if legacy else 'failed'}", "-kvm_amd done"]
+    assert values(result, "did") == [
+        "+kvm_amd done",
+        "offers done",
+        "suspend done",
+        f"sev-guest {'done' if legacy else 'failed'}",
+        "-kvm_amd done",
+    ]
     assert {line.strip().split(" ", 1)[1] for line in values(result, "after")} == {"closed 0 allowed cpus="}
     assert not [cmd for cmd in commands(result) if cmd in ("SNP_INIT", "SNP_INIT_EX")]
     assert ("LAUNCH_START" in commands(result)) == legacy
@@ -127,7 +139,9 @@ def test_firmware_that_was_left_initialised(shutdown):
     assert result.status == 0 and not result.splats(), result.splats()
     assert values(result, "sev") == [offered for command in SILENT for offered in (SILENT[command], "Y")]
     assert values(result, "found") == ["held 0-1"] * len(SILENT)
-    assert [value.strip() for value in values(result, "stopped")] == ["held 0-1" if shutdown == "legacy" else "closed"] * len(SILENT)
+    assert [value.strip() for value in values(result, "stopped")] == [
+        "held 0-1" if shutdown == "legacy" else "closed"
+    ] * len(SILENT)
     for command in SILENT:
         trace = part(result, f"after-{command}")
         # Firmware wants a page of its own for the answer, and a flush before it stops if there was none.
@@ -149,8 +163,15 @@ def test_guests_may_depend_on_what_was_left():
     assert result.status == 0 and not result.splats(), result.splats()
     launch = values(result, "launch")
     assert launch[-1].startswith("init2 EBUSY ") and values(result, "sev") == ["Y"]
-    assert values(result, "found") == ["held 0-1"] and [value.strip() for value in values(result, "stopped")] == ["closed"]
-    assert result.console.count("SNP and SEV cannot be started: firmware was left initialised, and guests may depend on it") == 1
+    assert values(result, "found") == ["held 0-1"] and [value.strip() for value in values(result, "stopped")] == [
+        "closed"
+    ]
+    assert (
+        result.console.count(
+            "SNP and SEV cannot be started: firmware was left initialised, and guests may depend on it"
+        )
+        == 1
+    )
 
 
 def test_sev_on_demand():
@@ -158,20 +179,31 @@ def test_sev_on_demand():
     guest's. An SNP guest does without."""
     result = boot("init.sh", "demand")
     assert result.status == 0 and not result.splats(), result.splats()
-    cmds = {mark: [cmd for cmd, _ in part(result, mark)] for mark in ("load", "snp-guest", "refused", "sev-guest", "end")}
+    cmds = {
+        mark: [cmd for cmd, _ in part(result, mark)] for mark in ("load", "snp-guest", "refused", "sev-guest", "end")
+    }
     assert "SNP_INIT_EX" in cmds["load"] and "INIT" not in cmds["load"]
     assert "SNP_LAUNCH_FINISH" in cmds["snp-guest"] and "INIT" not in cmds["snp-guest"]
     assert part(result, "refused") == [("INIT", 0x13)]
     assert cmds["sev-guest"] == ["INIT", "DF_FLUSH", "LAUNCH_START", "ACTIVATE", "DEACTIVATE", "DECOMMISSION"]
     launches = [value for value in values(result, "launch") if value.startswith(("init2", "start"))]
-    assert launches == ["init2 0 error=0", "start 0 error=0", "init2 0 error=0", "start EIO error=0x13", "init2 0 error=0", "start 0 error=0"]
+    assert launches == [
+        "init2 0 error=0",
+        "start 0 error=0",
+        "init2 0 error=0",
+        "start EIO error=0x13",
+        "init2 0 error=0",
+        "start 0 error=0",
+    ]
     assert cmds["end"][-2:] == ["SHUTDOWN", "SNP_SHUTDOWN_EX"]
 
 
 def test_snp_is_not_blamed_for_sev():
     """SNP cannot be stopped beside SEV: that is said, and not that something is wrong with SNP."""
     result = boot("init.sh", "refuse", "SHUTDOWN:status=0x12")
-    said = [line.partition(": ")[2] for line in result.console.splitlines() if re.search(r"ccp 0000:41.*SHUTDOWN", line)]
+    said = [
+        line.partition(": ")[2] for line in result.console.splitlines() if re.search(r"ccp 0000:41.*SHUTDOWN", line)
+    ]
     once = [
         r"SHUTDOWN failed: ACTIVE \(0x12\)",
         r"SNP_SHUTDOWN_EX failed: INVALID_PLATFORM_STATE \(0x1\): firmware stops SNP only after SEV, and that could not be stopped; SNP stays initialised",

@@ -28,7 +28,9 @@ def test_same_results_as_in_tree():
     listed = differences.listed("kapi")
     unexplained = [pair for pair in different if differences.reason(listed, pair[1].split()[0]) is None]
     assert not unexplained, "\n".join(f"in-tree: {a}  ours: {b}" for a, b in unexplained)
-    unused = [pattern for pattern in listed if not any(differences.matches(pattern, b.split()[0]) for _, b in different)]
+    unused = [
+        pattern for pattern in listed if not any(differences.matches(pattern, b.split()[0]) for _, b in different)
+    ]
     assert not unused, f"listed but not seen: {unused}"
 
 
@@ -57,7 +59,9 @@ def test_same_commands_as_in_tree():
 
 def test_pages_are_the_hosts_again():
     lines = calls("ours")[0]
-    assert [line for line in lines if line.startswith("guest-page-after")] == [f"guest-page-after {n} 0 shared" for n in range(4)]
+    assert [line for line in lines if line.startswith("guest-page-after")] == [
+        f"guest-page-after {n} 0 shared" for n in range(4)
+    ]
     assert "get-id-neighbours unchanged" in lines
     assert "get-id-address the caller's" in lines
 
@@ -77,4 +81,7 @@ def test_lost_pages_are_kept_and_counted_once():
         assert line in lines
     assert values(result, "lost") == ["3"] and values(calls("ours")[2], "lost") == ["0"]
     said = [line for line in result.console.splitlines() if "page(s) from" in line]
-    assert [re.search(r"(\d+) page\(s\) .* (\d+) lost so far", line).groups() for line in said] == [("1", "1"), ("2", "3")]
+    assert [re.search(r"(\d+) page\(s\) .* (\d+) lost so far", line).groups() for line in said] == [
+        ("1", "1"),
+        ("2", "3"),
+    ]

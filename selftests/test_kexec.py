@@ -9,7 +9,9 @@ from conftest import boot, values
 def test_firmware_that_the_first_kernel_could_not_stop(shutdown):
     """It refuses SNP_SHUTDOWN_EX when kvm-amd is unloaded, when ccp is unloaded. The next kernel finds it
     initialised, stops it, and starts it anew."""
-    result = boot("kexec.sh", "next", shutdown=shutdown, psp=["--fault=SNP_SHUTDOWN_EX@1x2:status=0x28"], kexec=True, limit=180)
+    result = boot(
+        "kexec.sh", "next", shutdown=shutdown, psp=["--fault=SNP_SHUTDOWN_EX@1x2:status=0x28"], kexec=True, limit=180
+    )
     assert result.status == 0 and not result.splats(), result.splats()
     assert values(result, "first") == ["found snp_en=", "loaded Y snp_en=0,1"]
     assert values(result, "second") == ["found snp_en=0,1", "loaded Y snp_en=0,1"]
@@ -37,5 +39,8 @@ def test_crash_kernel(case):
     result = boot("kexec.sh", case, kexec=True, crashkernel=256, limit=180)
     assert result.status == 0
     assert values(result, "crashed") == [f"found snp_en={'' if case == 'crash' else '0,1'}", "vmcore"]
-    said = {"crash": "SNP is shut down for the panic", "crash-busy": "SNP is not shut down for the panic: firmware still works on PLATFORM_STATUS"}
+    said = {
+        "crash": "SNP is shut down for the panic",
+        "crash-busy": "SNP is not shut down for the panic: firmware still works on PLATFORM_STATUS",
+    }
     assert [result.console.count(text) for text in said.values()] == [case == name for name in said]

@@ -39,17 +39,28 @@ def verdicts(expected: dict[str, list[str]]) -> dict[str, str]:
 
 
 def test_verdicts():
-    assert verdicts({"mailbox": ["answer", "late", "gone"]}) == {"mailbox/answer": "passed", "mailbox/late": "failed", "mailbox/gone": "skipped"}
+    assert verdicts({"mailbox": ["answer", "late", "gone"]}) == {
+        "mailbox/answer": "passed",
+        "mailbox/late": "failed",
+        "mailbox/gone": "skipped",
+    }
 
 
 def test_details_belong_to_the_test_that_failed():
     outcomes = ktap.outcomes({"mailbox": ["answer", "late"]}, CONSOLE)["mailbox"]
     assert outcomes["answer"].details == []
-    assert outcomes["late"].details == ["# late.speed: normal", "# late: ASSERTION FAILED at rust/ccp/mailbox.rs:12", "Expected waited to be true, but is false"]
+    assert outcomes["late"].details == [
+        "# late.speed: normal",
+        "# late: ASSERTION FAILED at rust/ccp/mailbox.rs:12",
+        "Expected waited to be true, but is false",
+    ]
 
 
 def test_what_the_kernel_does_not_report_is_missing():
-    assert verdicts({"mailbox": ["silent"], "platform": ["start"]}) == {"mailbox/silent": "missing", "platform/start": "missing"}
+    assert verdicts({"mailbox": ["silent"], "platform": ["start"]}) == {
+        "mailbox/silent": "missing",
+        "platform/start": "missing",
+    }
 
 
 def test_a_suite_that_was_cut_off_is_missing():
@@ -78,8 +89,12 @@ def test_reports_of_the_kernels_checks():
         "ODEBUG: free active (active state 0) object type: work_struct",
         "Oops: general protection fault, probably for non-canonical address",
     ]
-    assert splats("\n".join(f"[    1.000000] {line}" for line in reports)) == [f"[    1.000000] {line}" for line in reports]
-    assert not splats("kasan: KernelAddressSanitizer initialized (generic)\nkmemleak: Kernel memory leak detector initialized (mem pool available: 15656)")
+    assert splats("\n".join(f"[    1.000000] {line}" for line in reports)) == [
+        f"[    1.000000] {line}" for line in reports
+    ]
+    assert not splats(
+        "kasan: KernelAddressSanitizer initialized (generic)\nkmemleak: Kernel memory leak detector initialized (mem pool available: 15656)"
+    )
 
 
 def test_leaks_but_not_the_one_that_is_none():

@@ -15,7 +15,14 @@ SKIPPED = {
     "private_mem_kvm_exits_test": "Requirement not met: kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)",
     "private_mem_conversions_test": "Requirement not met: kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)",
 }
-TESTS = ["sev_init2_tests", "sev_migrate_tests", "sev_smoke_test", "guest_memfd_test", "pre_fault_memory_test", *SKIPPED]
+TESTS = [
+    "sev_init2_tests",
+    "sev_migrate_tests",
+    "sev_smoke_test",
+    "guest_memfd_test",
+    "pre_fault_memory_test",
+    *SKIPPED,
+]
 # Tens of thousands of PSP commands.
 SLOW = ["sev_dbg_test"]
 # kselftest.h
@@ -42,7 +49,16 @@ def run(system: tuple[str, str], *tests: str):
     limit = 900 if tests == tuple(SLOW) else 200
     inside = limit * kernels.get(kernel).patience
     files = kvm_selftests.files(tests)
-    result = boot("kvm-selftests.sh", str(inside), *tests, driver=driver, kernel=kernel, guest=True, files=files, limit=limit + 180)
+    result = boot(
+        "kvm-selftests.sh",
+        str(inside),
+        *tests,
+        driver=driver,
+        kernel=kernel,
+        guest=True,
+        files=files,
+        limit=limit + 180,
+    )
     left = {name: int(pages) for name, pages in map(str.split, values(result, "left"))}
     return result, kvm_selftests.outcomes(result), left
 

@@ -9,7 +9,9 @@ from conftest import boot, first_launch, launch, paths, splats, values
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([paths.TOP / "scripts/demo", "--launch-only", *arguments], capture_output=True, text=True, env=os.environ)
+    return subprocess.run(
+        [paths.TOP / "scripts/demo", "--launch-only", *arguments], capture_output=True, text=True, env=os.environ
+    )
 
 
 def test_digests_equal_sev_snp_measure(driver):

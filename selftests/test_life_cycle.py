@@ -32,7 +32,11 @@ def test_both_kinds_of_outcome_occur(long):
 
 def test_in_tree_loses_it(long):
     """Without the window a CPU that comes later runs without SNP_EN while SNP is up: the rule notices."""
-    assert any("run without SNP_EN while SNP is up" in complaint for row in rows("intree", long) for complaint in row.complaints())
+    assert any(
+        "run without SNP_EN while SNP is up" in complaint
+        for row in rows("intree", long)
+        for complaint in row.complaints()
+    )
 
 
 @pytest.mark.parametrize("driver", ["ours", "intree"])

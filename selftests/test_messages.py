@@ -17,21 +17,57 @@ MANY_RANGES = "nokaslr memmap=" + ",".join(f"1${128 + mib}M" for mib in range(25
 MISUSE = ({"append": "elfcorehdr=0x1000", "files": {"misuse.ko": "misuse"}}, ("+snp_host", "/misuse.ko"))
 # The machine; what is done (vm/window.sh); how the one line begins that the driver says about it.
 CASES = {
-    "no memory encryption": ({"msr": ("all:SYSCFG=0",)}, ("+kvm_amd",), "ccp 0000:41:00.0: SEV is not available: memory encryption is not enabled in the BIOS"),
-    "old firmware": ({"api": "1.49.0"}, ("+kvm_amd",), "ccp 0000:41:00.0: SNP stays off: firmware has API 1.49.0, SNP needs 1.51"),
-    "firmware image": ({"files": {"usr/lib/firmware/amd/sev.fw": paths.TOP / "COPYING"}}, ("+ccp",), "ccp 0000:41:00.0: DOWNLOAD_FIRMWARE failed: BAD_SIGNATURE"),
-    "too many ranges": ({"append": MANY_RANGES}, ("+kvm_amd",), "ccp 0000:41:00.0: SNP stays off: SNP_INIT_EX takes no list as long as"),
-    "init_ex_path": ({"append": "ccp.init_ex_path=/nv"}, ("+kvm_amd",), "ccp 0000:41:00.0: SEV stays off: init_ex_path is set"),
+    "no memory encryption": (
+        {"msr": ("all:SYSCFG=0",)},
+        ("+kvm_amd",),
+        "ccp 0000:41:00.0: SEV is not available: memory encryption is not enabled in the BIOS",
+    ),
+    "old firmware": (
+        {"api": "1.49.0"},
+        ("+kvm_amd",),
+        "ccp 0000:41:00.0: SNP stays off: firmware has API 1.49.0, SNP needs 1.51",
+    ),
+    "firmware image": (
+        {"files": {"usr/lib/firmware/amd/sev.fw": paths.TOP / "COPYING"}},
+        ("+ccp",),
+        "ccp 0000:41:00.0: DOWNLOAD_FIRMWARE failed: BAD_SIGNATURE",
+    ),
+    "too many ranges": (
+        {"append": MANY_RANGES},
+        ("+kvm_amd",),
+        "ccp 0000:41:00.0: SNP stays off: SNP_INIT_EX takes no list as long as",
+    ),
+    "init_ex_path": (
+        {"append": "ccp.init_ex_path=/nv"},
+        ("+kvm_amd",),
+        "ccp 0000:41:00.0: SEV stays off: init_ex_path is set",
+    ),
     "damaged storage": ({"psp": ("--fault=INIT@1:status=0x18",)}, ("+kvm_amd",), "ccp 0000:41:00.0: INIT: "),
-    "SEV without SNP": ({"snp_en": "on"}, ("+ccp", "pek-gen"), "ccp 0000:41:00.0: SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised"),
+    "SEV without SNP": (
+        {"snp_en": "on"},
+        ("+ccp", "pek-gen"),
+        "ccp 0000:41:00.0: SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised",
+    ),
     "SMT": ({"threads": 2, "snp_en": "on"}, ("smt-off", "+snp_host", "smt-on"), "snp_host: CPU 1 stays offline: "),
     "CPU stays": ({"files": {"freeze.ko": "freeze"}}, ("+kvm_amd", "/freeze.ko"), "snp_host: CPU 1 stays online: "),
-    "SNP_EN stays": ({"psp": NOTHING_DONE}, ("+kvm_amd", "-kvm_amd"), "ccp 0000:41:00.0: SNP firmware is shut down, but SNP_EN is still set on a CPU"),
-    "IOMMU's pages stay": ({"psp": ("--shutdown=legacy", *NOTHING_DONE)}, ("+kvm_amd", "-kvm_amd"), "ccp 0000:41:00.0: SNP firmware is shut down, but pages of the IOMMU could not be taken back"),
+    "SNP_EN stays": (
+        {"psp": NOTHING_DONE},
+        ("+kvm_amd", "-kvm_amd"),
+        "ccp 0000:41:00.0: SNP firmware is shut down, but SNP_EN is still set on a CPU",
+    ),
+    "IOMMU's pages stay": (
+        {"psp": ("--shutdown=legacy", *NOTHING_DONE)},
+        ("+kvm_amd", "-kvm_amd"),
+        "ccp 0000:41:00.0: SNP firmware is shut down, but pages of the IOMMU could not be taken back",
+    ),
     "kdump kernel": (*MISUSE, "snp_host: the hotplug window is not opened: "),
     "no window": (*MISUSE, "snp_host: the CPUs were to be prepared for SNP, but no hotplug window is open"),
     # Nothing stands in the way of software that writes to the RMP's own pages.
-    "RMP damaged": ({"segments": 30, "rmp": "off"}, ("+kvm_amd", "rst0=0", "-kvm_amd"), "snp_host: the RMP is not cleared now but when SNP is started again: the RMP does not cover"),
+    "RMP damaged": (
+        {"segments": 30, "rmp": "off"},
+        ("+kvm_amd", "rst0=0", "-kvm_amd"),
+        "snp_host: the RMP is not cleared now but when SNP is started again: the RMP does not cover",
+    ),
 }
 
 
@@ -42,15 +78,26 @@ def run(name: str):
     if first != name:
         return run(first)
     machine, steps, _ = CASES[name]
-    machine = machine | {"files": {inside: module(file) if isinstance(file, str) else file for inside, file in machine.get("files", {}).items()}}
-    return boot("window.sh", *steps, limit=180, **{key: list(value) if isinstance(value, tuple) else value for key, value in machine.items()})
+    machine = machine | {
+        "files": {
+            inside: module(file) if isinstance(file, str) else file for inside, file in machine.get("files", {}).items()
+        }
+    }
+    return boot(
+        "window.sh",
+        *steps,
+        limit=180,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in machine.items()},
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_message(name):
     result, (_, steps, begins) = run(name), CASES[name]
     said = [line for line in result.console.splitlines() if re.sub(r"^\[ *[\d.]+\] ", "", line).startswith(begins)]
-    assert result.status == 0 and len(said) == 1, [line for line in result.console.splitlines() if re.search(r"\b(ccp|snp_host)\b", line)]
+    assert result.status == 0 and len(said) == 1, [
+        line for line in result.console.splitlines() if re.search(r"\b(ccp|snp_host)\b", line)
+    ]
     # What else goes wrong is the firmware's that says one thing and does another.
     assert "SHUTDOWN_EX" in str(CASES[name][0]) or not splats(result.console)
     assert [line.split()[0] for line in values(result, "did")] == list(steps)
@@ -63,7 +110,11 @@ def messages() -> list[list[str]]:
 
 def rows() -> list[list[str]]:
     """The tables' rows: cells."""
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in PAGE.read_text().splitlines()
+        if line.startswith("| `")
+    ]
 
 
 def beginning(message: list[str]) -> str:

@@ -18,9 +18,17 @@ def reports(rmp: str) -> dict[str, list[str]]:
     """What the CPU model has reported, by when and after which write."""
     config = Config(driver="intree", rmp=rmp, files={"poke.ko": module("poke")})
     with Machine(config, "reports") as machine:
-        result = machine.run(paths.VM_SCRIPTS / "reports.sh", [f"{RMP_BASE + 0x4000:#x}"], on_ask=lambda question: f"ok {tmr(machine)}" if question == "tmr" else None)
+        result = machine.run(
+            paths.VM_SCRIPTS / "reports.sh",
+            [f"{RMP_BASE + 0x4000:#x}"],
+            on_ask=lambda question: f"ok {tmr(machine)}" if question == "tmr" else None,
+        )
     assert result.status == 0, result.lines
-    said = {f"{when} {words[0]}": words[1:] for when in ("before", "after") for words in map(str.split, values(result, when))}
+    said = {
+        f"{when} {words[0]}": words[1:]
+        for when in ("before", "after")
+        for words in map(str.split, values(result, when))
+    }
     # The last state is the run's, with addresses.
     assert {f"{r['report']}:cpu{r['cpu']}:{r['count']}" for r in result.rmp["reports"]} == set(said["after rmp"])
     wrong = [r for r in result.rmp["reports"] if r["report"] == "rmp-write"]
@@ -40,8 +48,14 @@ def test_writes_that_a_processor_would_refuse_are_reported(rmp):
 
 # What selftests/modules/forbidden.c does: what it says, and the report that comes of it.
 FORBIDDEN = {
-    "psmash": (["give away 0", "psmash inside 1", "psmash 0", "psmash again 1", "psmash of memory that is the host's 1"], None),
-    "overlap": (["2 MiB 0, 4 KiB in it 4, 2 MiB back 0", "4 KiB 0, 2 MiB around it 4, 4 KiB back 0, 2 MiB that start there 1"], None),
+    "psmash": (
+        ["give away 0", "psmash inside 1", "psmash 0", "psmash again 1", "psmash of memory that is the host's 1"],
+        None,
+    ),
+    "overlap": (
+        ["2 MiB 0, 4 KiB in it 4, 2 MiB back 0", "4 KiB 0, 2 MiB around it 4, 4 KiB back 0, 2 MiB that start there 1"],
+        None,
+    ),
     "write-tmr": (["write: read", "write: {}"], "foreign-write"),
     "write-iommu": (["write: read", "write: {}"], "foreign-write"),
     "write-rmp": (["write: read", "write: {}"], "rmp-write"),
@@ -59,7 +73,11 @@ def test_what_the_rmp_forbids_is_a_fault():
     config = Config(driver="intree", files={"forbidden.ko": module("forbidden")})
     with Machine(config, "forbidden") as machine:
         answers = {"tmr": lambda: tmr(machine), "iommu": lambda: machine.rmp()["iommu_buffers"][0]}
-        result = machine.run(paths.VM_SCRIPTS / "forbidden.sh", [f"{RMP_BASE + 0x4000:#x}"], on_ask=lambda question: f"ok {answers[question]()}" if question in answers else None)
+        result = machine.run(
+            paths.VM_SCRIPTS / "forbidden.sh",
+            [f"{RMP_BASE + 0x4000:#x}"],
+            on_ask=lambda question: f"ok {answers[question]()}" if question in answers else None,
+        )
     assert result.status == 0, result.lines
     expected = set()
     for what, (lines, report) in FORBIDDEN.items():
@@ -74,10 +92,18 @@ def test_what_the_rmp_forbids_is_a_fault():
         assert faults == ([(code, "RMP violation")] if by_page_fault else []), what
         assert ("general protection fault" in console) == (what == "vmcb"), what
         # A page that is the host's: all entries of its 2 MiB. For a table the entry is that of the page behind it.
-        dump = r"SEV-SNP: PFN 0x\w+ unassigned, dumping" if what in ("large", "table") else r"SEV-SNP: PFN 0x\w+, RMP entry: \[0x\w+[5d] - "
+        dump = (
+            r"SEV-SNP: PFN 0x\w+ unassigned, dumping"
+            if what in ("large", "table")
+            else r"SEV-SNP: PFN 0x\w+, RMP entry: \[0x\w+[5d] - "
+        )
         assert bool(re.search(dump, console)) == by_page_fault, what
     # A guest's write is a nested page fault with which KVM can do nothing: the guest tries again and again.
-    assert [values(result, f"guest-{when}") for when in ("before", "given", "taken")] == [["wrote"], ["stuck"], ["wrote"]]
+    assert [values(result, f"guest-{when}") for when in ("before", "given", "taken")] == [
+        ["wrote"],
+        ["stuck"],
+        ["wrote"],
+    ]
 
 
 def test_in_tree_driver_after_a_legacy_shutdown():
@@ -135,7 +161,9 @@ def test_in_tree_driver_on_other_machines(name):
     # Before 1.53 the IOMMU's pages are the host's before Linux takes them back. That stumbles only if one of them
     # is aligned to 2 MiB: then it looks at the entry first.
     assert "IOMMU shutdown failed" not in result.console or api in ("1.51.3", "1.52.4")
-    assert result.rmp["cpus_with_snp_en"] == ([] if "SNP_FEATURE_INFO" in FIRMWARE[api] else list(range(cpu.get("cpus", 2))))
+    assert result.rmp["cpus_with_snp_en"] == (
+        [] if "SNP_FEATURE_INFO" in FIRMWARE[api] else list(range(cpu.get("cpus", 2)))
+    )
 
 
 def test_msrs_that_differ():
@@ -143,7 +171,9 @@ def test_msrs_that_differ():
     result = variant("0xc0010016", "0xc001001d", msr=["1:IORR_BASE0=0x1000", "1:TOP_MEM2=absent"], snp="N")
     assert values(result, "msr") == ["0xc0010016 0 0 1 0x1000 ", "0xc001001d 0 0 1 none "]
     refused = [entry for entry in result.commands() if entry["cmd"] == "SNP_INIT_EX"]
-    assert [(entry["status_name"], entry["wrong"]) for entry in refused] == [("INVALID_CONFIG", "IORR_BASE0")] * len(refused) and refused
+    assert [(entry["status_name"], entry["wrong"]) for entry in refused] == [("INVALID_CONFIG", "IORR_BASE0")] * len(
+        refused
+    ) and refused
 
 
 @pytest.mark.parametrize("checks", ["on", "off"])

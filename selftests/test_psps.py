@@ -25,7 +25,18 @@ def test_lowest_address_is_master(devices, last):
     """Whichever is probed first, and whatever becomes of the other."""
     master, other = devices
     # What is removed and found again comes last in the PCI core's list.
-    steps = [f"remove:{last}", "rescan", "+kvm_amd", "unbind:61", "bind:61", "remove:61", "guest", "end", "-kvm_amd", "-ccp"]
+    steps = [
+        f"remove:{last}",
+        "rescan",
+        "+kvm_amd",
+        "unbind:61",
+        "bind:61",
+        "remove:61",
+        "guest",
+        "end",
+        "-kvm_amd",
+        "-ccp",
+    ]
     result = boot("psps.sh", *steps, psp=[f"--device={master}"], other_psps=[[f"--device={other}"]])
     assert result.status == 0 and not result.splats() and result.rmp["assigned"] == 0, result.splats()
     before = "none no-node"
@@ -50,12 +61,34 @@ def test_no_other_takes_the_masters_place():
 
 def test_the_master_stays_the_master():
     """Whatever is bound while it is not: only binding it again brings SEV back."""
-    steps = ["+kvm_amd", "unbind:41", "unbind:61", "bind:61", "-kvm_amd", "+kvm_amd", "bind:41", "-kvm_amd", "+kvm_amd", "-kvm_amd", "-ccp"]
+    steps = [
+        "+kvm_amd",
+        "unbind:41",
+        "unbind:61",
+        "bind:61",
+        "-kvm_amd",
+        "+kvm_amd",
+        "bind:41",
+        "-kvm_amd",
+        "+kvm_amd",
+        "-kvm_amd",
+        "-ccp",
+    ]
     result = boot("psps.sh", *steps, other_psps=[[]])
     assert result.status == 0 and not result.splats() and result.rmp["assigned"] == 0, result.splats()
-    states = ["enabled node", "closed node", "closed no-node", *["closed node"] * 5, "enabled node", "closed node", "closed no-node"]
+    states = [
+        "enabled node",
+        "closed node",
+        "closed no-node",
+        *["closed node"] * 5,
+        "enabled node",
+        "closed node",
+        "closed no-node",
+    ]
     assert after(result) == [f"{step} done {state}" for step, state in zip(steps, states)]
-    assert result.console.count("ccp 0000:61:00.0: this PSP is not the master, which is not bound or does not answer") == 1
+    assert (
+        result.console.count("ccp 0000:61:00.0: this PSP is not the master, which is not bound or does not answer") == 1
+    )
     assert [commands(trace) for trace in result.other_traces] == [[]]
 
 
@@ -66,7 +99,9 @@ def test_a_silent_master_is_not_asked_again():
     assert result.status == 0 and not result.splats(), result.splats()
     assert [value.split()[1] for value in after(result)] == ["done"] * len(steps)
     # In the end it is asked for its status, and then for more.
-    assert commands(result.trace).count("SNP_PLATFORM_STATUS") == 2 and commands(result.trace)[-1] != "SNP_PLATFORM_STATUS"
+    assert (
+        commands(result.trace).count("SNP_PLATFORM_STATUS") == 2 and commands(result.trace)[-1] != "SNP_PLATFORM_STATUS"
+    )
     assert commands(result.trace)[:2] == ["SNP_PLATFORM_STATUS"] * 2
     assert result.console.count("the firmware could not be identified") == 2
     assert [commands(trace) for trace in result.other_traces] == [[]]
@@ -75,7 +110,20 @@ def test_a_silent_master_is_not_asked_again():
 @functools.cache
 def taken_away():
     """The PSP is unbound under an SNP guest."""
-    steps = ["+kvm_amd", "guest", "unbind:41", "exports", "end", "bind:41", "-kvm_amd", "+kvm_amd", "guest", "end", "-kvm_amd", "-ccp"]
+    steps = [
+        "+kvm_amd",
+        "guest",
+        "unbind:41",
+        "exports",
+        "end",
+        "bind:41",
+        "-kvm_amd",
+        "+kvm_amd",
+        "guest",
+        "end",
+        "-kvm_amd",
+        "-ccp",
+    ]
     result = boot("psps.sh", *steps, files={"kapi_test.ko": module("kapi_test")}, limit=180)
     assert result.status == 0, result.lines
     return steps, result
@@ -85,10 +133,14 @@ def test_host_survives_psp_taken_from_a_guest():
     """SNP_EN stays set, as KVM gives the guest's pages back with RMPUPDATE; the next SNP ends it."""
     steps, result = taken_away()
     gone = "held no-node"
-    states = ["enabled node"] * 2 + [gone] * 3 + ["held node"] * 2 + ["enabled node"] * 3 + ["closed node", "closed no-node"]
+    states = (
+        ["enabled node"] * 2 + [gone] * 3 + ["held node"] * 2 + ["enabled node"] * 3 + ["closed node", "closed no-node"]
+    )
     assert after(result) == [f"{step} done {state}" for step, state in zip(steps, states)]
     # KVM's own remark that it could not end the guest properly, nothing else.
-    assert [line for line in result.splats() if "snp_decommission_context" not in line and "Call Trace" not in line] == []
+    assert [
+        line for line in result.splats() if "snp_decommission_context" not in line and "Call Trace" not in line
+    ] == []
     assert len(result.splats()) == 2
     assert result.rmp["assigned"] == 0
 
@@ -109,7 +161,14 @@ def test_firmwares_pages_are_kept():
     """The guest's context and KVM's page for guest requests stay firmware's, and it is said once."""
     steps, result = taken_away()
     console = result.console
-    assert len(re.findall(r"ccp: 1 page\(s\) from .* are lost .*: they were firmware's when their owner went away", console)) == 2
+    assert (
+        len(
+            re.findall(
+                r"ccp: 1 page\(s\) from .* are lost .*: they were firmware's when their owner went away", console
+            )
+        )
+        == 2
+    )
     assert len(re.findall(r"ccp 0000:41:00\.0: released while SNP or SEV was initialised", console)) == 1
     trace = commands(result.trace)
     ended = trace.index("SNP_SHUTDOWN_EX")

@@ -31,7 +31,12 @@ def test_snp_is_not_started_under_a_running_kvm():
     launched = dict(value.split()[:2] for value in values(rebind(), "launched"))
     assert launched == {"rebound": "unknown", "reloaded": "internal-error"}
     assert values(rebind(), "between") == ["closed"]
-    said = [line for line in rebind().console.splitlines() if "no SNP guest can be made: SNP was not initialised since the PSP was bound; end all guests and reload kvm_amd" in line]
+    said = [
+        line
+        for line in rebind().console.splitlines()
+        if "no SNP guest can be made: SNP was not initialised since the PSP was bound; end all guests and reload kvm_amd"
+        in line
+    ]
     assert len(said) == 1
 
 
@@ -64,7 +69,11 @@ def test_a_late_answer():
     }  # fmt: skip
     result, did, took = psps(*map(str.strip, steps))
     assert did == list(steps.values()), list(zip(steps, did))
-    assert said(result, f"{OWES}; waiting up to 5 s for it") == said(result, f"{OWES}, after another 5 s: the mailbox is dead") == 3
+    assert (
+        said(result, f"{OWES}; waiting up to 5 s for it")
+        == said(result, f"{OWES}, after another 5 s: the mailbox is dead")
+        == 3
+    )
     waited = [took[list(steps).index(step)] for step in ("+ccp ", "bind:41", "bind:41 ")]
     assert min(waited) >= 5000, waited
     # Nothing is lent to a mailbox that is not idle: what is lost is the buffer of the command without an answer.
@@ -77,12 +86,21 @@ def test_a_late_answer():
 
 def test_an_answer_that_comes_during_the_wait():
     """For which an administrator may ask for more time; its interrupt is not the next command's."""
-    steps = ["+ccp", "psp_cmd_timeout=2", "psp_probe_timeout=120", "order:fault,PLATFORM_STATUS@1:delay=12000,SNP_PLATFORM_STATUS@1:delay=3000"]
+    steps = [
+        "+ccp",
+        "psp_cmd_timeout=2",
+        "psp_probe_timeout=120",
+        "order:fault,PLATFORM_STATUS@1:delay=12000,SNP_PLATFORM_STATUS@1:delay=3000",
+    ]
     steps += ["status", "unbind:41", "bind:41", "status", "+kvm_amd", "-kvm_amd", "-ccp", "-snp_host"]
     result, did, took = psps(*steps)
     assert did == ["done"] * 4 + ["failed"] + ["done"] * 7
     assert 6000 <= took[steps.index("bind:41")] < 60000
-    assert said(result, f"{OWES}; waiting up to 120 s for it") == said(result, "the answer to PLATFORM_STATUS has come: going on") == 1
+    assert (
+        said(result, f"{OWES}; waiting up to 120 s for it")
+        == said(result, "the answer to PLATFORM_STATUS has come: going on")
+        == 1
+    )
     assert said(result, "the mailbox is dead") == 1
     assert all(entry["status"] == 0 for entry in result.commands() if entry["cmd"] == "SNP_PLATFORM_STATUS")
 
@@ -102,7 +120,9 @@ def test_an_interrupt_that_is_lost():
 LOST = "firmware was reset while SNP and SEV was initialised: guests that use it cannot go on; end all guests and reload kvm_amd"
 
 
-@pytest.mark.parametrize("how", ["reset-bus:41", "reset-pm:41", "order:reset,function", "order:reset,firmware", "order:reset,registers"])
+@pytest.mark.parametrize(
+    "how", ["reset-bus:41", "reset-pm:41", "order:reset,function", "order:reset,firmware", "order:reset,registers"]
+)
 def test_a_reset(how):
     """By the PCI core, or by somebody who tells nobody: what firmware has lost is noticed, and the message's remedy works."""
     steps = ["+kvm_amd", how, "status", "status", "-kvm_amd", "+kvm_amd", "guest", "end", "-kvm_amd", "-ccp"]
@@ -112,7 +132,9 @@ def test_a_reset(how):
     unnoticed = how in ("order:reset,function", "order:reset,firmware")
     assert did == ["done", "done", "failed" if unnoticed else "done"] + ["done"] * 7
     assert max(took[2:4]) < 10000
-    assert said(result, LOST) == lost and said(result, "the PSP was reset, but its firmware has kept its state") == (not lost)
+    assert said(result, LOST) == lost and said(result, "the PSP was reset, but its firmware has kept its state") == (
+        not lost
+    )
     forgotten = "the answer is there but its interrupt was switched off: something has reset the PSP's registers"
     assert said(result, forgotten) == (how in ("order:reset,function", "order:reset,registers"))
     states = [value.split()[2] for value in values(result, "after")]

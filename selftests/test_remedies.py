@@ -13,32 +13,157 @@ UNFIT = "snp_host: {}: CPU hotplug is never restricted"
 # What is done in vm/window.sh, a step with "!" fails; a line that is said before the step after "|"; what is so after the
 # last step. In one machine:
 AT_ONCE = {
-    "SEV without SNP": ({"snp_en": "on"}, "+ccp pek-gen! | +kvm_amd pek-gen", STAYS_OFF + "reload kvm_amd to initialise SNP", ENABLED),
-    "SNP_EN with snp=0": ({"snp_en": "on"}, "+ccp,snp=0 pek-gen! -ccp | +ccp +kvm_amd pek-gen", STAYS_OFF + "restart the machine, which clears SNP_EN, or load ccp without snp=0", ENABLED),
-    "CPU offline": ({}, "offline +kvm_amd | online -kvm_amd +kvm_amd", "snp_host: SNP is not enabled: CPUs 1 are present but offline", ENABLED),
-    "suspend": ({}, "+kvm_amd sleep! | -kvm_amd suspend", "snp_host: suspend refused while SNP is enabled: CPUs could come back without SNP_EN. Unload kvm_amd first", CLOSED),
+    "SEV without SNP": (
+        {"snp_en": "on"},
+        "+ccp pek-gen! | +kvm_amd pek-gen",
+        STAYS_OFF + "reload kvm_amd to initialise SNP",
+        ENABLED,
+    ),
+    "SNP_EN with snp=0": (
+        {"snp_en": "on"},
+        "+ccp,snp=0 pek-gen! -ccp | +ccp +kvm_amd pek-gen",
+        STAYS_OFF + "restart the machine, which clears SNP_EN, or load ccp without snp=0",
+        ENABLED,
+    ),
+    "CPU offline": (
+        {},
+        "offline +kvm_amd | online -kvm_amd +kvm_amd",
+        "snp_host: SNP is not enabled: CPUs 1 are present but offline",
+        ENABLED,
+    ),
+    "suspend": (
+        {},
+        "+kvm_amd sleep! | -kvm_amd suspend",
+        "snp_host: suspend refused while SNP is enabled: CPUs could come back without SNP_EN. Unload kvm_amd first",
+        CLOSED,
+    ),
     "hotplug": ({}, "+kvm_amd | -kvm_amd", "while SNP is enabled. To end that unload kvm_amd", CLOSED),
-    "without SNP": ({}, "+kvm_amd | -kvm_amd -ccp +ccp,snp=0 +kvm_amd sev-guest", "no CPU may come or go, and no suspend or hibernation, while SNP is enabled", CLOSED),
-    "SNP_EN found": ({"snp_en": "on"}, "+snp_host | +kvm_amd -kvm_amd", "until a shutdown of SNP clears SNP_EN (load and unload kvm_amd)", CLOSED),
-    "init_ex_path": ({}, "+ccp,init_ex_path=/nv pek-gen! -ccp | +ccp +kvm_amd sev-guest", "SEV stays off: init_ex_path is set, and INIT_EX is not supported yet; load ccp without it", ENABLED),
+    "without SNP": (
+        {},
+        "+kvm_amd | -kvm_amd -ccp +ccp,snp=0 +kvm_amd sev-guest",
+        "no CPU may come or go, and no suspend or hibernation, while SNP is enabled",
+        CLOSED,
+    ),
+    "SNP_EN found": (
+        {"snp_en": "on"},
+        "+snp_host | +kvm_amd -kvm_amd",
+        "until a shutdown of SNP clears SNP_EN (load and unload kvm_amd)",
+        CLOSED,
+    ),
+    "init_ex_path": (
+        {},
+        "+ccp,init_ex_path=/nv pek-gen! -ccp | +ccp +kvm_amd sev-guest",
+        "SEV stays off: init_ex_path is set, and INIT_EX is not supported yet; load ccp without it",
+        ENABLED,
+    ),
     # The guests end at "clear": the model refuses as firmware with an ASID in use does.
-    "guests": ({"psp": ["--fault=SNP_SHUTDOWN_EX:status=0xf"]}, "+kvm_amd -kvm_amd | clear +kvm_amd -kvm_amd", "SNP_SHUTDOWN_EX failed: DFFLUSH_REQUIRED (0xf), although it was done: SNP guests still have ASIDs; end them, then reload and unload kvm_amd", CLOSED),
-    "SVM in use": ({"files": "misuse"}, "+kvm_amd,sev=0 +snp_host /misuse.ko | -kvm_amd +kvm_amd", "snp_host: SNP stays off: the virtualization of CPUs 0-1 is in use (EFER.SVME)", ENABLED),
+    "guests": (
+        {"psp": ["--fault=SNP_SHUTDOWN_EX:status=0xf"]},
+        "+kvm_amd -kvm_amd | clear +kvm_amd -kvm_amd",
+        "SNP_SHUTDOWN_EX failed: DFFLUSH_REQUIRED (0xf), although it was done: SNP guests still have ASIDs; end them, then reload and unload kvm_amd",
+        CLOSED,
+    ),
+    "SVM in use": (
+        {"files": "misuse"},
+        "+kvm_amd,sev=0 +snp_host /misuse.ko | -kvm_amd +kvm_amd",
+        "snp_host: SNP stays off: the virtualization of CPUs 0-1 is in use (EFER.SVME)",
+        ENABLED,
+    ),
 }
 # What is so before; the line; and what the line says is changed for the next boot.
 AFTER_RESTART = {
-    "old firmware with SNP_EN": (OLD | {"snp_en": "on"}, "+ccp pek-gen!", STAYS_OFF + "restart the machine, which clears SNP_EN: this firmware is too old", OLD, "+kvm_amd sev-guest"),
-    "old firmware": (OLD, "+kvm_amd", "SNP stays off: firmware has API 1.49.0, SNP needs 1.51; install newer firmware", {}, "+kvm_amd snp"),
-    "no SNP host with SNP_EN": ({"snp_en": "on", "append": "sev=nosnp"}, "+ccp pek-gen!", STAYS_OFF + "restart the machine", {"append": "sev=nosnp"}, "+kvm_amd sev-guest"),
-    "SNP_INIT refused": (REFUSED, "+kvm_amd sev-guest!", "legacy SEV stays off, too, for firmware refuses it while CPUs have SNP_EN: for legacy SEV alone restart the machine with ccp.snp=0", REFUSED | {"append": "ccp.snp=0"}, "+kvm_amd sev-guest"),
-    "SEV after a refused SNP_INIT": (REFUSED, "+kvm_amd pek-gen!", STAYS_OFF + "it refused SNP_INIT, too: for legacy SEV alone restart the machine with ccp.snp=0", REFUSED | {"append": "ccp.snp=0"}, "+kvm_amd pek-gen"),
-    "SMT": ({"threads": 2, "snp_en": "on"}, "smt-off +snp_host smt-on!", "snp_host: CPU 1 stays offline: without SNP_EN it would bypass the RMP checks of all others. Unload kvm_amd first, or boot with sev=nosnp", {"threads": 2, "append": "sev=nosnp"}, "smt-off +kvm_amd smt-on"),
-    "sev=nosnp": ({"append": "sev=nosnp"}, "+kvm_amd", UNFIT.format("sev=nosnp is on the kernel command line; for SNP remove it"), {}, "+kvm_amd snp"),
-    "iommu=off": ({"append": "iommu=off"}, "+kvm_amd", UNFIT.format("the IOMMU is off, or has no SNP; for SNP remove iommu=off or amd_iommu=off from the kernel command line, or switch the IOMMU on in the BIOS set-up"), {}, "+kvm_amd snp"),
-    "amd_iommu=off": ({"append": "amd_iommu=off"}, "+kvm_amd", UNFIT.format("the IOMMU is off, or has no SNP; for SNP remove iommu=off or amd_iommu=off from the kernel command line, or switch the IOMMU on in the BIOS set-up"), {}, "+kvm_amd snp"),
-    "iommu=pt": ({"append": "iommu=pt"}, "+kvm_amd", UNFIT.format("the IOMMU lets DMA pass as it is; for SNP remove iommu=pt or iommu.passthrough=1 from the kernel command line"), {}, "+kvm_amd snp"),
-    "no memory encryption": ({"msr": ["all:SYSCFG=0"]}, "+snp_host", UNFIT.format("the BIOS has not enabled SEV; for SNP switch SME and SEV on in its set-up"), {}, "+kvm_amd snp"),
-    "no RMP": ({"msr": ["all:RMP_BASE=0"]}, "+snp_host", UNFIT.format("the BIOS has reserved no memory for the RMP; for SNP switch SNP and its memory coverage on in the BIOS set-up"), {}, "+kvm_amd snp"),
+    "old firmware with SNP_EN": (
+        OLD | {"snp_en": "on"},
+        "+ccp pek-gen!",
+        STAYS_OFF + "restart the machine, which clears SNP_EN: this firmware is too old",
+        OLD,
+        "+kvm_amd sev-guest",
+    ),
+    "old firmware": (
+        OLD,
+        "+kvm_amd",
+        "SNP stays off: firmware has API 1.49.0, SNP needs 1.51; install newer firmware",
+        {},
+        "+kvm_amd snp",
+    ),
+    "no SNP host with SNP_EN": (
+        {"snp_en": "on", "append": "sev=nosnp"},
+        "+ccp pek-gen!",
+        STAYS_OFF + "restart the machine",
+        {"append": "sev=nosnp"},
+        "+kvm_amd sev-guest",
+    ),
+    "SNP_INIT refused": (
+        REFUSED,
+        "+kvm_amd sev-guest!",
+        "legacy SEV stays off, too, for firmware refuses it while CPUs have SNP_EN: for legacy SEV alone restart the machine with ccp.snp=0",
+        REFUSED | {"append": "ccp.snp=0"},
+        "+kvm_amd sev-guest",
+    ),
+    "SEV after a refused SNP_INIT": (
+        REFUSED,
+        "+kvm_amd pek-gen!",
+        STAYS_OFF + "it refused SNP_INIT, too: for legacy SEV alone restart the machine with ccp.snp=0",
+        REFUSED | {"append": "ccp.snp=0"},
+        "+kvm_amd pek-gen",
+    ),
+    "SMT": (
+        {"threads": 2, "snp_en": "on"},
+        "smt-off +snp_host smt-on!",
+        "snp_host: CPU 1 stays offline: without SNP_EN it would bypass the RMP checks of all others. Unload kvm_amd first, or boot with sev=nosnp",
+        {"threads": 2, "append": "sev=nosnp"},
+        "smt-off +kvm_amd smt-on",
+    ),
+    "sev=nosnp": (
+        {"append": "sev=nosnp"},
+        "+kvm_amd",
+        UNFIT.format("sev=nosnp is on the kernel command line; for SNP remove it"),
+        {},
+        "+kvm_amd snp",
+    ),
+    "iommu=off": (
+        {"append": "iommu=off"},
+        "+kvm_amd",
+        UNFIT.format(
+            "the IOMMU is off, or has no SNP; for SNP remove iommu=off or amd_iommu=off from the kernel command line, or switch the IOMMU on in the BIOS set-up"
+        ),
+        {},
+        "+kvm_amd snp",
+    ),
+    "amd_iommu=off": (
+        {"append": "amd_iommu=off"},
+        "+kvm_amd",
+        UNFIT.format(
+            "the IOMMU is off, or has no SNP; for SNP remove iommu=off or amd_iommu=off from the kernel command line, or switch the IOMMU on in the BIOS set-up"
+        ),
+        {},
+        "+kvm_amd snp",
+    ),
+    "iommu=pt": (
+        {"append": "iommu=pt"},
+        "+kvm_amd",
+        UNFIT.format(
+            "the IOMMU lets DMA pass as it is; for SNP remove iommu=pt or iommu.passthrough=1 from the kernel command line"
+        ),
+        {},
+        "+kvm_amd snp",
+    ),
+    "no memory encryption": (
+        {"msr": ["all:SYSCFG=0"]},
+        "+snp_host",
+        UNFIT.format("the BIOS has not enabled SEV; for SNP switch SME and SEV on in its set-up"),
+        {},
+        "+kvm_amd snp",
+    ),
+    "no RMP": (
+        {"msr": ["all:RMP_BASE=0"]},
+        "+snp_host",
+        UNFIT.format(
+            "the BIOS has reserved no memory for the RMP; for SNP switch SNP and its memory coverage on in the BIOS set-up"
+        ),
+        {},
+        "+kvm_amd snp",
+    ),
     "no SNP": ({"platform": False}, "+snp_host", UNFIT.format("the CPU has no SEV-SNP"), {}, "+kvm_amd snp"),
 }
 
@@ -50,7 +175,9 @@ def take(steps: list[str], machine: dict):
     splats = [line for line in result.splats() if "hw-vuln/srso" not in line]
     assert result.status == 0 and not splats, (splats, result.lines)
     did = [f"{step.rstrip('!')} {'failed' if step.endswith('!') else 'done'}" for step in steps]
-    assert values(result, "did") == did, [line for line in result.console.splitlines() if "ccp" in line or "snp_host" in line]
+    assert values(result, "did") == did, [
+        line for line in result.console.splitlines() if "ccp" in line or "snp_host" in line
+    ]
     return result
 
 

@@ -50,10 +50,14 @@ def test_cases_share_boots():
     assert [outcome.case for outcome in outcomes] == cases
     boots = list(dict.fromkeys(outcome.run for outcome in outcomes))
     assert [boots.index(outcome.run) for outcome in outcomes] == [0, 0, 0, 1, 1, 2, 2, 3]
-    assert [outcome.values("did") for outcome in outcomes if outcome.case.words == "fine"] == [[f"{n}-fine"] for n in (0, 3, 5, 7)]
+    assert [outcome.values("did") for outcome in outcomes if outcome.case.words == "fine"] == [
+        [f"{n}-fine"] for n in (0, 3, 5, 7)
+    ]
     assert [outcome.case.words for outcome in outcomes if outcome.failure] == ["panic", "hang"]
     assert "sysrq triggered crash" in outcomes[2].failure and "no end within 40 s" in outcomes[4].failure
-    assert [outcome.case.words for outcome in outcomes if any("planted" in line for line in outcome.splats())] == ["warn"]
+    assert [outcome.case.words for outcome in outcomes if any("planted" in line for line in outcome.splats())] == [
+        "warn"
+    ]
 
 
 def test_no_result_is_run_once_more():

@@ -13,7 +13,13 @@ def result(driver, request):
     if not request.config.getoption("--long"):
         pytest.skip("takes three minutes; 'make test-long' does it")
     # The in-tree driver makes no difference between commands, and would give up after 100 s.
-    result = boot("slow-init.sh", "300" if driver == "intree" else "100", driver=driver, psp=["--fault=SNP_INIT_EX:delay=150000"], limit=240)
+    result = boot(
+        "slow-init.sh",
+        "300" if driver == "intree" else "100",
+        driver=driver,
+        psp=["--fault=SNP_INIT_EX:delay=150000"],
+        limit=240,
+    )
     assert values(result, "patience") == ["120"]
     # It was in flight from before the programs came until after one of them was killed.
     assert [value.split()[0] for value in values(result, "pending")] == ["SNP_INIT_EX"] * 2

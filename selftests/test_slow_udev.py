@@ -23,7 +23,9 @@ def run(how: str):
     files |= {"usr/bin/udevadm": Path("/usr/bin/udevadm"), "usr/bin/systemd-udevd": Path("/usr/bin/udevadm")}
     files |= {"usr/lib/udev/rules.d/80-drivers.rules": Path("/usr/lib/udev/rules.d/80-drivers.rules")}
     files |= {f"host/{name}": HOST / name for name in ("kvm-amd.conf", "kvm-amd.service")}
-    result = boot("slow-udev.sh", how, str(LIMIT), psp=[f"--fault=SNP_INIT_EX@1:delay={1000 * SNP_INIT}"], files=files, limit=240)
+    result = boot(
+        "slow-udev.sh", how, str(LIMIT), psp=[f"--fault=SNP_INIT_EX@1:delay={1000 * SNP_INIT}"], files=files, limit=240
+    )
     assert result.status == 0 and not result.splats(), (result.lines, result.splats())
     return result
 
@@ -41,7 +43,9 @@ def test_udev():
 
 def test_unit():
     result = run("unit")
-    assert values(result, "early") == [] and values(result, "snp") == ["Y", "Y"] and values(result, "state") == ["enabled"]
+    assert (
+        values(result, "early") == [] and values(result, "snp") == ["Y", "Y"] and values(result, "state") == ["enabled"]
+    )
     assert not [line for line in values(result, "udevd") if re.search("taking a long time|kill", line)]
 
 

@@ -12,11 +12,15 @@ from vmlib import kernels
 
 TOP = paths.TOP
 WORKSPACES = [path.parent for path in sorted(TOP.glob("selftests/*/Cargo.toml"))]
-SHELL = [p for p in sorted(TOP.glob("scripts/*")) if p.is_file() and p.read_text().startswith("#!/bin/bash")] + [TOP / ".ci/run"]
+SHELL = [p for p in sorted(TOP.glob("scripts/*")) if p.is_file() and p.read_text().startswith("#!/bin/bash")] + [
+    TOP / ".ci/run"
+]
 
 
 def check(*command) -> None:
-    run = subprocess.run([str(c) for c in command], cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    run = subprocess.run(
+        [str(c) for c in command], cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert run.returncode == 0, run.stdout
 
 
@@ -27,7 +31,19 @@ def test_workspace_is_formatted(workspace):
 
 @pytest.mark.parametrize("workspace", WORKSPACES, ids=lambda path: path.name)
 def test_workspace_clippy(workspace):
-    check("cargo", "clippy", "--quiet", "--locked", "--release", "--all-targets", "--manifest-path", workspace / "Cargo.toml", "--", "-D", "warnings")
+    check(
+        "cargo",
+        "clippy",
+        "--quiet",
+        "--locked",
+        "--release",
+        "--all-targets",
+        "--manifest-path",
+        workspace / "Cargo.toml",
+        "--",
+        "-D",
+        "warnings",
+    )
 
 
 def test_modules_are_formatted():
@@ -54,7 +70,13 @@ def unused(directory, crate: str, scratch) -> set[str]:
     run = subprocess.run(["bash", "-c", command], cwd=directory, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
     said = [json.loads(line) for line in run.stderr.splitlines() if line.startswith("{")]
-    spans = [span for message in said if (message["code"] or {}).get("code") == "dead_code" for span in message["spans"] if span["is_primary"]]
+    spans = [
+        span
+        for message in said
+        if (message["code"] or {}).get("code") == "dead_code"
+        for span in message["spans"]
+        if span["is_primary"]
+    ]
     places = {f"{os.path.normpath(span['file_name'])}:{span['line_start']}" for span in spans}
     return {place for place in places if "/rust/sys/" in place}
 
@@ -66,14 +88,23 @@ def test_every_part_of_sys_is_used(tmp_path):
     except kernels.NotBuilt as error:
         pytest.skip(str(error))
     check("scripts/build-modules", "--kernel", "debug", "clippy")
-    ccp, snp_host = (unused(directory.with_name(f"{directory.name}-clippy"), crate, tmp_path) for crate in ("ccp", "snp_host"))
+    ccp, snp_host = (
+        unused(directory.with_name(f"{directory.name}-clippy"), crate, tmp_path) for crate in ("ccp", "snp_host")
+    )
     assert ccp and snp_host, "each leaves something to the other"
     assert not ccp & snp_host
 
 
 def test_shell_scripts():
     check("shellcheck", "--external-sources", "--severity=warning", *SHELL, TOP / "scripts/lib.sh")
-    check("shellcheck", "--shell=sh", "--severity=warning", "--exclude=SC1091", TOP / "selftests/vm/init", *sorted(TOP.glob("selftests/vm/*.sh")))
+    check(
+        "shellcheck",
+        "--shell=sh",
+        "--severity=warning",
+        "--exclude=SC1091",
+        TOP / "selftests/vm/init",
+        *sorted(TOP.glob("selftests/vm/*.sh")),
+    )
 
 
 def test_planted_bugs_apply():
@@ -82,7 +113,9 @@ def test_planted_bugs_apply():
     stale = [
         mutant.name
         for mutant in mutants
-        if subprocess.run(["patch", "-p1", "--dry-run", "--fuzz=0", "--quiet", "-i", mutant], cwd=TOP, capture_output=True).returncode
+        if subprocess.run(
+            ["patch", "-p1", "--dry-run", "--fuzz=0", "--quiet", "-i", mutant], cwd=TOP, capture_output=True
+        ).returncode
     ]
     assert mutants and not stale, stale
 
@@ -102,6 +135,20 @@ def test_prose_fits_100_columns():
 
 def test_every_file_names_its_licence():
     files = subprocess.run(["git", "ls-files"], cwd=TOP, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-    plain = (".lock", ".md", ".toml", ".txt", ".gitignore", "COPYING", "scripts/packages", "scripts/apt-preferences", "scripts/in-root.d")
-    missing = [f for f in files if not f.endswith(plain) and "SPDX-License-Identifier: GPL-2.0" not in (TOP / f).read_text()[:300]]
+    plain = (
+        ".lock",
+        ".md",
+        ".toml",
+        ".txt",
+        ".gitignore",
+        "COPYING",
+        "scripts/packages",
+        "scripts/apt-preferences",
+        "scripts/in-root.d",
+    )
+    missing = [
+        f
+        for f in files
+        if not f.endswith(plain) and "SPDX-License-Identifier: GPL-2.0" not in (TOP / f).read_text()[:300]
+    ]
     assert not missing

@@ -19,12 +19,22 @@ LIMIT = 60
 
 def outcomes(**config) -> dict[str, tuple[int, list[str]]]:
     """Test -> status, and what it said."""
-    result = boot("svm.sh", str(LIMIT), *TESTS, driver="intree", files=kvm_selftests.files(TESTS), limit=LIMIT * len(TESTS) + 180, **config)
+    result = boot(
+        "svm.sh",
+        str(LIMIT),
+        *TESTS,
+        driver="intree",
+        files=kvm_selftests.files(TESTS),
+        limit=LIMIT * len(TESTS) + 180,
+        **config,
+    )
     assert result.status == 0 and not result.splats(), result.lines
     # What differs from run to run.
     chance = re.compile(r"[pt]id=\d+|Random seed: \S+")
     found = kvm_selftests.outcomes(result)
-    return {name: (outcome.status, [chance.sub("", line) for line in outcome.output]) for name, outcome in found.items()}
+    return {
+        name: (outcome.status, [chance.sub("", line) for line in outcome.output]) for name, outcome in found.items()
+    }
 
 
 def test_other_guests_do_not_notice_the_cpu_model(request):

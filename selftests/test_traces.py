@@ -26,7 +26,11 @@ def test_same_commands_as_in_tree():
     intree = [summary(entry) for entry in first_launch("intree")[0].commands()]
     ours = [summary(entry) for entry in first_launch("ours")[0].commands()]
     assert len(intree) > 3000, "the in-tree run is too short to be the whole launch"
-    changes = [line for line in difflib.unified_diff(intree, ours, "in-tree", "ours", n=0, lineterm="") if line[:3] not in ("---", "+++") and line[:2] != "@@"]
+    changes = [
+        line
+        for line in difflib.unified_diff(intree, ours, "in-tree", "ours", n=0, lineterm="")
+        if line[:3] not in ("---", "+++") and line[:2] != "@@"
+    ]
     listed = differences.listed("trace")
     unexplained = [line for line in changes if differences.reason(listed, line) is None]
     assert not unexplained, "\n".join(unexplained[:40])

@@ -17,42 +17,120 @@ TABLES = {
     # be unloaded; X86_SNP_SHUTDOWN closes it; then everything unloads.
     "life": (
         [],
-        [("+snp_host", CLOSED), ("+kvm_amd", f"enabled {OPEN}"), ("sleep!", f"enabled {OPEN}"), ("-snp_host!", f"enabled {OPEN}"), ("-kvm_amd", CLOSED), ("-ccp", CLOSED), ("-snp_host", "gone 0")],
+        [
+            ("+snp_host", CLOSED),
+            ("+kvm_amd", f"enabled {OPEN}"),
+            ("sleep!", f"enabled {OPEN}"),
+            ("-snp_host!", f"enabled {OPEN}"),
+            ("-kvm_amd", CLOSED),
+            ("-ccp", CLOSED),
+            ("-snp_host", "gone 0"),
+        ],
     ),
     # The PSP goes away under kvm-amd: SNP is shut down first.
-    "unbind": ([], [("+kvm_amd", f"enabled {OPEN}"), ("unbind", CLOSED), ("bind", CLOSED), ("-kvm_amd", CLOSED), ("+kvm_amd", f"enabled {OPEN}")]),
+    "unbind": (
+        [],
+        [
+            ("+kvm_amd", f"enabled {OPEN}"),
+            ("unbind", CLOSED),
+            ("bind", CLOSED),
+            ("-kvm_amd", CLOSED),
+            ("+kvm_amd", f"enabled {OPEN}"),
+        ],
+    ),
     # Firmware that cannot clear SNP_EN: open over every reload of ccp, counted once, and snp_host stays.
     "legacy": (
         ["--shutdown=legacy"],
-        [("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}"), ("-snp_host!", f"held {OPEN}"), ("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}")],
+        [
+            ("+kvm_amd", f"enabled {OPEN}"),
+            ("-kvm_amd", f"held {OPEN}"),
+            ("-ccp", f"held {OPEN}"),
+            ("-snp_host!", f"held {OPEN}"),
+            ("+kvm_amd", f"enabled {OPEN}"),
+            ("-kvm_amd", f"held {OPEN}"),
+        ],
     ),
     # A definite refusal, and an RMP that is all zero: closed although SNP_EN is set. snp_host stays, for
     # the next load could not tell this from a kexec.
-    "refused": (["--fault=SNP_INIT_EX:status=3"], [("+kvm_amd", "closed 0 allowed cpus=0-1"), ("-kvm_amd", "closed 0 allowed cpus=0-1"), ("-ccp", "closed 0 allowed cpus=0-1"), ("-snp_host!", "closed 0 allowed cpus=0-1")]),
+    "refused": (
+        ["--fault=SNP_INIT_EX:status=3"],
+        [
+            ("+kvm_amd", "closed 0 allowed cpus=0-1"),
+            ("-kvm_amd", "closed 0 allowed cpus=0-1"),
+            ("-ccp", "closed 0 allowed cpus=0-1"),
+            ("-snp_host!", "closed 0 allowed cpus=0-1"),
+        ],
+    ),
     # The same refusal, but the RMP still has what firmware left in it.
     "rmp-not-zero": (
         ["--shutdown=legacy", "--fault=SNP_INIT_EX@2:status=3"],
-        [("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("+kvm_amd", f"held {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}")],
+        [
+            ("+kvm_amd", f"enabled {OPEN}"),
+            ("-kvm_amd", f"held {OPEN}"),
+            ("+kvm_amd", f"held {OPEN}"),
+            ("-kvm_amd", f"held {OPEN}"),
+            ("-ccp", f"held {OPEN}"),
+        ],
     ),
     # Both again on CPUs with RMPREAD, whose raw entries nobody knows.
     "rmpread-zero": ([RMPREAD, "--fault=SNP_INIT_EX:status=3"], [("+kvm_amd", "closed 0 allowed cpus=0-1")]),
-    "rmpread-not-zero": ([RMPREAD, "--shutdown=legacy", "--fault=SNP_INIT_EX@2:status=3"], [("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("+kvm_amd", f"held {OPEN}")]),
+    "rmpread-not-zero": (
+        [RMPREAD, "--shutdown=legacy", "--fault=SNP_INIT_EX@2:status=3"],
+        [("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("+kvm_amd", f"held {OPEN}")],
+    ),
     # Refusals that say nothing about the RMP.
-    "rmp-init-failed": (["--fault=SNP_INIT_EX:status=0x26"], [("+kvm_amd", f"held {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}")]),
+    "rmp-init-failed": (
+        ["--fault=SNP_INIT_EX:status=0x26"],
+        [("+kvm_amd", f"held {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}")],
+    ),
     "hardware-error": (["--fault=SNP_INIT_EX:status=0x13"], [("+kvm_amd", f"held {OPEN}")]),
     # A CPU that is offline: not opened, nothing written.
-    "offline": ([], [("+snp_host", CLOSED), ("offline", "closed 0 offline cpus="), ("+kvm_amd", "closed 0 offline cpus="), ("online", CLOSED), ("-kvm_amd", CLOSED), ("-ccp", CLOSED), ("-snp_host", "gone 0")]),
+    "offline": (
+        [],
+        [
+            ("+snp_host", CLOSED),
+            ("offline", "closed 0 offline cpus="),
+            ("+kvm_amd", "closed 0 offline cpus="),
+            ("online", CLOSED),
+            ("-kvm_amd", CLOSED),
+            ("-ccp", CLOSED),
+            ("-snp_host", "gone 0"),
+        ],
+    ),
     # SNP_EN is set before we come: open at once, until SNP was shut down.
     "found": ([PRESET], [("+snp_host", f"held {OPEN}"), ("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", CLOSED)]),
     # The in-tree driver has left SNP_EN behind, and knows nothing of a window.
     "intree-first": (
         ["--shutdown=legacy"],
-        [("intree", "gone 0"), ("-kvm_amd", "gone 0"), ("-ccp", "gone 0"), ("+snp_host", f"held {OPEN}"), ("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}")],
+        [
+            ("intree", "gone 0"),
+            ("-kvm_amd", "gone 0"),
+            ("-ccp", "gone 0"),
+            ("+snp_host", f"held {OPEN}"),
+            ("+kvm_amd", f"enabled {OPEN}"),
+            ("-kvm_amd", f"held {OPEN}"),
+        ],
     ),
     # A kdump kernel touches nothing, whatever it finds.
-    "kdump": ([PRESET, KDUMP], [("+snp_host", "closed 0 allowed cpus=0-1"), ("+kvm_amd", "closed 0 allowed cpus=0-1"), ("-kvm_amd", "closed 0 allowed cpus=0-1")]),
+    "kdump": (
+        [PRESET, KDUMP],
+        [
+            ("+snp_host", "closed 0 allowed cpus=0-1"),
+            ("+kvm_amd", "closed 0 allowed cpus=0-1"),
+            ("-kvm_amd", "closed 0 allowed cpus=0-1"),
+        ],
+    ),
     # Taken away by force: CPUs can still not go. Coming back, it cannot know of that.
-    "force": (["--shutdown=legacy"], [("+kvm_amd", f"enabled {OPEN}"), ("-kvm_amd", f"held {OPEN}"), ("-ccp", f"held {OPEN}"), ("force", "gone 1"), ("+snp_host", "held 2 refused cpus=0-1")]),
+    "force": (
+        ["--shutdown=legacy"],
+        [
+            ("+kvm_amd", f"enabled {OPEN}"),
+            ("-kvm_amd", f"held {OPEN}"),
+            ("-ccp", f"held {OPEN}"),
+            ("force", "gone 1"),
+            ("+snp_host", "held 2 refused cpus=0-1"),
+        ],
+    ),
 }
 
 
@@ -69,8 +147,12 @@ def test_window(name):
     """Each row is a step and what it leads to; a step with "!" must fail."""
     result, (_, rows) = run(name), TABLES[name]
     assert result.status == 0 and not splats(result.console), result.lines
-    assert values(result, "did") == [f"{step.rstrip('!')} {'failed' if step.endswith('!') else 'done'}" for step, _ in rows]
-    assert [line.strip() for line in values(result, "after")] == [f"{step.rstrip('!')} {state}" for step, state in rows], values(result, "reason")
+    assert values(result, "did") == [
+        f"{step.rstrip('!')} {'failed' if step.endswith('!') else 'done'}" for step, _ in rows
+    ]
+    assert [line.strip() for line in values(result, "after")] == [
+        f"{step.rstrip('!')} {state}" for step, state in rows
+    ], values(result, "reason")
 
 
 def test_reasons_are_told():
@@ -108,4 +190,6 @@ def test_users_interrupt_no_cpu():
     for file in files - {"snp_host/snp_en_cpus"}:
         assert read["somebody", file][0] == "yes", file
     assert read["somebody", "snp_host/snp_en_cpus"][0] == "no"
-    assert {key: calls for key, (may, calls) in read.items() if calls >= 100} == {("root", "snp_host/snp_en_cpus"): calls}
+    assert {key: calls for key, (may, calls) in read.items() if calls >= 100} == {
+        ("root", "snp_host/snp_en_cpus"): calls
+    }

@@ -18,7 +18,12 @@ from . import initramfs, paths
 from .machine import Result
 
 # The last one shows what QEMU was given with -fw_cfg.
-MODULES = ["fs/configfs/configfs", "drivers/virt/coco/guest/tsm_report", "drivers/virt/coco/sev-guest/sev-guest", "drivers/firmware/qemu_fw_cfg"]
+MODULES = [
+    "fs/configfs/configfs",
+    "drivers/virt/coco/guest/tsm_report",
+    "drivers/virt/coco/sev-guest/sev-guest",
+    "drivers/firmware/qemu_fw_cfg",
+]
 # The certificates are in the initrd, so they are measured: whoever knows the digest knows whom the guest trusts. The nonce is
 # another one each time and comes from outside (boot_attesting in selftests/vm/lib.sh). At VMPL 0 runs the kernel of a guest without an SVSM.
 INIT = """#!/busybox sh
@@ -53,7 +58,8 @@ def files(stage: Path, chain: Path, nonce: bytes, more: str = "") -> dict[str, P
     """Name below /guest in the machine -> file, in the place of those of launch.guest_files. `more` is what else
     the guest does, in shell; "report FILE" prints a report."""
     contents: dict[str, Path | bytes] = {
-        f"{Path(module).name}.ko": lzma.decompress((paths.KERNEL_MODULES / "kernel" / f"{module}.ko.xz").read_bytes()) for module in MODULES
+        f"{Path(module).name}.ko": lzma.decompress((paths.KERNEL_MODULES / "kernel" / f"{module}.ko.xz").read_bytes())
+        for module in MODULES
     }
     contents |= {f"certificates/{name}.pem": chain / f"vcek/{name}.pem" for name in ("ark", "ask", "vcek")}
     contents |= {library.lstrip("/"): Path(library) for library in initramfs.libraries(str(paths.SNPGUEST))}
@@ -83,7 +89,12 @@ class Verdict:
 
     def __str__(self) -> str:
         found = [f"{name} {'ok' if getattr(self, name) else 'WRONG'}" for name in ("chain", "signature", "nonce")]
-        return ", ".join([f"report {'verified' if self else 'REFUSED'} outside: measurement {'EQUAL' if self.measurement else 'DIFFERENT'}", *found])
+        return ", ".join(
+            [
+                f"report {'verified' if self else 'REFUSED'} outside: measurement {'EQUAL' if self.measurement else 'DIFFERENT'}",
+                *found,
+            ]
+        )
 
 
 def verify(report: bytes, chain: Path, measurement: str, nonce: bytes) -> Verdict:
@@ -94,7 +105,12 @@ def verify(report: bytes, chain: Path, measurement: str, nonce: bytes) -> Verdic
     versions = zip(("bl", "tee", "snp", "ucode"), (report[0x180 + n] for n in (0, 1, 6, 7)), strict=True)
     query = "&".join(f"{part}SPL={version:02}" for part, version in versions)
     vcek = chain / f"vcek/v1/Milan/{report[0x1A0:0x1E0].hex()}?{query}"
-    return Verdict(report[0x90:0xC0].hex() == measurement, _chain_holds(chain, vcek), _signed(report, vcek), report[0x50:0x90] == nonce)
+    return Verdict(
+        report[0x90:0xC0].hex() == measurement,
+        _chain_holds(chain, vcek),
+        _signed(report, vcek),
+        report[0x50:0x90] == nonce,
+    )
 
 
 def _openssl(*arguments: str | Path) -> subprocess.CompletedProcess:
@@ -102,7 +118,10 @@ def _openssl(*arguments: str | Path) -> subprocess.CompletedProcess:
 
 
 def _chain_holds(chain: Path, vcek: Path) -> bool:
-    return _openssl("verify", "-CAfile", chain / "vcek/ark.pem", "-untrusted", chain / "vcek/ask.pem", vcek).returncode == 0
+    return (
+        _openssl("verify", "-CAfile", chain / "vcek/ark.pem", "-untrusted", chain / "vcek/ask.pem", vcek).returncode
+        == 0
+    )
 
 
 def _signed(report: bytes, vcek: Path) -> bool:

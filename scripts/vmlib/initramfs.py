@@ -46,13 +46,18 @@ def _copy(source: Path, stage: Path, name: str) -> None:
 
 def pack(stage: Path, archive: Path) -> None:
     """Pack `stage` into `archive`, which appears whole or not at all."""
-    names = subprocess.run(["find", ".", "-mindepth", "1", "-print0"], cwd=stage, check=True, stdout=subprocess.PIPE).stdout
+    names = subprocess.run(
+        ["find", ".", "-mindepth", "1", "-print0"], cwd=stage, check=True, stdout=subprocess.PIPE
+    ).stdout
     names = b"\0".join(sorted(names.strip(b"\0").split(b"\0")))
     partial = archive.with_suffix(".new")
     with partial.open("wb") as out:
         subprocess.run(
             ["cpio", "--null", "--create", "--format=newc", "--owner=0:0", "--quiet", "--reproducible"],
-            cwd=stage, input=names, stdout=out, check=True,
+            cwd=stage,
+            input=names,
+            stdout=out,
+            check=True,
         )
     partial.rename(archive)
 
@@ -130,7 +135,9 @@ def layer(stage: Path, kernel: Kernel, driver: str, files: dict[str, Path]) -> P
     shutil.copytree(paths.VM_SCRIPTS, stage / "vm", dirs_exist_ok=True)
     (stage / "init").symlink_to("vm/init")
     # Last, so that a module among `files` counts.
-    subprocess.run(["depmod", "--basedir", str(stage / "usr"), "--moduledir", "/lib/modules", kernel.release], check=True)
+    subprocess.run(
+        ["depmod", "--basedir", str(stage / "usr"), "--moduledir", "/lib/modules", kernel.release], check=True
+    )
     archive = stage.with_suffix(".cpio")
     pack(stage, archive)
     shutil.rmtree(stage)

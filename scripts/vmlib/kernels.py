@@ -27,7 +27,9 @@ class Kernel:
 
 def get(name: str) -> Kernel:
     if name == "stock":
-        return Kernel(paths.RELEASE, paths.KERNEL, paths.UNPACKED_KERNEL, paths.KERNEL_MODULES, paths.OUR_MODULES, 2048, 1)
+        return Kernel(
+            paths.RELEASE, paths.KERNEL, paths.UNPACKED_KERNEL, paths.KERNEL_MODULES, paths.OUR_MODULES, 2048, 1
+        )
     tree = paths.DEBUG_TREE.resolve()
     if not (tree / ".ready").exists():
         raise NotBuilt("the debug kernel is not built; run 'make debug-kernel'")

@@ -57,7 +57,13 @@ def guest_files(stage: Path) -> dict[str, Path]:
     initrd = initramfs.guest(stage / "guest-initrd", GUEST_INIT, {})
     append = stage / "append"
     append.write_text(APPEND)
-    return {"OVMF.fd": paths.OVMF, "OVMF.amdsev.fd": paths.OVMF_AMDSEV, "vmlinuz": paths.KERNEL, "initrd": initrd, "append": append}
+    return {
+        "OVMF.fd": paths.OVMF,
+        "OVMF.amdsev.fd": paths.OVMF_AMDSEV,
+        "vmlinuz": paths.KERNEL,
+        "initrd": initrd,
+        "append": append,
+    }
 
 
 def expected(guest: Guest, files: dict[str, Path]) -> str:
@@ -75,15 +81,33 @@ def expected(guest: Guest, files: dict[str, Path]) -> str:
 
 def expected_without_snp(mode: str, firmware: Path) -> str:
     """The same for a guest with one vCPU of "sev" or "seves", of which QEMU has the firmware measured and the registers."""
-    command = [paths.SNP_MEASURE, "--mode", mode, "--vcpus", "1", "--vcpu-type", "EPYC-v4", "--ovmf", firmware, "--output-format", "hex"]
+    command = [
+        paths.SNP_MEASURE,
+        "--mode",
+        mode,
+        "--vcpus",
+        "1",
+        "--vcpu-type",
+        "EPYC-v4",
+        "--ovmf",
+        firmware,
+        "--output-format",
+        "hex",
+    ]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def launches(result: Result, files: dict[str, Path]) -> list[Launch]:
     """What became of each guest, in the order of the launches: the digest of the n-th SNP_LAUNCH_FINISH
     belongs to the n-th guest that was entered."""
-    tried = [(words[1], words[2]) for line in result.lines if (words := line.split()) and words[0] in ("@launched", "@booted")]
-    digests = iter([c.get("digest", "") for c in result.commands() if c["cmd"] == "SNP_LAUNCH_FINISH" and c["status"] == 0])
+    tried = [
+        (words[1], words[2])
+        for line in result.lines
+        if (words := line.split()) and words[0] in ("@launched", "@booted")
+    ]
+    digests = iter(
+        [c.get("digest", "") for c in result.commands() if c["cmd"] == "SNP_LAUNCH_FINISH" and c["status"] == 0]
+    )
     right = {guest.name: expected(guest, files) for guest in GUESTS}
     out = []
     for name, state in tried:

@@ -74,7 +74,11 @@ class Config:
 
     def psp_arguments(self) -> list[str]:
         """What makes the PSP model this PSP."""
-        return [*([f"--api={self.api}"] if self.api else []), *([f"--shutdown={self.shutdown}"] if self.shutdown else []), *self.psp]
+        return [
+            *([f"--api={self.api}"] if self.api else []),
+            *([f"--shutdown={self.shutdown}"] if self.shutdown else []),
+            *self.psp,
+        ]
 
     def cpu_arguments(self) -> list[str]:
         """What makes the CPU model these CPUs."""
@@ -101,7 +105,11 @@ class Result:
 
     def splats(self) -> list[str]:
         """What a healthy run does not have: reports of the kernel's own checks, and of the models."""
-        return messages.splats(self.console) + [describe(report) for report in self.rmp.get("reports", [])] + overruns(self.trace)
+        return (
+            messages.splats(self.console)
+            + [describe(report) for report in self.rmp.get("reports", [])]
+            + overruns(self.trace)
+        )
 
     def commands(self) -> list[dict]:
         return [entry for entry in self.trace if "cmd" in entry]
@@ -109,7 +117,11 @@ class Result:
 
 def overruns(trace: list[dict]) -> list[str]:
     """Commands that the PSP model was given while it worked on another one."""
-    return [f"PSP model: doorbell of command {entry['id']:#x} while busy" for entry in trace if entry.get("event") == "doorbell while busy"]
+    return [
+        f"PSP model: doorbell of command {entry['id']:#x} while busy"
+        for entry in trace
+        if entry.get("event") == "doorbell while busy"
+    ]
 
 
 def describe(report: dict) -> str:
@@ -174,7 +186,9 @@ class Machine:
 
     def __init__(self, config: Config, name: str = "vm"):
         self._coverage_dir = os.environ.get("CCP_COVERAGE") if config.driver == "ours" else None
-        for file in ((paths.PSPD, paths.CPU_MODEL) if config.platform else ()) + ((paths.COVERAGE,) if self._coverage_dir else ()):
+        for file in ((paths.PSPD, paths.CPU_MODEL) if config.platform else ()) + (
+            (paths.COVERAGE,) if self._coverage_dir else ()
+        ):
             if not file.exists():
                 raise VmError(f"{file.name} is not built; run 'make platform'")
         try:
@@ -184,9 +198,15 @@ class Machine:
         self.memory = config.memory or self.kernel.memory
         if self.memory > MAX_MEMORY_MIB:
             raise VmError(f"at most {MAX_MEMORY_MIB} MiB of memory are supported, not {self.memory}")
-        missing = [] if config.driver == "intree" else [name for name in ("snp_host.ko", "ccp.ko") if not (self.kernel.ours / name).exists()]
+        missing = (
+            []
+            if config.driver == "intree"
+            else [name for name in ("snp_host.ko", "ccp.ko") if not (self.kernel.ours / name).exists()]
+        )
         if missing:
-            raise VmError(f"{self.kernel.ours} has no {' and no '.join(missing)}; run 'make modules KERNEL={config.kernel}'")
+            raise VmError(
+                f"{self.kernel.ours} has no {' and no '.join(missing)}; run 'make modules KERNEL={config.kernel}'"
+            )
         self.config = config
         self.run_dir = _new_run(name)
         # RAM, and the archives that are loaded into it, live on a tmpfs.
@@ -216,7 +236,18 @@ class Machine:
         self.link.write_bytes(bytes(65536))
         for name, more in zip(self._names, [self.config.psp_arguments(), *self.config.other_psps]):
             log = self.run_dir / f"pspd{name}.log"
-            command = [paths.PSPD, "--socket", self._socket(name), "--link", self.link, "--trace", self._trace_file(name), "--control", self._control(name), *more]
+            command = [
+                paths.PSPD,
+                "--socket",
+                self._socket(name),
+                "--link",
+                self.link,
+                "--trace",
+                self._trace_file(name),
+                "--control",
+                self._control(name),
+                *more,
+            ]
             with log.open("w") as file:
                 psp = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=file, text=True)
             self._psps.append(psp)
@@ -258,7 +289,12 @@ class Machine:
 
     def _psp_device(self, n: int, name: str) -> list[str]:
         """The PSP of the n-th socket: 0000:41:00.0, 0000:61:00.0, …"""
-        device = {"driver": "vfio-user-pci", "socket": {"path": str(self._socket(name)), "type": "unix"}, "bus": f"rp{name}", "rombar": 0}
+        device = {
+            "driver": "vfio-user-pci",
+            "socket": {"path": str(self._socket(name)), "type": "unix"},
+            "bus": f"rp{name}",
+            "rombar": 0,
+        }
         return [
             # The PSP is given physical addresses, so no IOMMU may stand between.
             "-device", f"pxb-pcie,id=pxb{name},bus_nr={64 + 32 * n},bus=pcie.0,bypass_iommu=on",
@@ -307,10 +343,16 @@ class Machine:
             following = self.fast / "initrd-following"
             stage_of_it = self.fast / "layer-following"
             stage_of_it.mkdir()
-            initramfs.concatenate([initramfs.small(), initramfs.layer(stage_of_it, self.kernel, self.config.driver, files)], following)
+            initramfs.concatenate(
+                [initramfs.small(), initramfs.layer(stage_of_it, self.kernel, self.config.driver, files)], following
+            )
             files = files | {"boot/vmlinuz": self.kernel.image, "boot/initrd": following}
         # QEMU is large: a scenario that has nothing to run in it does without, a person's own script may want it.
-        runs_guests = any(name.startswith("guest/") for name in files) or scenario.parent != paths.VM_SCRIPTS or scenario.name == "shell.sh"
+        runs_guests = (
+            any(name.startswith("guest/") for name in files)
+            or scenario.parent != paths.VM_SCRIPTS
+            or scenario.name == "shell.sh"
+        )
         programs = initramfs.base() if runs_guests else initramfs.small()
         initramfs.concatenate([programs, initramfs.layer(stage, self.kernel, self.config.driver, files)], initrd)
         return initrd
@@ -334,7 +376,7 @@ class Machine:
             "#!/bin/bash\n"
             'case $1 in --version) exec qemu-system-x86_64 "$@" ;; esac\n'
             "for arg; do\n"
-            f'\tcase $arg in memory-backend-memfd,id=mem,*) arg={shlex.quote(self._memory("mem"))} ;; esac\n'
+            f"\tcase $arg in memory-backend-memfd,id=mem,*) arg={shlex.quote(self._memory('mem'))} ;; esac\n"
             '\targs+=("$arg")\n'
             "done\n"
             # Ours come last: a device that names no bus must not end up below the PSP's bridge.
@@ -377,7 +419,9 @@ class Machine:
         start = asked = time.monotonic()
         cpu_start = _cpu_seconds()
         with (self.run_dir / "qemu.log").open("w") as log:
-            self._vm = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            self._vm = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         lines = []
         while True:
             # Looked at first: what is in the channel after the end has all been said.
@@ -405,7 +449,9 @@ class Machine:
         seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - cpu_start
         rmp = self.rmp()
         other_traces = [self.trace(name) for name in self._names[1:]]
-        return Result(int(end[1]), lines[:-1], self.console(), self.trace(), other_traces, rmp, seconds, cpu_seconds, self.run_dir)
+        return Result(
+            int(end[1]), lines[:-1], self.console(), self.trace(), other_traces, rmp, seconds, cpu_seconds, self.run_dir
+        )
 
     def trace(self, name: str = "") -> list[dict]:
         """What the PSP model has written so far."""
@@ -475,7 +521,9 @@ class Machine:
         return console.read_text(errors="replace") if console.exists() else ""
 
     def _scan(self) -> dict:
-        scan = subprocess.run([paths.PSPD, "scan", "--ram", self.ram, "--link", self.link], capture_output=True, text=True)
+        scan = subprocess.run(
+            [paths.PSPD, "scan", "--ram", self.ram, "--link", self.link], capture_output=True, text=True
+        )
         if scan.returncode:
             raise self._failure(f"the RMP cannot be scanned: {scan.stderr.strip()}")
         return json.loads(scan.stdout)
@@ -487,7 +535,9 @@ class Machine:
         scenario = "".join(f"\n  > {line}" for line in output)
         (self.run_dir / "failure").write_text(f"{reason}\n")
         kind = NoResult if not output or "Oops: int3" in self.console() else VmError
-        return kind(f"{reason}\nlogs: {self.run_dir}\nend of the console:\n{tail or '  (nothing)'}\nend of the scenario's output:{scenario or ' (nothing)'}")
+        return kind(
+            f"{reason}\nlogs: {self.run_dir}\nend of the console:\n{tail or '  (nothing)'}\nend of the scenario's output:{scenario or ' (nothing)'}"
+        )
 
 
 def boot(scenario: str, *arguments: str, limit: float = 120, **config) -> Result:

@@ -34,10 +34,16 @@ class Outcome:
     failure: str | None = None  # why the machine had to be given up
     run: Path | None = None
     reports: list[dict] = dataclasses.field(default_factory=list)  # of the CPU model
-    rmp: dict = dataclasses.field(default_factory=dict)  # of the last case of a machine: what a scan finds after its end
+    rmp: dict = dataclasses.field(
+        default_factory=dict
+    )  # of the last case of a machine: what a scan finds after its end
 
     def splats(self) -> list[str]:
-        return console.splats("\n".join(self.kernel)) + [describe(report) for report in self.reports] + overruns(self.trace)
+        return (
+            console.splats("\n".join(self.kernel))
+            + [describe(report) for report in self.reports]
+            + overruns(self.trace)
+        )
 
     def values(self, key: str) -> list[str]:
         """What the scenario said of `key`, a line each."""
@@ -85,7 +91,9 @@ class _Boot:
     def finish(self, kernel: str) -> None:
         """Give every case its part of the kernel messages and of the trace."""
         self._end_case()
-        messages = sections([re.sub(r"^\[ *\d+\.\d+\] ", "", line) for line in kernel.splitlines()], r"case (\S+) begins", str)
+        messages = sections(
+            [re.sub(r"^\[ *\d+\.\d+\] ", "", line) for line in kernel.splitlines()], r"case (\S+) begins", str
+        )
         trace = sections(self.machine.trace(), r"case (\S+)", lambda entry: entry.get("text", ""))
         self.done[-1].rmp = self.machine.rmp()
         for outcome in self.done:

@@ -16,5 +16,9 @@ def build(kernel: str) -> Path:
     out = paths.CACHE / f"modules-test-{kernel}"
     out.mkdir(exist_ok=True)
     with paths.making(out.name):
-        subprocess.run(["make", "-s", "-C", tree, *compiler, f"M={paths.TOP / 'selftests/modules'}", f"MO={out}", "modules"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["make", "-s", "-C", tree, *compiler, f"M={paths.TOP / 'selftests/modules'}", f"MO={out}", "modules"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     return out
