@@ -33,9 +33,10 @@ LAUNCH_STEPS = {
 # Where kvm-amd has an errno of its own.
 KVM_ERRNO = {"SNP_GCTX_CREATE": {"refused": "ENOTTY", "died": "ENOTTY"}, "SNP_LAUNCH_UPDATE": {"died": "EIO"}}
 CALLS = {
-    "PLATFORM_STATUS": "platform-status", "SNP_PLATFORM_STATUS": "snp-platform-status", "GET_ID": "get-id2", "PDH_CERT_EXPORT": "pdh", "PEK_GEN": "pek-gen",
-    "PDH_GEN": "pdh-gen", "PEK_CSR": "pek-csr", "PEK_CERT_IMPORT": "pek-import", "SNP_CONFIG": "snp-config", "SNP_COMMIT": "snp-commit", "SNP_VLEK_LOAD": "vlek",
-    "SHUTDOWN": "factory-reset", "FACTORY_RESET": "factory-reset",
+    "PLATFORM_STATUS": "platform-status", "SNP_PLATFORM_STATUS": "snp-platform-status", "GET_ID": "get-id2",
+    "PDH_CERT_EXPORT": "pdh", "PEK_GEN": "pek-gen", "PDH_GEN": "pdh-gen", "PEK_CSR": "pek-csr",
+    "PEK_CERT_IMPORT": "pek-import", "SNP_CONFIG": "snp-config",
+    "SNP_COMMIT": "snp-commit", "SNP_VLEK_LOAD": "vlek", "SHUTDOWN": "factory-reset", "FACTORY_RESET": "factory-reset",
     # Issued for the first call that gives firmware a page to write to.
     "SNP_PAGE_RECLAIM": "platform-status",
 }  # fmt: skip
@@ -81,7 +82,10 @@ def refused(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
         return {"sev_snp": "N", "launch": NO_SEV["launch"]} if cell.command == "SNP_PLATFORM_STATUS" else NO_SEV
     if cell.phase == "launch" and cell.command in LAUNCH_STEPS:
         return {
-            "launch": f"{LAUNCH_STEPS[cell.command]} {KVM_ERRNO.get(cell.command, {}).get('refused', 'EIO')} {cell.kind.status:#x}"
+            "launch": (
+                f"{LAUNCH_STEPS[cell.command]} {KVM_ERRNO.get(cell.command, {}).get('refused', 'EIO')} "
+                f"{cell.kind.status:#x}"
+            )
         }
     if cell.phase == "ask":
         return {f"ask {CALLS[cell.command]}": "EFAULT 0" if cell.command == "SNP_PAGE_RECLAIM" else status}
@@ -197,7 +201,8 @@ def lost_pages(kernel: list[str]) -> int:
 
 
 def kept_by_iommu(cell: Cell, trace: list[dict]) -> int:
-    """Pages that the IOMMU writes to: firmware has them while SNP is up, and they are taken back when the driver sees it end."""
+    """Pages that the IOMMU writes to: firmware has them while SNP is up, and they are taken back when
+    the driver sees it end."""
     first = trace[: next((n for n, entry in enumerate(trace) if entry.get("text") == "phase again"), len(trace))]
     done = [entry["cmd"] for entry in first if entry.get("status") == 0 and "cmd" in entry]
     ended = "SNP_SHUTDOWN_EX" in done and not is_deadly(cell)

@@ -33,7 +33,8 @@ INITS = {
     "SNP_DF_FLUSH refused": "SNP_DF_FLUSH@1:status=0x3",
     "INIT refused": "INIT@1:status=0x3",
 }
-# Registers that software cannot change: the first initialisation fails when SNP_EN is set already, and so do all others.
+# Registers that software cannot change: the first initialisation fails when SNP_EN is set already,
+# and so do all others.
 MSRS = {"VM_HSAVE_PA ignored": ("1:VM_HSAVE_PA=0x1000",)}
 FIRMWARE = {"x86": [], "legacy": ["--shutdown=legacy"]}
 EVENTS = {
@@ -143,7 +144,8 @@ class Row:
     def line(self) -> str:
         """The row as Documentation shows it."""
         if not (self.before and self.after):
-            return f"| {self.cell.init} | {self.cell.firmware} | {self.cell.event} | the machine did not get to the attempts |"
+            cell = f"{self.cell.init} | {self.cell.firmware} | {self.cell.event}"
+            return f"| {cell} | the machine did not get to the attempts |"
         words = {"done": "allowed", BUSY: "refused"}
         tried = [words.get(said, said) for said in (self.attempts.get(attempt, "?") for attempt in ATTEMPTS)]
         event = self.cell.event + (
@@ -175,7 +177,8 @@ def numbers(cpus: frozenset[int]) -> str:
 
 
 HEADING = (
-    "| first initialisation | firmware | then | CPU off | SMT off | suspend | CPU on | count | SNP_EN | bare CPUs | reports | PSP commands |\n"
+    "| first initialisation | firmware | then | CPU off | SMT off | suspend | CPU on | count | SNP_EN | bare CPUs | "
+    "reports | PSP commands |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
@@ -191,8 +194,8 @@ def cells(driver: str) -> list[Cell]:
 
 
 def sample(driver: str) -> list[Cell]:
-    """Every value of every dimension. Of the in-tree driver, which is there for comparison, the initialisation that succeeds
-    alone."""
+    """Every value of every dimension. Of the in-tree driver, which is there for comparison, the
+    initialisation that succeeds alone."""
     inits = list(INITS) if driver == "ours" else ["ok"] * len(FIRMWARE)
     events = list(dict.fromkeys(cell.event for cell in cells(driver)))
     firmware = list(FIRMWARE)
@@ -247,8 +250,8 @@ def table(driver: str) -> Path:
 
 
 def update(driver: str, words: list[str]) -> None:
-    """Run the cells of a driver, or only those that have one of `words` in them, and write each row into the driver's table
-    as it comes. The other rows stay as they are."""
+    """Run the cells of a driver, or only those that have one of `words` in them, and write each row into
+    the driver's table as it comes. The other rows stay as they are."""
     old = table(driver).read_text()
     head = old.partition("\n| ")[0]
     lines = {

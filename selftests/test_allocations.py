@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Every allocation that our modules make, or that is made for them, fails in turn: while they are loaded, while SNP
-is initialised, while a guest is launched, in calls of /dev/sev, at shutdown and unload. Each time: bounded time, -ENOMEM
-or a fall-back that works, no report of the debug kernel, nothing lost, and the next attempt succeeds.
+"""Every allocation that our modules make, or that is made for them, fails in turn: while they are loaded,
+while SNP is initialised, while a guest is launched, in calls of /dev/sev, at shutdown and unload.
+Each time: bounded time, -ENOMEM or a fall-back that works, no report of the debug kernel, nothing
+lost, and the next attempt succeeds.
 
-The kernel counts (/proc/self/fail-nth) allocations with a function of our modules on the stack; selftests/vm/allocations.sh
-has the details. `make test` lets a sample fail, `make test-long` all.
+The kernel counts (/proc/self/fail-nth) allocations with a function of our modules on the stack;
+selftests/vm/allocations.sh has the details. `make test` lets a sample fail, `make test-long` all.
 """
 
 import dataclasses
@@ -37,8 +38,12 @@ SHORT_OF_MEMORY = re.compile(
 )
 # Other messages that explain a failure, and why they name no lack of memory.
 OTHER_WORDS = {
-    "cannot get an MSI-X or MSI vector": "pci_alloc_irq_vectors() returns the error of its last attempt, MSI, which the PSP does not have",
-    "really_probe: driver_sysfs_add failed": "the device stays without a driver, and really_probe() keeps the error to itself",
+    "cannot get an MSI-X or MSI vector": (
+        "pci_alloc_irq_vectors() returns the error of its last attempt, MSI, which the PSP does not have"
+    ),
+    "really_probe: driver_sysfs_add failed": (
+        "the device stays without a driver, and really_probe() keeps the error to itself"
+    ),
 }
 # Functions of the kernel that make another error of it, when they are on the stack of the allocation.
 OTHER_ERRORS = {
@@ -55,7 +60,9 @@ KVMS_OWN = {
 }
 # Warnings that are the kernel's own: what is on the stack, and why it is no fault of ours.
 KERNELS_OWN = {
-    "remove_proc_entry": "free_irq() takes away /proc/irq/N/NAME, which request_irq() goes on without if there is no memory for it",
+    "remove_proc_entry": (
+        "free_irq() takes away /proc/irq/N/NAME, which request_irq() goes on without if there is no memory for it"
+    ),
 }
 
 
@@ -220,7 +227,8 @@ HEALTHY = """\
             "1 1000 ENOMEM",
             0,
             0,
-            "FAULT_INJECTION: forcing a failure.\nCall Trace:\n <TASK>\n kmalloc+0x1/0x2\n probe+0x1/0x2 [ccp]\n </TASK>",
+            "FAULT_INJECTION: forcing a failure.\nCall Trace:\n <TASK>\n kmalloc+0x1/0x2\n probe+0x1/0x2 [ccp]\n "
+            "</TASK>",
         ),
         (
             "",

@@ -34,7 +34,8 @@ report outblob
 
 
 class Owner:
-    """The guest's owner, who signs what shall be launched (layouts: struct snp_id_block and snp_id_auth_block of AMD's sev-tool)."""
+    """The guest's owner, who signs what shall be launched (layouts: struct snp_id_block and
+    snp_id_auth_block of AMD's sev-tool)."""
 
     def __init__(self):
         self.id_key, self.author_key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())

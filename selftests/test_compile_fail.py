@@ -3,9 +3,10 @@
 
 Each file of compile-fail/ is a module that is put into a copy of the driver's sources, below the
 source file that its "in:" line names, so that it sees what that file sees. It is compiled with the
-compiler's flags of the last build of ccp.ko. With `--cfg refused` there must be exactly one error, on the
-line marked "//~ CODE TEXT": CODE is the error code or lint ("-" for an error without), TEXT stands in the
-compiler's message, with types by their bare names. Without it the file must compile, so that the error is that of the mistake alone.
+compiler's flags of the last build of ccp.ko. With `--cfg refused` there must be exactly one error,
+on the line marked "//~ CODE TEXT": CODE is the error code or lint ("-" for an error without), TEXT
+stands in the compiler's message, with types by their bare names. Without it the file must compile, so
+that the error is that of the mistake alone.
 """
 
 import json
@@ -37,7 +38,8 @@ def errors(snippets: list[Path], scratch: Path, *arguments: str) -> list[dict]:
         with parent.open("a") as file:
             # What is unused or unreachable because of the other variant is no matter here.
             file.write(
-                f'\n#[allow(dead_code, unused_variables, unused_mut, unused_imports)]\n#[path = "{snippet}"]\nmod {name};\n'
+                f'\n#[allow(dead_code, unused_variables, unused_mut, unused_imports)]\n#[path = "{snippet}"]\nmod '
+                f"{name};\n"
             )
     run = subprocess.run(
         rustc("--out-dir", str(scratch), *arguments, str(scratch / "rust/ccp/ccp.rs")),

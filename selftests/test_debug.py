@@ -9,7 +9,8 @@ from vmlib import launch
 
 @pytest.mark.parametrize("driver", ["intree", "ours"])
 def test_first_launch(driver, request):
-    """`make test-long` has ten cycles of load, launches and unload with our driver, and the in-tree driver for comparison."""
+    """`make test-long` has ten cycles of load, launches and unload with our driver, and the in-tree
+    driver for comparison."""
     long = request.config.getoption("--long")
     if driver == "intree" and not long:
         pytest.skip("takes long; 'make test-long' does it")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Documentation/differences.md has the PCI functions and the parameters that the in-tree driver has and ours has not."""
+"""Documentation/differences.md has the PCI functions and the parameters that the in-tree driver
+has and ours has not."""
 
 import re
 import subprocess

@@ -77,7 +77,8 @@ def test_every_command_is_in_the_matrix(long, note):
     assert {cell.command for cell in done} >= tables().own_commands
     assert {cell.kind.name for cell in done} == set(CHECKED_KINDS)
     note(
-        f"fault matrix: {len(cells)} cells ({len({(c.variant, c.phase, c.command) for c in cells})} commands and phases, {len(matrix.KINDS)} kinds of fault), {len(done)} run"
+        f"fault matrix: {len(cells)} cells ({len({(c.variant, c.phase, c.command) for c in cells})} commands and "
+        f"phases, {len(matrix.KINDS)} kinds of fault), {len(done)} run"
     )
 
 

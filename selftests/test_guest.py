@@ -8,7 +8,8 @@ from collections import defaultdict
 import pytest
 from conftest import boot, launch, paths, splats, values
 
-# What becomes of the vCPUs of the guests in programs/snp-guest.c: "terminated 0:0x1" is a guest that found what was to be found.
+# What becomes of the vCPUs of the guests in programs/snp-guest.c: "terminated 0:0x1" is a guest
+# that found what was to be found.
 SMALL = {
     "hlt": "hlt",
     "terminate": "terminated 0x3:0x42",
@@ -58,9 +59,11 @@ def refusals(result) -> list[str]:
     return re.findall(r"guest on CPU .*", (result.run / "cpu.log").read_text())
 
 
-# How far guests get (what they print), and how they end: OVMF to its shell, as SNP, SEV and SEV-ES guest and without SEV; Linux, loaded by
-# OVMF after a look at its hash, to user space, and off. SEV-ES has one vCPU: an AP that is slow to say that it waits (AP reset hold) loses
-# the SIPI that comes before (KVM drops it), and OVMF waits for ever. So it looked in 2 of 17 boots with 4 vCPUs; the CPU model's README has more.
+# How far guests get (what they print), and how they end: OVMF to its shell, as SNP, SEV and SEV-ES
+# guest and without SEV; Linux, loaded by OVMF after a look at its hash, to user space, and off.
+# SEV-ES has one vCPU: an AP that is slow to say that it waits (AP reset hold) loses the SIPI that
+# comes before (KVM drops it), and OVMF waits for ever. So it looked in 2 of 17 boots with 4 vCPUs;
+# the CPU model's README has more.
 GUESTS = {f"{kind}:{vcpus}": ("Shell>", "host-qmp-quit") for kind in ("ovmf", "sev") for vcpus in (1, 4)} | {
     "sev_es:1": ("Shell>", "host-qmp-quit"),
     "plain:1": ("Shell>", "host-qmp-quit"),
@@ -93,7 +96,8 @@ def test_guests_are_refused_unless_asked_for(tmp_path):
 
 
 def test_small_guests(driver):
-    """Guests that do one thing each, some of them wrong: the hypervisor hears what it should, and the guest the rest."""
+    """Guests that do one thing each, some of them wrong: the hypervisor hears what it should, and the
+    guest the rest."""
     result = healthy("guest-small.sh", *SMALL, driver=driver, guest=True, limit=180)
     ends = defaultdict(list)
     for name, end in (line.split(" ", 1) for line in values(result, "guest")):
@@ -111,12 +115,14 @@ def test_small_guests(driver):
         r"guest on CPU \d ends with VMEXIT_INVALID: the RMP does not know \S+ as a validated VMSA of this guest",
         refusal,
     )
-    # Events have been interrupted by a fault, most of them of the guests with interrupts, and were delivered all the same.
+    # Events have been interrupted by a fault, most of them of the guests with interrupts, and were
+    # delivered all the same.
     assert "guest_exit_in_delivery" in (result.run / "cpu.log").read_text()
 
 
 def test_killed_guests_leave_nothing(driver, request):
-    """Guests and their QEMU are killed at random moments, launch included: no page stays assigned, and the next guest runs."""
+    """Guests and their QEMU are killed at random moments, launch included: no page stays assigned, and
+    the next guest runs."""
     seed = random.randrange(1 << 32)
     print("seed", seed)
     chance = random.Random(seed)

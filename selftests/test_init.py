@@ -206,7 +206,8 @@ def test_snp_is_not_blamed_for_sev():
     ]
     once = [
         r"SHUTDOWN failed: ACTIVE \(0x12\)",
-        r"SNP_SHUTDOWN_EX failed: INVALID_PLATFORM_STATE \(0x1\): firmware stops SNP only after SEV, and that could not be stopped; SNP stays initialised",
+        r"SNP_SHUTDOWN_EX failed: INVALID_PLATFORM_STATE \(0x1\): firmware stops SNP only after SEV, and that could "
+        r"not be stopped; SNP stays initialised",
     ]
     # When kvm-amd is unloaded, and once more when the device goes.
     assert len(said) == 4 and all(re.match(pattern, line) for pattern, line in zip(once * 2, said)), said

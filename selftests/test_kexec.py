@@ -29,7 +29,10 @@ def test_a_command_that_was_not_answered():
     result = boot("kexec.sh", "owed", kexec=True, limit=240, rmp="off")
     assert result.status == 0 and not result.splats(), result.splats()
     assert values(result, "second") == ["found snp_en=0,1", "owed ENODEV", "loaded Y snp_en=0,1"]
-    owes = "the PSP still owes the answer to PLATFORM_STATUS, which was issued before this driver was bound, after another 5 s: the mailbox is dead"
+    owes = (
+        "the PSP still owes the answer to PLATFORM_STATUS, which was issued before this driver was bound, "
+        "after another 5 s: the mailbox is dead"
+    )
     assert result.console.count(owes) == 1
 
 

@@ -93,7 +93,8 @@ def test_reports_of_the_kernels_checks():
         f"[    1.000000] {line}" for line in reports
     ]
     assert not splats(
-        "kasan: KernelAddressSanitizer initialized (generic)\nkmemleak: Kernel memory leak detector initialized (mem pool available: 15656)"
+        "kasan: KernelAddressSanitizer initialized (generic)\nkmemleak: Kernel memory leak detector initialized (mem "
+        "pool available: 15656)"
     )
 
 

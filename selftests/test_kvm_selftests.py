@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""KVM's own selftests, built from the kernel's source and not changed, run on the platform with both drivers; with ours, `make test-long`
-runs them on the debug kernel, too."""
+"""KVM's own selftests, built from the kernel's source and not changed, run on the platform with
+both drivers; with ours, `make test-long` runs them on the debug kernel, too."""
 
 import functools
 
@@ -13,7 +13,9 @@ from vmlib import kernels
 SKIPPED = {
     # Debian's kernel is built without KVM_SW_PROTECTED_VM, which is for developers of KVM.
     "private_mem_kvm_exits_test": "Requirement not met: kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)",
-    "private_mem_conversions_test": "Requirement not met: kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)",
+    "private_mem_conversions_test": (
+        "Requirement not met: kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)"
+    ),
 }
 TESTS = [
     "sev_init2_tests",
@@ -92,7 +94,8 @@ def test_the_host_is_well(system):
 
 
 def test_every_kind_of_guest_was_there(system):
-    """sev_smoke_test leaves out what KVM does not offer: plain SEV, SEV-ES and SNP guests were all launched, with and without debugging."""
+    """sev_smoke_test leaves out what KVM does not offer: plain SEV, SEV-ES and SNP guests were all
+    launched, with and without debugging."""
     trace = run(system, *TESTS)[0].commands()
     finished = {entry["cmd"] for entry in trace if entry["status"] == 0}
     assert {"LAUNCH_FINISH", "SNP_LAUNCH_FINISH"} <= finished

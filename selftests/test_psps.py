@@ -179,7 +179,8 @@ def test_firmwares_pages_are_kept():
 
 @pytest.mark.parametrize("step", ["idle", "guest"])
 def test_reboot(driver, step):
-    """Firmware is shut down before the machine restarts: SEV, then SNP, which the in-tree driver cannot under a guest."""
+    """Firmware is shut down before the machine restarts: SEV, then SNP, which the in-tree driver
+    cannot under a guest."""
     result = boot("reboot.sh", step, driver=driver)
     # KVM may remark that its guest was taken away.
     splats = [line for line in result.splats() if "snp_decommission_context" not in line and "Call Trace" not in line]

@@ -34,7 +34,10 @@ def test_snp_is_not_started_under_a_running_kvm():
     said = [
         line
         for line in rebind().console.splitlines()
-        if "no SNP guest can be made: SNP was not initialised since the PSP was bound; end all guests and reload kvm_amd"
+        if (
+            "no SNP guest can be made: SNP was not initialised since the PSP was bound; end all guests and reload "
+            "kvm_amd"
+        )
         in line
     ]
     assert len(said) == 1
@@ -64,8 +67,10 @@ def test_a_late_answer():
         # snp_host knows, and stays.
         "-ccp": "done", "-snp_host": "failed", "+ccp ": "done", "status ": "failed",
         # A second binding, and one that finds registers that were reset.
-        "unbind:41": "done", "bind:41": "done", "order:reset,registers": "done", "unbind:41 ": "done", "bind:41 ": "done", "status  ": "failed",
-        "order:clear": "done", "unbind:41  ": "done", "bind:41  ": "done", "status   ": "done", "-ccp ": "done", "-snp_host ": "done",
+        "unbind:41": "done", "bind:41": "done", "order:reset,registers": "done",
+        "unbind:41 ": "done", "bind:41 ": "done", "status  ": "failed",
+        "order:clear": "done", "unbind:41  ": "done", "bind:41  ": "done", "status   ": "done",
+        "-ccp ": "done", "-snp_host ": "done",
     }  # fmt: skip
     result, did, took = psps(*map(str.strip, steps))
     assert did == list(steps.values()), list(zip(steps, did))
@@ -117,14 +122,18 @@ def test_an_interrupt_that_is_lost():
     assert said(result, "was reset") == 0
 
 
-LOST = "firmware was reset while SNP and SEV was initialised: guests that use it cannot go on; end all guests and reload kvm_amd"
+LOST = (
+    "firmware was reset while SNP and SEV was initialised: guests that use it cannot go on; "
+    "end all guests and reload kvm_amd"
+)
 
 
 @pytest.mark.parametrize(
     "how", ["reset-bus:41", "reset-pm:41", "order:reset,function", "order:reset,firmware", "order:reset,registers"]
 )
 def test_a_reset(how):
-    """By the PCI core, or by somebody who tells nobody: what firmware has lost is noticed, and the message's remedy works."""
+    """By the PCI core, or by somebody who tells nobody: what firmware has lost is noticed, and the
+    message's remedy works."""
     steps = ["+kvm_amd", how, "status", "status", "-kvm_amd", "+kvm_amd", "guest", "end", "-kvm_amd", "-ccp"]
     result, did, took = psps(*steps)
     lost = how != "order:reset,registers"

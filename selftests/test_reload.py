@@ -18,8 +18,9 @@ def test_many_rounds(shutdown, request):
     counts = [value.split() for value in values(result, "disabled")]
     assert counts[0] == ["0", "0"] and counts[-1] == ["end", after]
     assert counts[1:-1] == [[str(i), "1", "Y", after] for i in range(1, rounds + 1)]
-    # Free memory wanders, with either driver, by up to 13 MiB within 14 rounds and 17 MiB within 200, without growing less. A
-    # TMR (2 MiB) lost in each of 14 rounds shows, or 110 KiB in each of 200. Smaller losses do in the log, in the RMP and in kmemleak.
+    # Free memory wanders, with either driver, by up to 13 MiB within 14 rounds and 17 MiB within
+    # 200, without growing less. A TMR (2 MiB) lost in each of 14 rounds shows, or 110 KiB in each
+    # of 200. Smaller losses do in the log, in the RMP and in kmemleak.
     free = [int(value.split()[1]) for value in values(result, "free")]
     some = max(4, rounds // 4)
     assert max(free[2 : 2 + some]) - max(free[-some:]) < 15 << 10, free

@@ -10,8 +10,8 @@ CLOSED, ENABLED = "closed 0 allowed cpus=", "enabled 1 refused cpus=0-1"
 STAYS_OFF = "SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised, and firmware refuses INIT then; "
 UNFIT = "snp_host: {}: CPU hotplug is never restricted"
 
-# What is done in vm/window.sh, a step with "!" fails; a line that is said before the step after "|"; what is so after the
-# last step. In one machine:
+# What is done in vm/window.sh, a step with "!" fails; a line that is said before the step after
+# "|"; what is so after the last step. In one machine:
 AT_ONCE = {
     "SEV without SNP": (
         {"snp_en": "on"},
@@ -60,7 +60,8 @@ AT_ONCE = {
     "guests": (
         {"psp": ["--fault=SNP_SHUTDOWN_EX:status=0xf"]},
         "+kvm_amd -kvm_amd | clear +kvm_amd -kvm_amd",
-        "SNP_SHUTDOWN_EX failed: DFFLUSH_REQUIRED (0xf), although it was done: SNP guests still have ASIDs; end them, then reload and unload kvm_amd",
+        "SNP_SHUTDOWN_EX failed: DFFLUSH_REQUIRED (0xf), although it was done: SNP guests still have ASIDs; end them, "
+        "then reload and unload kvm_amd",
         CLOSED,
     ),
     "SVM in use": (
@@ -96,7 +97,8 @@ AFTER_RESTART = {
     "SNP_INIT refused": (
         REFUSED,
         "+kvm_amd sev-guest!",
-        "legacy SEV stays off, too, for firmware refuses it while CPUs have SNP_EN: for legacy SEV alone restart the machine with ccp.snp=0",
+        "legacy SEV stays off, too, for firmware refuses it while CPUs have SNP_EN: for legacy SEV alone restart the "
+        "machine with ccp.snp=0",
         REFUSED | {"append": "ccp.snp=0"},
         "+kvm_amd sev-guest",
     ),
@@ -110,7 +112,8 @@ AFTER_RESTART = {
     "SMT": (
         {"threads": 2, "snp_en": "on"},
         "smt-off +snp_host smt-on!",
-        "snp_host: CPU 1 stays offline: without SNP_EN it would bypass the RMP checks of all others. Unload kvm_amd first, or boot with sev=nosnp",
+        "snp_host: CPU 1 stays offline: without SNP_EN it would bypass the RMP checks of all others. Unload kvm_amd "
+        "first, or boot with sev=nosnp",
         {"threads": 2, "append": "sev=nosnp"},
         "smt-off +kvm_amd smt-on",
     ),
@@ -125,7 +128,8 @@ AFTER_RESTART = {
         {"append": "iommu=off"},
         "+kvm_amd",
         UNFIT.format(
-            "the IOMMU is off, or has no SNP; for SNP remove iommu=off or amd_iommu=off from the kernel command line, or switch the IOMMU on in the BIOS set-up"
+            "the IOMMU is off, or has no SNP; for SNP remove iommu=off or amd_iommu=off from the kernel command line, "
+            "or switch the IOMMU on in the BIOS set-up"
         ),
         {},
         "+kvm_amd snp",
@@ -134,7 +138,8 @@ AFTER_RESTART = {
         {"append": "amd_iommu=off"},
         "+kvm_amd",
         UNFIT.format(
-            "the IOMMU is off, or has no SNP; for SNP remove iommu=off or amd_iommu=off from the kernel command line, or switch the IOMMU on in the BIOS set-up"
+            "the IOMMU is off, or has no SNP; for SNP remove iommu=off or amd_iommu=off from the kernel command line, "
+            "or switch the IOMMU on in the BIOS set-up"
         ),
         {},
         "+kvm_amd snp",
@@ -143,7 +148,8 @@ AFTER_RESTART = {
         {"append": "iommu=pt"},
         "+kvm_amd",
         UNFIT.format(
-            "the IOMMU lets DMA pass as it is; for SNP remove iommu=pt or iommu.passthrough=1 from the kernel command line"
+            "the IOMMU lets DMA pass as it is; for SNP remove iommu=pt or iommu.passthrough=1 from the kernel command "
+            "line"
         ),
         {},
         "+kvm_amd snp",
@@ -159,7 +165,8 @@ AFTER_RESTART = {
         {"msr": ["all:RMP_BASE=0"]},
         "+snp_host",
         UNFIT.format(
-            "the BIOS has reserved no memory for the RMP; for SNP switch SNP and its memory coverage on in the BIOS set-up"
+            "the BIOS has reserved no memory for the RMP; for SNP switch SNP and its memory coverage on in the BIOS "
+            "set-up"
         ),
         {},
         "+kvm_amd snp",

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Guests without SEV are none of the CPU model's business: KVM's own selftests for SVM, guests that run guests of their own, end alike on
-QEMU's CPU alone and with the CPU model, whether that runs SEV-ES and SNP guests or not.
+"""Guests without SEV are none of the CPU model's business: KVM's own selftests for SVM, guests that
+run guests of their own, end alike on QEMU's CPU alone and with the CPU model, whether that runs SEV-ES
+and SNP guests or not.
 
-Not among them are svm_lbr_nested_state and svm_nested_soft_inject_test, which are about LBR virtualization and NRIP save: TCG has neither, and
-the model announces both, because kvm-amd wants them for SEV."""
+Not among them are svm_lbr_nested_state and svm_nested_soft_inject_test, which are about LBR
+virtualization and NRIP save: TCG has neither, and the model announces both, because kvm-amd wants them
+for SEV.
+"""
 
 import re
 
@@ -12,7 +15,8 @@ import pytest
 from conftest import boot
 
 TESTS = [
-    "svm_vmcall_test", "svm_int_ctl_test", "svm_nested_clear_efer_svme", "svm_nested_pat_test", "svm_nested_shutdown_test", "svm_nested_vmcb12_gpa",
+    "svm_vmcall_test", "svm_int_ctl_test", "svm_nested_clear_efer_svme",
+    "svm_nested_pat_test", "svm_nested_shutdown_test", "svm_nested_vmcb12_gpa",
 ]  # fmt: skip
 LIMIT = 60
 

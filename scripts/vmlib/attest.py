@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Linux guests that attest: what they are made of, and their reports, verified outside.
 
-Inside it is virtee's snpguest that asks and verifies, outside OpenSSL's commands, over the bytes as they came. What must be
-in a report comes from sev-snp-measure and from here, never from the model.
+Inside it is virtee's snpguest that asks and verifies, outside OpenSSL's commands, over the bytes as
+they came. What must be in a report comes from sev-snp-measure and from here, never from the model.
 """
 
 import base64
@@ -24,8 +24,9 @@ MODULES = [
     "drivers/virt/coco/sev-guest/sev-guest",
     "drivers/firmware/qemu_fw_cfg",
 ]
-# The certificates are in the initrd, so they are measured: whoever knows the digest knows whom the guest trusts. The nonce is
-# another one each time and comes from outside (boot_attesting in selftests/vm/lib.sh). At VMPL 0 runs the kernel of a guest without an SVSM.
+# The certificates are in the initrd, so they are measured: whoever knows the digest knows whom the
+# guest trusts. The nonce is another one each time and comes from outside (boot_attesting in
+# selftests/vm/lib.sh). At VMPL 0 runs the kernel of a guest without an SVSM.
 INIT = """#!/busybox sh
 /busybox --install -s /bin
 mount -t proc proc /proc
@@ -91,14 +92,16 @@ class Verdict:
         found = [f"{name} {'ok' if getattr(self, name) else 'WRONG'}" for name in ("chain", "signature", "nonce")]
         return ", ".join(
             [
-                f"report {'verified' if self else 'REFUSED'} outside: measurement {'EQUAL' if self.measurement else 'DIFFERENT'}",
+                f"report {'verified' if self else 'REFUSED'} outside: measurement "
+                f"{'EQUAL' if self.measurement else 'DIFFERENT'}",
                 *found,
             ]
         )
 
 
 def verify(report: bytes, chain: Path, measurement: str, nonce: bytes) -> Verdict:
-    """`chain` is of certificates(), `measurement` as sev-snp-measure prints it. The layout is that of virtee's sev and go-sev-guest (snp-abi.md 3.9)."""
+    """`chain` is of certificates(), `measurement` as sev-snp-measure prints it. The layout is that of
+    virtee's sev and go-sev-guest (snp-abi.md 3.9)."""
     if len(report) != 0x4A0:
         return Verdict(False, False, False, False)
     # The name that one would ask AMD's service for.

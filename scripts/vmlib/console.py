@@ -12,7 +12,9 @@ _SPLAT = re.compile(
 )
 # What kmemleak finds again and again without a leak: function that allocated it -> why it is none.
 _NO_LEAK = {
-    "alloc_rmp_segment_desc": "the kernel keeps its only pointer to it in a page from the page allocator, where kmemleak does not look",
+    "alloc_rmp_segment_desc": (
+        "the kernel keeps its only pointer to it in a page from the page allocator, where kmemleak does not look"
+    ),
 }
 
 

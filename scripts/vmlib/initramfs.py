@@ -145,8 +145,8 @@ def layer(stage: Path, kernel: Kernel, driver: str, files: dict[str, Path]) -> P
 
 
 def guest(archive: Path, init: str, contents: dict[str, Path | bytes]) -> Path:
-    """The archive of a guest inside a machine: busybox, `init` as process 1, and `contents` (name -> file here, or what is in
-    it). The same bytes in every run, so that its digest is the same as well."""
+    """The archive of a guest inside a machine: busybox, `init` as process 1, and `contents` (name -> file here,
+    or what is in it). The same bytes in every run, so that its digest is the same as well."""
     stage = archive.with_suffix(".stage")
     for directory in ("proc", "sys", "dev", "bin"):
         (stage / directory).mkdir(parents=True)

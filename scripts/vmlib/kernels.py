@@ -17,7 +17,8 @@ class NotBuilt(Exception):
 class Kernel:
     release: str
     image: Path
-    # What QEMU starts: the image, or the ELF file out of it (PVH entry), which spares the emulated CPU 2 s of unpacking.
+    # What QEMU starts: the image, or the ELF file out of it (PVH entry), which spares the emulated
+    # CPU 2 s of unpacking.
     start: Path
     modules: Path  # its module directory
     ours: Path  # our modules, built for it
@@ -35,6 +36,7 @@ def get(name: str) -> Kernel:
         raise NotBuilt("the debug kernel is not built; run 'make debug-kernel'")
     release = (tree / "include/config/kernel.release").read_text().strip()
     modules = tree / "install/lib/modules" / release
-    # KASAN and kmemleak go through all of memory. A little more than 1 GiB makes the RMP end at a multiple of 2 MiB; where
-    # it does not, the kernel may have mapped the rest of the last 2 MiB as one page already, and warns.
+    # KASAN and kmemleak go through all of memory. A little more than 1 GiB makes the RMP end at a
+    # multiple of 2 MiB; where it does not, the kernel may have mapped the rest of the last 2 MiB as
+    # one page already, and warns.
     return Kernel(release, modules / "vmlinuz", modules / "vmlinuz", modules, paths.OUR_DEBUG_MODULES, 1280, 4)

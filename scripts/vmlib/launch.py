@@ -12,11 +12,13 @@ from pathlib import Path
 from . import initramfs, paths
 from .machine import Result, VmError
 
-# The command line of the guest with a kernel. Each character on the serial port costs several exits: without "quiet" they are most of a boot.
-# tsc=nowatchdog: this kernel's clocksource watchdog waits for another CPU with interrupts off, until a clock says that it has taken too long
-# (watchdog_wait_seq in kernel/time/clocksource.c). As long as that clock is jiffies, which the waiting CPU itself would have to count, it
-# waits for ever if it has interrupted its own CPU just before that sent an IPI: the other CPU's queue is not empty then, so the watchdog
-# sends none. With several slow CPUs that happens.
+# The command line of the guest with a kernel. Each character on the serial port costs several
+# exits: without "quiet" they are most of a boot. tsc=nowatchdog: this kernel's clocksource watchdog
+# waits for another CPU with interrupts off, until a clock says that it has taken too long
+# (watchdog_wait_seq in kernel/time/clocksource.c). As long as that clock is jiffies, which the
+# waiting CPU itself would have to count, it waits for ever if it has interrupted its own CPU just
+# before that sent an IPI: the other CPU's queue is not empty then, so the watchdog sends none. With
+# several slow CPUs that happens.
 APPEND = "console=ttyS0 quiet tsc=nowatchdog"
 # Process 1 of the guest with a kernel.
 GUEST_INIT = """#!/busybox sh
@@ -49,7 +51,8 @@ class Launch:
         return self.entered and bool(self.model) and self.model == self.expected
 
     def __str__(self) -> str:
-        return f"launch {self.name}: model {self.model or 'none'} expected {self.expected} {'EQUAL' if self.equal else 'DIFFERENT'}"
+        verdict = "EQUAL" if self.equal else "DIFFERENT"
+        return f"launch {self.name}: model {self.model or 'none'} expected {self.expected} {verdict}"
 
 
 def guest_files(stage: Path) -> dict[str, Path]:
@@ -80,7 +83,8 @@ def expected(guest: Guest, files: dict[str, Path]) -> str:
 
 
 def expected_without_snp(mode: str, firmware: Path) -> str:
-    """The same for a guest with one vCPU of "sev" or "seves", of which QEMU has the firmware measured and the registers."""
+    """The same for a guest with one vCPU of "sev" or "seves", of which QEMU has the firmware measured
+    and the registers."""
     command = [
         paths.SNP_MEASURE,
         "--mode",

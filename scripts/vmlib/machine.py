@@ -126,7 +126,8 @@ def overruns(trace: list[dict]) -> list[str]:
 
 def describe(report: dict) -> str:
     """A report of the CPU model in words."""
-    return f"CPU model: CPU {report['cpu']}: {report['report']}, {report['count']} times, first at pc {report['pc']} address {report['address']}"
+    where = f"pc {report['pc']} address {report['address']}"
+    return f"CPU model: CPU {report['cpu']}: {report['report']}, {report['count']} times, first at {where}"
 
 
 def rmp_size(memory: int) -> int:
@@ -309,11 +310,12 @@ class Machine:
         if not self.config.platform:
             return self.config.append
         size = rmp_size(self.memory)
-        # lpj: on a busy machine the calibration of the delay loop can fail for ever. The value, that of a
-        # 2.6 GHz TSC, only matters where nothing better is known. no_timer_check: on a busy machine too few
-        # timer interrupts may come in the time that the kernel counts them, and it panics.
-        # tsc=nowatchdog: see launch.py; the deadlock was seen in guests with four vCPUs.
-        # initcall_blacklist: to check the certificates of Debian's keys takes a tenth of a boot, and our modules are not signed.
+        # lpj: on a busy machine the calibration of the delay loop can fail for ever. The value,
+        # that of a 2.6 GHz TSC, only matters where nothing better is known. no_timer_check: on a
+        # busy machine too few timer interrupts may come in the time that the kernel counts them,
+        # and it panics. tsc=nowatchdog: see launch.py; the deadlock was seen in guests with four
+        # vCPUs. initcall_blacklist: to check the certificates of Debian's keys takes a tenth of a
+        # boot, and our modules are not signed.
         crash = f"crashkernel={self.config.crashkernel}M " if self.config.crashkernel else ""
         slow = "no_timer_check lpj=10400000 tsc=nowatchdog initcall_blacklist=load_system_certificate_list"
         return f"{slow} memmap={size // MIB}M${RMP_BASE:#x} {crash}{self.config.append}".strip()
@@ -324,7 +326,8 @@ class Machine:
             "-object", self._memory("ram"), "-m", f"{self.memory}M", "-smp", self._smp(),
             "-nodefaults", "-display", "none", "-no-reboot", "-qmp", f"unix:{self.fast / 'qmp'},server=on,wait=off",
             *serial,
-            "-kernel", str(self.kernel.start), "-initrd", str(initrd), "-append", f"console=ttyS0 panic=-1 {self._append()}".strip(),
+            "-kernel", str(self.kernel.start), "-initrd", str(initrd),
+            "-append", f"console=ttyS0 panic=-1 {self._append()}".strip(),
         ]  # fmt: skip
 
     def _smp(self) -> str:
@@ -380,11 +383,13 @@ class Machine:
             '\targs+=("$arg")\n'
             "done\n"
             # Ours come last: a device that names no bus must not end up below the PSP's bridge.
-            f'exec qemu-system-x86_64 "${{args[@]}}" {shlex.join(self._platform())} 2>{shlex.quote(str(self.run_dir / "qemu.log"))}\n'
+            f'exec qemu-system-x86_64 "${{args[@]}}" {shlex.join(self._platform())} '
+            f"2>{shlex.quote(str(self.run_dir / 'qemu.log'))}\n"
         )
         wrapper.chmod(0o755)
         command = [
-            "vng", "--run", str(self.kernel.image), "--disable-kvm", "--disable-microvm", "--user", "root", "--qemu", str(wrapper),
+            "vng", "--run", str(self.kernel.image), "--disable-kvm", "--disable-microvm", "--user", "root",
+            "--qemu", str(wrapper),
             "--cpus", str(self.config.cpus), "--memory", f"{self.memory}M",
             "--append", f"{self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE}",
         ]  # fmt: skip
@@ -536,7 +541,8 @@ class Machine:
         (self.run_dir / "failure").write_text(f"{reason}\n")
         kind = NoResult if not output or "Oops: int3" in self.console() else VmError
         return kind(
-            f"{reason}\nlogs: {self.run_dir}\nend of the console:\n{tail or '  (nothing)'}\nend of the scenario's output:{scenario or ' (nothing)'}"
+            f"{reason}\nlogs: {self.run_dir}\nend of the console:\n{tail or '  (nothing)'}\nend of the scenario's "
+            f"output:{scenario or ' (nothing)'}"
         )
 
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tries to take all CPUs but one offline, as suspend and kexec jump do, which do not look at the count of disabled hotplug;
- * lets them come back if they went. Debian's kernel has no kexec jump, and suspend is refused before it gets there.
+ * Tries to take all CPUs but one offline, as suspend and kexec jump do, which do not look at the
+ * count of disabled hotplug; lets them come back if they went. Debian's kernel has no kexec jump,
+ * and suspend is refused before it gets there.
  */
 #include <linux/kprobes.h>
 #include <linux/module.h>

@@ -24,7 +24,8 @@ MODULE_PARM_DESC(mismatches, "also pass command buffers that do not fit (the in-
 
 static bool lose;
 module_param(lose, bool, 0);
-MODULE_PARM_DESC(lose, "also lose pages to firmware, and free them (the in-tree driver would put a free page on a list)");
+MODULE_PARM_DESC(lose,
+		 "also lose pages to firmware, and free them (the in-tree driver would put a free page on a list)");
 
 #define report(name, fmt, ...) pr_info("kapi: %s " fmt "\n", name, ##__VA_ARGS__)
 

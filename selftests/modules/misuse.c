@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Calls snp_host out of turn: to prepare CPUs without a hotplug window, and for a window. For a kernel that may have none.
+ * Calls snp_host out of turn: to prepare CPUs without a hotplug window, and for a window. For a
+ * kernel that may have none.
  */
 #include <linux/module.h>
 #include "../../include/linux/snp_host.h"

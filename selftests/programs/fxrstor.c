@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Execute FXRSTOR on one CPU, for ever: fxrstor CPU. In QEMU that instruction changes a flag of the first CPU from any other
- * (qemu/ignne.rs of the CPU model), while guests come and go there.
+ * Execute FXRSTOR on one CPU, for ever: fxrstor CPU. In QEMU that instruction changes a flag of the
+ * first CPU from any other (qemu/ignne.rs of the CPU model), while guests come and go there.
  */
 #include <err.h>
 #include <sched.h>

@@ -2,11 +2,12 @@
 /*
  * Run a very small SNP guest, without QEMU and without firmware: snp-guest NAME
  *
- * The guests stand at the end of this file. Prints how each vCPU ended: "@guest NAME END", where END is
- * what KVM told user space: "hlt", "terminated SET:CODE" (asked for by the guest over the GHCB), "shutdown",
- * "memory-fault private|shared GPA", "failed ERRNO" or "exit NUMBER". A change of a page's state that the guest asks for
- * is made, and gives a line "@state NAME GPA private|shared BYTE" with what the host sees in the page before.
- * Of a guest that is there for its exits, "@exits NAME NUMBER MICROSECONDS" says how long that many took.
+ * The guests stand at the end of this file. Prints how each vCPU ended: "@guest NAME END", where
+ * END is what KVM told user space: "hlt", "terminated SET:CODE" (asked for by the guest over the
+ * GHCB), "shutdown", "memory-fault private|shared GPA", "failed ERRNO" or "exit NUMBER". A change
+ * of a page's state that the guest asks for is made, and gives a line "@state NAME GPA
+ * private|shared BYTE" with what the host sees in the page before. Of a guest that is there for its
+ * exits, "@exits NAME NUMBER MICROSECONDS" says how long that many took.
  */
 #include <cpuid.h>
 #include <err.h>
@@ -32,7 +33,10 @@
  * The guest's pages, the same as guest physical and virtual addresses; virtual addresses are private, those plus ALIAS
  * are shared. Up to STACK they are measured, of the others GHCB is shared, and the rest private and not validated.
  */
-enum { PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, PT = 0x4000, TABLES = 0x5000, CODE = 0x6000, STACK = 0x7000, GHCB = 0x20000, ALIAS = 0x100000 };
+enum {
+	PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, PT = 0x4000, TABLES = 0x5000,
+	CODE = 0x6000, STACK = 0x7000, GHCB = 0x20000, ALIAS = 0x100000
+};
 
 struct guest {
 	char name[32];
@@ -49,7 +53,8 @@ struct guest {
 };
 
 /* From the section below: code, and the table of guests. */
-extern const char guest_code[], guest_code_end[], guest_vc[], interrupts_vc[], interrupts_int3[], interrupts_tick[], interrupts_request[], interrupts_answer[];
+extern const char guest_code[], guest_code_end[], guest_vc[];
+extern const char interrupts_vc[], interrupts_int3[], interrupts_tick[], interrupts_request[], interrupts_answer[];
 extern const struct guest guests[], guests_end[];
 
 static const struct guest *guest;
@@ -111,7 +116,9 @@ static void write_tables(uint64_t c_bit)
 static void set_registers(int vcpu, unsigned long number)
 {
 	struct kvm_segment data = { .limit = ~0u, .type = 3, .present = 1, .s = 1, .g = 1, .db = 1 };
-	struct kvm_regs regs = { .rip = CODE + guest->entry, .rsp = STACK + PAGE - number * 0x200, .rdi = number, .rflags = 2 };
+	struct kvm_regs regs = {
+		.rip = CODE + guest->entry, .rsp = STACK + PAGE - number * 0x200, .rdi = number, .rflags = 2,
+	};
 	struct {
 		struct kvm_cpuid2 head;
 		struct kvm_cpuid_entry2 entries[200];
@@ -139,7 +146,10 @@ static void set_registers(int vcpu, unsigned long number)
 		must(ioctl(vcpu, KVM_SET_MP_STATE, &running), "start");
 }
 
-/* A request to change a page's state: refused for what is not memory. Private pages that become shared are given back, as QEMU does. */
+/*
+ * A request to change a page's state: refused for what is not memory. Private pages that become
+ * shared are given back, as QEMU does.
+ */
 static uint64_t change_state(uint64_t gpa, uint64_t pages, uint64_t attributes)
 {
 	int private = !!(attributes & KVM_MAP_GPA_RANGE_ENCRYPTED);
@@ -154,7 +164,10 @@ static uint64_t change_state(uint64_t gpa, uint64_t pages, uint64_t attributes)
 	return 0;
 }
 
-/* An extended guest request: one page of certificates, or why there are none. Who offers more is told that we are busy. */
+/*
+ * An extended guest request: one page of certificates, or why there are none. Who offers more is
+ * told that we are busy.
+ */
 static uint64_t give_certificates(uint64_t gpa, __u64 *pages)
 {
 	/* The GHCB specification's table: GUID, offset and length of each, up to one of zeros. This is the VCEK's. */
@@ -165,7 +178,10 @@ static uint64_t give_certificates(uint64_t gpa, __u64 *pages)
 		} entries[2];
 		char certificate[4];
 	} table = {
-		.entries[0] = { { 0x8d, 0x75, 0xda, 0x63, 0x64, 0xe6, 0x64, 0x45, 0xad, 0xc5, 0xf4, 0xb9, 0x3b, 0xe8, 0xac, 0xcd }, 48, 4 },
+		.entries[0] = {
+			{ 0x8d, 0x75, 0xda, 0x63, 0x64, 0xe6, 0x64, 0x45,
+			  0xad, 0xc5, 0xf4, 0xb9, 0x3b, 0xe8, 0xac, 0xcd }, 48, 4,
+		},
 		.certificate = "VCEK",
 	};
 
@@ -192,7 +208,8 @@ static uint64_t now_us(void)
 static void *run(void *argument)
 {
 	int vcpu = (intptr_t)argument;
-	struct kvm_run *state = mmap(NULL, must(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "size of run"), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+	size_t size = must(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "size of run");
+	struct kvm_run *state = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 
 	if (state == MAP_FAILED)
 		err(1, "map run");
@@ -325,8 +342,9 @@ int main(int argc, char **argv)
 }
 
 /*
- * The guests: 64-bit code at CODE. Most end by "terminate", with what they have found as CODE: 1 is what was to be found.
- * A #VC ends them as well, with bits 11:8 of its error code as SET and bits 7:0 as CODE.
+ * The guests: 64-bit code at CODE. Most end by "terminate", with what they have found as CODE: 1 is
+ * what was to be found. A #VC ends them as well, with bits 11:8 of its error code as SET and bits
+ * 7:0 as CODE.
  */
 asm(
 ".macro validate page, valid\n"
@@ -375,7 +393,8 @@ asm(
 "	.popsection\n"
 
 "	.pushsection .rodata.guest_code, \"a\"\n"
-"	.globl guest_code, guest_vc, interrupts_vc, interrupts_int3, interrupts_tick, interrupts_request, interrupts_answer, guest_code_end\n"
+"	.globl guest_code, guest_code_end, guest_vc\n"
+"	.globl interrupts_vc, interrupts_int3, interrupts_tick, interrupts_request, interrupts_answer\n"
 "guest_code:\n"
 /* EBX: 7:0 CODE, 11:8 SET. */
 "terminate:\n"
@@ -543,8 +562,9 @@ asm(
 "	success\n"
 
 /*
- * A second vCPU is given another VMSA, a page of the guest's own, and begins anew with what is in it. (Its old one only waits.)
- * Offsets are those of the VMSA, and of the GHCB: RAX 1f8h, exit code 390h and information 398h, 3a0h, valid fields 3f0h.
+ * A second vCPU is given another VMSA, a page of the guest's own, and begins anew with what is in
+ * it. (Its old one only waits.) Offsets are those of the VMSA, and of the GHCB: RAX 1f8h, exit code
+ * 390h and information 398h, 3a0h, valid fields 3f0h.
  */
 ".macro vmsa offset, value\n"
 "	mov $\\value, %rax\n"
@@ -619,8 +639,9 @@ asm(
 "	create_vcpu\n"
 
 /*
- * Extended guest requests (80000012h): the message at 21000h says that it asks for a report (5), and nothing else, so firmware refuses
- * it (16h). Answers are to be at 22000h, certificates at 23000h. RBX of the GHCB, 318h, has the number of pages for those.
+ * Extended guest requests (80000012h): the message at 21000h says that it asks for a report (5),
+ * and nothing else, so firmware refuses it (16h). Answers are to be at 22000h, certificates at
+ * 23000h. RBX of the GHCB, 318h, has the number of pages for those.
  */
 ".macro request_report certificates, pages, answer\n"
 "	ghcb 0x1f8, \\certificates\n"
@@ -694,9 +715,10 @@ asm(
 "	jmp 2b\n"
 
 /*
- * Interrupts at every moment, 300 times: each vCPU sets its timer to some moment of the next 100 us, asks its neighbour for an
- * answer (both by IPI), works on known registers with #VC and INT3 now and then, and sleeps until timer and answer have come. All
- * MSRs of the APIC are #VCs, too. A register that changes, or an interrupt that does not come, and this guest does not succeed.
+ * Interrupts at every moment, 300 times: each vCPU sets its timer to some moment of the next 100
+ * us, asks its neighbour for an answer (both by IPI), works on known registers with #VC and INT3
+ * now and then, and sleeps until timer and answer have come. All MSRs of the APIC are #VCs, too. A
+ * register that changes, or an interrupt that does not come, and this guest does not succeed.
  *
  * RBP: where the vCPU counts ticks, requests and answers. R14: its GHCB. R15: that as guest physical address.
  */
@@ -889,8 +911,9 @@ asm(
 "	iretq\n"
 
 /*
- * Exits, for scripts/bench: VMGEXITs that ask for the hypervisor's features (80h) over the GHCB's MSR; ends of interrupts (there are
- * none), which are a #VC and then a VMGEXIT with a GHCB; CPUID without SEV.
+ * Exits, for scripts/bench: VMGEXITs that ask for the hypervisor's features (80h) over the GHCB's
+ * MSR; ends of interrupts (there are none), which are a #VC and then a VMGEXIT with a GHCB; CPUID
+ * without SEV.
  */
 ".set EXITS, 10000\n"
 "	guest exits-vmgexit, exits=EXITS\n"

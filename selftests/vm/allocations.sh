@@ -25,7 +25,8 @@ program() {
 	esac
 }
 
-# symbol NAME: its address, without 0x, and the next symbol's. The kernel makes the list anew for every reader, which takes long.
+# symbol NAME: its address, without 0x, and the next symbol's. The kernel makes the list anew for
+# every reader, which takes long.
 cat /proc/kallsyms >/tmp/symbols
 symbol() { grep -A1 " $1$" /tmp/symbols | cut -d' ' -f1; }
 disabled=0x$(symbol cpu_hotplug_disabled | head -n 1)

@@ -5,7 +5,8 @@
 
 # Calls of /dev/sev, in an order in which all of them reach firmware, and those that change nothing.
 questions="platform-status snp-platform-status"
-calls="platform-status snp-platform-status get-id2 pdh pek-gen pdh-gen pek-csr pek-import snp-config snp-commit vlek factory-reset"
+calls="platform-status snp-platform-status get-id2 pdh pek-gen pdh-gen pek-csr pek-import"
+calls="$calls snp-config snp-commit vlek factory-reset"
 
 milliseconds() {
 	read -r up _ </proc/uptime
@@ -71,9 +72,9 @@ cell() {
 	step again-ask sev-ioctl $questions
 	unload_all reunload
 	rmmod snp_host 2>/dev/null
-	# SNP_EN that stays set, a module that does, or a PSP that does not come back would be the next case's. So would
-	# a guest's page that KVM could not take back: it puts it on the kernel's list of lost pages and frees it all the
-	# same, and the next page for that list finds it broken.
+	# SNP_EN that stays set, a module that does, or a PSP that does not come back would be the next
+	# case's. So would a guest's page that KVM could not take back: it puts it on the kernel's list of
+	# lost pages and frees it all the same, and the next page for that list finds it broken.
 	[ -z "$gone" ] && [ ! -d /sys/module/snp_host ] && [ ! -d /sys/module/ccp ] && ! dmesg | grep -q sev_gmem_make_shared
 }
 

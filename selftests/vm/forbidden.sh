@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# forbidden.sh ADDRESS: with SNP up, do what a processor refuses: "@WHAT WORDS…" with what modules/forbidden.c says of it,
-# "@reports WHAT KIND…" with what the CPU model has reported so far. ADDRESS is in the RMP.
+# forbidden.sh ADDRESS: with SNP up, do what a processor refuses: "@WHAT WORDS…" with what
+# modules/forbidden.c says of it, "@reports WHAT KIND…" with what the CPU model has reported so far.
+# ADDRESS is in the RMP.
 # shellcheck disable=SC2154 # reply is lib.sh's
 . /vm/lib.sh
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# guest-small.sh GUEST…: run guests of the program snp-guest. Prints what that says, and "@left GUEST PAGES" behind each.
-# Those with interrupts are made to lose their nested page tables all the time, so that events fault while they are delivered, and CPU 1 executes
-# FXRSTOR meanwhile.
+# guest-small.sh GUEST…: run guests of the program snp-guest. Prints what that says, and "@left
+# GUEST PAGES" behind each. Those with interrupts are made to lose their nested page tables all the
+# time, so that events fault while they are delivered, and CPU 1 executes FXRSTOR meanwhile.
 . /vm/lib.sh
 
 modprobe kvm_amd || fail "kvm_amd does not load"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# guest.sh ovmf|linux|sev|sev_es|plain:VCPUS…: run guests, one after the other: OVMF or Linux as SNP guest, OVMF as one of another kind.
+# guest.sh ovmf|linux|sev|sev_es|plain:VCPUS…: run guests, one after the other: OVMF or Linux as SNP
+# guest, OVMF as one of another kind.
 . /vm/lib.sh
 
 modprobe kvm_amd || fail "kvm_amd does not load"

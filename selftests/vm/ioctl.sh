@@ -6,7 +6,8 @@
 . /vm/lib.sh
 
 # Calls that need SEV, and bring it up.
-brackets="pek-gen pdh-gen pek-csr pek-csr-length pek-csr-too-long pek-import pek-import-without-oca pek-import-too-long pdh pdh-length pdh-read-only"
+brackets="pek-gen pdh-gen pek-csr pek-csr-length pek-csr-too-long pek-import pek-import-without-oca pek-import-too-long"
+brackets="$brackets pdh pdh-length pdh-read-only"
 # All others that change something.
 changes="snp-config snp-commit-read-only snp-commit vlek"
 

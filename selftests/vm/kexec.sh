@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-# kexec.sh next|owed|crash|crash-busy: initialise SNP, go on with another kernel, and initialise SNP there, or find the dump.
-# crash-busy: with a command in flight. owed: with one that the PSP has not answered in time, which it does in the other
-# kernel.
-# "@STAGE found snp_en=CPUS" and "@STAGE loaded SNP-OFFERED snp_en=CPUS", as the CPU model has it.
+# kexec.sh next|owed|crash|crash-busy: initialise SNP, go on with another kernel, and initialise SNP
+# there, or find the dump. crash-busy: with a command in flight. owed: with one that the PSP has not
+# answered in time, which it does in the other kernel. "@STAGE found snp_en=CPUS" and "@STAGE loaded
+# SNP-OFFERED snp_en=CPUS", as the CPU model has it.
 # shellcheck disable=SC2154 # stage and reply are lib.sh's
 . /vm/lib.sh
 

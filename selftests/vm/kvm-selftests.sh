@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# kvm-selftests.sh LIMIT TEST…: run KVM's own selftests, each for LIMIT seconds at most. Prints what `selftest` does, and
-# "@left TEST PAGES" behind each.
+# kvm-selftests.sh LIMIT TEST…: run KVM's own selftests, each for LIMIT seconds at most. Prints what
+# `selftest` does, and "@left TEST PAGES" behind each.
 . /vm/lib.sh
 
 modprobe kvm_amd || fail "kvm_amd does not load"

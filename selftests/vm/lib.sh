@@ -80,7 +80,10 @@ modules() {
 		say module $module "$(modinfo_file $module)"
 	done
 }
-modinfo_file() { modprobe --show-depends "$1" 2>/dev/null | sed -n "s#^insmod .*/lib/modules/[^/]*/\(.*/$(echo "$1" | tr _ .)\.ko[^ ]*\).*#\1#p"; }
+modinfo_file() {
+	modprobe --show-depends "$1" 2>/dev/null |
+		sed -n "s#^insmod .*/lib/modules/[^/]*/\(.*/$(echo "$1" | tr _ .)\.ko[^ ]*\).*#\1#p"
+}
 
 # Unload kvm_amd and ccp, say what became of the hotplug window. snp_host goes too if it can: it stays
 # while SNP_EN is set on any CPU, and "modprobe -r" would call that a failure.
@@ -100,7 +103,8 @@ hotplug() {
 	fi
 }
 
-# ready_for_qemu [arguments for QEMU]: make QMP's pipe, and set $hashes to whether the firmware has to check those of a kernel.
+# ready_for_qemu [arguments for QEMU]: make QMP's pipe, and set $hashes to whether the firmware has
+# to check those of a kernel.
 ready_for_qemu() {
 	hashes=off
 	case " $* " in *" -kernel "*) hashes=on ;; esac
@@ -150,8 +154,8 @@ pages_before() {
 	assigned_before=$reply
 }
 
-# pages_left NAME: wait until no more pages than that are assigned, 10 s at most: some of what a process had is given back
-# after its end. Prints "@left NAME PAGES".
+# pages_left NAME: wait until no more pages than that are assigned, 10 s at most: some of what a
+# process had is given back after its end. Prints "@left NAME PAGES".
 pages_left() {
 	for _ in $(seq 100); do
 		ask scan || fail "the RMP cannot be scanned"
@@ -161,8 +165,8 @@ pages_left() {
 	say left "$1" $((reply - assigned_before))
 }
 
-# selftest LIMIT TEST: run one of KVM's own selftests, which lie in /selftests, for LIMIT seconds at most. Prints "@output TEST LINE" for each
-# line of its output, and "@selftest TEST STATUS SECONDS".
+# selftest LIMIT TEST: run one of KVM's own selftests, which lie in /selftests, for LIMIT seconds at
+# most. Prints "@output TEST LINE" for each line of its output, and "@selftest TEST STATUS SECONDS".
 selftest() {
 	begun=$(cut -d. -f1 /proc/uptime)
 	timeout "$1" /selftests/"$2" >/tmp/output 2>&1
@@ -171,15 +175,17 @@ selftest() {
 	say selftest "$2" $status $(($(cut -d. -f1 /proc/uptime) - begun))
 }
 
-# start VCPUS FIRMWARE [more arguments for QEMU]: start an SNP guest. $qemu is its process, file 5 takes orders (QMP), answers
-# are in /tmp/qmp.out, and what its serial port prints in /tmp/serial. $snp has more properties of sev-snp-guest. $kind is
-# another kind of guest: plain (without SEV), sev or sev-es.
+# start VCPUS FIRMWARE [more arguments for QEMU]: start an SNP guest. $qemu is its process, file 5
+# takes orders (QMP), answers are in /tmp/qmp.out, and what its serial port prints in /tmp/serial.
+# $snp has more properties of sev-snp-guest. $kind is another kind of guest: plain (without SEV),
+# sev or sev-es.
 start() {
 	vcpus=$1 firmware=$2
 	shift 2
 	ready_for_qemu "$@"
-	# Until Linux has chosen its clock it asks for 250 interrupts in a second on each vCPU. If handling one takes longer than
-	# that, which it does here when the machine is busy, the guest does nothing else any more.
+	# Until Linux has chosen its clock it asks for 250 interrupts in a second on each vCPU. If handling
+	# one takes longer than that, which it does here when the machine is busy, the guest does nothing
+	# else any more.
 	echo 10000 >/sys/module/kvm/parameters/min_timer_period_us
 	encryption=id=sev0,cbitpos=48,reduced-phys-bits=1
 	case ${kind:-snp} in
@@ -258,8 +264,9 @@ boot_linux() {
 		-kernel /guest/vmlinuz -initrd /guest/initrd -append "${append:-$(cat /guest/append)}" "$@"
 }
 
-# boot_attesting NAME: the same with one vCPU and the initrd and nonce of vmlib/attest.py. Prints "@inside NAME VERDICT", what
-# the guest itself thinks of its report, and "@report NAME BASE64" for each.
+# boot_attesting NAME: the same with one vCPU and the initrd and nonce of vmlib/attest.py. Prints
+# "@inside NAME VERDICT", what the guest itself thinks of its report, and "@report NAME BASE64" for
+# each.
 boot_attesting() {
 	boot_linux "$1" 1 -fw_cfg name=opt/ccp-rs/nonce,file=/guest/nonce
 	tr -d '\r\000' </tmp/serial | while read -r word text; do

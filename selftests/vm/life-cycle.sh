@@ -29,7 +29,8 @@ intree=/lib/modules/$(uname -r)/kernel
 in_tree_before() {
 	modprobe kvm
 	# shellcheck disable=SC2086
-	insmod $intree/drivers/crypto/ccp/ccp.ko* && insmod $intree/arch/x86/kvm/kvm-amd.ko* || fail "the in-tree driver does not load"
+	insmod $intree/drivers/crypto/ccp/ccp.ko* && insmod $intree/arch/x86/kvm/kvm-amd.ko* ||
+		fail "the in-tree driver does not load"
 	rmmod kvm_amd ccp || fail "the in-tree driver does not unload"
 }
 

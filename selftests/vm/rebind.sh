@@ -12,5 +12,6 @@ launch rebound 1 /guest/OVMF.fd
 say between "$(cat /sys/kernel/snp_host/state)"
 rmmod kvm_amd && modprobe kvm_amd || fail "kvm_amd does not load again"
 launch reloaded 1 /guest/OVMF.fd
-for _ in 1 2 3; do echo "$psp" >$driver/unbind && echo "$psp" >$driver/bind; done || fail "the PSP cannot be bound again"
+for _ in 1 2 3; do echo "$psp" >$driver/unbind && echo "$psp" >$driver/bind; done ||
+	fail "the PSP cannot be bound again"
 unload

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# sev-launch.sh POLICY…: have QEMU launch SEV guests with these policies, as far as LAUNCH_MEASURE, which is before it takes orders;
-# LAUNCH_FINISH comes when a guest is started. Prints "@launched POLICY STATE STATUS", with the guest's state and how QEMU ended.
+# sev-launch.sh POLICY…: have QEMU launch SEV guests with these policies, as far as LAUNCH_MEASURE,
+# which is before it takes orders; LAUNCH_FINISH comes when a guest is started. Prints "@launched
+# POLICY STATE STATUS", with the guest's state and how QEMU ended.
 . /vm/lib.sh
 
 modprobe kvm_amd || fail "kvm_amd does not load"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# slow-init.sh SECONDS: with that psp_cmd_timeout, SNP_INIT takes longer than the hung-task detector is patient. Two programs wait for their
-# turn meanwhile; one of them is killed.
+# slow-init.sh SECONDS: with that psp_cmd_timeout, SNP_INIT takes longer than the hung-task detector
+# is patient. Two programs wait for their turn meanwhile; one of them is killed.
 . /vm/lib.sh
 
 # How long a task may sleep without a word is the kernel's own choice; when it looks is not.

@@ -46,7 +46,10 @@ take() {
 	suspend) echo processors >/sys/power/pm_test && echo mem >/sys/power/state ;;
 	sleep) echo freeze >/sys/power/state ;;
 	# modprobe would look for ours, and for snp_host.
-	intree) modprobe kvm && insmod "$(echo "$modules"/drivers/crypto/ccp/ccp.ko*)" && insmod "$(echo "$modules"/arch/x86/kvm/kvm-amd.ko*)" ;;
+	intree)
+		modprobe kvm && insmod "$(echo "$modules"/drivers/crypto/ccp/ccp.ko*)" &&
+			insmod "$(echo "$modules"/arch/x86/kvm/kvm-amd.ko*)"
+		;;
 	rst[0-9]=*)
 		index=${1#rst}
 		devmem $((0x38004000 + 8 * ${index%%=*})) 64 "${1#*=}"
