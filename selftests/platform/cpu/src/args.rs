@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rmp::{Geometry, GeometryError};
 
-use crate::watch::Checks;
+use crate::variant::{Checks, Pin, Segments};
 
 /// What the plugin was asked to be.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,26 +34,6 @@ pub struct Args {
     pub checks: Checks,
     /// Run SEV-ES and SNP guests, instead of refusing them.
     pub guest: bool,
-}
-
-/// A segmented RMP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segments {
-    /// Logarithm of the memory that a segment stands for.
-    pub shift: u32,
-    /// The processor has room for no more segments than this.
-    pub limit: Option<u32>,
-}
-
-/// An MSR of one CPU that holds a value which cannot be changed, or does not exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pin {
-    /// QEMU's number of the CPU; none for all.
-    pub cpu: Option<usize>,
-    /// Number of the MSR.
-    pub msr: u32,
-    /// None: accesses raise #GP(0).
-    pub value: Option<u64>,
 }
 
 /// Why the arguments make no machine.

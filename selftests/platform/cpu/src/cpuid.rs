@@ -6,7 +6,7 @@
 //! arch/x86/kvm/svm/sev.c (sev_hardware_setup). Beyond what kvm-amd insists on, a feature without
 //! a model is not announced.
 
-use crate::args::Segments;
+use crate::variant::Segments;
 
 /// Width of a physical address, which QEMU must be told with `phys-bits=`: the C-bit is the top
 /// one, so that TCG's page walks take it for an address bit instead of a reserved one.

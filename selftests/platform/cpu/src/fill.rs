@@ -8,6 +8,7 @@
 //! the physical addresses of page tables, each time as if the table were to be written. The inner
 //! ones are probes: a fault there is returned, and raised by the outermost.
 
+use crate::activity::Activity;
 use crate::guest::access::{Access, Verdict as GuestVerdict};
 use crate::guest::inside::Inside;
 use crate::guest::Layer;
@@ -16,7 +17,7 @@ use crate::qemu::env;
 use crate::qemu::ffi::Functions;
 use crate::qemu::tlb::{self, Request};
 use crate::qemu::vcpu::{Slot, Vcpu};
-use crate::watch::{Activity, Need, Translation, Verdict, Who, RMP_FAULT};
+use crate::watch::{Need, Translation, Verdict, Who, RMP_FAULT};
 
 /// A CPU that translates.
 pub struct Translator<'a> {
@@ -42,7 +43,7 @@ impl Translator<'_> {
         // SAFETY: the caller's promise, for all of this.
         unsafe {
             // SAFETY: a CPU of QEMU's, on its thread.
-            let nested = env::HFLAGS2.get(Vcpu::env(request.cpu)) & env::HF2_NPT != 0;
+            let nested = env::HFLAGS2.get(env::of(request.cpu)) & env::HF2_NPT != 0;
             match request.mmu_index {
                 tlb::MMU_PHYS_IDX => self.physical(request),
                 tlb::MMU_NESTED_IDX if nested && self.runs_snp() => self.snp_guest(request),
@@ -205,7 +206,7 @@ impl Translator<'_> {
         // SAFETY: nested paging probes in the course of a guest's walk, and takes false for a fault
         // with this error code, as from QEMU's own function. The RMP bit comes at #VMEXIT: here it
         // would be taken for a sign.
-        unsafe { env::ERROR_CODE.set(Vcpu::env(request.cpu), request.fault_code()) };
+        unsafe { env::ERROR_CODE.set(env::of(request.cpu), request.fault_code()) };
         !request.probe
     }
 
@@ -221,7 +222,7 @@ impl Translator<'_> {
         let verdict = layer.translate(self.model, self.index, paging, request.address, access);
         if let (GuestVerdict::Deny(code), true) = (verdict, request.probe) {
             // SAFETY: as in nested_fault().
-            unsafe { env::ERROR_CODE.set(Vcpu::env(request.cpu), code) };
+            unsafe { env::ERROR_CODE.set(env::of(request.cpu), code) };
             return false;
         }
         // SAFETY: the caller's promise.

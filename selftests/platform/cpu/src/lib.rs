@@ -7,22 +7,29 @@
 //!
 //! From the outside in:
 //!
-//! * `plugin`: what QEMU calls. `fill`: the same for translations. `qemu`: what the plugin calls in
-//!   QEMU, all `unsafe` to do with it. Only these three know that QEMU exists.
-//! * `model`: one instruction in, its outcome out; tested without QEMU. It uses `insn` (which
-//!   instructions), `cpuid`, `msr`, `rmp_insn` and `svm` (their rules).
+//! * `load`: what QEMU calls first; `plugin`: what it calls from then on. `translate`: which
+//!   instructions it calls for. `fill`: what it calls for translations. `qemu`: what is called in
+//!   QEMU, all `unsafe` to do with it. Only these know that QEMU exists.
+//! * `execute`: one instruction in, its outcome out; tested without QEMU. It uses `insn` (which
+//!   instructions), `cpuid`, `msr`, `rmp_insn` and `svm` (their rules). `guest`: SEV guests.
+//! * `watch`: which translations the RMP forbids, and what is reported or refused.
+//! * `model`: the state of all CPUs, which those rules are about; `cpu`: what a rule sees of the CPU
+//!   that executes; `activity`: what goes on on each; `variant`: what differs between machines.
 //! * `acpi`: the firmware tables that announce the IOMMU and CPUs to come. `iommu`: the pages that
 //!   it writes to. `ram`: guest memory.
-//! * `watch`: which translations the RMP forbids, and what is reported or refused.
 //! * `args` and `stats`, `log`: what comes in at load and goes out at exit.
 
 mod acpi;
+mod activity;
 mod args;
+mod cpu;
 mod cpuid;
+mod execute;
 mod fill;
 mod guest;
 mod insn;
 mod iommu;
+mod load;
 mod log;
 mod model;
 mod msr;
@@ -32,4 +39,8 @@ mod ram;
 mod rmp_insn;
 mod stats;
 mod svm;
+#[cfg(test)]
+mod testing;
+mod translate;
+mod variant;
 mod watch;

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use link::SNP_EN;
 use rmp::{Code, RmpUpdate};
 
-use crate::model::{Cpu, Fault, Model, Outcome, Reg};
-use crate::watch::Checks;
+use crate::cpu::{Cpu, Fault, Outcome, Reg};
+use crate::model::Model;
+use crate::variant::Checks;
 
 /// EFER bit 10: long mode is active.
 const EFER_LMA: u64 = 1 << 10;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rmp::Code;
 
-use crate::model::Fault;
+use crate::cpu::Fault;
 use crate::msr::{Msr, Written};
 
 const MSRS: usize = Msr::ALL.len();

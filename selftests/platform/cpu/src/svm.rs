@@ -13,9 +13,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use link::{Report, SNP_EN};
 
-use crate::model::{Cpu, Fault, Model, Outcome};
+use crate::cpu::{Cpu, Fault, Outcome};
+use crate::model::Model;
 use crate::ram::Ram;
-use crate::watch::{Checks, RMP_FAULT};
+use crate::variant::Checks;
+use crate::watch::RMP_FAULT;
 
 const EXIT_CODE: u64 = 0x70;
 const EXIT_INFO_1: u64 = 0x78;

@@ -17,28 +17,15 @@
 //! adjust_direct_map() in arch/x86/virt/svm/sev.c and X86_PF_RMP in arch/x86/mm/fault.c say what
 //! Linux makes of them.
 
-use std::ops::Range;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use link::{Report, SNP_EN};
+use link::Report;
 
 use crate::model::Model;
+use crate::variant::Checks;
 
 /// X86_PF_RMP, in a page fault's error code and in a nested page fault's.
 pub const RMP_FAULT: u32 = 1 << 31;
-
-/// `rmp=`: what becomes of an access that the RMP forbids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Checks {
-    /// It is reported and refused.
-    #[default]
-    Enforce,
-    /// It is reported and carried out.
-    Report,
-    /// It is carried out. Only writes to the RMP itself are reported.
-    Off,
-}
 
 /// Who translates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,85 +71,7 @@ pub enum Verdict {
     Refuse,
 }
 
-/// What goes on on a CPU. Its own thread alone writes it.
-pub struct Activity {
-    /// The page, not the host's, in which the walk that is going on has met a table; 0 for none.
-    foreign_table: AtomicU64,
-    /// The translation of nested paging before was refused for the RMP's sake.
-    nested_refused: AtomicBool,
-    /// VMCB and VMSA of the guest that runs; 0 for none.
-    in_use: [AtomicU64; 2],
-}
-
-impl Activity {
-    /// Nothing.
-    pub const fn new() -> Activity {
-        Activity {
-            foreign_table: AtomicU64::new(0),
-            nested_refused: AtomicBool::new(false),
-            in_use: [const { AtomicU64::new(0) }; 2],
-        }
-    }
-
-    /// A walk of page tables begins.
-    pub fn walk_begins(&self) {
-        self.foreign_table.store(0, Relaxed);
-    }
-
-    /// It has met a table in a page that is not the host's.
-    pub fn meet_table(&self, page: u64) {
-        self.foreign_table.store(page, Relaxed);
-    }
-
-    /// Where it has.
-    pub fn foreign_table(&self) -> Option<u64> {
-        Some(self.foreign_table.load(Relaxed)).filter(|page| *page != 0)
-    }
-
-    /// The nested page fault that comes next is the RMP's, or is not.
-    pub fn set_nested_refused(&self, refused: bool) {
-        self.nested_refused.store(refused, Relaxed);
-    }
-
-    /// Whether it is.
-    pub fn take_nested_refused(&self) -> bool {
-        self.nested_refused.swap(false, Relaxed)
-    }
-
-    /// VMRUN takes pages into use: the VMCB, and the VMSA if there is one. 0: #VMEXIT gives them
-    /// free.
-    pub fn run(&self, vmcb: u64, vmsa: u64) {
-        for (place, page) in self.in_use.iter().zip([vmcb, vmsa]) {
-            place.store(page, SeqCst);
-        }
-    }
-
-    /// The VMCB of the guest that runs, 0 if none does.
-    pub fn vmcb(&self) -> u64 {
-        self.in_use[0].load(Relaxed)
-    }
-
-    /// Whether a page in this range is in use.
-    pub fn uses(&self, pages: &Range<u64>) -> bool {
-        let mut in_use = self.in_use.iter().map(|place| place.load(SeqCst));
-        in_use.any(|page| page != 0 && pages.contains(&page))
-    }
-}
-
 impl Model<'_> {
-    fn snp_active(&self) -> bool {
-        self.link.snp_active.load(Acquire) != 0
-    }
-
-    fn snp_en(&self, cpu: usize) -> bool {
-        self.link.cpu[cpu].syscfg.load(Acquire) & SNP_EN != 0
-    }
-
-    /// The page is firmware's or a guest's.
-    pub fn assigned(&self, pa: u64) -> bool {
-        self.rmp.entry(pa).is_some_and(|entry| entry.assigned())
-    }
-
     /// A CPU executes code. While SNP is active that is a mistake without SNP_EN. `pc` says where.
     pub fn runs(&self, cpu: usize, pc: impl FnOnce() -> u64) {
         // SNP_EN first: when firmware ends SNP, it is cleared last.
@@ -230,20 +139,6 @@ impl Model<'_> {
             (Who::Host, _, false) => Report::LargeWrite,
         })
     }
-
-    /// Notes a mistake; `at` is asked for the addresses of instruction and access the first time.
-    pub fn report(&self, cpu: usize, report: Report, at: impl FnOnce() -> (u64, u64)) {
-        let mut first = (0, 0);
-        let new = self.link.report(cpu, report, || {
-            first = at();
-            first
-        });
-        if new {
-            let (pc, address) = first;
-            let name = report.name();
-            self.log.note(format_args!("report {name} cpu {cpu} pc {pc:#x} address {address:#x}"));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -251,7 +146,7 @@ mod tests {
     use rmp::RmpUpdate;
 
     use super::*;
-    use crate::model::tests::{machine, BASE};
+    use crate::testing::{machine, BASE};
 
     const PAGE: u64 = 0x4000;
     const GUEST: RmpUpdate =

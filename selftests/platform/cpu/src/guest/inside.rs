@@ -10,8 +10,9 @@ use super::cpu::Running;
 use super::layout::{exit, fault, vmcb};
 use super::walk::{Lost, Nested, Paging};
 use super::{Action, Layer, Wrong, VECTOR_VC};
+use crate::cpu::{Cpu, Reg};
 use crate::insn::Kind;
-use crate::model::{Cpu, Model, Reg};
+use crate::model::Model;
 
 const MSR_EFER: u32 = 0xc000_0080;
 const MSR_GHCB: u32 = 0xc001_0130;

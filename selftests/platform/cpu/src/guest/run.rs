@@ -14,9 +14,10 @@ use super::layout::{exit, feature, int_ctl, int_state, misc, misc_2, save, vmcb}
 use super::sev;
 use super::vmsa::{Fpu, Registers, Vmsa};
 use super::{Layer, Wrong};
+use crate::cpu::{Cpu, Outcome, Reg};
 use crate::cpuid::{ASIDS, MIN_SEV_ASID};
 use crate::insn::Kind;
-use crate::model::{Cpu, Model, Outcome, Reg};
+use crate::model::Model;
 use crate::ram::Ram;
 use crate::svm;
 

@@ -14,10 +14,11 @@ use super::vmsa::{Fpu, Registers, Vmsa};
 use super::walk::Paging;
 use super::{Action, Border, Layer};
 use crate::acpi::Memory;
+use crate::cpu::{Cpu, Outcome, Reg};
 use crate::insn::Kind;
-use crate::model::tests::{machine, BASE};
-use crate::model::{Cpu, Model, Outcome, Reg};
-use crate::watch::Checks;
+use crate::model::Model;
+use crate::testing::{machine, BASE};
+use crate::variant::Checks;
 
 const VMCB: u64 = 0x10_0000;
 const VMSA: u64 = 0x10_1000;

@@ -7,7 +7,15 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::ffi::{CpuState, Env};
-use super::vcpu::Vcpu;
+
+/// Where `CPUX86State` lies behind the start of `CPUState` in QEMU 11.1.3 (the assembly of
+/// `helper_vmrun` in Debian's build subtracts it to get from one to the other).
+pub(super) const ENV_OFFSET: usize = 0x4070;
+
+/// Where the state of a CPU is.
+pub fn of(state: *mut CpuState) -> *mut Env {
+    state.wrapping_byte_add(ENV_OFFSET).cast()
+}
 
 /// A field of type `T`.
 pub struct Field<T> {
@@ -115,10 +123,20 @@ pub unsafe fn clear_ignne(state: *mut CpuState) {
     // SAFETY: within the structure, aligned, and there as long as QEMU runs. The CPU's own thread
     // reads and writes it meanwhile by single instructions of the processor; what is lost of those
     // two accesses can only be this one.
-    let hflags2 = unsafe { AtomicU32::from_ptr(Vcpu::env(state).byte_add(HFLAGS2.offset).cast()) };
+    let hflags2 = unsafe { AtomicU32::from_ptr(of(state).byte_add(HFLAGS2.offset).cast()) };
     if hflags2.load(Relaxed) & HF2_IGNNE != 0 {
         hflags2.fetch_and(!HF2_IGNNE, Relaxed);
     }
+}
+
+/// RIP, or its page only while a block is being executed.
+///
+/// # Safety
+///
+/// `state` must be a CPU of QEMU's.
+pub unsafe fn rip(state: *mut CpuState) -> u64 {
+    // SAFETY: within CPUX86State; Vcpu::retire() compares it with what the plugin API says.
+    unsafe { EIP.get(of(state)) }
 }
 
 /// What the CPU's loop is to do next: a vector to deliver, one of QEMU's own reasons to leave
@@ -141,8 +159,8 @@ pub unsafe fn set_exception(state: *mut CpuState, vector: i32) {
     // SAFETY: as for Field::get.
     unsafe {
         state.byte_add(EXCEPTION_INDEX).cast::<i32>().write(vector);
-        EXCEPTION_IS_INT.set(Vcpu::env(state), 0);
-        ERROR_CODE.set(Vcpu::env(state), 0);
+        EXCEPTION_IS_INT.set(of(state), 0);
+        ERROR_CODE.set(of(state), 0);
     }
 }
 

@@ -3,11 +3,11 @@
 
 use super::env;
 use super::vcpu::Vcpu;
+use crate::cpu::{Cpu, Reg};
 use crate::guest::inside::Inside;
 use crate::guest::vmsa::{Fpu, Registers};
 use crate::guest::walk::Paging;
 use crate::guest::{exit, Action, Border};
-use crate::model::{Cpu, Reg};
 
 const RAX: usize = 0;
 const RDX: usize = 2;

@@ -16,7 +16,6 @@ use std::{io, ptr, slice};
 
 use super::env;
 use super::ffi::Functions;
-use super::vcpu::ENV_OFFSET;
 
 /// What takes the function's place.
 pub type Replacement = extern "C" fn();
@@ -45,7 +44,7 @@ pub unsafe fn install(f: &Functions, to: Replacement) -> Result<(), String> {
 
 /// Whether this is the code that the module is about: it has AND DWORD PTR [RAX + HFLAGS2], ~IGNNE.
 fn clears_ignne(code: &[u8]) -> bool {
-    let place = (ENV_OFFSET + env::HFLAGS2.offset()) as u32;
+    let place = (env::ENV_OFFSET + env::HFLAGS2.offset()) as u32;
     let and = [&[0x81, 0xa0][..], &place.to_le_bytes(), &(!env::HF2_IGNNE).to_le_bytes()].concat();
     code.windows(and.len()).any(|window| window == and)
 }

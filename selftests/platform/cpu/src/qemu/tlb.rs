@@ -9,9 +9,9 @@ use std::mem::transmute;
 use std::ptr;
 use std::sync::OnceLock;
 
-use super::ffi::{CpuState, Env, Functions};
+use super::env;
+use super::ffi::{CpuState, Functions};
 use super::ops;
-use super::vcpu::ENV_OFFSET;
 
 /// `tlb_fill` of `struct TCGCPUOps`: CPU, address, size, kind of access, MMU index, probe (do not
 /// raise an exception), return address. False only if `probe` and there is no translation.
@@ -137,7 +137,7 @@ impl Request {
         // memory.
         unsafe {
             (f.probe_access_full)(
-                env(self.cpu),
+                env::of(self.cpu),
                 self.address,
                 0,
                 kind,
@@ -227,10 +227,6 @@ pub unsafe fn pc(f: &Functions, cpu: *mut CpuState, return_address: usize) -> Op
     }
     // Blocks are relative to their page, so the offset alone was noted.
     // SAFETY: RIP lies there, which Vcpu::retire() checks.
-    let rip = unsafe { super::vcpu::rip(cpu) };
+    let rip = unsafe { env::rip(cpu) };
     Some((rip & PAGE_MASK) | (data[0] & !PAGE_MASK))
-}
-
-fn env(cpu: *mut CpuState) -> *mut Env {
-    cpu.wrapping_byte_add(ENV_OFFSET).cast()
 }

@@ -10,11 +10,8 @@ use link::MAX_CPUS;
 use super::ffi::{Array, ByteArray, CpuState, Env, Functions, RegDescriptor, Register};
 use super::{env, tlb};
 use crate::acpi::Memory;
-use crate::model::{Cpu, Reg};
+use crate::cpu::{Cpu, Reg};
 
-/// Where `CPUX86State` lies behind the start of `CPUState` in QEMU 11.1.3 (the assembly of
-/// `helper_vmrun` in Debian's build subtracts it to get from one to the other).
-pub(super) const ENV_OFFSET: usize = 0x4070;
 /// SVM exit code of an intercepted VMRUN. VMRUN refuses a VMCB that does not intercept it, and an
 /// exit clears all intercepts, so it is intercepted exactly while a guest runs.
 const INTERCEPT_VMRUN: u32 = 0x80;
@@ -146,13 +143,7 @@ impl<'a> Vcpu<'a> {
         env: *mut Env,
         return_address: usize,
     ) -> Option<Vcpu<'a>> {
-        (env as usize == slot.state as usize + ENV_OFFSET).then_some(Vcpu {
-            f,
-            slot,
-            index,
-            env,
-            return_address,
-        })
+        (env == env::of(slot.state)).then_some(Vcpu { f, slot, index, env, return_address })
     }
 
     /// The CPU, outside of a translated block.
@@ -163,12 +154,7 @@ impl<'a> Vcpu<'a> {
     /// that a block keeps in host registers has been written back. The value must not outlive the
     /// call.
     pub unsafe fn outside_block(f: &'a Functions, slot: &'a Slot, index: usize) -> Vcpu<'a> {
-        Vcpu { f, slot, index, env: Vcpu::env(slot.state), return_address: 0 }
-    }
-
-    /// Where the state of a CPU is.
-    pub fn env(state: *mut CpuState) -> *mut Env {
-        state.wrapping_byte_add(ENV_OFFSET).cast()
+        Vcpu { f, slot, index, env: env::of(slot.state), return_address: 0 }
     }
 
     /// Whether the CPU runs a guest of its own (VMRUN).
@@ -183,7 +169,7 @@ impl<'a> Vcpu<'a> {
         // Not an address: RIP counts from CS.base, which is not 0 in a BIOS.
         let rip = self.read(self.slot.rip);
         // SAFETY: this CPU's state; it is up to date since the call before.
-        assert_eq!(rip, unsafe { self::rip(self.slot.state) }, "QEMU's RIP is elsewhere");
+        assert_eq!(rip, unsafe { env::rip(self.slot.state) }, "QEMU's RIP is elsewhere");
         let next = rip + length;
         for (reg, value) in registers.into_iter().flatten() {
             self.write(self.slot.registers[reg as usize], value);
@@ -310,16 +296,6 @@ unsafe extern "C" fn call(cpu: *mut CpuState, function: u64) {
         let function: unsafe extern "C" fn(*mut CpuState) = std::mem::transmute(function as usize);
         function(cpu);
     }
-}
-
-/// RIP, or its page only while a block is being executed.
-///
-/// # Safety
-///
-/// `cpu` must be a CPU of QEMU's.
-pub(super) unsafe fn rip(cpu: *mut CpuState) -> u64 {
-    // SAFETY: within CPUX86State; retire() compares it with what the plugin API says.
-    unsafe { env::EIP.get(Vcpu::env(cpu)) }
 }
 
 impl Cpu for Vcpu<'_> {

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Loading: what QEMU is this, what machine is asked for, and who is to be called when.
+
+use std::ffi::{c_char, c_int, CStr};
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::OnceLock;
+use std::{fmt, ptr};
+
+use link::{Mapping, MAX_CPUS};
+use rmp::{Geometry, MemoryTable, Rmp, BOOKKEEPING_BYTES, CFG_SEGMENTED, CFG_SHIFT};
+
+use crate::activity::Activity;
+use crate::args::Args;
+use crate::guest::Layer;
+use crate::log::Log;
+use crate::model::Model;
+use crate::plugin::{self, Machine, MACHINE};
+use crate::qemu::ffi::{self, Info, PluginId};
+use crate::qemu::{ignne, interrupt, tlb, version};
+use crate::ram::Ram;
+use crate::stats::Stats;
+use crate::variant::Segments;
+
+/// QEMU reads this before it calls anything.
+#[no_mangle]
+#[allow(non_upper_case_globals, reason = "the name is QEMU's")]
+pub static qemu_plugin_version: c_int = ffi::API_VERSION;
+
+/// Loads the plugin: checks, opens files, registers callbacks. Anything but 0 makes QEMU exit.
+///
+/// # Safety
+///
+/// For QEMU only, with arguments as `qemu-plugin.h` describes them.
+#[no_mangle]
+pub unsafe extern "C" fn qemu_plugin_install(
+    id: PluginId,
+    info: *const Info,
+    argc: c_int,
+    argv: *const *const c_char,
+) -> c_int {
+    // SAFETY: QEMU's promise: info and argc strings at argv, for the time of the call.
+    let loaded = unsafe { load(&*info, argc, argv) };
+    match loaded {
+        Ok(machine) => {
+            let f = &machine.functions;
+            // SAFETY: the callbacks have the types of API version 7 and stay for ever. Userdata is
+            // not used.
+            unsafe {
+                (f.qemu_plugin_register_vcpu_init_cb)(id, plugin::on_vcpu_init, ptr::null_mut());
+                (f.qemu_plugin_register_vcpu_tb_trans_cb)(
+                    id,
+                    plugin::on_translate,
+                    ptr::null_mut(),
+                );
+                (f.qemu_plugin_register_atexit_cb)(id, plugin::on_exit, ptr::null_mut());
+                if machine.guest.is_some() {
+                    let interrupt = ffi::DISCON_INTERRUPT;
+                    let on = plugin::on_delivered;
+                    (f.qemu_plugin_register_vcpu_discon_cb)(id, interrupt, on, ptr::null_mut());
+                }
+            }
+            0
+        }
+        Err(sentence) => {
+            eprintln!("snp_cpu: {sentence}");
+            -1
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`qemu_plugin_install`].
+unsafe fn load(
+    info: &Info,
+    argc: c_int,
+    argv: *const *const c_char,
+) -> Result<&'static Machine, String> {
+    // SAFETY: the caller's promise.
+    let qemu = unsafe { version::check(info) }.map_err(|e| e.to_string())?;
+    let args: Vec<String> = (0..usize::try_from(argc).unwrap_or(0))
+        // SAFETY: the caller's promise.
+        .map(|n| unsafe { CStr::from_ptr(*argv.add(n)) }.to_string_lossy().into_owned())
+        .collect();
+    let args = Args::parse(args.iter().map(String::as_str)).map_err(|e| e.to_string())?;
+    let model = build(&args)?;
+    model.log.note(format_args!("QEMU: {}, at most {} CPUs", qemu.package, info.max_vcpus));
+    let machine = Machine {
+        functions: qemu.functions,
+        model,
+        slots: [const { OnceLock::new() }; MAX_CPUS],
+        guest: args.guest.then(Layer::new),
+    };
+    MACHINE.set(machine).map_err(|_| "the plugin is loaded twice".to_owned())?;
+    let machine = MACHINE.get().ok_or_else(|| "the plugin is not loaded".to_owned())?;
+    // SAFETY: the release has been checked, and QEMU loads plugins before it makes CPUs.
+    unsafe {
+        ignne::install(&machine.functions, plugin::on_clear_ignne)?;
+        tlb::install(&machine.functions, plugin::on_tlb_fill)?;
+        interrupt::install(&machine.functions, plugin::on_do_interrupt)?;
+    }
+    Ok(machine)
+}
+
+fn build(args: &Args) -> Result<Model<'static>, String> {
+    let says = |path: &Path, error: &dyn fmt::Display| format!("{}: {error}", path.display());
+    let file = OpenOptions::new().read(true).write(true).open(&args.ram);
+    let ram =
+        file.and_then(|file| Ram::map(&file, args.low)).map_err(|error| says(&args.ram, &error))?;
+    let link = Mapping::open(&args.link).map_err(|error| error.to_string())?;
+    // Used until the process ends.
+    let link: &'static Mapping = Box::leak(Box::new(link));
+    let words = ram.slice(0, args.low).ok_or("the RAM file has less than low= says")?;
+    let rmp = place_rmp(args, words)?;
+    if let Some(range) = rmp.ranges().find(|range| range.end > args.low) {
+        return Err(format!(
+            "the RMP at {:#x} to {:#x} does not lie in low RAM",
+            range.start, range.end
+        ));
+    }
+    let log =
+        args.log.as_deref().map(|path| File::create(path).map_err(|error| says(path, &error)));
+    link.low.store(args.low, Release);
+    Ok(Model {
+        link,
+        ram,
+        rmp: Rmp::new(rmp, MemoryTable { words, start: 0, locks: &link.rmp_locks }),
+        rmpread: args.rmpread,
+        snp_en: args.snp_en,
+        segments: args.segments,
+        pins: args.pins.clone(),
+        pinned: AtomicBool::new(false),
+        checks: args.checks,
+        pages_taken: AtomicU64::new(0),
+        activity: [const { Activity::new() }; MAX_CPUS],
+        acpi_patched: AtomicBool::new(false),
+        iommu: AtomicU64::new(0),
+        stats: Stats::default(),
+        log: Log::new(log.transpose()?),
+    })
+}
+
+/// What the BIOS makes of the memory that it has set aside for the RMP. Segments start 1 MiB behind
+/// book-keeping and segment table, which is written here.
+fn place_rmp(args: &Args, ram: &[AtomicU64]) -> Result<Geometry, String> {
+    let Some(Segments { shift, .. }) = args.segments else {
+        return Ok(args.rmp.clone());
+    };
+    let base = args.rmp.base();
+    let table = Geometry::segment_table(shift, args.low, base + (1 << 20));
+    let first = ((base + BOOKKEEPING_BYTES) / 8) as usize;
+    for (n, word) in table.into_iter().enumerate() {
+        ram.get(first + n).ok_or("the RMP does not lie in low RAM")?.store(word, Relaxed);
+    }
+    let cfg = CFG_SEGMENTED | u64::from(shift) << CFG_SHIFT;
+    // RMP_END is not used: Linux wants to see 0.
+    let word = |pa: u64| ram.get((pa / 8) as usize).map(|word| word.load(Relaxed));
+    let rmp = Geometry::from_registers(base, 0, cfg, word).map_err(|error| error.to_string())?;
+    match rmp.ranges().map(|range| range.end).max() {
+        Some(end) if end > args.rmp.end() + 1 => Err(format!(
+            "a segmented RMP from {base:#x} on needs memory up to {end:#x}, rmp_end= says {:#x}",
+            args.rmp.end()
+        )),
+        _ => Ok(rmp),
+    }
+}
