@@ -57,9 +57,8 @@ cell() {
 	modprobe kvm_amd || fail "kvm_amd does not load"
 	[ "$(cat /sys/module/kvm_amd/parameters/sev_snp)" = Y ] || fail "kvm_amd offers no SEV-SNP"
 	start_guest "$3"
-	for fault in $(echo "$4" | tr + ' '); do
-		[ "$fault" = - ] || ask fault "$fault" || fail "the PSP model does not take '$fault': $reply"
-	done
+	# One order: each replaces the one before.
+	[ "$4" = - ] || ask fault "$(echo "$4" | tr + ' ')" || fail "the PSP model does not take '$4': $reply"
 	look before
 	ask mark "phase leave"
 	case $door in
