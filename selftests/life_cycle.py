@@ -5,8 +5,8 @@ happens next × how somebody then tries to bring a CPU to where it has no SNP_EN
 Nothing a driver says of itself counts: the number of outstanding cpu_hotplug_disable() calls is the kernel's
 own, the CPUs that have SNP_EN are those of the CPU model, the commands those that the PSP model got.
 
-usage: selftests/life_cycle.py [ours|intree] [WORD...]: run the rows with WORD in them, or all, and write them into
-Documentation/generated.
+usage: selftests/life_cycle.py [ours|intree] [WORD...]: run the rows that have each WORD as a field, or all, and
+write them into Documentation/generated.
 """
 
 import dataclasses
@@ -250,7 +250,7 @@ def table(driver: str) -> Path:
 
 
 def update(driver: str, words: list[str]) -> None:
-    """Run the cells of a driver, or only those that have one of `words` in them, and write each row into
+    """Run the cells of a driver, or only those that have all of `words` as fields, and write each row into
     the driver's table as it comes. The other rows stay as they are."""
     old = table(driver).read_text()
     head = old.partition("\n| ")[0]
@@ -260,9 +260,7 @@ def update(driver: str, words: list[str]) -> None:
         for line in old.splitlines()
         if line.startswith(f"| {cell.init} | {cell.firmware} | {cell.event} ")
     }
-    for result in run(
-        [cell for cell in cells(driver) if not words or {cell.init, cell.firmware, cell.event} & set(words)]
-    ):
+    for result in run([cell for cell in cells(driver) if set(words) <= {cell.init, cell.firmware, cell.event}]):
         lines[result.cell] = result.line()
         print(result.line(), *(f"    {complaint}" for complaint in result.complaints()), sep="\n", flush=True)
         rows = "\n".join([HEADING, *(lines[cell] for cell in cells(driver) if cell in lines)])
