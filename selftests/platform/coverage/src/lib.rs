@@ -16,78 +16,12 @@ use std::io::Write;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Version 7 of the plugin API, as far as it is used (`qemu-plugin.h` of QEMU 11.1).
-mod qemu {
-    use super::*;
-
-    /// `QEMU_PLUGIN_CB_NO_REGS`
-    pub const NO_REGS: c_int = 0;
-    /// `QEMU_PLUGIN_CB_R_REGS`
-    pub const READ_REGS: c_int = 1;
-
-    /// `GByteArray`
-    #[repr(C)]
-    pub struct ByteArray {
-        pub data: *mut u8,
-        pub len: c_uint,
-    }
-
-    /// `GArray`
-    #[repr(C)]
-    pub struct Array {
-        pub data: *mut c_char,
-        pub len: c_uint,
-    }
-
-    /// `qemu_plugin_reg_descriptor`
-    #[repr(C)]
-    pub struct RegDescriptor {
-        pub handle: *const c_void,
-        pub name: *const c_char,
-        pub feature: *const c_char,
-        pub is_readonly: bool,
-    }
-
-    pub type CpuCallback = unsafe extern "C" fn(c_uint, *mut c_void);
-    pub type TranslateCallback = unsafe extern "C" fn(*const c_void, *mut c_void);
-
-    extern "C" {
-        pub fn qemu_plugin_register_vcpu_init_cb(id: u64, callback: CpuCallback, data: *mut c_void);
-        pub fn qemu_plugin_register_vcpu_tb_trans_cb(
-            id: u64,
-            callback: TranslateCallback,
-            data: *mut c_void,
-        );
-        pub fn qemu_plugin_register_vcpu_tb_exec_cb(
-            block: *const c_void,
-            callback: CpuCallback,
-            flags: c_int,
-            data: *mut c_void,
-        );
-        pub fn qemu_plugin_register_vcpu_insn_exec_cb(
-            insn: *const c_void,
-            callback: CpuCallback,
-            flags: c_int,
-            data: *mut c_void,
-        );
-        pub fn qemu_plugin_tb_n_insns(block: *const c_void) -> usize;
-        pub fn qemu_plugin_tb_get_insn(block: *const c_void, n: usize) -> *const c_void;
-        pub fn qemu_plugin_insn_data(insn: *const c_void, to: *mut c_void, len: usize) -> usize;
-        pub fn qemu_plugin_insn_size(insn: *const c_void) -> usize;
-        pub fn qemu_plugin_insn_vaddr(insn: *const c_void) -> u64;
-        pub fn qemu_plugin_get_registers() -> *mut Array;
-        pub fn qemu_plugin_read_register(handle: *const c_void, to: *mut ByteArray) -> bool;
-        // GLib, which QEMU brings along.
-        pub fn g_byte_array_new() -> *mut ByteArray;
-        pub fn g_byte_array_free(array: *mut ByteArray, data: c_int) -> *mut u8;
-        pub fn g_array_free(array: *mut Array, data: c_int) -> *mut c_char;
-    }
-}
+use plugin_api::{Api, Info, PluginId, RegDescriptor, Register, Tb};
 
 /// QEMU reads this before it calls anything.
 #[no_mangle]
 #[allow(non_upper_case_globals, reason = "the name is QEMU's")]
-pub static qemu_plugin_version: c_int = 7;
+pub static qemu_plugin_version: c_int = plugin_api::API_VERSION;
 
 /// Where Linux puts modules, or lower: no other code needs to be looked at.
 const MODULES: u64 = 0xffff_ffff_a000_0000;
@@ -109,6 +43,7 @@ struct State {
     out: File,
 }
 
+static API: OnceLock<Api> = OnceLock::new();
 static STATE: OnceLock<Mutex<State>> = OnceLock::new();
 /// QEMU's handles of [`REGISTERS`], as numbers. They are the same for all CPUs of a kind.
 static HANDLES: OnceLock<[usize; 3]> = OnceLock::new();
@@ -124,8 +59,8 @@ fn state() -> Option<MutexGuard<'static, State>> {
 /// For QEMU only, with arguments as `qemu-plugin.h` describes them.
 #[no_mangle]
 pub unsafe extern "C" fn qemu_plugin_install(
-    id: u64,
-    _info: *const c_void,
+    id: PluginId,
+    _info: *const Info,
     argc: c_int,
     argv: *const *const c_char,
 ) -> c_int {
@@ -142,6 +77,14 @@ pub unsafe extern "C" fn qemu_plugin_install(
             return -1;
         }
     };
+    // SAFETY: QEMU has found qemu_plugin_version to fit.
+    let api = match unsafe { Api::load() } {
+        Ok(api) => API.get_or_init(|| api),
+        Err(missing) => {
+            eprintln!("coverage: this QEMU has no {missing}");
+            return -1;
+        }
+    };
     let regions = [const { Region { start: 0, length: 0 } }; REGIONS];
     if STATE.set(Mutex::new(State { regions, executed: HashSet::new(), out })).is_err() {
         eprintln!("coverage: the plugin is loaded twice");
@@ -150,19 +93,20 @@ pub unsafe extern "C" fn qemu_plugin_install(
     // SAFETY: the callbacks have the types of API version 7 and stay for ever. Userdata is not
     // used.
     unsafe {
-        qemu::qemu_plugin_register_vcpu_init_cb(id, on_cpu, ptr::null_mut());
-        qemu::qemu_plugin_register_vcpu_tb_trans_cb(id, on_translate, ptr::null_mut());
+        (api.qemu_plugin_register_vcpu_init_cb)(id, on_cpu, ptr::null_mut());
+        (api.qemu_plugin_register_vcpu_tb_trans_cb)(id, on_translate, ptr::null_mut());
     }
     0
 }
 
 unsafe extern "C" fn on_cpu(_: c_uint, _: *mut c_void) {
+    let Some(api) = API.get() else { return };
     HANDLES.get_or_init(|| {
         // SAFETY: allowed in an init callback; the array is freed below.
-        let array = unsafe { qemu::qemu_plugin_get_registers() };
+        let array = unsafe { (api.qemu_plugin_get_registers)() };
         // SAFETY: QEMU's promise: `len` descriptors at `data`, with names that it keeps for ever.
         let found = unsafe {
-            let data = (*array).data.cast::<qemu::RegDescriptor>();
+            let data = (*array).data.cast::<RegDescriptor>();
             let all = std::slice::from_raw_parts(data, (*array).len as usize);
             REGISTERS.map(|name| {
                 all.iter()
@@ -171,45 +115,38 @@ unsafe extern "C" fn on_cpu(_: c_uint, _: *mut c_void) {
             })
         };
         // SAFETY: the array from above. Handles are not in it.
-        unsafe { qemu::g_array_free(array, 1) };
+        unsafe { (api.g_array_free)(array, 1) };
         found
     });
 }
 
-unsafe extern "C" fn on_translate(block: *const c_void, _: *mut c_void) {
+unsafe extern "C" fn on_translate(block: *mut Tb, _: *mut c_void) {
+    let Some(api) = API.get() else { return };
     // SAFETY: the block is valid during this callback, and so are its instructions, of which there
     // is at least one. insn_data writes as many bytes as it is told, at most.
     unsafe {
-        let start = qemu::qemu_plugin_insn_vaddr(qemu::qemu_plugin_tb_get_insn(block, 0));
+        let start = (api.qemu_plugin_insn_vaddr)((api.qemu_plugin_tb_get_insn)(block, 0));
         if start < MODULES {
             return;
         }
         let mut length = 0;
-        for n in 0..qemu::qemu_plugin_tb_n_insns(block) {
-            let insn = qemu::qemu_plugin_tb_get_insn(block, n);
-            length += qemu::qemu_plugin_insn_size(insn);
+        for n in 0..(api.qemu_plugin_tb_n_insns)(block) {
+            let insn = (api.qemu_plugin_tb_get_insn)(block, n);
+            length += (api.qemu_plugin_insn_size)(insn);
             let mut bytes = [0; MAGIC.len()];
-            qemu::qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), bytes.len());
+            (api.qemu_plugin_insn_data)(insn, bytes.as_mut_ptr().cast(), bytes.len());
             if bytes == MAGIC {
-                qemu::qemu_plugin_register_vcpu_insn_exec_cb(
-                    insn,
-                    on_magic,
-                    qemu::READ_REGS,
-                    ptr::null_mut(),
-                );
+                let (flags, no_data) = (plugin_api::CB_R_REGS, ptr::null_mut());
+                (api.qemu_plugin_register_vcpu_insn_exec_cb)(insn, on_magic, flags, no_data);
             }
         }
         let Some(state) = state() else { return };
         let inside =
             |region: &Region| (region.start..region.start + region.length).contains(&start);
         if let Some(number) = state.regions.iter().position(inside) {
-            let offset = start - state.regions[number].start;
-            qemu::qemu_plugin_register_vcpu_tb_exec_cb(
-                block,
-                on_execute,
-                qemu::NO_REGS,
-                pack(number, offset, length),
-            );
+            let data = pack(number, start - state.regions[number].start, length);
+            let flags = plugin_api::CB_NO_REGS;
+            (api.qemu_plugin_register_vcpu_tb_exec_cb)(block, on_execute, flags, data);
         }
     }
 }
@@ -241,19 +178,20 @@ unsafe extern "C" fn on_magic(_: c_uint, _: *mut c_void) {
     }
 }
 
-fn read(handle: *const c_void) -> u64 {
+fn read(handle: *const Register) -> u64 {
     let mut bytes = [0; 8];
+    let Some(api) = API.get() else { return 0 };
     // SAFETY: this is called in a callback that may read registers, with a handle that QEMU gave
     // out; it appends to the array, which has `len` bytes at `data` then.
     unsafe {
-        let array = qemu::g_byte_array_new();
-        if !handle.is_null() && qemu::qemu_plugin_read_register(handle, array) {
+        let array = (api.g_byte_array_new)();
+        if !handle.is_null() && (api.qemu_plugin_read_register)(handle, array) {
             let found = std::slice::from_raw_parts((*array).data, (*array).len as usize);
             for (to, from) in bytes.iter_mut().zip(found) {
                 *to = *from;
             }
         }
-        qemu::g_byte_array_free(array, 1);
+        (api.g_byte_array_free)(array, 1);
     }
     u64::from_le_bytes(bytes)
 }

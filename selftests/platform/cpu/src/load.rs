@@ -49,17 +49,21 @@ pub unsafe extern "C" fn qemu_plugin_install(
             // SAFETY: the callbacks have the types of API version 7 and stay for ever. Userdata is
             // not used.
             unsafe {
-                (f.qemu_plugin_register_vcpu_init_cb)(id, plugin::on_vcpu_init, ptr::null_mut());
-                (f.qemu_plugin_register_vcpu_tb_trans_cb)(
+                (f.api.qemu_plugin_register_vcpu_init_cb)(
+                    id,
+                    plugin::on_vcpu_init,
+                    ptr::null_mut(),
+                );
+                (f.api.qemu_plugin_register_vcpu_tb_trans_cb)(
                     id,
                     plugin::on_translate,
                     ptr::null_mut(),
                 );
-                (f.qemu_plugin_register_atexit_cb)(id, plugin::on_exit, ptr::null_mut());
+                (f.api.qemu_plugin_register_atexit_cb)(id, plugin::on_exit, ptr::null_mut());
                 if machine.guest.is_some() {
                     let interrupt = ffi::DISCON_INTERRUPT;
                     let on = plugin::on_delivered;
-                    (f.qemu_plugin_register_vcpu_discon_cb)(id, interrupt, on, ptr::null_mut());
+                    (f.api.qemu_plugin_register_vcpu_discon_cb)(id, interrupt, on, ptr::null_mut());
                 }
             }
             0

@@ -76,7 +76,7 @@ pub unsafe extern "C" fn on_translate(tb: *mut Tb, _: *mut c_void) {
 
 extern "C" {
     /// See below.
-    fn exec_stub();
+    fn exec_stub(_: c_uint, _: *mut c_void);
 }
 
 // The callback proper needs two things that QEMU does not pass: the address inside the translated

@@ -6,7 +6,7 @@ use std::ffi::c_void;
 use std::{ptr, slice};
 
 use crate::insn::{self, Insn, Kind};
-use crate::qemu::ffi::{self, ExecCallback, Functions, Tb};
+use crate::qemu::ffi::{self, Functions, Tb, VcpuCallback};
 
 /// Where a processor starts after power-on and reset.
 const RESET_VECTOR: u64 = 0xffff_fff0;
@@ -20,19 +20,19 @@ const LONGEST: usize = 15;
 ///
 /// In the translation callback of `tb`. `callback` must take a callback's arguments as they are in
 /// generated code.
-pub unsafe fn watch(f: &Functions, tb: *mut Tb, guests: bool, callback: ExecCallback) {
+pub unsafe fn watch(f: &Functions, tb: *mut Tb, guests: bool, callback: VcpuCallback) {
     // SAFETY: tb is valid during this callback, and so are its instructions, of which there are
     // this many. insn_data writes at most as many bytes as it is told.
     unsafe {
-        let count = (f.qemu_plugin_tb_n_insns)(tb);
+        let count = (f.api.qemu_plugin_tb_n_insns)(tb);
         if !worth_decoding(f, tb, count) {
             return;
         }
         for n in 0..count {
-            let insn = (f.qemu_plugin_tb_get_insn)(tb, n);
-            let address = (f.qemu_plugin_insn_vaddr)(insn);
+            let insn = (f.api.qemu_plugin_tb_get_insn)(tb, n);
+            let address = (f.api.qemu_plugin_insn_vaddr)(insn);
             let mut bytes = [0u8; LONGEST];
-            let length = (f.qemu_plugin_insn_data)(insn, bytes.as_mut_ptr().cast(), LONGEST);
+            let length = (f.api.qemu_plugin_insn_data)(insn, bytes.as_mut_ptr().cast(), LONGEST);
             let decoded = insn::decode(&bytes[..length.min(LONGEST)])
                 .filter(|insn| guests || !insn.kind.only_in_guests());
             let what = match decoded {
@@ -40,7 +40,7 @@ pub unsafe fn watch(f: &Functions, tb: *mut Tb, guests: bool, callback: ExecCall
                 None if n == 0 && address == RESET_VECTOR => What::Reset,
                 None => continue,
             };
-            (f.qemu_plugin_register_vcpu_insn_exec_cb)(
+            (f.api.qemu_plugin_register_vcpu_insn_exec_cb)(
                 insn,
                 callback,
                 ffi::CB_RW_REGS_PC,
@@ -64,11 +64,11 @@ unsafe fn worth_decoding(f: &Functions, tb: *mut Tb, count: usize) -> bool {
     }
     // SAFETY: two of the block's instructions.
     let (first, start, size) = unsafe {
-        let first = (f.qemu_plugin_tb_get_insn)(tb, 0);
-        let last = (f.qemu_plugin_tb_get_insn)(tb, count - 1);
-        let start = (f.qemu_plugin_insn_vaddr)(first);
-        let end =
-            (f.qemu_plugin_insn_vaddr)(last).wrapping_add((f.qemu_plugin_insn_size)(last) as u64);
+        let first = (f.api.qemu_plugin_tb_get_insn)(tb, 0);
+        let last = (f.api.qemu_plugin_tb_get_insn)(tb, count - 1);
+        let start = (f.api.qemu_plugin_insn_vaddr)(first);
+        let end = (f.api.qemu_plugin_insn_vaddr)(last)
+            .wrapping_add((f.api.qemu_plugin_insn_size)(last) as u64);
         (first, start, end.wrapping_sub(start))
     };
     // The page behind may lie anywhere.
@@ -76,7 +76,7 @@ unsafe fn worth_decoding(f: &Functions, tb: *mut Tb, count: usize) -> bool {
         return true;
     }
     // SAFETY: as above.
-    let code = unsafe { (f.qemu_plugin_insn_haddr)(first) };
+    let code = unsafe { (f.api.qemu_plugin_insn_haddr)(first) };
     if code.is_null() {
         return true;
     }

@@ -136,7 +136,7 @@ impl Vcpu<'_> {
     fn goto(self, rip: u64) -> ! {
         // SAFETY: the callback has the flags for it, and the frames that are skipped hold nothing
         // (see Vcpu::retire).
-        unsafe { (self.f.qemu_plugin_set_pc)(rip) }
+        unsafe { (self.f.api.qemu_plugin_set_pc)(rip) }
     }
 
     /// Does what the layer has decided on; returns if TCG is to execute the instruction.

@@ -78,11 +78,11 @@ impl Slot {
             return Err(Strange::NoCpu);
         }
         // SAFETY: allowed in an init callback; the caller frees the array.
-        let array = unsafe { (f.qemu_plugin_get_registers)() };
+        let array = unsafe { (f.api.qemu_plugin_get_registers)() };
         // SAFETY: the array that was just made, not freed yet.
         let found = unsafe { Slot::from_registers(f, state, array) };
         // SAFETY: as above; handles and names are not the array's.
-        unsafe { (f.g_array_free)(array, 1) };
+        unsafe { (f.api.g_array_free)(array, 1) };
         found
     }
 
@@ -92,7 +92,7 @@ impl Slot {
         array: *mut Array,
     ) -> Result<Slot, Strange> {
         // SAFETY: a valid array (caller).
-        let size = unsafe { (f.g_array_get_element_size)(array) } as usize;
+        let size = unsafe { (f.api.g_array_get_element_size)(array) } as usize;
         if size != size_of::<RegDescriptor>() {
             return Err(Strange::Descriptors(size));
         }
@@ -112,7 +112,7 @@ impl Slot {
             registers[reg as usize] = find(name)?;
         }
         // SAFETY: an allocation, never freed: CPUs stay.
-        let buffer = unsafe { (f.g_byte_array_new)() };
+        let buffer = unsafe { (f.api.g_byte_array_new)() };
         Ok(Slot { state, registers, rip: find("rip")?, eflags: find("eflags")?, buffer })
     }
 }
@@ -176,7 +176,7 @@ impl<'a> Vcpu<'a> {
         }
         // SAFETY: the callback has the flags for it. The frames that are skipped are this one, the
         // callback's, and the assembly stub: none holds a lock or a value with a destructor.
-        unsafe { (self.f.qemu_plugin_set_pc)(next) }
+        unsafe { (self.f.api.qemu_plugin_set_pc)(next) }
     }
 
     /// Brings RIP and the lazy flags up to date. The block must be left after it.
@@ -236,7 +236,7 @@ impl<'a> Vcpu<'a> {
     fn read(&self, register: *const Register) -> u64 {
         self.resize(0);
         // SAFETY: a handle of this CPU, and the buffer is free (see Slot).
-        unsafe { (self.f.qemu_plugin_read_register)(register, self.slot.buffer) };
+        unsafe { (self.f.api.qemu_plugin_read_register)(register, self.slot.buffer) };
         let mut bytes = [0; 8];
         for (to, from) in bytes.iter_mut().zip(self.bytes()) {
             *to = *from;
@@ -247,14 +247,14 @@ impl<'a> Vcpu<'a> {
     fn write(&self, register: *const Register, value: u64) {
         self.fill(&value.to_le_bytes());
         // SAFETY: a handle of a writable register of 8 bytes (RAX to RDX), which the buffer holds.
-        unsafe { (self.f.qemu_plugin_write_register)(register, self.slot.buffer) };
+        unsafe { (self.f.api.qemu_plugin_write_register)(register, self.slot.buffer) };
     }
 
     /// Writes at a virtual address of the host; false if it is not mapped.
     pub fn write_data(&self, address: u64, bytes: &[u8]) -> bool {
         self.fill(bytes);
         // SAFETY: as in read_virtual().
-        unsafe { (self.f.qemu_plugin_write_memory_vaddr)(address, self.slot.buffer) }
+        unsafe { (self.f.api.qemu_plugin_write_memory_vaddr)(address, self.slot.buffer) }
     }
 
     fn fill(&self, bytes: &[u8]) {
@@ -265,7 +265,7 @@ impl<'a> Vcpu<'a> {
 
     fn resize(&self, length: usize) {
         // SAFETY: a valid array; lengths here are at most an ACPI table's.
-        unsafe { (self.f.g_byte_array_set_size)(self.slot.buffer, length as u32) };
+        unsafe { (self.f.api.g_byte_array_set_size)(self.slot.buffer, length as u32) };
     }
 
     fn bytes(&self) -> &[u8] {
@@ -311,7 +311,7 @@ impl Cpu for Vcpu<'_> {
         self.resize(0);
         // SAFETY: QEMU walks the page tables and copies, or says that it cannot.
         let done = unsafe {
-            (self.f.qemu_plugin_read_memory_vaddr)(address, self.slot.buffer, bytes.len())
+            (self.f.api.qemu_plugin_read_memory_vaddr)(address, self.slot.buffer, bytes.len())
         };
         self.take(bytes, done)
     }
@@ -340,14 +340,15 @@ impl Memory for Vcpu<'_> {
     fn read(&self, pa: u64, bytes: &mut [u8]) -> bool {
         self.resize(0);
         // SAFETY: QEMU copies from the address space of this CPU, or says that it cannot.
-        let result =
-            unsafe { (self.f.qemu_plugin_read_memory_hwaddr)(pa, self.slot.buffer, bytes.len()) };
+        let result = unsafe {
+            (self.f.api.qemu_plugin_read_memory_hwaddr)(pa, self.slot.buffer, bytes.len())
+        };
         self.take(bytes, result == 0)
     }
 
     fn write(&self, pa: u64, bytes: &[u8]) -> bool {
         self.fill(bytes);
         // SAFETY: as in read().
-        unsafe { (self.f.qemu_plugin_write_memory_hwaddr)(pa, self.slot.buffer) == 0 }
+        unsafe { (self.f.api.qemu_plugin_write_memory_hwaddr)(pa, self.slot.buffer) == 0 }
     }
 }
