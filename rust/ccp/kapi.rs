@@ -77,7 +77,9 @@ unsafe extern "C" fn sev_platform_init(args: *mut c::sev_platform_init_args) -> 
     let Some(args) = (unsafe { args.as_mut() }) else {
         return EINVAL.to_errno();
     };
-    let result = slot::with(|platform| platform.init(args.probe, args.max_snp_asid));
+    let result = slot::lock()
+        .map_err(Failure::from)
+        .and_then(|mut platform| platform.init(args.probe, args.max_snp_asid));
     // SAFETY: A field of a valid structure.
     unsafe { finish(result, &raw mut args.error) }
 }
@@ -86,10 +88,9 @@ unsafe extern "C" fn sev_platform_init(args: *mut c::sev_platform_init_args) -> 
 #[no_mangle]
 extern "C" fn sev_platform_shutdown() {
     // Without a platform there is nothing to stop.
-    let _ = slot::with(|platform| -> Result {
+    if let Ok(mut platform) = slot::lock() {
         platform.shutdown(Leaving::KvmGone);
-        Ok(())
-    });
+    }
 }
 
 /// Issues a command. `data` is its command buffer, of the length that the command has, or NULL.
@@ -129,7 +130,9 @@ unsafe extern "C" fn sev_do_cmd(cmd: c_int, data: *mut c_void, psp_ret: *mut c_i
     };
     // SAFETY: The addresses in the buffer name the caller's memory, by its promise.
     let memory = unsafe { CallerMemory::trust() };
-    let result = slot::with(|platform| platform.relay(relayed, buffer, &memory));
+    let result = slot::lock()
+        .map_err(Failure::from)
+        .and_then(|mut platform| platform.relay(relayed, buffer, &memory));
     // SAFETY: By the caller's promise.
     unsafe { finish(result, psp_ret) }
 }
@@ -248,7 +251,8 @@ extern "C" fn psp_copy_user_blob(uaddr: u64, len: u32) -> *mut c_void {
 /// A page for firmware to write to: NULL if there is none.
 #[no_mangle]
 extern "C" fn snp_alloc_firmware_page(mask: bindings::gfp_t) -> *mut c_void {
-    slot::with(|platform| platform.alloc_firmware_page(Gfp::from_raw(mask)))
+    slot::lock()
+        .and_then(|mut platform| platform.alloc_firmware_page(Gfp::from_raw(mask)))
         .unwrap_or(ptr::null_mut())
 }
 
@@ -258,13 +262,12 @@ extern "C" fn snp_free_firmware_page(addr: *mut c_void) {
     if addr.is_null() {
         return;
     }
-    let freed = slot::with(|platform| -> Result {
-        platform.free_firmware_page(addr as usize);
-        Ok(())
-    });
-    if freed.is_err() {
-        // Its owner went away with the platform, and kept it from the allocator.
-        pr_warn!("snp_free_firmware_page: no PSP is attached, the page stays with firmware\n");
+    match slot::lock() {
+        Ok(mut platform) => platform.free_firmware_page(addr as usize),
+        // The page's owner went away with the platform, and kept the page from the allocator.
+        Err(_) => {
+            pr_warn!("snp_free_firmware_page: no PSP is attached, the page stays with firmware\n");
+        }
     }
 }
 
@@ -284,12 +287,14 @@ unsafe extern "C" fn snp_reclaim_pages(paddr: c_ulong, npages: c_uint, _locked: 
     let Ok(frames) = memory.frames(start, u64::from(npages) * page) else {
         return EINVAL.to_errno();
     };
-    let result =
-        slot::with(|platform| Ok(platform.reclaim(frames))).unwrap_or_else(|err: Error| {
+    let result = match slot::lock() {
+        Ok(mut platform) => platform.reclaim(frames),
+        Err(err) => {
             // Without a PSP there is nobody to ask.
             Leaked::foreign(frames, Why::Dropped);
             Err(err)
-        });
+        }
+    };
     match result {
         Ok(()) => 0,
         Err(err) => err.to_errno(),
@@ -299,30 +304,29 @@ unsafe extern "C" fn snp_reclaim_pages(paddr: c_ulong, npages: c_uint, _locked: 
 /// Whether ciphertext hiding can be asked for.
 #[no_mangle]
 extern "C" fn sev_is_snp_ciphertext_hiding_supported() -> bool {
-    slot::with(|platform| -> Result<bool> { Ok(platform.has_ciphertext_hiding()) }).unwrap_or(false)
+    slot::lock().is_ok_and(|platform| platform.has_ciphertext_hiding())
 }
 
 /// Guest-policy bits that firmware knows.
 #[no_mangle]
 extern "C" fn sev_get_snp_policy_bits() -> u64 {
-    slot::with(|platform| -> Result<u64> { Ok(platform.snp_policy_bits()) }).unwrap_or(0)
+    slot::lock().map_or(0, |platform| platform.snp_policy_bits())
 }
 
 /// Bit mask of the VM types that firmware supports.
 #[no_mangle]
 extern "C" fn sev_firmware_supported_vm_types() -> c_int {
-    let types = slot::with(|platform| -> Result<u32> {
-        let mut types = 1 << c::KVM_X86_SEV_VM | 1 << c::KVM_X86_SEV_ES_VM;
-        if platform.is_snp_up() {
-            types |= 1 << c::KVM_X86_SNP_VM;
-            if !platform.allows_es() {
-                types &= !(1 << c::KVM_X86_SEV_ES_VM);
-            }
+    let Ok(mut platform) = slot::lock() else {
+        return 0;
+    };
+    let mut types = 1 << c::KVM_X86_SEV_VM | 1 << c::KVM_X86_SEV_ES_VM;
+    if platform.is_snp_up() {
+        types |= 1 << c::KVM_X86_SNP_VM;
+        if !platform.allows_es() {
+            types &= !(1 << c::KVM_X86_SEV_ES_VM);
         }
-        Ok(types)
-    });
-    // CAST: Three low bits.
-    types.unwrap_or(0) as c_int
+    }
+    types
 }
 
 /// The TEE ring of this PSP is not served.

@@ -96,7 +96,6 @@ pub(crate) use leave::Leaving;
 pub(crate) use requests::Exported;
 
 use firmware_pages::FirmwarePage;
-use panic::LastOfMaster;
 
 /// The registers of the master. The lifetime is not that of the device: whoever attaches a device
 /// detaches it before its registers go away.
@@ -232,7 +231,7 @@ impl Platform {
     /// Takes over a PSP: asks firmware who it is, and updates it if there is a newer image.
     ///
     /// `address` is the place of the device among all PCI devices; `done` is what its interrupt
-    /// handler completes when the mailbox has an answer. The second value is for [`slot::attach`].
+    /// handler completes when the mailbox has an answer.
     ///
     /// # Errors
     ///
@@ -242,19 +241,16 @@ impl Platform {
         address: u64,
         registers: Registers<MasterIo>,
         done: Arc<Completion>,
-    ) -> Result<(Self, LastOfMaster)> {
-        let surroundings = || Surroundings { psp: address };
-        let for_panic = registers.for_panic();
-        let for_panic = Mailbox::new(dev.clone(), for_panic, done.clone(), surroundings());
-        let mut mailbox = Mailbox::new(dev.clone(), registers, done, surroundings());
+    ) -> Result<Self> {
+        let surroundings = Surroundings { psp: address };
+        let mut mailbox = Mailbox::new(dev.clone(), registers, done, surroundings);
         // Before anything is lent to firmware: what is lent to a dead mailbox does not come back.
         let seen = mailbox.see_idle(command::PLATFORM_STATUS.info(), Wait::Interrupt);
         seen.map_err(|why| CmdError::Died(why).errno())?;
         let mut platform = Self::unidentified(Channel::new(dev, mailbox, &snp_host::KERNEL)?);
         platform.identify().map_err(CmdError::errno)?;
         platform.update_firmware();
-        let last_shutdown = platform.last_shutdown(for_panic)?;
-        Ok((platform, last_shutdown))
+        Ok(platform)
     }
 }
 

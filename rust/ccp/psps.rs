@@ -16,8 +16,7 @@
 use crate::{
     platform::{
         slot,
-        MasterIo,
-        Platform, //
+        MasterIo, //
     },
     regs::Registers,
     sys::completion::Completion,
@@ -177,9 +176,7 @@ impl Psps {
         let Some(registers) = psp.registers.take() else {
             return;
         };
-        let attached = Platform::new(psp.dev.clone(), psp.address, registers, psp.done.clone())
-            .and_then(|(platform, last_shutdown)| slot::attach(platform, last_shutdown));
-        match attached {
+        match slot::attach(psp.dev.clone(), psp.address, registers, psp.done.clone()) {
             Ok(()) => self.master = Some(psp.address),
             Err(err) => dev_err!(
                 psp.dev,

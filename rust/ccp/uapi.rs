@@ -81,7 +81,7 @@ impl MiscDevice for SevFile {
 
     fn ioctl(_this: (), file: &File, ioctl: u32, arg: usize) -> Result<isize> {
         // Nothing else is looked at without a PSP.
-        slot::with_killable(|_| Ok::<_, Error>(()))?;
+        drop(slot::lock_killable()?);
         if ioctl != SEV_ISSUE_CMD {
             return Err(EINVAL);
         }
@@ -121,20 +121,20 @@ impl Caller {
         match cmd {
             c::SEV_FACTORY_RESET => {
                 self.must_write()?;
-                slot::with_killable(|platform| platform.factory_reset())
+                slot::lock_killable()?.factory_reset()
             }
             c::SEV_PLATFORM_STATUS => {
-                let status = slot::with_killable(|platform| platform.platform_status())?;
+                let status = slot::lock_killable()?.platform_status()?;
                 put(self.data, &status).map_err(after_firmware)
             }
             c::SEV_PEK_GEN => {
                 self.must_write()?;
-                slot::with_killable(|platform| platform.pek_gen())
+                slot::lock_killable()?.pek_gen()
             }
             c::SEV_PEK_CSR => self.pek_csr(),
             c::SEV_PDH_GEN => {
                 self.must_write()?;
-                slot::with_killable(|platform| platform.pdh_gen())
+                slot::lock_killable()?.pdh_gen()
             }
             c::SEV_PDH_CERT_EXPORT => self.pdh_cert_export(),
             c::SEV_PEK_CERT_IMPORT => self.pek_cert_import(),
@@ -142,18 +142,18 @@ impl Caller {
             c::SEV_GET_ID2 => self.get_id2(),
             c::SNP_PLATFORM_STATUS => {
                 self.must_point()?;
-                let status = slot::with_killable(|platform| platform.snp_platform_status())?;
+                let status = slot::lock_killable()?.snp_platform_status()?;
                 put(self.data, &status).map_err(after_firmware)
             }
             c::SNP_COMMIT => {
                 // Nothing takes it back.
                 self.must_write()?;
-                slot::with_killable(|platform| platform.commit())
+                slot::lock_killable()?.commit()
             }
             c::SNP_SET_CONFIG => {
                 self.must_be_able_to_change_snp()?;
                 let config: SnpConfig = get(self.data)?;
-                slot::with_killable(|platform| platform.set_config(config))
+                slot::lock_killable()?.set_config(config)
             }
             c::SNP_VLEK_LOAD => self.vlek_load(),
             _ => Err(EINVAL.into()),
@@ -168,7 +168,7 @@ impl Caller {
             len: user.length,
         };
         let len = target.wanted().map(within_limit).transpose()?;
-        let csr = slot::with_killable(|platform| platform.pek_csr(len))?;
+        let csr = slot::lock_killable()?.pek_csr(len)?;
         [user.length] = csr.len;
         put(self.data, &user).map_err(after_firmware)?;
         hand_out(&csr, [target.address])
@@ -188,7 +188,7 @@ impl Caller {
             (Some(pdh), Some(chain)) => Some([within_limit(pdh)?, within_limit(chain)?]),
             _ => None,
         };
-        let certs = slot::with_killable(|platform| platform.pdh_cert_export(len, self.writable))?;
+        let certs = slot::lock_killable()?.pdh_cert_export(len, self.writable)?;
         [user.pdh_cert_len, user.cert_chain_len] = certs.len;
         put(self.data, &user).map_err(after_firmware)?;
         hand_out(&certs, [pdh.address, chain.address])
@@ -207,13 +207,13 @@ impl Caller {
             len: oca_len,
         };
         let (pek, oca) = (pek.contents()?, oca.contents()?);
-        slot::with_killable(|platform| platform.cert_import(pek, pek_len, oca, oca_len))
+        slot::lock_killable()?.cert_import(pek, pek_len, oca, oca_len)
     }
 
     fn get_id(&self) -> Result<(), Failure> {
         kernel::pr_warn_once!("SEV_GET_ID is deprecated, use SEV_GET_ID2\n");
         self.firmware_must_have_get_id()?;
-        let id = slot::with_killable(|platform| platform.get_id(Some(TWO_IDS)))?;
+        let id = slot::lock_killable()?.get_id(Some(TWO_IDS))?;
         hand_out(&id, [self.data])
     }
 
@@ -226,7 +226,7 @@ impl Caller {
         };
         let len = target.wanted();
         let len = len.map(|len| len.min(c::SEV_FW_BLOB_MAX_SIZE));
-        let id = slot::with_killable(|platform| platform.get_id(len))?;
+        let id = slot::lock_killable()?.get_id(len)?;
         [user.length] = id.len;
         put(self.data, &user).map_err(after_firmware)?;
         hand_out(&id, [target.address])
@@ -243,7 +243,7 @@ impl Caller {
             len: HASHSTICK_LEN,
         };
         let hashstick = hashstick.contents()?;
-        slot::with_killable(|platform| platform.vlek_load(hashstick, user.rsvd))
+        slot::lock_killable()?.vlek_load(hashstick, user.rsvd)
     }
 
     fn must_write(&self) -> Result {
@@ -251,7 +251,8 @@ impl Caller {
     }
 
     fn firmware_must_have_get_id(&self) -> Result {
-        slot::with_killable(|platform| platform.has_get_id().then_some(()).ok_or(ENOTSUPP))
+        let has_get_id = slot::lock_killable()?.has_get_id();
+        has_get_id.then_some(()).ok_or(ENOTSUPP)
     }
 
     fn must_point(&self) -> Result {
@@ -261,7 +262,8 @@ impl Caller {
     fn must_be_able_to_change_snp(&self) -> Result {
         self.must_point()?;
         self.must_write()?;
-        slot::with_killable(|platform| platform.is_snp_up().then_some(()).ok_or(ENODEV))
+        let is_snp_up = slot::lock_killable()?.is_snp_up();
+        is_snp_up.then_some(()).ok_or(ENODEV)
     }
 }
 

@@ -9,11 +9,12 @@
 
 use core::{
     cell::UnsafeCell,
-    marker::PhantomData,
+    mem,
     ops::{
         Deref,
         DerefMut, //
     },
+    ptr::NonNull,
 };
 use kernel::{
     bindings,
@@ -74,7 +75,8 @@ impl<T> KillableMutex<T> {
         // SAFETY: The mutex was initialised, and the caller may sleep.
         let locked = unsafe { bindings::mutex_lock_killable(raw) };
         to_result(locked)?;
-        Ok(Guard(self, PhantomData))
+        // SAFETY: This task has just taken the mutex.
+        Ok(unsafe { self.taken() })
     }
 
     /// Waits for the mutex. For callers that have to do their work even if the task is killed;
@@ -83,45 +85,68 @@ impl<T> KillableMutex<T> {
         self.lock_killable().unwrap_or_else(|_| {
             // SAFETY: The mutex was initialised, and the caller may sleep.
             unsafe { bindings::mutex_lock(self.raw.get()) };
-            Guard(self, PhantomData)
+            // SAFETY: This task has just taken the mutex.
+            unsafe { self.taken() }
         })
     }
 
-    /// The mutex that this task has taken, and whose guard it has forgotten.
+    /// The guard of a mutex that this task has taken.
     ///
     /// # Safety
     ///
-    /// So it is, and the guard is made once.
+    /// The task holds the mutex, and no other guard of that lock exists.
     pub(crate) unsafe fn taken(&'static self) -> Guard<T> {
-        Guard(self, PhantomData)
+        Guard {
+            raw: &self.raw,
+            // SAFETY: `get()` returns the address of a field.
+            data: unsafe { NonNull::new_unchecked(self.data.get()) },
+        }
     }
 }
 
-/// The mutex is held. Dropping it unlocks.
+/// The mutex is held. Dropping the guard unlocks.
 ///
-/// The pointer makes it `!Send`: a mutex is unlocked by the task that locked it.
+/// The pointer makes the guard `!Send`: a mutex is unlocked by the task that locked it.
 #[must_use = "unlocks when dropped"]
-pub(crate) struct Guard<T: 'static>(&'static KillableMutex<T>, PhantomData<*mut ()>);
+pub(crate) struct Guard<T: 'static> {
+    raw: &'static Opaque<bindings::mutex>,
+    /// What the mutex guards, or a part of that.
+    data: NonNull<T>,
+}
+
+impl<T> Guard<Option<T>> {
+    /// The same lock, for what is in the option. The mutex is unlocked if there is nothing.
+    pub(crate) fn some(mut self) -> Option<Guard<T>> {
+        let data = NonNull::from(self.as_mut()?);
+        let guard = Guard {
+            raw: self.raw,
+            data,
+        };
+        // The mutex is the new guard's to unlock.
+        mem::forget(self);
+        Some(guard)
+    }
+}
 
 impl<T> Deref for Guard<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: The mutex is held.
-        unsafe { &*self.0.data.get() }
+        // SAFETY: The mutex is held, and the data are in a static.
+        unsafe { self.data.as_ref() }
     }
 }
 
 impl<T> DerefMut for Guard<T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: The mutex is held, and the guard is borrowed exclusively.
-        unsafe { &mut *self.0.data.get() }
+        unsafe { self.data.as_mut() }
     }
 }
 
 impl<T> Drop for Guard<T> {
     fn drop(&mut self) {
         // SAFETY: The mutex is held, by this task.
-        unsafe { bindings::mutex_unlock(self.0.raw.get()) };
+        unsafe { bindings::mutex_unlock(self.raw.get()) };
     }
 }

@@ -7,10 +7,9 @@
 use super::*;
 
 fn beside() -> Result<bool> {
-    slot::with(|platform| {
-        #[cfg(refused)]
-        return Ok(platform.channel.dead().is_some()); //~ E0616 field `channel` of struct `Platform` is private
-        #[cfg(not(refused))]
-        Ok(platform.is_snp_up())
-    })
+    let platform = slot::lock()?;
+    #[cfg(refused)]
+    return Ok(platform.channel.dead().is_some()); //~ E0616 field `channel` of struct `Platform` is private
+    #[cfg(not(refused))]
+    Ok(platform.is_snp_up())
 }

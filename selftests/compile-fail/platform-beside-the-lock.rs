@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Nothing gets at the platform but through `slot::with()`, which takes the command lock.
+//! Nothing gets at the platform but through `slot::lock()`, which takes the command lock.
 //!
 //! in: uapi.rs
 
@@ -9,5 +9,5 @@ use super::*;
 fn beside() -> Result<u64> {
     #[cfg(refused)]
     drop(slot::COMMANDS.lock()); //~ E0603 static `COMMANDS` is private
-    slot::with(|platform| Ok(platform.snp_policy_bits()))
+    Ok(slot::lock()?.snp_policy_bits())
 }

@@ -9,10 +9,10 @@ use crate::platform::Platform;
 
 #[cfg(refused)]
 fn escape() -> Result<&'static mut Platform> {
-    slot::with(|platform| Ok(platform)) //~ - returning this value requires that `'1` must outlive `'2`
+    Ok(&mut *slot::lock()?) //~ E0515 cannot return value referencing temporary value
 }
 
 #[cfg(not(refused))]
 fn escape() -> Result<u64> {
-    slot::with(|platform| Ok(platform.snp_policy_bits()))
+    Ok(slot::lock()?.snp_policy_bits())
 }

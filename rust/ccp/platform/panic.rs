@@ -10,15 +10,16 @@
 
 use kernel::{
     fmt,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
 use super::{
     leave::Leaving,
     snp::shutdown_request,
     MasterIo,
-    Platform, //
-    Surroundings,
+    Platform,
+    Surroundings, //
 };
 use crate::{
     cmd::{
@@ -34,7 +35,9 @@ use crate::{
         self,
         leaked, //
     },
+    regs::Registers,
     sys::{
+        completion::Completion,
         cpu, iommu,
         panic_notifier::{
             OnPanic,
@@ -58,8 +61,7 @@ use crate::{
 /// milliseconds, apart from SNP_INIT of a big host; who waits for the dump waits for this, too.
 const BUSY_MS: u32 = 10_000;
 
-/// What is to be done with the master.
-pub(super) type LastOfMaster = LastShutdown<Mailbox<MasterIo, Surroundings>>;
+type LastOfMaster = LastShutdown<Mailbox<MasterIo, Surroundings>>;
 
 /// The panic notifier, as long as there is a master.
 pub(super) struct Notifier(
@@ -67,12 +69,24 @@ pub(super) struct Notifier(
 );
 
 impl Notifier {
+    /// Registers the last shutdown of `platform`, the PSP at `address`, with a mailbox of its own.
+    ///
     /// # Errors
     ///
     /// [`ENOMEM`].
-    pub(super) fn register(last: LastOfMaster) -> Result<Self> {
-        let notifier = KBox::pin_init(PanicNotifier::register(last), GFP_KERNEL)?;
-        Ok(Self(notifier))
+    pub(super) fn register(
+        platform: &Platform,
+        address: u64,
+        registers: Registers<MasterIo>,
+        done: Arc<Completion>,
+    ) -> Result<Self> {
+        let surroundings = Surroundings { psp: address };
+        let mailbox = Mailbox::new(platform.dev().into(), registers, done, surroundings);
+        let last = platform.last_shutdown(mailbox)?;
+        Ok(Self(KBox::pin_init(
+            PanicNotifier::register(last),
+            GFP_KERNEL,
+        )?))
     }
 }
 

@@ -11,28 +11,40 @@
     reason = "a lock in a static has to be initialised by hand"
 )]
 
+use core::ops::{
+    Deref,
+    DerefMut, //
+};
+
 use kernel::{
+    device::Device,
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{
             AtomicFlag,
             Relaxed, //
         },
-        static_lock_class, //
+        static_lock_class,
+        Arc, //
     },
 };
 
 use super::{
-    panic::{
-        LastOfMaster,
-        Notifier, //
-    },
+    panic::Notifier,
     Leaving,
+    MasterIo,
     Platform, //
 };
-use crate::sys::killable_mutex::{
-    Guard,
-    KillableMutex, //
+use crate::{
+    regs::Registers,
+    sys::{
+        completion::Completion,
+        killable_mutex::{
+            Guard,
+            KillableMutex, //
+        },
+    },
 };
 
 struct Master {
@@ -61,19 +73,29 @@ pub(crate) fn init() -> Result {
     Ok(())
 }
 
-/// Makes `platform` the master, and has `last_shutdown` done if the kernel panics meanwhile.
+/// Makes a PSP the master: identifies its firmware, and registers the panic notifier.
+///
+/// `address` is the place of the device among all PCI devices; `done` is what its interrupt handler
+/// completes when the mailbox has an answer.
 ///
 /// # Errors
 ///
-/// [`EBUSY`] if there is one already, [`ENOMEM`].
-pub(crate) fn attach(platform: Platform, last_shutdown: LastOfMaster) -> Result {
-    let master = KBox::new(
-        Master {
-            platform,
-            _notifier: Notifier::register(last_shutdown)?,
-        },
-        GFP_KERNEL,
-    )?;
+/// If firmware does not answer or cannot say who it is: the log has the reason. [`EBUSY`] if there
+/// is a master already, [`ENOMEM`].
+pub(crate) fn attach(
+    dev: ARef<Device>,
+    address: u64,
+    registers: Registers<MasterIo>,
+    done: Arc<Completion>,
+) -> Result {
+    let registers_for_panic = registers.for_panic();
+    let platform = Platform::new(dev, address, registers, done.clone())?;
+    let notifier = Notifier::register(&platform, address, registers_for_panic, done)?;
+    let master = Master {
+        platform,
+        _notifier: notifier,
+    };
+    let master = KBox::new(master, GFP_KERNEL)?;
     let mut slot = COMMANDS.lock();
     if slot.is_some() {
         return Err(EBUSY);
@@ -82,8 +104,8 @@ pub(crate) fn attach(platform: Platform, last_shutdown: LastOfMaster) -> Result 
     Ok(())
 }
 
-/// The master's device goes away: shuts the master down and forgets it. From then on [`with`] finds
-/// nothing. Whether firmware was initialised.
+/// The master's device goes away: shuts the master down and forgets it. From then on [`lock`] finds
+/// nothing. Returns whether firmware was initialised.
 pub(crate) fn detach() -> bool {
     let mut slot = COMMANDS.lock();
     let mut in_use = false;
@@ -100,41 +122,46 @@ pub(crate) fn detach() -> bool {
     in_use
 }
 
-/// Runs `work` on the master under the command lock. For kernel code, which has to end what it
-/// began (a guest, say) even in a task that was killed.
+/// The platform of the master. The command lock is held until this is dropped.
+pub(crate) struct Locked(Guard<KBox<Master>>);
+
+impl Deref for Locked {
+    type Target = Platform;
+
+    fn deref(&self) -> &Platform {
+        &self.0.platform
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut Platform {
+        &mut self.0.platform
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.look_for_reset();
+    }
+}
+
+/// Takes the command lock. For kernel code, which has to end what it began (a guest, say) even in a
+/// task that was killed.
 ///
 /// # Errors
 ///
-/// [`ENODEV`] if there is none; what `work` returns.
-pub(crate) fn with<R, E: From<Error>>(
-    work: impl FnOnce(&mut Platform) -> Result<R, E>,
-) -> Result<R, E> {
-    on_master(COMMANDS.lock(), work)
+/// [`ENODEV`] if there is no master.
+pub(crate) fn lock() -> Result<Locked> {
+    COMMANDS.lock().some().map(Locked).ok_or(ENODEV)
 }
 
 /// The same for user space, which can be killed while it waits for the lock.
 ///
 /// # Errors
 ///
-/// As [`with`], and [`EINTR`] if it was.
-pub(crate) fn with_killable<R, E: From<Error>>(
-    work: impl FnOnce(&mut Platform) -> Result<R, E>,
-) -> Result<R, E> {
-    on_master(COMMANDS.lock_killable()?, work)
-}
-
-fn on_master<R, E: From<Error>>(
-    mut slot: Guard<Option<KBox<Master>>>,
-    work: impl FnOnce(&mut Platform) -> Result<R, E>,
-) -> Result<R, E> {
-    match slot.as_mut() {
-        Some(master) => {
-            let result = work(&mut master.platform);
-            master.platform.look_for_reset();
-            result
-        }
-        None => Err(ENODEV.into()),
-    }
+/// As [`lock`], and [`EINTR`] if the task was killed.
+pub(crate) fn lock_killable() -> Result<Locked> {
+    COMMANDS.lock_killable()?.some().map(Locked).ok_or(ENODEV)
 }
 
 /// Keeps everybody from the master until [`resume`], because its function is about to be reset.
