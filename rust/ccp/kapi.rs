@@ -30,12 +30,12 @@ use kernel::{
 use crate::{
     pages::{
         Leaked,
-        Why, //
+        DROPPED, //
     },
     platform::{
+        leave::Leaving,
         slot,
-        Failure,
-        Leaving, //
+        Failure, //
     },
     sys::{
         bindings as c,
@@ -291,7 +291,7 @@ unsafe extern "C" fn snp_reclaim_pages(paddr: c_ulong, npages: c_uint, _locked: 
         Ok(mut platform) => platform.reclaim(frames),
         Err(err) => {
             // Without a PSP there is nobody to ask.
-            Leaked::foreign(frames, Why::Dropped);
+            Leaked::foreign(frames, &DROPPED);
             Err(err)
         }
     };

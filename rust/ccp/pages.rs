@@ -21,26 +21,28 @@
 //! How a page was handed over is a property of the object. Whether SNP happens to be initialised
 //! when it comes back plays no role.
 
-use kernel::prelude::*;
-
+use kernel::{
+    fmt,
+    prelude::*, //
+};
 use zerocopy_derive::{
     Immutable,
     KnownLayout, //
 };
 
-use crate::{
-    cmd::CmdError,
-    sys::{
-        mem_encrypt::sme_mask,
-        pages::{
-            Gfp,
-            Pages, //
-        },
-        rmp::Frames,
-        snp_host::{
-            Host,
-            NoSnpEn, //
-        }, //
+use crate::sys::{
+    mem_encrypt::sme_mask,
+    pages::{
+        Gfp,
+        Pages, //
+    },
+    rmp::{
+        Frames,
+        Rmp, //
+    },
+    snp_host::{
+        Host,
+        NoSnpEn, //
     },
 };
 
@@ -51,8 +53,7 @@ mod tests;
 pub(crate) use lost::{
     leaked,
     Leaked,
-    Record,
-    Why, //
+    Record, //
 };
 
 /// A system physical address that firmware may be given.
@@ -93,94 +94,117 @@ impl Address {
 /// How many blocks are tried until one can be given to firmware.
 const TRIES: usize = 3;
 
-/// Changes the state of single pages, in the RMP and in what firmware knows.
+/// Why pages are kept that firmware was given: it may still write to them.
+pub(crate) const UNANSWERED: &str = "firmware did not answer and may still be using them";
+
+/// Why pages are kept that nobody has taken back.
+pub(crate) const DROPPED: &str = "they were firmware's when their owner went away";
+
+/// The way to firmware, for taking pages back.
 pub(crate) trait Reclaimer {
+    /// Why a page was not reclaimed.
+    type Refusal: fmt::Display + Into<Error>;
+    /// The machine, or tests' stand-in for it.
+    type Rmp: Rmp + ?Sized;
+
+    /// The RMP in which the pages change their state.
+    fn rmp(&self) -> &Self::Rmp;
+
     /// Whether the mailbox is dead, so that firmware may still be using what it was given.
     fn is_dead(&self) -> bool;
 
     /// SNP_PAGE_RECLAIM of one 4 KiB page.
-    fn page_reclaim(&mut self, page: Spa) -> Result<(), CmdError>;
-
-    /// As [`Rmp::make_firmware`](crate::sys::rmp::Rmp::make_firmware).
-    fn make_firmware(&mut self, frame: Frames) -> Result;
-
-    /// As [`Rmp::make_shared`](crate::sys::rmp::Rmp::make_shared).
-    fn make_shared(&mut self, frame: Frames) -> Result;
+    fn page_reclaim(&mut self, page: Spa) -> Result<(), Self::Refusal>;
 }
 
 /// Puts frames into the Firmware state, all or none.
 ///
 /// On failure the frames already changed are taken back.
-fn assign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Unassigned> {
-    for n in 0..frames.count() {
-        let Some(frame) = frames.get(n) else { break };
-        if let Err(err) = reclaimer.make_firmware(frame) {
+fn assign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), NotAssigned<R::Refusal>> {
+    for (n, frame) in frames.iter().enumerate() {
+        if let Err(err) = reclaimer.rmp().make_firmware(frame) {
             return Err(match unassign(frames.first(n), reclaimer) {
-                Ok(()) => Unassigned::Refused(frame, err),
-                Err(stuck) => Unassigned::Lost(stuck),
+                Ok(()) => NotAssigned::Refused(frame, err),
+                Err(stuck) => NotAssigned::Stuck(stuck),
             });
         }
     }
     Ok(())
 }
 
-enum Unassigned {
-    /// By the RMP, for this frame.
+/// Why frames were not put into the Firmware state.
+enum NotAssigned<E> {
+    /// The RMP refused this frame.
     Refused(Frames, Error),
-    /// One that was assigned before could not be taken back.
-    Lost(Stuck),
+    /// A frame that was assigned before could not be taken back.
+    Stuck(Stuck<E>),
 }
 
 /// A frame that could not be taken back.
-struct Stuck {
-    /// It, and those after it, which were not tried. Those before it are their owner's again.
+struct Stuck<E> {
+    /// The frame, and those after it, which were not tried. The frames before it are their owner's
+    /// again.
     rest: Frames,
-    why: Why,
-    errno: Error,
+    why: NotUnassigned<E>,
 }
 
-impl Stuck {
+impl<E: fmt::Display> Stuck<E> {
     /// Keeps frames of others from the allocator.
-    fn lose(self) -> Leaked {
-        Leaked::foreign(self.rest, self.why)
+    fn leak(&self) -> Leaked {
+        Leaked::foreign(self.rest, &self.why)
+    }
+}
+
+/// Why a frame could not be taken back.
+enum NotUnassigned<E> {
+    /// Firmware, or the mailbox, refused SNP_PAGE_RECLAIM.
+    Reclaim(E),
+    /// The kernel could not change the entry in the RMP.
+    Rmp(Error),
+}
+
+impl<E: fmt::Display> fmt::Display for NotUnassigned<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reclaim(err) => f.write_fmt(fmt!("SNP_PAGE_RECLAIM: {err}")),
+            Self::Rmp(err) => write!(
+                f,
+                "firmware released the page, but its RMP entry cannot be changed ({err:?})"
+            ),
+        }
     }
 }
 
 /// Takes frames in the Firmware (or Reclaim) state back.
-fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Stuck> {
-    for n in 0..frames.count() {
-        let Some(frame) = frames.get(n) else { break };
-        let taken = match reclaimer.page_reclaim(Spa(frame.phys())) {
-            Ok(()) => reclaimer
-                .make_shared(frame)
-                .map_err(|err| (Why::Rmp(err), err)),
-            Err(err) => Err((Why::Refused(err), err.errno())),
-        };
-        if let Err((why, errno)) = taken {
-            return Err(Stuck {
-                rest: frames.skip(n),
-                why,
-                errno,
-            });
-        }
+fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Stuck<R::Refusal>> {
+    for (n, frame) in frames.iter().enumerate() {
+        let reclaimed = reclaimer.page_reclaim(Spa(frame.phys()));
+        let unassigned = reclaimed.map_err(NotUnassigned::Reclaim).and_then(|()| {
+            let shared = reclaimer.rmp().make_shared(frame);
+            shared.map_err(NotUnassigned::Rmp)
+        });
+        unassigned.map_err(|why| Stuck {
+            rest: frames.skip(n),
+            why,
+        })?;
     }
     Ok(())
 }
 
 /// Takes back those of the frames that are firmware's, each for itself, where `reclaim` is a way to
-/// issue SNP_PAGE_RECLAIM; returns how many stay. For the panic path: nothing is logged or
+/// issue SNP_PAGE_RECLAIM and says whether firmware did it; returns how many stay. For the panic path: nothing is logged or
 /// recorded.
 pub(crate) fn unassign_each(
     frames: Frames,
     host: &dyn Host,
-    mut reclaim: impl FnMut(Address) -> Result<(), CmdError>,
+    mut reclaim: impl FnMut(Address) -> bool,
 ) -> usize {
     frames
         .iter()
         .filter(|frame| host.is_assigned(*frame))
         .filter(|frame| {
             let reclaimed = reclaim(Spa(frame.phys()).plain());
-            reclaimed.is_err() || host.make_shared(*frame).is_err()
+            !reclaimed || host.make_shared(*frame).is_err()
         })
         .count()
 }
@@ -262,20 +286,27 @@ impl HvPages {
         let mut pages = self.0;
         let mut tries = 1;
         loop {
-            let (why, next) = match assign(Frames::of(&pages), reclaimer) {
+            let (frame, err) = match assign(Frames::of(&pages), reclaimer) {
                 Ok(()) => return Ok(FwPages::new(pages, true)),
-                Err(Unassigned::Lost(stuck)) => (stuck.why, Err(EFAULT)),
-                Err(Unassigned::Refused(frame, err)) => {
-                    let next = if tries < TRIES {
-                        pages.copy()
-                    } else {
-                        Err(EIO)
-                    };
-                    (Why::NotAssigned(frame, err), next)
+                Err(NotAssigned::Refused(frame, err)) => (frame, err),
+                Err(NotAssigned::Stuck(stuck)) => {
+                    // One allocation is kept as a whole.
+                    Leaked::own(pages, &stuck.why);
+                    return Err(EFAULT);
                 }
             };
-            // One allocation is kept as a whole.
-            Leaked::own(pages, why);
+            let next = if tries < TRIES {
+                pages.copy()
+            } else {
+                Err(EIO)
+            };
+            Leaked::own(
+                pages,
+                &fmt!(
+                    "page {:#x} cannot be given to firmware ({err:?}): its RMP entry is immutable, or the RMP has none",
+                    frame.pfn()
+                ),
+            );
             pages = next?;
             tries += 1;
         }
@@ -336,17 +367,17 @@ impl FwPages {
     pub(crate) fn take_back<R: Reclaimer>(mut self, reclaimer: &mut R) -> Result<HvPages, Leaked> {
         if self.assigned && !reclaimer.is_dead() {
             if let Err(stuck) = unassign(self.frames, reclaimer) {
-                return Err(self.keep(stuck.why));
+                return Err(self.keep(&stuck.why));
             }
         }
         if reclaimer.is_dead() {
-            return Err(self.keep(Why::Unanswered));
+            return Err(self.keep(&UNANSWERED));
         }
         self.pages.take().map(HvPages).ok_or(Leaked::BEFORE)
     }
 
     /// Withholds the pages from the allocator for good.
-    fn keep(&mut self, why: Why) -> Leaked {
+    fn keep(&mut self, why: &dyn fmt::Display) -> Leaked {
         // One allocation is freed as a whole or not at all.
         match self.pages.take() {
             Some(pages) => Leaked::own(pages, why),
@@ -357,7 +388,7 @@ impl FwPages {
 
 impl Drop for FwPages {
     fn drop(&mut self) {
-        self.keep(Why::Dropped);
+        self.keep(&DROPPED);
     }
 }
 
@@ -377,9 +408,9 @@ impl GuestPages {
     pub(crate) fn into_firmware<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<Self> {
         match assign(frames, reclaimer) {
             Ok(()) => Ok(Self(frames)),
-            Err(Unassigned::Refused(_, err)) => Err(err),
-            Err(Unassigned::Lost(stuck)) => {
-                stuck.lose();
+            Err(NotAssigned::Refused(_, err)) => Err(err),
+            Err(NotAssigned::Stuck(stuck)) => {
+                stuck.leak();
                 Err(EFAULT)
             }
         }
@@ -392,9 +423,9 @@ impl GuestPages {
     /// If the mailbox is dead or a page cannot be reclaimed.
     pub(crate) fn take_back<R: Reclaimer>(self, reclaimer: &mut R) -> Result<(), Leaked> {
         if reclaimer.is_dead() {
-            return Err(Leaked::foreign(self.0, Why::Unanswered));
+            return Err(Leaked::foreign(self.0, &UNANSWERED));
         }
-        unassign(self.0, reclaimer).map_err(Stuck::lose)
+        unassign(self.0, reclaimer).map_err(|stuck| stuck.leak())
     }
 }
 
@@ -405,8 +436,10 @@ impl GuestPages {
 /// Why a page cannot be reclaimed; it and all that follow are then kept from the allocator.
 pub(crate) fn reclaim_foreign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result {
     unassign(frames, reclaimer).map_err(|stuck| {
-        let errno = stuck.errno;
-        stuck.lose();
-        errno
+        stuck.leak();
+        match stuck.why {
+            NotUnassigned::Reclaim(err) => err.into(),
+            NotUnassigned::Rmp(err) => err,
+        }
     })
 }

@@ -41,7 +41,6 @@ use kernel::{
 
 use crate::{
     cmd::{
-        snp::Snp,
         Channel,
         CmdError, //
     },
@@ -81,21 +80,16 @@ use crate::{
 mod firmware_pages;
 mod identify;
 mod init;
-mod leave;
+pub(crate) mod leave;
 mod panic;
 mod ranges;
-mod requests;
+pub(crate) mod requests;
 mod reset;
 mod sev;
 pub(crate) mod slot;
 mod snp;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
-
-pub(crate) use leave::Leaving;
-pub(crate) use requests::Exported;
-
-use firmware_pages::FirmwarePage;
 
 /// The registers of the master. The lifetime is not that of the device: whoever attaches a device
 /// detaches it before its registers go away.
@@ -206,6 +200,13 @@ enum Sev {
     Init,
     /// INIT or WORKING, but not usable.
     Stale,
+}
+
+/// A page that a caller holds.
+struct FirmwarePage {
+    page: FwPages,
+    /// It is the context of a guest, which firmware has.
+    context: bool,
 }
 
 /// One PSP and everything known about its firmware.

@@ -10,8 +10,8 @@
 use crate::{
     pages::HvPages,
     platform::{
+        requests::Exported,
         slot,
-        Exported,
         Failure, //
     },
     sys::{

@@ -15,9 +15,6 @@ pub(crate) mod snp;
 pub(crate) mod status;
 pub(crate) mod version;
 
-/// Addresses are made by whoever owns the memory behind them.
-pub(crate) use crate::pages::Address;
-
 pub(crate) use command::{
     Command,
     CommandId,

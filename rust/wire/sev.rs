@@ -2,7 +2,7 @@
 
 //! Command buffers of the legacy SEV commands that the driver itself issues.
 
-use super::Address;
+use crate::pages::Address;
 use zerocopy_derive::{
     FromBytes,
     Immutable,

@@ -2,7 +2,7 @@
 
 //! Command buffers and data pages of the SNP commands that the driver itself issues.
 
-use super::Address;
+use crate::pages::Address;
 use zerocopy_derive::{
     FromBytes,
     Immutable,

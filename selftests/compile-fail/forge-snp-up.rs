@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! That SNP firmware is in the INIT state is known from its answer alone, in `cmd/snp.rs`.
+//! That SNP firmware is in the INIT state is known from its answer alone, in `cmd/init.rs`.
 //!
 //! in: platform/sev.rs
 
 use super::*;
-use crate::cmd::sev::SnpIsUp;
+use crate::cmd::SnpIsUp;
 
 fn proof(up: SnpIsUp) -> SnpIsUp {
     #[cfg(refused)]

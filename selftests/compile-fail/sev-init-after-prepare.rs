@@ -6,13 +6,13 @@
 //! in: platform/sev.rs
 
 use super::*;
-use crate::{cmd::sev::SnpIsUp, sys::snp_host::SnpEnabled};
+use crate::{cmd::SnpIsUp, sys::snp_host::SnpEnabled};
 
 #[cfg(refused)]
 type Proof = SnpEnabled;
 #[cfg(not(refused))]
 type Proof = SnpIsUp;
 
-fn start(proof: Proof) -> Order {
-    Order::AfterSnp(proof) //~ E0308 expected `SnpIsUp`, found `SnpEnabled`
+fn start(proof: Proof) -> InitProof {
+    InitProof::SnpIsUp(proof) //~ E0308 expected `SnpIsUp`, found `SnpEnabled`
 }

@@ -25,7 +25,7 @@ use crate::{
         GuestPages,
         HvPages,
         Leaked,
-        Why, //
+        UNANSWERED, //
     },
     sys::{
         caller_memory::CallerMemory,
@@ -195,7 +195,7 @@ impl<T: Transport> Channel<T> {
 fn lose_behind(command: &CommandInfo, buffer: &[u8], memory: &CallerMemory) {
     let lose = |address: u64, len: u64| {
         if let (true, Ok(frames)) = (address != 0 && len != 0, memory.frames(address, len)) {
-            let _ = Leaked::foreign(frames, Why::Unanswered);
+            let _ = Leaked::foreign(frames, &UNANSWERED);
         }
     };
     for field in command.fw_buffers {

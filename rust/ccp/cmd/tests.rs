@@ -13,6 +13,7 @@ mod suite {
         sys::{
             caller_memory::CallerMemory,
             pages::Pages,
+            rmp::Frames,
             snp_host::HotplugWindow, //
         },
         testing::{
@@ -57,7 +58,7 @@ mod suite {
         let mut channel = Channel::new(dev.clone(), Scripted::new(script), host)?;
         if snp_init {
             let enabled = HotplugWindow::open(host)?.prepare()?;
-            channel.snp = Snp::Up(snp::SnpUp::claimed(enabled));
+            channel.snp = Snp::Up(enabled);
         }
         Ok(channel)
     }

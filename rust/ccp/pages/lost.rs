@@ -26,12 +26,9 @@ use kernel::{
     }, //
 };
 
-use crate::{
-    cmd::CmdError,
-    sys::{
-        pages::Pages,
-        rmp::Frames, //
-    },
+use crate::sys::{
+    pages::Pages,
+    rmp::Frames, //
 };
 
 #[allow(
@@ -110,39 +107,6 @@ pub(crate) fn leaked() -> usize {
     COUNT.load(Relaxed)
 }
 
-/// Why pages are lost.
-pub(crate) enum Why {
-    /// Firmware, or the mailbox, refused to give them back.
-    Refused(CmdError),
-    /// The kernel could not make the entry of this frame in the RMP that of a firmware page.
-    NotAssigned(Frames, Error),
-    /// The kernel could not make their entries in the RMP those of shared pages.
-    Rmp(Error),
-    /// The mailbox is dead.
-    Unanswered,
-    /// Nobody has taken them back.
-    Dropped,
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Why::Refused(err) => write!(f, "SNP_PAGE_RECLAIM: {err}"),
-            Why::NotAssigned(frame, err) => write!(
-                f,
-                "page {:#x} cannot be given to firmware ({err:?}): its RMP entry is immutable, or the RMP has none",
-                frame.pfn()
-            ),
-            Why::Rmp(err) => write!(
-                f,
-                "firmware released the page, but its RMP entry cannot be changed ({err:?})"
-            ),
-            Why::Unanswered => write!(f, "firmware did not answer and may still be using them"),
-            Why::Dropped => write!(f, "they were firmware's when their owner went away"),
-        }
-    }
-}
-
 /// Proof that pages are lost: they do not return to the allocator, and [`leaked`] counts them.
 #[derive(Debug)]
 pub(crate) struct Leaked(());
@@ -152,7 +116,7 @@ impl Leaked {
     pub(super) const BEFORE: Self = Self(());
 
     /// Keeps pages of the driver's own.
-    pub(super) fn own(pages: Pages, why: Why) -> Self {
+    pub(super) fn own(pages: Pages, why: &dyn fmt::Display) -> Self {
         let frames = Frames::of(&pages);
         core::mem::forget(pages);
         Self::record(frames, |_| {}, why)
@@ -162,11 +126,11 @@ impl Leaked {
     ///
     /// A frame that nobody holds a reference to cannot be kept: it is no RAM, or a tail of an
     /// allocation of several pages that is not compound.
-    pub(crate) fn foreign(frames: Frames, why: Why) -> Self {
+    pub(crate) fn foreign(frames: Frames, why: &dyn fmt::Display) -> Self {
         Self::record(frames, Frames::hold, why)
     }
 
-    fn record(frames: Frames, keep: impl Fn(Frames), why: Why) -> Self {
+    fn record(frames: Frames, keep: impl Fn(Frames), why: &dyn fmt::Display) -> Self {
         let mut lost = LOST.lock();
         let before = leaked();
         let mut first = None;

@@ -12,6 +12,7 @@ use kernel::macros::kunit_tests;
 mod suite {
     use super::super::*;
     use crate::{
+        cmd::CmdError,
         mailbox::Dead,
         sys::physical::Physical,
         testing::{
@@ -20,6 +21,7 @@ mod suite {
         },
         wire::Status, //
     };
+    use core::cell::Cell;
 
     /// Blocks of 1, 2, 4 and 8 pages.
     const ORDERS: core::ops::RangeInclusive<u32> = 0..=3;
@@ -45,14 +47,14 @@ mod suite {
     struct Ledger {
         faults: Faults,
         /// How often [`Faults::private`] happens.
-        refusals: usize,
-        base: Option<u64>,
+        refusals: Cell<usize>,
+        base: Cell<Option<u64>>,
         /// Pages of a block, if there may be another block.
         count: Option<usize>,
-        owners: [Owner; 8],
+        owners: [Cell<Owner>; 8],
         dead: bool,
         /// A change that the hardware refuses was tried.
-        illegal: bool,
+        illegal: Cell<bool>,
         /// [`leaked`] at the beginning.
         leaked: usize,
     }
@@ -66,25 +68,26 @@ mod suite {
         fn new(faults: Faults) -> Self {
             Self {
                 faults,
-                refusals: usize::MAX,
-                base: None,
+                refusals: Cell::new(usize::MAX),
+                base: Cell::new(None),
                 count: None,
-                owners: [Owner::Host; 8],
+                owners: [const { Cell::new(Owner::Host) }; 8],
                 dead: false,
-                illegal: false,
+                illegal: Cell::new(false),
                 leaked: leaked(),
             }
         }
 
-        fn number(&mut self, phys: u64) -> usize {
-            let base = *self.base.get_or_insert(phys);
+        fn number(&self, phys: u64) -> usize {
+            let base = self.base.get().unwrap_or(phys);
+            self.base.set(Some(base));
             (phys.wrapping_sub(base) >> 12) as usize
         }
 
-        fn change(&mut self, n: usize, from: Owner, to: Owner) {
-            match self.owners.get_mut(n) {
-                Some(owner) if *owner == from => *owner = to,
-                _ => self.illegal = true,
+        fn change(&self, n: usize, from: Owner, to: Owner) {
+            match self.owners.get(n) {
+                Some(owner) if owner.get() == from => owner.set(to),
+                _ => self.illegal.set(true),
             }
         }
 
@@ -92,22 +95,22 @@ mod suite {
         /// firmware's, and all others the host's.
         fn is(&self, host: usize, stuck: Owner, firmware: usize) -> bool {
             let mut owners = self.owners.iter().enumerate();
-            !self.illegal
+            !self.illegal.get()
                 && owners.all(|(n, owner)| {
                     let expected = match n {
                         n if n == host => stuck,
                         n if n > host && n <= host + firmware => Owner::Firmware,
                         _ => Owner::Host,
                     };
-                    *owner == expected
+                    owner.get() == expected
                 })
         }
 
         fn all(&self, owner: Owner, count: usize) -> bool {
             let (block, rest) = self.owners.split_at(count);
-            !self.illegal
-                && block.iter().all(|o| *o == owner)
-                && rest.iter().all(|o| *o == Owner::Host)
+            !self.illegal.get()
+                && block.iter().all(|o| o.get() == owner)
+                && rest.iter().all(|o| o.get() == Owner::Host)
         }
 
         /// Whether the block still holds what the host wrote, so that nobody else has it: KASAN
@@ -116,6 +119,7 @@ mod suite {
             // SAFETY: The one address is that of a block which this test has given away for good.
             let memory = unsafe { Physical::access() };
             self.base
+                .get()
                 .is_some_and(|base| memory.is_filled(base, count * 4096, 0x5a))
         }
 
@@ -133,6 +137,13 @@ mod suite {
     }
 
     impl Reclaimer for Ledger {
+        type Refusal = CmdError;
+        type Rmp = Self;
+
+        fn rmp(&self) -> &Self {
+            self
+        }
+
         fn is_dead(&self) -> bool {
             self.dead
         }
@@ -140,7 +151,7 @@ mod suite {
         fn page_reclaim(&mut self, page: Spa) -> Result<(), CmdError> {
             let n = self.number(page.plain().raw());
             if self.dead {
-                self.illegal = true;
+                self.illegal.set(true);
             }
             if self.faults.dies == Some(n) {
                 self.dead = true;
@@ -152,22 +163,30 @@ mod suite {
             self.change(n, Owner::Firmware, Owner::Released);
             Ok(())
         }
+    }
 
-        fn make_firmware(&mut self, frame: Frames) -> Result {
+    impl Rmp for Ledger {
+        fn is_assigned(&self, frame: Frames) -> bool {
+            let owner = self.owners.get(self.number(frame.phys()));
+            owner.is_some_and(|owner| owner.get() != Owner::Host)
+        }
+
+        fn make_firmware(&self, frame: Frames) -> Result {
             let mut n = self.number(frame.phys());
             if self.count.is_some_and(|count| n >= count) {
-                self.base = Some(frame.phys());
+                self.base.set(Some(frame.phys()));
                 n = 0;
             }
-            if self.faults.private == Some(n) && self.refusals > 0 {
-                self.refusals -= 1;
+            let refusals = self.refusals.get();
+            if self.faults.private == Some(n) && refusals > 0 {
+                self.refusals.set(refusals - 1);
                 return Err(EPERM);
             }
             self.change(n, Owner::Host, Owner::Firmware);
             Ok(())
         }
 
-        fn make_shared(&mut self, frame: Frames) -> Result {
+        fn make_shared(&self, frame: Frames) -> Result {
             let n = self.number(frame.phys());
             if self.faults.shared == Some(n) {
                 return Err(EPERM);
@@ -226,7 +245,11 @@ mod suite {
             let mut ledger = Ledger::new(Faults::default());
             let given = block(order)?.into_firmware(&mut ledger)?;
             check!(ledger.all(Owner::Firmware, count), "{}", count);
-            check!(Some(given.spa().plain().raw()) == ledger.base, "{}", count);
+            check!(
+                Some(given.spa().plain().raw()) == ledger.base.get(),
+                "{}",
+                count
+            );
             let taken = given.take_back(&mut ledger).map_err(|_| EINVAL)?;
             check!(ledger.all(Owner::Host, count), "{}", count);
             check!(taken.bytes().len() == count * 4096, "{}", count);
@@ -241,12 +264,12 @@ mod suite {
         let mut ledger = Ledger::new(Faults::default());
         let given = block(1)?.lend();
         check!(given.take_back(&mut ledger).is_ok());
-        check!(ledger.base.is_none() && ledger.counted() == 0);
+        check!(ledger.base.get().is_none() && ledger.counted() == 0);
 
         let given = block(1)?.lend();
         ledger.dead = true;
         check!(given.take_back(&mut ledger).is_err());
-        check!(ledger.base.is_none());
+        check!(ledger.base.get().is_none());
         check!(ledger.counted() == 2);
         Ok(())
     }
@@ -261,7 +284,7 @@ mod suite {
                     ..Faults::default()
                 });
                 ledger.count = Some(count);
-                ledger.refusals = refusals;
+                ledger.refusals.set(refusals);
                 let given = block(order)?.into_firmware(&mut ledger);
                 let kept = refusals * count;
                 check!(ledger.counted() == kept, "{} of {}", at, count);
@@ -443,7 +466,7 @@ mod suite {
             (first.first(3), 5),
             (second, 5),
         ] {
-            Leaked::foreign(frames, Why::Unanswered);
+            Leaked::foreign(frames, &UNANSWERED);
             check!(leaked() - before == all, "{:?}", frames);
         }
 

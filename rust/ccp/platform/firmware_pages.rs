@@ -10,14 +10,19 @@ use kernel::{
     rbtree::RBTreeNodeReservation, //
 };
 
-use super::Platform;
+use super::{
+    FirmwarePage,
+    Platform, //
+};
 use crate::{
-    cmd::CmdError,
+    cmd::{
+        CmdError,
+        Snp, //
+    },
     mailbox::Transport,
     pages::{
         reclaim_foreign,
         Address,
-        FwPages,
         HvPages, //
     },
     sys::{
@@ -26,13 +31,6 @@ use crate::{
         snp_host::NoSnpEn, //
     },
 };
-
-/// A page that a caller holds.
-pub(super) struct FirmwarePage {
-    page: FwPages,
-    /// It is the context of a guest, which firmware has.
-    context: bool,
-}
 
 impl FirmwarePage {
     /// Its address, as it stands in command buffers.
@@ -80,6 +78,16 @@ impl<T: Transport> Platform<T> {
         let contexts = self.firmware_pages.values().filter(|page| page.context);
         // CAST: There are fewer pages than that.
         contexts.count() as u32
+    }
+
+    /// SNP guests that firmware has: those whose contexts this driver has handed out, and those
+    /// that were there when it came.
+    pub(super) fn guests(&self) -> u32 {
+        let found = match self.channel.snp() {
+            Snp::Stale { guests, .. } => *guests,
+            Snp::Down | Snp::Up(_) => 0,
+        };
+        found.saturating_add(self.contexts())
     }
 
     /// The address of a context.

@@ -5,14 +5,16 @@
 use kernel::prelude::*;
 
 use super::{
+    leave::Leaving,
     Failure,
-    Leaving,
     Platform,
-    Sev,
-    Snp, //
+    Sev, //
 };
 use crate::{
-    cmd::CmdError,
+    cmd::{
+        CmdError,
+        Snp, //
+    },
     mailbox::Transport,
     sys::params, //
 };
@@ -94,6 +96,14 @@ impl<T: Transport> Platform<T> {
         }
         self.sev_on_demand = true;
         Ok(())
+    }
+
+    /// Stops SEV, then SNP, in the order of the in-tree driver; to be called before the device goes
+    /// away, and when kvm-amd is unloaded. What fails has been logged and stays as it is.
+    pub(crate) fn shutdown(&mut self, leaving: Leaving) {
+        self.sev_on_demand = false;
+        let _ = self.stop_sev();
+        let _ = self.stop_snp(leaving);
     }
 
     fn is_stale(&self) -> bool {

@@ -7,21 +7,6 @@
 //! that ends, and takes more for one that runs: an invalid opcode in the kernel. And firmware stops
 //! SNP only if no guest has an ASID. [`Leaving::plan`] decides for everybody who ends SNP.
 
-use kernel::prelude::*;
-
-use super::{
-    Platform,
-    Snp, //
-};
-use crate::{
-    cmd::CmdError,
-    mailbox::Transport,
-    wire::{
-        command::SNP_DECOMMISSION,
-        snp, //
-    },
-};
-
 /// On which occasion SNP ends: who may still use it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Leaving {
@@ -71,39 +56,5 @@ impl Leaving {
                 x86,
             },
         }
-    }
-}
-
-impl<T: Transport> Platform<T> {
-    /// Stops SEV, then SNP, in the order of the in-tree driver; to be called before the device goes
-    /// away, and when kvm-amd is unloaded. What fails has been logged and stays as it is.
-    pub(crate) fn shutdown(&mut self, leaving: Leaving) {
-        self.sev_on_demand = false;
-        let _ = self.stop_sev();
-        let _ = self.stop_snp(leaving);
-    }
-
-    /// SNP guests that firmware has: those whose contexts this driver has handed out, and those
-    /// that were there when it came.
-    pub(super) fn guests(&self) -> u32 {
-        let found = match self.channel.snp() {
-            Snp::Stale { guests, .. } => *guests,
-            Snp::Down | Snp::Up(_) => 0,
-        };
-        found.saturating_add(self.contexts())
-    }
-
-    /// Takes the guests that this driver knows from firmware. They cannot run any more.
-    ///
-    /// # Errors
-    ///
-    /// See [`CmdError`]; they have been logged.
-    pub(super) fn decommission_guests(&mut self) -> Result<(), CmdError> {
-        while let Some(address) = self.any_context() {
-            self.channel
-                .require(SNP_DECOMMISSION, &mut snp::Addr { address })?;
-            self.context_ended(address.raw());
-        }
-        Ok(())
     }
 }

@@ -181,8 +181,10 @@ impl<T: Transport> LastShutdown<T> {
         };
         let host = self.channel.host();
         pages::unassign_each(tmr, host, |paddr| {
+            let mut request = PageReclaim { paddr };
             self.channel
-                .issue_polling(SNP_PAGE_RECLAIM, &mut PageReclaim { paddr })
+                .issue_polling(SNP_PAGE_RECLAIM, &mut request)
+                .is_ok()
         })
     }
 

@@ -10,11 +10,13 @@ use kernel::prelude::*;
 use super::{
     Failure,
     Platform,
-    Sev,
-    Snp, //
+    Sev, //
 };
 use crate::{
-    cmd::CmdError,
+    cmd::{
+        CmdError,
+        Snp, //
+    },
     mailbox::Transport,
     pages::{
         Address,

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     cmd::{
-        sev::Order,
         Channel,
-        CmdError, //
+        CmdError,
+        InitProof, //
     },
     mailbox::Transport,
     pages::{
@@ -60,13 +60,13 @@ impl<T: Transport> Platform<T> {
             return Err(CmdError::Transport(EOPNOTSUPP));
         }
         let remedy = self.remedy_for_snp_en();
-        let order = order(&self.channel, remedy)?;
-        let tmr_len = match order {
-            Order::AfterSnp(_) => TMR_LEN_SNP,
-            Order::WithoutSnp(_) => TMR_LEN,
+        let proof = init_proof(&self.channel, remedy)?;
+        let tmr_len = match proof {
+            InitProof::SnpIsUp(_) => TMR_LEN_SNP,
+            InitProof::NoSnpEn(_) => TMR_LEN,
         };
         provide_tmr(&mut self.channel, &mut self.tmr, tmr_len);
-        sev_init(&mut self.channel, self.tmr.as_ref(), &order)?;
+        sev_init(&mut self.channel, self.tmr.as_ref(), &proof)?;
         // No ASID may be used without the flush.
         self.sev = Sev::Stale;
         cpu::wbinvd_on_all();
@@ -155,17 +155,17 @@ impl<T: Transport> Platform<T> {
     }
 }
 
-/// Why INIT is allowed now.
+/// The proof that INIT is allowed now.
 ///
 /// # Errors
 ///
 /// What firmware would answer to INIT if it is not, which spares it the question; the log says so,
 /// with `remedy`. What the measurement returns.
-fn order<T: Transport>(channel: &Channel<T>, remedy: &str) -> Result<Order, CmdError> {
+fn init_proof<T: Transport>(channel: &Channel<T>, remedy: &str) -> Result<InitProof, CmdError> {
     match channel.snp_is_up() {
-        Some(up) => Ok(Order::AfterSnp(up)),
+        Some(up) => Ok(InitProof::SnpIsUp(up)),
         None => match NoSnpEn::measure(channel.host()) {
-            Ok(proof) => Ok(Order::WithoutSnp(proof)),
+            Ok(proof) => Ok(InitProof::NoSnpEn(proof)),
             Err(err) if err == EBUSY => {
                 dev_err!(
                     channel.dev(),
@@ -225,16 +225,16 @@ fn free_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>) {
 fn sev_init<T: Transport>(
     channel: &mut Channel<T>,
     tmr: Option<&FwPages>,
-    order: &Order,
+    proof: &InitProof,
 ) -> Result<(), CmdError> {
-    let mut result = channel.init_sev(&mut init_request(tmr), order);
+    let mut result = channel.init_sev(&mut init_request(tmr), proof);
     if matches!(result, Err(err) if err.is(Status::SECURE_DATA_INVALID)) {
         dev_warn!(
             channel.dev(),
             "INIT: {}; trying once more\n",
             Status::SECURE_DATA_INVALID.cause()
         );
-        result = channel.init_sev(&mut init_request(tmr), order);
+        result = channel.init_sev(&mut init_request(tmr), proof);
     }
     result.inspect_err(|err| channel.report(command::INIT.info(), *err))
 }

@@ -31,8 +31,8 @@ use kernel::{
 };
 
 use super::{
+    leave::Leaving,
     panic::Notifier,
-    Leaving,
     MasterIo,
     Platform, //
 };

@@ -5,8 +5,8 @@
 use kernel::prelude::*;
 
 use super::{
+    leave::Leaving,
     ranges,
-    Leaving,
     Platform,
     Sev, //
 };
@@ -300,6 +300,20 @@ impl<T: Transport> Platform<T> {
                 Err(err)
             }
         }
+    }
+
+    /// Takes the guests that this driver knows from firmware. They cannot run any more.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`]; they have been logged.
+    pub(super) fn decommission_guests(&mut self) -> Result<(), CmdError> {
+        while let Some(address) = self.any_context() {
+            self.channel
+                .require(command::SNP_DECOMMISSION, &mut snp::Addr { address })?;
+            self.context_ended(address.raw());
+        }
+        Ok(())
     }
 
     fn report_shutdown(&self, command: &CommandInfo, err: CmdError) {

@@ -8,7 +8,10 @@ use kernel::macros::kunit_tests;
 #[kunit_tests(ccp_platform)]
 #[allow(unsafe_code, reason = "the macro's, and the licence of a C caller")]
 mod suite {
-    use super::super::*;
+    use super::super::{
+        leave::Leaving,
+        *, //
+    };
     use crate::{
         mailbox::{
             NotIdle,

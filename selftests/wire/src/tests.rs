@@ -7,9 +7,9 @@ use std::{
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::pages::Address;
 use crate::wire::{
-    command, sev::*, snp::*, status, Address, ApiVersion, CommandId, Relayed, Status, Target,
-    TcbLayout,
+    command, sev::*, snp::*, status, ApiVersion, CommandId, Relayed, Status, Target, TcbLayout,
 };
 
 /// What golden.c printed.

@@ -1,57 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SNP_INIT, SNP_INIT_EX, and the state of SNP firmware.
+//! The commands that start firmware, with the proof that each takes, and how the state of SNP
+//! firmware changes.
 
 use kernel::prelude::*;
 
 use super::{
     Answer,
     Channel,
-    CmdError, //
+    CmdError,
+    InitProof,
+    Snp,
+    SnpIsUp, //
 };
 use crate::{
     mailbox::Transport,
     sys::snp_host::SnpEnabled,
     wire::{
         command,
+        sev,
         snp, //
     },
 };
-
-/// SNP firmware is in the INIT state, and all CPUs have SNP_EN.
-pub(crate) struct SnpUp(SnpEnabled);
-
-#[cfg(CONFIG_KUNIT = "y")]
-impl SnpUp {
-    /// A claim, for tests.
-    pub(super) fn claimed(enabled: SnpEnabled) -> Self {
-        Self(enabled)
-    }
-}
-
-/// State of SNP firmware.
-pub(crate) enum Snp {
-    /// UNINIT.
-    Down,
-    /// INIT, by a start of ours.
-    Up(SnpUp),
-    /// INIT, but not usable.
-    Stale {
-        up: SnpUp,
-        /// Guests that were there when this driver came, whose contexts it does not know.
-        guests: u32,
-    },
-}
-
-impl Snp {
-    /// The flush after SNP_INIT is done: ASIDs may be used.
-    fn flushed(self) -> Self {
-        match self {
-            Snp::Stale { up, guests: 0 } => Snp::Up(up),
-            other => other,
-        }
-    }
-}
 
 impl<T: Transport> Channel<T> {
     /// Issues SNP_INIT_EX with `request`, or SNP_INIT without. No ASID may be used then before
@@ -71,10 +41,7 @@ impl<T: Transport> Channel<T> {
         };
         match result {
             Ok(()) => {
-                self.set_snp(Snp::Stale {
-                    up: SnpUp(enabled),
-                    guests: 0,
-                });
+                self.set_snp(Snp::Stale { enabled, guests: 0 });
                 Ok(())
             }
             Err(err) => Err((enabled, err)),
@@ -88,8 +55,10 @@ impl<T: Transport> Channel<T> {
     /// See [`CmdError`]; they have been logged.
     pub(crate) fn flush_snp(&mut self) -> Result<(), CmdError> {
         self.require(command::SNP_DF_FLUSH, &mut ())?;
-        let before = core::mem::replace(&mut self.snp, Snp::Down);
-        self.snp = before.flushed();
+        self.snp = match core::mem::replace(&mut self.snp, Snp::Down) {
+            Snp::Stale { enabled, guests: 0 } => Snp::Up(enabled),
+            other => other,
+        };
         Ok(())
     }
 
@@ -106,7 +75,7 @@ impl<T: Transport> Channel<T> {
     pub(crate) fn abandon_snp(&mut self) -> Option<SnpEnabled> {
         match core::mem::replace(&mut self.snp, Snp::Down) {
             Snp::Down => None,
-            Snp::Up(up) | Snp::Stale { up, .. } => Some(up.0),
+            Snp::Up(enabled) | Snp::Stale { enabled, .. } => Some(enabled),
         }
     }
 
@@ -124,7 +93,7 @@ impl<T: Transport> Channel<T> {
         match self.snp_status_in(Answer::AssignedPage) {
             Ok(status) if status.is_init() => {
                 self.set_snp(Snp::Stale {
-                    up: SnpUp(enabled),
+                    enabled,
                     guests: status.guest_count,
                 });
                 Ok(status)
@@ -154,5 +123,23 @@ impl<T: Transport> Channel<T> {
         self.answer_in_page(answer, |channel, address| {
             channel.issue(command::SNP_PLATFORM_STATUS, &mut snp::Addr { address })
         })
+    }
+
+    /// The proof, if SNP firmware is in the INIT state.
+    pub(crate) fn snp_is_up(&self) -> Option<SnpIsUp> {
+        self.snp_init().then_some(SnpIsUp(()))
+    }
+
+    /// Issues INIT, which starts the legacy platform. Nothing has been logged on failure.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`].
+    pub(crate) fn init_sev(
+        &mut self,
+        request: &mut sev::Init,
+        _proof: &InitProof,
+    ) -> Result<(), CmdError> {
+        self.issue_start(command::INIT, request)
     }
 }

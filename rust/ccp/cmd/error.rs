@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why a command failed, in the terms of the in-tree driver.
+
+use core::fmt;
+
+use kernel::prelude::*;
+
+use crate::{
+    mailbox::{
+        Dead,
+        Unanswered, //
+    },
+    wire::Status,
+};
+
+/// Why a command did not do what it was asked to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CmdError {
+    /// It did not get as far as firmware.
+    Transport(Error),
+    /// Firmware refused it.
+    Firmware(Status),
+    /// Firmware answered with this status, but a buffer of the command could not be taken back.
+    Lost(Status),
+    /// Firmware did not answer; this killed the mailbox.
+    Died(Dead),
+    /// The mailbox was dead before.
+    Dead(Dead),
+}
+
+impl CmdError {
+    /// What the in-tree driver returns in this case.
+    pub(crate) fn errno(self) -> Error {
+        match self {
+            CmdError::Transport(err) => err,
+            CmdError::Firmware(_) => EIO,
+            CmdError::Lost(_) => EFAULT,
+            CmdError::Died(_) => ETIMEDOUT,
+            CmdError::Dead(_) => EBUSY,
+        }
+    }
+
+    /// What the in-tree driver stores into `*psp_ret` in this case, if anything.
+    pub(crate) fn psp_ret(self) -> Option<i32> {
+        match self {
+            CmdError::Firmware(status) | CmdError::Lost(status) => Some(status.raw().into()),
+            CmdError::Died(_) => Some(0),
+            CmdError::Transport(_) | CmdError::Dead(_) => None,
+        }
+    }
+
+    /// What `result` becomes if a buffer of the command could not be taken back.
+    pub(crate) fn losing<R>(result: &Result<R, Self>) -> Self {
+        match result {
+            Ok(_) => CmdError::Lost(Status::SUCCESS),
+            Err(CmdError::Firmware(status)) => CmdError::Lost(*status),
+            // Firmware did not answer, and the buffers are lost by that.
+            Err(err) => *err,
+        }
+    }
+
+    /// Whether firmware answered with `status`.
+    pub(crate) fn is(self, status: Status) -> bool {
+        matches!(self, CmdError::Firmware(answer) if answer == status)
+    }
+}
+
+impl fmt::Display for CmdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CmdError::Transport(err) if *err == ENOMEM => write!(f, "out of memory"),
+            CmdError::Transport(err) => write!(f, "not issued ({err:?})"),
+            CmdError::Firmware(status) => write!(f, "{status}: {}", status.cause()),
+            CmdError::Lost(status) => {
+                write!(
+                    f,
+                    "firmware answered {status}, but kept a buffer of the command"
+                )
+            }
+            CmdError::Died(why) => write!(f, "{why}"),
+            CmdError::Dead(why) => {
+                write!(
+                    f,
+                    "not issued, the mailbox is dead since {why}; restart the machine"
+                )
+            }
+        }
+    }
+}
+
+impl From<CmdError> for Error {
+    fn from(err: CmdError) -> Self {
+        err.errno()
+    }
+}
+
+impl From<Unanswered> for CmdError {
+    fn from(err: Unanswered) -> Self {
+        match err {
+            Unanswered::Died(why) => CmdError::Died(why),
+            Unanswered::WasDead(why) => CmdError::Dead(why),
+            Unanswered::NotStarted(err) => CmdError::Transport(err),
+        }
+    }
+}
