@@ -62,11 +62,13 @@ impl kernel::InPlaceModule for Ccp {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _: {
-                platform::slot::init()?;
                 // SAFETY: A module is initialised once, and no device is bound before the driver is
                 // registered.
                 #[allow(unsafe_code)]
-                unsafe { psps::init() };
+                unsafe {
+                    platform::slot::init();
+                    psps::init();
+                }
             },
             #[allow(unsafe_code)]
             // SAFETY: As above.

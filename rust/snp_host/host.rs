@@ -29,9 +29,10 @@ use crate::{
             HotplugDisabled, //
         },
         module_pin::ModulePin,
-        pm_notifier::{
+        notifier::{
             about_to_sleep,
-            OnSleep, //
+            Callback,
+            SystemSleep, //
         },
     },
     syscfg::{
@@ -337,8 +338,10 @@ impl CpuVeto for Vetoes {
     }
 }
 
-impl OnSleep for Vetoes {
-    fn on_sleep(action: c_ulong) -> Result {
+impl Callback for Vetoes {
+    type Chain = SystemSleep;
+
+    fn call(&mut self, action: c_ulong) -> Result {
         let Some(what) = about_to_sleep(action) else {
             return Ok(());
         };

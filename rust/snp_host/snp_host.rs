@@ -27,7 +27,7 @@
 use kernel::prelude::*;
 use sys::{
     hotplug::CpuVetoRegistration,
-    pm_notifier::PmNotifier,
+    notifier::Notifier,
     sysfs, //
 };
 
@@ -61,7 +61,7 @@ static FILES: [sysfs::File; 4] = [
 struct SnpHostModule {
     directory: sysfs::Directory,
     #[pin]
-    sleep: PmNotifier<host::Vetoes>,
+    sleep: Notifier<host::Vetoes>,
     cpus: CpuVetoRegistration,
     host: host::Registration,
 }
@@ -80,7 +80,7 @@ impl kernel::InPlaceModule for SnpHostModule {
             // Whatever may fail comes first: once the window is open, there is no way back from
             // here. Until then the vetoes let everything pass and the files say ENODEV.
             cpus: CpuVetoRegistration::new::<host::Vetoes>(c"snp_host")?,
-            sleep <- PmNotifier::register(),
+            sleep <- Notifier::register(host::Vetoes),
             directory: sysfs::Directory::in_kernel(c"snp_host", &FILES)?,
             host: host::Registration::new(module, unfit::why())?,
         })

@@ -29,8 +29,8 @@ pub mod memremap;
 pub mod misc_device;
 pub mod module_pin;
 pub mod msr;
+pub mod notifier;
 pub mod pages;
-pub mod panic_notifier;
 pub mod params;
 pub mod pci_adapter;
 pub mod pci_bar;
@@ -38,7 +38,6 @@ pub mod pci_msi;
 pub mod percpu;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod physical;
-pub mod pm_notifier;
 pub mod rmp;
 pub mod rmpread;
 pub mod sched;

@@ -39,9 +39,9 @@ use crate::{
     sys::{
         completion::Completion,
         cpu, iommu,
-        panic_notifier::{
-            OnPanic,
-            PanicNotifier, //
+        notifier::{
+            self,
+            Callback, //
         },
     },
     wire::{
@@ -65,7 +65,7 @@ type LastOfMaster = LastShutdown<Mailbox<MasterIo, Surroundings>>;
 
 /// The panic notifier, as long as there is a master.
 pub(super) struct Notifier(
-    #[allow(dead_code, reason = "held for its Drop")] Pin<KBox<PanicNotifier<LastOfMaster>>>,
+    #[allow(dead_code, reason = "held for its Drop")] Pin<KBox<notifier::Notifier<LastOfMaster>>>,
 );
 
 impl Notifier {
@@ -84,7 +84,7 @@ impl Notifier {
         let mailbox = Mailbox::new(platform.dev().into(), registers, done, surroundings);
         let last = platform.last_shutdown(mailbox)?;
         Ok(Self(KBox::pin_init(
-            PanicNotifier::register(last),
+            notifier::Notifier::register(last),
             GFP_KERNEL,
         )?))
     }
@@ -111,9 +111,12 @@ pub(crate) struct LastShutdown<T> {
     x86: bool,
 }
 
-impl<T: Transport + Send> OnPanic for LastShutdown<T> {
-    fn on_panic(&mut self) {
+impl<T: Transport + Send> Callback for LastShutdown<T> {
+    type Chain = notifier::Panic;
+
+    fn call(&mut self, _action: c_ulong) -> Result {
         self.run();
+        Ok(())
     }
 }
 

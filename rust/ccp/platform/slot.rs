@@ -21,10 +21,6 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
-        atomic::{
-            AtomicFlag,
-            Relaxed, //
-        },
         static_lock_class,
         Arc, //
     },
@@ -57,20 +53,14 @@ struct Master {
 // SAFETY: Initialised by `init()`, before anything that uses the lock exists.
 static COMMANDS: KillableMutex<Option<KBox<Master>>> = unsafe { KillableMutex::new(None) };
 
-static INITIALISED: AtomicFlag = AtomicFlag::new(false);
-
-/// Initialises the lock. Called once, first thing in module init.
+/// Makes the lock usable.
 ///
-/// # Errors
+/// # Safety
 ///
-/// [`EBUSY`] the second time.
-pub(crate) fn init() -> Result {
-    if INITIALISED.xchg(true, Relaxed) {
-        return Err(EBUSY);
-    }
-    // SAFETY: Called once, as just checked.
+/// To be called once, before the driver is registered.
+pub(crate) unsafe fn init() {
+    // SAFETY: Called once, and before anything else in this file.
     unsafe { COMMANDS.init(c"ccp command lock", static_lock_class!()) };
-    Ok(())
 }
 
 /// Makes a PSP the master: identifies its firmware, and registers the panic notifier.
