@@ -9,7 +9,7 @@
 //! | `driver.rs`, `irq.rs` | PCI functions, generations, the interrupt |
 //! | `psps.rs` | all PSPs of the system, and which is the master |
 //! | `regs.rs`, `mailbox.rs` | registers; one command from doorbell to status |
-//! | `cmd.rs`, `rust/wire` | commands as types; their buffers |
+//! | `cmd.rs`, `error.rs`, `rust/wire` | commands as types; their buffers; why they fail |
 //! | `pages.rs` | who owns a page: we, or the firmware |
 //! | `platform.rs` | the state of the firmware, behind the command lock |
 //! | `uapi.rs` | `/dev/sev` |
@@ -27,6 +27,7 @@ use sys::sysfs;
 mod cmd;
 mod display;
 mod driver;
+mod error;
 mod irq;
 mod kapi;
 mod mailbox;

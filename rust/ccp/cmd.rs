@@ -17,11 +17,10 @@ use kernel::{
 use zerocopy::Immutable;
 
 use crate::{
+    error::Dead,
     mailbox::{
-        Dead,
         NotIdle,
         Transport,
-        Unanswered,
         Wait, //
     },
     pages::{
@@ -52,14 +51,13 @@ use crate::{
     },
 };
 
-mod error;
 mod init;
 mod record;
 mod relay;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 
-pub(crate) use error::CmdError;
+pub(crate) use crate::error::CmdError;
 
 use record::Record;
 
@@ -405,7 +403,7 @@ impl<T: Transport> Channel<T> {
         command: &'static CommandInfo,
         buffer: Address,
         wait: Wait,
-    ) -> Result<Status, Unanswered> {
+    ) -> Result<Status, CmdError> {
         self.record.asked(command);
         let status = self.transport.execute(command, buffer, wait)?;
         self.record.answered(command, status);

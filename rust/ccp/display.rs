@@ -6,8 +6,10 @@
 use kernel::fmt;
 
 use crate::{
-    cmd::CmdError,
-    mailbox::Dead,
+    error::{
+        CmdError,
+        Dead, //
+    },
     wire::{
         ApiVersion,
         Status, //

@@ -31,8 +31,6 @@
 //! value something has reset the function, and perhaps firmware: [`Transport::take_reset`] tells,
 //! and `platform/reset.rs` looks what is left.
 
-use core::fmt;
-
 use kernel::{
     device::Device,
     io::{
@@ -54,6 +52,10 @@ use kernel::{
 };
 
 use crate::{
+    error::{
+        CmdError,
+        Dead, //
+    },
     pages::Address,
     regs::{
         Doorbell,
@@ -115,60 +117,6 @@ pub(crate) enum Wait {
     Poll,
 }
 
-/// Why a mailbox does not work any more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Dead {
-    /// A command was not answered.
-    Silent {
-        /// Its name.
-        command: &'static str,
-        /// How long it had.
-        secs: u32,
-    },
-    /// An earlier binding, load or kernel had issued a command, and the PSP still works on it.
-    Busy {
-        /// Its name.
-        command: &'static str,
-        /// How long the PSP had, since this driver looked for the first time.
-        secs: u32,
-    },
-    /// The registers read all ones.
-    Gone {
-        /// The command that was in flight.
-        command: &'static str,
-    },
-}
-
-impl fmt::Display for Dead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Dead::Silent { command, secs } => {
-                write!(f, "firmware did not answer {command} within {secs} s")
-            }
-            Dead::Busy { command, secs } => {
-                write!(
-                    f,
-                    "the PSP still owes the answer to {command}, which was issued before this driver was bound, after another {secs} s"
-                )
-            }
-            Dead::Gone { command } => {
-                write!(f, "the registers read all ones during {command}")
-            }
-        }
-    }
-}
-
-/// Why a command has no status.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Unanswered {
-    /// This command killed the mailbox.
-    Died(Dead),
-    /// The mailbox was dead before; the command was not started.
-    WasDead(Dead),
-    /// The command was not started.
-    NotStarted(Error),
-}
-
 /// Why firmware takes no command now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NotIdle {
@@ -186,7 +134,7 @@ pub(crate) trait Transport {
         command: &'static CommandInfo,
         buffer: Address,
         wait: Wait,
-    ) -> Result<Status, Unanswered>;
+    ) -> Result<Status, CmdError>;
 
     /// Why nothing can be executed any more, if so. Firmware may then still write to the buffers of
     /// the last command.
@@ -442,19 +390,19 @@ where
         command: &'static CommandInfo,
         buffer: Address,
         wait: Wait,
-    ) -> Result<InFlight<'_, I, S>, Unanswered> {
+    ) -> Result<InFlight<'_, I, S>, CmdError> {
         if self.state == State::New {
-            self.see_idle(command, wait).map_err(Unanswered::Died)?;
+            self.see_idle(command, wait).map_err(CmdError::Died)?;
         }
         match self.state {
             State::Idle => {}
-            State::New | State::Busy => return Err(Unanswered::NotStarted(EBUSY)),
-            State::Dead(why) => return Err(Unanswered::WasDead(why)),
+            State::New | State::Busy => return Err(CmdError::Transport(EBUSY)),
+            State::Dead(why) => return Err(CmdError::Dead(why)),
         }
 
         let doorbell = Doorbell::zeroed()
             .try_with_command(u32::from(command.id.raw()))
-            .map_err(Unanswered::NotStarted)?
+            .map_err(CmdError::Transport)?
             .with_interrupt(wait == Wait::Interrupt);
         self.registers.set_command_buffer(buffer);
         // An interrupt of an earlier command may have come late. One that comes after this finds no
@@ -491,10 +439,10 @@ where
         command: &'static CommandInfo,
         buffer: Address,
         wait: Wait,
-    ) -> Result<Status, Unanswered> {
+    ) -> Result<Status, CmdError> {
         self.start(command, buffer, wait)?
             .finish(wait)
-            .map_err(Unanswered::Died)
+            .map_err(CmdError::Died)
     }
 
     fn dead(&self) -> Option<Dead> {

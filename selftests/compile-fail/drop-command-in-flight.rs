@@ -9,7 +9,7 @@ use super::*;
 fn forget<'a, I, T: Timeouts + Ledger>(
     mailbox: &mut Mailbox<I, T>,
     command: &'static CommandInfo,
-) -> Result<(), Unanswered>
+) -> Result<(), CmdError>
 where
     I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
     I::Backend: IoCapable<u32>,

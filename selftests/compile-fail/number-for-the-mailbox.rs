@@ -6,7 +6,7 @@
 
 use super::*;
 
-fn ring<T: Transport>(page: &FwPages, transport: &mut T) -> Result<Status, Unanswered> {
+fn ring<T: Transport>(page: &FwPages, transport: &mut T) -> Result<Status, CmdError> {
     let command = crate::wire::command::SNP_PLATFORM_STATUS.info();
     #[cfg(refused)]
     let buffer = 0x1000_u64;

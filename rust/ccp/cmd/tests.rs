@@ -53,7 +53,7 @@ mod suite {
         script: F,
     ) -> Result<Channel<Scripted<F>>>
     where
-        F: FnMut(&Call) -> Result<Status, Unanswered>,
+        F: FnMut(&Call) -> Result<Status, CmdError>,
     {
         let mut channel = Channel::new(dev.clone(), Scripted::new(script), host)?;
         if snp_init {
@@ -276,10 +276,10 @@ mod suite {
         Ok(())
     }
 
-    fn check_none_assigned(host: &FakeHost) -> Result<(), Unanswered> {
+    fn check_none_assigned(host: &FakeHost) -> Result<(), CmdError> {
         match host.assigned() {
             0 => Ok(()),
-            _ => Err(Unanswered::NotStarted(EPERM)),
+            _ => Err(CmdError::Transport(EPERM)),
         }
     }
 
@@ -303,7 +303,7 @@ mod suite {
                         for (field, own) in call.command.fw_buffers.iter().zip(expected) {
                             let (offset, _) = Caller::place(field);
                             let address: u64 =
-                                call.field(field.address).map_err(Unanswered::NotStarted)?;
+                                call.field(field.address).map_err(CmdError::Transport)?;
                             let is_own = own.map(|own| own + offset as u64) == Some(address);
                             let guest = field.target == Target::GuestPages;
                             addresses_ok.set(addresses_ok.get() && is_own == guest);
@@ -314,7 +314,7 @@ mod suite {
                                 addresses_ok.set(addresses_ok.get() && clean);
                             }
                         }
-                        fill(call).map_err(Unanswered::NotStarted)?;
+                        fill(call).map_err(CmdError::Transport)?;
                         Ok(status)
                     };
                     let mut channel = channel(&dev, &HOST, true, script)?;
@@ -365,7 +365,7 @@ mod suite {
             let buffer = i32::from(command.writes_buffer);
             let script = |call: &Call| match HOST.assigned() {
                 n if n == buffer || call.is(CommandId::SNP_PAGE_RECLAIM) => Ok(Status::SUCCESS),
-                _ => Err(Unanswered::NotStarted(EPERM)),
+                _ => Err(CmdError::Transport(EPERM)),
             };
             let mut channel = channel(&dev, &HOST, true, script)?;
             check!(
@@ -482,7 +482,7 @@ mod suite {
                 let calls = Cell::new(0);
                 let script = |call: &Call| {
                     calls.set(calls.get() + 1);
-                    fill(call).map_err(Unanswered::NotStarted)?;
+                    fill(call).map_err(CmdError::Transport)?;
                     silence(call.command)
                 };
                 // Without SNP, firmware has the caller's own memory.
@@ -602,7 +602,7 @@ mod suite {
     fn memory_that_an_unanswered_command_names_is_kept() -> Result {
         static HOST: FakeHost = FakeHost::new();
         let (_faux, dev) = device()?;
-        type Outcome = fn(&CommandInfo) -> Result<Status, Unanswered>;
+        type Outcome = fn(&CommandInfo) -> Result<Status, CmdError>;
         let outcomes: [Outcome; 3] = [
             |_| Ok(Status::SUCCESS),
             |_| Ok(Status::INVALID_PARAM),

@@ -246,7 +246,7 @@ mod suite {
         Mailbox::new(dev.clone(), registers(psp), psp.done.clone(), around)
     }
 
-    fn ok() -> Result<Status, Unanswered> {
+    fn ok() -> Result<Status, CmdError> {
         Ok(Status::SUCCESS)
     }
 
@@ -260,11 +260,11 @@ mod suite {
         command: &'static CommandInfo,
         buffer: Address,
         wait: Wait,
-    ) -> Result<Status, Unanswered> {
+    ) -> Result<Status, CmdError> {
         let start = Instant::now();
         let answer = mailbox.execute(command, buffer, wait);
         if took_long(start) {
-            return Err(Unanswered::NotStarted(ETIMEDOUT));
+            return Err(CmdError::Transport(ETIMEDOUT));
         }
         answer
     }
@@ -367,11 +367,11 @@ mod suite {
                     secs: 0,
                 };
                 let answer = mailbox.execute(command, Address::NONE, wait);
-                check!(answer == Err(Unanswered::Died(dead)), "{}", command.name);
+                check!(answer == Err(CmdError::Died(dead)), "{}", command.name);
                 check!(mailbox.dead() == Some(dead), "{}", command.name);
                 psp.accesses();
                 for next in [command, CommandId::PLATFORM_STATUS.row()] {
-                    let refused = Err(Unanswered::WasDead(dead));
+                    let refused = Err(CmdError::Dead(dead));
                     check!(
                         mailbox.execute(next, Address::NONE, wait) == refused,
                         "{}",
@@ -400,7 +400,7 @@ mod suite {
             psp.accesses();
             check!(mailbox.dead() == dead);
             let answer = mailbox.execute(command, Address::NONE, wait);
-            check!(matches!(answer, Err(Unanswered::WasDead(why)) if Some(why) == dead));
+            check!(matches!(answer, Err(CmdError::Dead(why)) if Some(why) == dead));
             check!(psp.accesses() == (0, 0));
         }
         Ok(())
@@ -609,7 +609,7 @@ mod suite {
         });
         let mut mailbox = mailbox(&psp, &dev, IMPATIENT);
         let answer = mailbox.execute(CommandId::INIT.row(), Address::NONE, Wait::Interrupt);
-        check!(matches!(answer, Err(Unanswered::Died(Dead::Silent { .. }))));
+        check!(matches!(answer, Err(CmdError::Died(Dead::Silent { .. }))));
         // Each costs a tick at least.
         let (reads, _) = psp.accesses();
         check!(
@@ -659,7 +659,7 @@ mod suite {
                     };
                     let answer = prompt(&mut mailbox, command, Address::NONE, wait);
                     check!(
-                        answer == Err(Unanswered::Died(dead)),
+                        answer == Err(CmdError::Died(dead)),
                         "{} {}",
                         command.name,
                         unfinished
@@ -671,7 +671,7 @@ mod suite {
                         unfinished
                     );
                     let again = prompt(&mut mailbox, command, Address::NONE, wait);
-                    check!(again == Err(Unanswered::WasDead(dead)), "{}", command.name);
+                    check!(again == Err(CmdError::Dead(dead)), "{}", command.name);
                     check!(psp.accesses() == (0, 0), "{}", command.name);
                 }
             }
@@ -751,12 +751,7 @@ mod suite {
             let psp = Psp::new()?;
             let mut mailbox = mailbox(&psp, &dev, PATIENT);
             core::mem::forget(mailbox.start(command, Address::NONE, Wait::Interrupt));
-            nothing_starts(
-                &psp,
-                &mut mailbox,
-                Unanswered::NotStarted(EBUSY),
-                command.name,
-            )?;
+            nothing_starts(&psp, &mut mailbox, CmdError::Transport(EBUSY), command.name)?;
         }
         Ok(())
     }
@@ -772,7 +767,7 @@ mod suite {
                 command: command.name,
                 secs: 0,
             };
-            nothing_starts(&psp, &mut mailbox, Unanswered::WasDead(dead), command.name)?;
+            nothing_starts(&psp, &mut mailbox, CmdError::Dead(dead), command.name)?;
         }
         Ok(())
     }
@@ -780,7 +775,7 @@ mod suite {
     fn nothing_starts(
         psp: &Psp,
         mailbox: &mut TestMailbox<'_>,
-        why: Unanswered,
+        why: CmdError,
         after: &str,
     ) -> Result {
         psp.accesses();
@@ -839,9 +834,9 @@ mod suite {
                     };
                     let command = CommandId::PLATFORM_STATUS.row();
                     let answer = mailbox.execute(command, Address::NONE, wait);
-                    check!(answer == Err(Unanswered::Died(dead)), "{}", earlier.name);
+                    check!(answer == Err(CmdError::Died(dead)), "{}", earlier.name);
                     check!(psp.accesses().1 == 0, "{}", earlier.name);
-                    nothing_starts(&psp, &mut mailbox, Unanswered::WasDead(dead), earlier.name)?;
+                    nothing_starts(&psp, &mut mailbox, CmdError::Dead(dead), earlier.name)?;
                 }
                 check!(psp.cmdresp.get() == rung(earlier), "{}", earlier.name);
                 // A kernel that panics records nothing.
@@ -863,7 +858,7 @@ mod suite {
             Address::NONE,
             Wait::Interrupt,
         );
-        check!(matches!(answer, Err(Unanswered::Died(Dead::Busy { .. }))));
+        check!(matches!(answer, Err(CmdError::Died(Dead::Busy { .. }))));
         check!(psp.accesses().1 == 0);
         Ok(())
     }
@@ -896,7 +891,7 @@ mod suite {
                 psp.plan.set(SILENT);
                 mailbox.surroundings.limits = IMPATIENT;
                 let answer = mailbox.execute(next, Address::NONE, wait);
-                check!(matches!(answer, Err(Unanswered::Died(Dead::Silent { .. }))));
+                check!(matches!(answer, Err(CmdError::Died(Dead::Silent { .. }))));
             }
         }
         Ok(())
@@ -974,7 +969,7 @@ mod suite {
                 command: command.name,
             };
             let answer = prompt(&mut mailbox, command, Address::NONE, wait);
-            check!(answer == Err(Unanswered::Died(dead)));
+            check!(answer == Err(CmdError::Died(dead)));
             check!(psp.accesses() == (1, 0) && psp.owed.get().is_none());
         }
         Ok(())

@@ -12,8 +12,10 @@ use kernel::macros::kunit_tests;
 mod suite {
     use super::super::*;
     use crate::{
-        cmd::CmdError,
-        mailbox::Dead,
+        error::{
+            CmdError,
+            Dead, //
+        },
         sys::physical::Physical,
         testing::{
             check,

@@ -15,7 +15,6 @@ mod suite {
     use crate::{
         mailbox::{
             NotIdle,
-            Unanswered,
             Wait, //
         },
         pages::leaked,
@@ -158,7 +157,7 @@ mod suite {
             self.set(&[(id, fault, 1)]);
         }
 
-        fn execute(&self, host: &FakeHost, call: &Call) -> Result<Status, Unanswered> {
+        fn execute(&self, host: &FakeHost, call: &Call) -> Result<Status, CmdError> {
             if call.is(CommandId::SNP_PAGE_RECLAIM) {
                 self.reclaims.set(self.reclaims.get() + 1);
                 return Ok(Status::SUCCESS);
@@ -177,7 +176,7 @@ mod suite {
                     Silent => silence(call.command),
                 };
             }
-            self.carry_out(host, call).map_err(Unanswered::NotStarted)
+            self.carry_out(host, call).map_err(CmdError::Transport)
         }
 
         fn carry_out(&self, host: &FakeHost, call: &Call) -> Result<Status> {

@@ -13,11 +13,13 @@ use core::sync::atomic::{
 use kernel::prelude::*;
 
 use crate::{
+    error::{
+        CmdError,
+        Dead, //
+    },
     mailbox::{
-        Dead,
         NotIdle,
         Transport,
-        Unanswered,
         Wait, //
     },
     pages::Address,
@@ -94,7 +96,7 @@ pub(crate) struct Scripted<F> {
 
 impl<F> Scripted<F>
 where
-    F: FnMut(&Call) -> Result<Status, Unanswered>,
+    F: FnMut(&Call) -> Result<Status, CmdError>,
 {
     pub(crate) fn new(script: F) -> Self {
         Self {
@@ -116,7 +118,7 @@ where
 
 impl<F> Transport for Scripted<F>
 where
-    F: FnMut(&Call) -> Result<Status, Unanswered>,
+    F: FnMut(&Call) -> Result<Status, CmdError>,
 {
     #[allow(unsafe_code)]
     fn execute(
@@ -124,9 +126,9 @@ where
         command: &'static CommandInfo,
         buffer: Address,
         wait: Wait,
-    ) -> Result<Status, Unanswered> {
+    ) -> Result<Status, CmdError> {
         if let Some(why) = self.dead {
-            return Err(Unanswered::WasDead(why));
+            return Err(CmdError::Dead(why));
         }
         let call = Call {
             command,
@@ -137,7 +139,7 @@ where
             memory: unsafe { Physical::access() },
         };
         let answer = (self.script)(&call);
-        if let Err(Unanswered::Died(why)) = answer {
+        if let Err(CmdError::Died(why)) = answer {
             self.dead = Some(why);
         }
         answer
@@ -157,8 +159,8 @@ where
 }
 
 /// The answer of firmware that does not answer.
-pub(crate) fn silence(command: &CommandInfo) -> Result<Status, Unanswered> {
-    Err(Unanswered::Died(Dead::Silent {
+pub(crate) fn silence(command: &CommandInfo) -> Result<Status, CmdError> {
+    Err(CmdError::Died(Dead::Silent {
         command: command.name,
         secs: 0,
     }))

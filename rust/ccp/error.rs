@@ -6,16 +6,53 @@ use core::fmt;
 
 use kernel::prelude::*;
 
-use crate::{
-    mailbox::{
-        Dead,
-        Unanswered, //
+use crate::wire::Status;
+
+/// Why a mailbox does not work any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Dead {
+    /// A command was not answered.
+    Silent {
+        /// Its name.
+        command: &'static str,
+        /// How long it had.
+        secs: u32,
     },
-    wire::Status,
-};
+    /// An earlier binding, load or kernel had issued a command, and the PSP still works on it.
+    Busy {
+        /// Its name.
+        command: &'static str,
+        /// How long the PSP had, since this driver looked for the first time.
+        secs: u32,
+    },
+    /// The registers read all ones.
+    Gone {
+        /// The command that was in flight.
+        command: &'static str,
+    },
+}
+
+impl fmt::Display for Dead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dead::Silent { command, secs } => {
+                write!(f, "firmware did not answer {command} within {secs} s")
+            }
+            Dead::Busy { command, secs } => {
+                write!(
+                    f,
+                    "the PSP still owes the answer to {command}, which was issued before this driver was bound, after another {secs} s"
+                )
+            }
+            Dead::Gone { command } => {
+                write!(f, "the registers read all ones during {command}")
+            }
+        }
+    }
+}
 
 /// Why a command did not do what it was asked to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum CmdError {
     /// It did not get as far as firmware.
     Transport(Error),
@@ -92,15 +129,5 @@ impl fmt::Display for CmdError {
 impl From<CmdError> for Error {
     fn from(err: CmdError) -> Self {
         err.errno()
-    }
-}
-
-impl From<Unanswered> for CmdError {
-    fn from(err: Unanswered) -> Self {
-        match err {
-            Unanswered::Died(why) => CmdError::Died(why),
-            Unanswered::WasDead(why) => CmdError::Dead(why),
-            Unanswered::NotStarted(err) => CmdError::Transport(err),
-        }
     }
 }
