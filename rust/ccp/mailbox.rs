@@ -14,11 +14,12 @@
 //! buffers at any time, so nothing else may be started, and whoever owns the buffers keeps them
 //! (see `pages.rs`).
 //!
-//! The one way back is to bind the device again, which makes a new mailbox. That rings no doorbell
-//! before it has seen that the PSP has answered what an earlier binding, load or kernel asked for:
-//! a PSP takes one command at a time, and the late answer would pass for that of the next one. The
-//! response register tells, and where this driver has given up a command also the record in
-//! `snp_host` ([`Ledger`]), which no reset of the function clears.
+//! The one way back is to bind the device again, which makes a new mailbox. A new mailbox rings no
+//! doorbell before the PSP has answered the commands of earlier bindings, loads and kernels: a PSP
+//! takes one command at a time, and a late answer would pass for that of the next command. The
+//! response register shows whether the PSP has answered. Where this driver has given up a command
+//! the record in `snp_host` shows it as well ([`Environment::unanswered`]), and no reset of the
+//! function clears that record.
 //!
 //! Accesses per command: two writes for the buffer's address, one for the doorbell, one read of the
 //! response, plus three in the interrupt handler. That is what the in-tree driver needs, too. The
@@ -26,10 +27,10 @@
 //!
 //! # Interrupts that do not come
 //!
-//! When an answer is there and its interrupt is not, the interrupt registers are set up again, and
-//! until an interrupt has been seen commands are polled for. If the enable register had lost its
-//! value something has reset the function, and perhaps firmware: [`Transport::take_reset`] tells,
-//! and `platform/reset.rs` looks what is left.
+//! When an answer is there without its interrupt, the mailbox sets the interrupt registers up again
+//! and polls until an interrupt has come. If the enable register had lost its value, something has
+//! reset the function, and perhaps firmware: [`Transport::take_reset`] reports it, and
+//! `platform/reset.rs` asks firmware for its state.
 
 use kernel::{
     device::Device,
@@ -76,35 +77,31 @@ mod tests;
 /// How often a message tells of a slow command.
 const NOTICE_SECS: u32 = 60;
 
-/// How often the wait for a slow command looks at the response, in milliseconds: an interrupt that
-/// was lost costs no more than that.
-const LOOK_MS: u32 = 250;
+/// How often the wait for a slow command reads the response, in milliseconds: a lost interrupt
+/// delays the answer by that much at most.
+const POLL_MS: u32 = 250;
 
 /// The same while interrupts do not come.
-const DEAF_LOOK_MS: u32 = 1;
+const POLL_WITHOUT_INTERRUPT_MS: u32 = 1;
 
 /// How long an interrupt may be behind its answer.
-const GRACE_MS: u32 = 100;
+const LATE_INTERRUPT_MS: u32 = 100;
 
-/// How long to wait for an answer, in milliseconds.
-pub(crate) trait Timeouts {
-    /// For the first command after probe (`psp_probe_timeout`): a PSP that is not there shall not
-    /// hold up the boot.
-    fn first_ms(&self) -> u32;
-    /// For SNP_INIT and SNP_INIT_EX, which write the whole RMP.
-    fn snp_init_ms(&self) -> u32;
-    /// For all others (`psp_cmd_timeout`).
-    fn command_ms(&self) -> u32;
-}
-
-/// What outlives the mailbox: whether this PSP owes an answer.
-pub(crate) trait Ledger {
-    /// The command that the PSP owes an answer to.
-    fn owed(&self) -> Option<u32>;
-    /// The PSP owes an answer to this one, if not to an earlier one.
-    fn owes(&self, command: CommandId);
-    /// The answer has come.
-    fn answered(&self);
+/// What the mailbox takes from outside: timeouts in milliseconds, and a record that outlives it.
+pub(crate) trait Environment {
+    /// Timeout of the first command after probe (`psp_probe_timeout`): a PSP that is not there
+    /// shall not hold up the boot.
+    fn first_timeout_ms(&self) -> u32;
+    /// Timeout of SNP_INIT and SNP_INIT_EX, which write the whole RMP.
+    fn snp_init_timeout_ms(&self) -> u32;
+    /// Timeout of all other commands (`psp_cmd_timeout`).
+    fn command_timeout_ms(&self) -> u32;
+    /// The number of the command on record that the PSP has not answered.
+    fn unanswered(&self) -> Option<u32>;
+    /// Records that the PSP has not answered `command`, unless an earlier command is on record.
+    fn record_unanswered(&self, command: CommandId);
+    /// Deletes the record: the answer has come.
+    fn record_answered(&self);
 }
 
 /// How a caller waits.
@@ -154,8 +151,8 @@ pub(crate) trait Transport {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// No command has been issued since the device was bound, and nobody has looked whether one may
-    /// be.
+    /// Not a single command has been issued since the device was bound, and the PSP may still work
+    /// on an earlier one.
     New,
     Idle,
     Busy,
@@ -163,22 +160,22 @@ enum State {
 }
 
 /// The mailbox of one PSP. The caller serialises access (it takes `&mut self`).
-pub(crate) struct Mailbox<I, S> {
+pub(crate) struct Mailbox<I, E> {
     registers: Registers<I>,
     /// Completed by the interrupt handler.
     done: Arc<Completion>,
-    surroundings: S,
+    environment: E,
     dev: ARef<Device>,
     state: State,
     /// A command has been answered: the PSP is there.
     answered: bool,
     /// The last answer came without its interrupt.
-    deaf: bool,
+    interrupt_lost: bool,
     /// See [`Transport::take_reset`].
     reset: bool,
 }
 
-impl<'a, I, S: Timeouts + Ledger> Mailbox<I, S>
+impl<'a, I, E: Environment> Mailbox<I, E>
 where
     I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
     I::Backend: IoCapable<u32>,
@@ -188,35 +185,34 @@ where
         dev: ARef<Device>,
         registers: Registers<I>,
         done: Arc<Completion>,
-        surroundings: S,
+        environment: E,
     ) -> Self {
         Self {
             registers,
             done,
-            surroundings,
+            environment,
             dev,
             state: State::New,
             answered: false,
-            deaf: false,
+            interrupt_lost: false,
             reset: false,
         }
     }
 
-    /// Makes sure that the PSP works on no command that was issued before this mailbox was made,
-    /// for which an administrator may let it have as much time as the first command has. Nothing is
-    /// issued.
+    /// Waits until the PSP works on no command from before this mailbox, for as long as the timeout
+    /// of the first command. Issues nothing.
     ///
-    /// `next`: what is to be issued then.
+    /// `next`: the command that the caller issues afterwards.
     ///
     /// # Errors
     ///
     /// Why the mailbox is dead; it has been logged.
-    pub(crate) fn see_idle(&mut self, next: &CommandInfo, wait: Wait) -> Result<(), Dead> {
-        // A kernel that panics takes no lock, and gives firmware nothing that was not in use
-        // before.
-        let records = wait == Wait::Interrupt;
-        let owed = if records {
-            self.surroundings.owed()
+    pub(crate) fn wait_idle(&mut self, next: &CommandInfo, wait: Wait) -> Result<(), Dead> {
+        // The record is under a lock. A kernel that panics takes no lock, and gives firmware
+        // nothing that was not in use before.
+        let use_record = wait == Wait::Interrupt;
+        let unanswered = if use_record {
+            self.environment.unanswered()
         } else {
             None
         };
@@ -224,13 +220,12 @@ where
         if response.is_all_ones() {
             return Err(self.gone(next));
         }
-        // A mailbox that was never used reads as 0. But after a time-out the register is believed
-        // only when it says that there is a response: a reset clears it as well, and does not stop
-        // firmware.
-        let found = response.in_progress();
-        if !response.ready() && (owed.is_some() || found.is_some()) {
-            let command = name(owed.or(found).unwrap_or(0));
-            let timeout_ms = self.surroundings.first_ms();
+        // The register of a mailbox that was never used reads as 0. After a time-out 0 proves
+        // nothing: a reset clears the register as well, and does not stop firmware.
+        let in_progress = response.in_progress();
+        if !response.ready() && (unanswered.is_some() || in_progress.is_some()) {
+            let command = name(unanswered.or(in_progress).unwrap_or(0));
+            let timeout_ms = self.environment.first_timeout_ms();
             let secs = timeout_ms / 1000;
             dev_notice!(
                 self.dev,
@@ -242,8 +237,9 @@ where
                 }) => {}
                 Some(Answer { status: None, .. }) => return Err(self.gone(next)),
                 None => {
-                    if let (true, Some(row)) = (records, found.and_then(CommandId::lookup)) {
-                        self.surroundings.owes(row.id);
+                    let row = in_progress.and_then(CommandId::lookup);
+                    if let (true, Some(row)) = (use_record, row) {
+                        self.environment.record_unanswered(row.id);
                     }
                     let why = Dead::Busy { command, secs };
                     return Err(self.die(why, "to wait longer raise ccp.psp_probe_timeout and bind the PSP again; else restart the machine"));
@@ -251,8 +247,8 @@ where
             }
             dev_notice!(self.dev, "the answer to {command} has come: going on\n");
         }
-        if records {
-            self.surroundings.answered();
+        if use_record {
+            self.environment.record_answered();
         }
         self.state = State::Idle;
         Ok(())
@@ -261,16 +257,16 @@ where
     /// Waits for the response. [`None`] if there is none in time.
     fn wait_for_response(&mut self, command: &str, timeout_ms: u32, wait: Wait) -> Option<Answer> {
         match wait {
-            Wait::Interrupt => self.sleep(command, timeout_ms),
+            Wait::Interrupt => self.wait_interrupt(command, timeout_ms),
             Wait::Poll => self.poll(timeout_ms),
         }
     }
 
-    /// Looks at the response. [`None`] if there is none yet.
-    fn look(&self, interrupted: bool) -> Option<Answer> {
+    /// Reads the response. [`None`] if there is none yet.
+    fn read_response(&self, interrupted: bool) -> Option<Answer> {
         let response = self.registers.response();
         let status = if response.is_all_ones() {
-            // Would otherwise pass for "ready, status 0xffff".
+            // All ones would otherwise pass for "ready, status 0xffff".
             None
         } else if response.ready() {
             Some(Status::new(response.status().get() as u16))
@@ -284,50 +280,52 @@ where
     }
 
     /// Sleeps until the response is there.
-    fn sleep(&mut self, command: &str, timeout_ms: u32) -> Option<Answer> {
-        let notice = msecs_to_jiffies(NOTICE_SECS * 1000);
-        let mut left = msecs_to_jiffies(timeout_ms);
-        let mut quiet: Jiffies = 0;
-        let mut told: u32 = 0;
+    fn wait_interrupt(&mut self, command: &str, timeout_ms: u32) -> Option<Answer> {
+        let notice_interval = msecs_to_jiffies(NOTICE_SECS * 1000);
+        let mut remaining = msecs_to_jiffies(timeout_ms);
+        let mut since_notice: Jiffies = 0;
+        let mut waited_secs: u32 = 0;
         loop {
-            let look_ms = if self.deaf { DEAF_LOOK_MS } else { LOOK_MS };
-            let slice = left.min(msecs_to_jiffies(look_ms));
+            let poll_ms = match self.interrupt_lost {
+                true => POLL_WITHOUT_INTERRUPT_MS,
+                false => POLL_MS,
+            };
+            let slice = remaining.min(msecs_to_jiffies(poll_ms));
             let woken = self.done.wait_timeout(slice);
-            if let Some(answer) = self.look(woken.is_some()) {
+            if let Some(answer) = self.read_response(woken.is_some()) {
                 return Some(answer);
             }
-            // Woken without an answer: by an interrupt of an earlier command. Each costs at least a
-            // tick, so that a storm of them ends, too.
+            // Without an answer it was an interrupt of an earlier command that woke this task. Each
+            // costs at least a tick, so that a storm of them ends as well.
             let used = slice.saturating_sub(woken.unwrap_or(0)).max(1);
-            left = left.saturating_sub(used);
-            if left == 0 {
+            remaining = remaining.saturating_sub(used);
+            if remaining == 0 {
                 return None;
             }
-            quiet = quiet.saturating_add(used);
-            if quiet >= notice {
-                quiet = 0;
-                told = told.saturating_add(NOTICE_SECS);
+            since_notice = since_notice.saturating_add(used);
+            if since_notice >= notice_interval {
+                since_notice = 0;
+                waited_secs = waited_secs.saturating_add(NOTICE_SECS);
                 dev_notice!(
                     self.dev,
-                    "{}: firmware has been working for {} s, waiting up to {} s\n",
-                    command,
-                    told,
+                    "{command}: firmware has been working for {waited_secs} s, waiting up to {} s\n",
                     timeout_ms / 1000
                 );
             }
         }
     }
 
-    /// The answer to `command` is there, its interrupt is not: sets the interrupt up again, and
-    /// looks whether it was.
+    /// The answer to `command` is there without its interrupt: sets the interrupt up again, and
+    /// checks whether it was enabled.
     fn repair_interrupt(&mut self, command: &str) {
-        // It may be on its way.
-        if !self.deaf && self.done.wait_timeout(msecs_to_jiffies(GRACE_MS)).is_some() {
+        // The interrupt may be on its way.
+        let late = msecs_to_jiffies(LATE_INTERRUPT_MS);
+        if !self.interrupt_lost && self.done.wait_timeout(late).is_some() {
             return;
         }
         let interrupts = self.registers.interrupts();
         let enabled = interrupts.are_enabled();
-        // What is pending, because nobody has seen it, may keep the next one from being raised.
+        // An interrupt that stays pending may keep the next one from being raised.
         interrupts.mask();
         interrupts.unmask();
         if !enabled {
@@ -336,19 +334,19 @@ where
                 "{command}: the answer is there but its interrupt was switched off: something has reset the PSP's registers; it is switched on again\n"
             );
             self.reset = true;
-        } else if !self.deaf {
+        } else if !self.interrupt_lost {
             dev_warn!(
                 self.dev,
                 "{command}: the answer is there but its interrupt never came; polling until interrupts come again. Check that MSIs of this device are delivered\n"
             );
         }
-        self.deaf = true;
+        self.interrupt_lost = true;
     }
 
     fn interrupt_came(&mut self) {
-        if self.deaf {
+        if self.interrupt_lost {
             dev_notice!(self.dev, "interrupts come again\n");
-            self.deaf = false;
+            self.interrupt_lost = false;
         }
     }
 
@@ -357,7 +355,7 @@ where
         /// Between two reads. The in-tree driver's value.
         const STEP_USECS: u32 = 10;
         for _ in 0..timeout_ms.saturating_mul(1000 / STEP_USECS) {
-            let answer = self.look(false);
+            let answer = self.read_response(false);
             if answer.is_some() {
                 return answer;
             }
@@ -384,15 +382,15 @@ where
         why
     }
 
-    /// Rings the doorbell. The result must be waited for; until then no other command can start.
+    /// Rings the doorbell. Until [`InFlight::finish`] has returned no other command can start.
     fn start(
         &mut self,
         command: &'static CommandInfo,
         buffer: Address,
         wait: Wait,
-    ) -> Result<InFlight<'_, I, S>, CmdError> {
+    ) -> Result<InFlight<'_, I, E>, CmdError> {
         if self.state == State::New {
-            self.see_idle(command, wait).map_err(CmdError::Died)?;
+            self.wait_idle(command, wait).map_err(CmdError::Died)?;
         }
         match self.state {
             State::Idle => {}
@@ -405,9 +403,8 @@ where
             .map_err(CmdError::Transport)?
             .with_interrupt(wait == Wait::Interrupt);
         self.registers.set_command_buffer(buffer);
-        // An interrupt of an earlier command may have come late. One that comes after this finds no
-        // response as long as firmware works on the new command, and the one who is woken looks for
-        // himself.
+        // Forgets an interrupt of an earlier command that came late. If such an interrupt comes
+        // after this, its handler finds no response and wakes nobody.
         self.done.reinit();
         self.state = State::Busy;
         self.registers.ring(doorbell);
@@ -420,16 +417,16 @@ where
 
     fn timeout_ms(&self, command: &CommandInfo) -> u32 {
         if !self.answered {
-            self.surroundings.first_ms()
+            self.environment.first_timeout_ms()
         } else if command.id.initialises_snp() {
-            self.surroundings.snp_init_ms()
+            self.environment.snp_init_timeout_ms()
         } else {
-            self.surroundings.command_ms()
+            self.environment.command_timeout_ms()
         }
     }
 }
 
-impl<'a, I, S: Timeouts + Ledger> Transport for Mailbox<I, S>
+impl<'a, I, E: Environment> Transport for Mailbox<I, E>
 where
     I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
     I::Backend: IoCapable<u32>,
@@ -457,9 +454,9 @@ where
     }
 
     fn poll_idle(&self, ms: u32) -> Result<(), NotIdle> {
-        // Nobody waits for a single command: reads that are slow themselves shall not add up.
+        // A millisecond between two reads: slow reads then add little to the timeout.
         for _ in 0..ms {
-            match self.look(false) {
+            match self.read_response(false) {
                 Some(Answer { status: None, .. }) => return Err(NotIdle::Gone),
                 Some(_) => return Ok(()),
                 None => udelay(Delta::from_millis(1)),
@@ -472,34 +469,33 @@ where
 /// A command that firmware is working on. Dropping it without an answer kills the mailbox: firmware
 /// may still be at work.
 #[must_use = "dropping it kills the mailbox"]
-struct InFlight<'m, I, S: Ledger> {
-    mailbox: &'m mut Mailbox<I, S>,
+struct InFlight<'m, I, E: Environment> {
+    mailbox: &'m mut Mailbox<I, E>,
     command: &'static CommandInfo,
-    /// Whether anybody is left to whom the record would be of use, and who may sleep for it.
     wait: Wait,
 }
 
-impl<I, S: Ledger> Drop for InFlight<'_, I, S> {
+impl<I, E: Environment> Drop for InFlight<'_, I, E> {
     fn drop(&mut self) {
         if self.mailbox.state == State::Busy {
             let command = self.command.name;
             self.mailbox.state = State::Dead(Dead::Silent { command, secs: 0 });
-            self.record();
+            self.record_unanswered();
         }
     }
 }
 
-impl<I, S: Ledger> InFlight<'_, I, S> {
-    /// The command has no answer: so that it outlives this mailbox. A kernel that panics has nobody
-    /// to tell.
-    fn record(&self) {
+impl<I, E: Environment> InFlight<'_, I, E> {
+    /// Records that the command has no answer, for the next mailbox of this PSP. A kernel that
+    /// panics has no next mailbox, and must not take the lock of the record.
+    fn record_unanswered(&self) {
         if self.wait == Wait::Interrupt {
-            self.mailbox.surroundings.owes(self.command.id);
+            self.mailbox.environment.record_unanswered(self.command.id);
         }
     }
 }
 
-impl<'a, I, S: Timeouts + Ledger> InFlight<'_, I, S>
+impl<'a, I, E: Environment> InFlight<'_, I, E>
 where
     I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
     I::Backend: IoCapable<u32>,
@@ -513,7 +509,7 @@ where
         {
             None => Err(self.silent(timeout_ms)),
             Some(Answer { status: None, .. }) => {
-                self.record();
+                self.record_unanswered();
                 Err(self.mailbox.gone(self.command))
             }
             Some(Answer {
@@ -540,12 +536,12 @@ where
         };
         let command = self.command.name;
         let secs = timeout_ms / 1000;
-        self.record();
+        self.record_unanswered();
         self.mailbox.die(Dead::Silent { command, secs }, remedy)
     }
 }
 
-/// What was found in the response register.
+/// What the response register holds.
 struct Answer {
     /// Firmware's status; [`None`] if the register reads all ones.
     status: Option<Status>,
@@ -553,7 +549,7 @@ struct Answer {
     interrupted: bool,
 }
 
-/// The name of a command that somebody else has issued.
+/// The name of a command, which somebody else may have issued.
 fn name(command: u32) -> &'static str {
     CommandId::lookup(command).map_or("a command that this driver does not know", |row| row.name)
 }

@@ -45,9 +45,8 @@ use crate::{
         CmdError, //
     },
     mailbox::{
-        Ledger,
+        Environment,
         Mailbox,
-        Timeouts,
         Transport,
         Wait, //
     },
@@ -60,10 +59,7 @@ use crate::{
         completion::Completion,
         iomem,
         params,
-        snp_host::{
-            self,
-            Host as _, //
-        }, //
+        snp_host, //
     },
     wire::{
         command,
@@ -132,9 +128,9 @@ impl From<Error> for Failure {
     }
 }
 
-/// What the mailbox of one PSP asks for: timeouts as the module parameters have them, and the
-/// record in `snp_host`.
-pub(crate) struct Surroundings {
+/// The environment of one PSP's mailbox: timeouts by the module parameters, and the record in
+/// `snp_host`.
+pub(crate) struct PspEnvironment {
     /// The PSP's PCI address.
     psp: u64,
 }
@@ -162,32 +158,30 @@ fn snp_init_ms(command_ms: u32, end_of_ram: u64) -> u32 {
     u32::try_from(ms).unwrap_or(u32::MAX)
 }
 
-impl Ledger for Surroundings {
-    fn owed(&self) -> Option<u32> {
-        snp_host::KERNEL.psp_owed(self.psp)
-    }
-
-    fn owes(&self, command: CommandId) {
-        snp_host::KERNEL.psp_owes(self.psp, command.raw().into());
-    }
-
-    fn answered(&self) {
-        snp_host::KERNEL.psp_answered(self.psp);
-    }
-}
-
-impl Timeouts for Surroundings {
-    fn first_ms(&self) -> u32 {
+impl Environment for PspEnvironment {
+    fn first_timeout_ms(&self) -> u32 {
         bounded_ms(params::psp_probe_timeout())
     }
 
-    fn snp_init_ms(&self) -> u32 {
+    fn snp_init_timeout_ms(&self) -> u32 {
         // There is RAM, so this cannot fail.
-        snp_init_ms(self.command_ms(), iomem::end_of_ram().unwrap_or(0))
+        snp_init_ms(self.command_timeout_ms(), iomem::end_of_ram().unwrap_or(0))
     }
 
-    fn command_ms(&self) -> u32 {
+    fn command_timeout_ms(&self) -> u32 {
         bounded_ms(params::psp_cmd_timeout())
+    }
+
+    fn unanswered(&self) -> Option<u32> {
+        snp_host::psp_owed(self.psp)
+    }
+
+    fn record_unanswered(&self, command: CommandId) {
+        snp_host::psp_owes(self.psp, command.raw().into());
+    }
+
+    fn record_answered(&self) {
+        snp_host::psp_answered(self.psp);
     }
 }
 
@@ -210,7 +204,7 @@ struct FirmwarePage {
 }
 
 /// One PSP and everything known about its firmware.
-pub(crate) struct Platform<T = Mailbox<MasterIo, Surroundings>> {
+pub(crate) struct Platform<T = Mailbox<MasterIo, PspEnvironment>> {
     channel: Channel<T>,
     api: ApiVersion,
     /// As of probe.
@@ -243,13 +237,13 @@ impl Platform {
         registers: Registers<MasterIo>,
         done: Arc<Completion>,
     ) -> Result<Self> {
-        let surroundings = Surroundings { psp: address };
-        let mut mailbox = Mailbox::new(dev.clone(), registers, done, surroundings);
-        // Before anything is lent to firmware: what is lent to a dead mailbox does not come back.
-        let seen = mailbox.see_idle(command::PLATFORM_STATUS.info(), Wait::Interrupt);
-        seen.map_err(|why| CmdError::Died(why).errno())?;
+        let environment = PspEnvironment { psp: address };
+        let mut mailbox = Mailbox::new(dev.clone(), registers, done, environment);
+        // First of all: pages that are lent to a dead mailbox do not come back.
+        let idle = mailbox.wait_idle(command::PLATFORM_STATUS.info(), Wait::Interrupt);
+        idle.map_err(CmdError::Died)?;
         let mut platform = Self::unidentified(Channel::new(dev, mailbox, &snp_host::KERNEL)?);
-        platform.identify().map_err(CmdError::errno)?;
+        platform.identify()?;
         platform.update_firmware();
         Ok(platform)
     }

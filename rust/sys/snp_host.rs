@@ -65,15 +65,6 @@ pub trait Host: Rmp + Sync {
     /// How many CPUs are online.
     fn online_cpus(&self) -> u32;
 
-    /// `snp_host_psp_owes()`.
-    fn psp_owes(&self, psp: u64, command: u32);
-
-    /// `snp_host_psp_owed()`.
-    fn psp_owed(&self, psp: u64) -> Option<u32>;
-
-    /// `snp_host_psp_answered()`.
-    fn psp_answered(&self, psp: u64);
-
     /// Whether the CPU that this runs on has `SNP_EN`. May be called in any context.
     fn snp_en_here(&self) -> bool;
 }
@@ -116,29 +107,32 @@ impl Host for Kernel {
         CpusRead::lock().online().weight()
     }
 
-    fn psp_owes(&self, psp: u64, command: u32) {
-        // SAFETY: May be called in any sleepable context; takes any numbers.
-        let recorded = unsafe { bindings::snp_host_psp_owes(psp, command) };
-        // Fails for want of room alone: then the PSP's own register is the one witness.
-        debug_assert!(recorded == 0);
-    }
-
-    fn psp_owed(&self, psp: u64) -> Option<u32> {
-        // SAFETY: May be called in any sleepable context; takes any number.
-        Some(unsafe { bindings::snp_host_psp_owed(psp) }).filter(|command| *command != 0)
-    }
-
-    fn psp_answered(&self, psp: u64) {
-        // SAFETY: May be called in any sleepable context; takes any number.
-        unsafe { bindings::snp_host_psp_answered(psp) };
-    }
-
     fn snp_en_here(&self) -> bool {
         const SNP_EN: u64 = 1 << kernel::bindings::MSR_AMD64_SYSCFG_SNP_EN_BIT;
         Msr::AMD64_SYSCFG
             .read()
             .is_ok_and(|syscfg| syscfg & SNP_EN != 0)
     }
+}
+
+/// `snp_host_psp_owes()`.
+pub fn psp_owes(psp: u64, command: u32) {
+    // SAFETY: May be called in any sleepable context; takes any numbers.
+    let recorded = unsafe { bindings::snp_host_psp_owes(psp, command) };
+    // Fails for want of room alone: then the PSP's own register is the one witness.
+    debug_assert!(recorded == 0);
+}
+
+/// `snp_host_psp_owed()`.
+pub fn psp_owed(psp: u64) -> Option<u32> {
+    // SAFETY: May be called in any sleepable context; takes any number.
+    Some(unsafe { bindings::snp_host_psp_owed(psp) }).filter(|command| *command != 0)
+}
+
+/// `snp_host_psp_answered()`.
+pub fn psp_answered(psp: u64) {
+    // SAFETY: May be called in any sleepable context; takes any number.
+    unsafe { bindings::snp_host_psp_answered(psp) };
 }
 
 /// Proof that the hotplug window is open.

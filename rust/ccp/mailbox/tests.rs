@@ -196,31 +196,29 @@ mod suite {
         psp: &'a Psp,
     }
 
-    impl Timeouts for Around<'_> {
-        fn first_ms(&self) -> u32 {
+    impl Environment for Around<'_> {
+        fn first_timeout_ms(&self) -> u32 {
             self.limits.first_ms
         }
 
-        fn snp_init_ms(&self) -> u32 {
+        fn snp_init_timeout_ms(&self) -> u32 {
             self.limits.snp_init_ms
         }
 
-        fn command_ms(&self) -> u32 {
+        fn command_timeout_ms(&self) -> u32 {
             self.limits.command_ms
         }
-    }
 
-    impl Ledger for Around<'_> {
-        fn owed(&self) -> Option<u32> {
+        fn unanswered(&self) -> Option<u32> {
             self.psp.owed.get()
         }
 
-        fn owes(&self, command: CommandId) {
-            let first = self.owed().unwrap_or(command.raw().into());
+        fn record_unanswered(&self, command: CommandId) {
+            let first = self.unanswered().unwrap_or(command.raw().into());
             self.psp.owed.set(Some(first));
         }
 
-        fn answered(&self) {
+        fn record_answered(&self) {
             self.psp.owed.set(None);
         }
     }
@@ -520,15 +518,15 @@ mod suite {
         for _ in 0..20 {
             psp.plan.set(lost);
             check!(mailbox.execute(command, Address::NONE, Wait::Interrupt) == ok());
-            check!(psp.accesses() == (2, 6) && mailbox.deaf);
+            check!(psp.accesses() == (2, 6) && mailbox.interrupt_lost);
         }
-        check!(start.elapsed().as_millis() >= i64::from(LOOK_MS));
+        check!(start.elapsed().as_millis() >= i64::from(POLL_MS));
         check!(!took_long(start));
         // The first that comes ends it.
         psp.plan.set(PROMPT);
         for _ in 0..2 {
             check!(prompt(&mut mailbox, command, Address::NONE, Wait::Interrupt) == ok());
-            check!(psp.accesses() == (1, 3) && !mailbox.deaf);
+            check!(psp.accesses() == (1, 3) && !mailbox.interrupt_lost);
         }
         check!(!mailbox.take_reset());
         Ok(())
@@ -541,7 +539,7 @@ mod suite {
         let mut mailbox = mailbox(&psp, &dev, PATIENT);
         psp.done.complete();
         mailbox.repair_interrupt("PLATFORM_STATUS");
-        check!(psp.accesses() == (0, 0) && !mailbox.deaf);
+        check!(psp.accesses() == (0, 0) && !mailbox.interrupt_lost);
         Ok(())
     }
 
@@ -557,7 +555,7 @@ mod suite {
             for (deaf, reset, accesses) in [(true, true, (2, 6)), (false, false, (1, 3))] {
                 check!(prompt(&mut mailbox, command, Address::NONE, Wait::Interrupt) == ok());
                 check!(psp.inten.get() == u32::MAX && psp.accesses() == accesses);
-                check!(mailbox.deaf == deaf);
+                check!(mailbox.interrupt_lost == deaf);
                 check!(mailbox.take_reset() == reset && !mailbox.take_reset());
             }
         }
@@ -572,7 +570,7 @@ mod suite {
         psp.inten.set(0);
         let command = CommandId::SHUTDOWN.row();
         check!(prompt(&mut mailbox, command, Address::NONE, Wait::Poll) == ok());
-        check!(psp.accesses() == (1, 3) && !mailbox.deaf && !mailbox.take_reset());
+        check!(psp.accesses() == (1, 3) && !mailbox.interrupt_lost && !mailbox.take_reset());
         Ok(())
     }
 
@@ -879,7 +877,7 @@ mod suite {
                 });
                 let mut mailbox = bound(&psp, &dev, PATIENT);
                 let next = CommandId::PLATFORM_STATUS.row();
-                check!(mailbox.see_idle(next, wait).is_ok());
+                check!(mailbox.wait_idle(next, wait).is_ok());
                 check!(psp.accesses().1 == 0 && psp.cmdresp.get() == READY | 3);
                 // Its interrupt is there once more.
                 psp.done.complete();
@@ -889,7 +887,7 @@ mod suite {
                 });
                 check!(prompt(&mut mailbox, next, Address::NONE, wait) == ok());
                 psp.plan.set(SILENT);
-                mailbox.surroundings.limits = IMPATIENT;
+                mailbox.environment.limits = IMPATIENT;
                 let answer = mailbox.execute(next, Address::NONE, wait);
                 check!(matches!(answer, Err(CmdError::Died(Dead::Silent { .. }))));
             }
@@ -910,7 +908,7 @@ mod suite {
             psp.cmdresp.set(found);
             psp.owed.set(owed);
             let mut mailbox = bound(&psp, &dev, IMPATIENT);
-            let seen = mailbox.see_idle(next, Wait::Interrupt);
+            let seen = mailbox.wait_idle(next, Wait::Interrupt);
             let dead = Dead::Busy {
                 command: "SNP_INIT_EX",
                 secs: 0,

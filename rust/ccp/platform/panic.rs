@@ -19,7 +19,7 @@ use super::{
     snp::shutdown_request,
     MasterIo,
     Platform,
-    Surroundings, //
+    PspEnvironment, //
 };
 use crate::{
     cmd::{
@@ -61,7 +61,7 @@ use crate::{
 /// milliseconds, apart from SNP_INIT of a big host; who waits for the dump waits for this, too.
 const BUSY_MS: u32 = 10_000;
 
-type LastOfMaster = LastShutdown<Mailbox<MasterIo, Surroundings>>;
+type LastOfMaster = LastShutdown<Mailbox<MasterIo, PspEnvironment>>;
 
 /// The panic notifier, as long as there is a master.
 pub(super) struct Notifier(
@@ -80,8 +80,8 @@ impl Notifier {
         registers: Registers<MasterIo>,
         done: Arc<Completion>,
     ) -> Result<Self> {
-        let surroundings = Surroundings { psp: address };
-        let mailbox = Mailbox::new(platform.dev().into(), registers, done, surroundings);
+        let environment = PspEnvironment { psp: address };
+        let mailbox = Mailbox::new(platform.dev().into(), registers, done, environment);
         let last = platform.last_shutdown(mailbox)?;
         Ok(Self(KBox::pin_init(
             notifier::Notifier::register(last),

@@ -1421,8 +1421,8 @@ mod suite {
         }
         check!(snp_init_ms(100_000, 0) == 200_000);
         check!(snp_init_ms(u32::MAX, u64::MAX) == u32::MAX);
-        let surroundings = Surroundings { psp: 0 };
-        check!(surroundings.snp_init_ms() > 2 * surroundings.command_ms());
+        let environment = PspEnvironment { psp: 0 };
+        check!(environment.snp_init_timeout_ms() > 2 * environment.command_timeout_ms());
         Ok(())
     }
     /// What the driver asks after a reset, as long as firmware has kept SNP; and if it has nothing

@@ -383,14 +383,6 @@ impl Host for FakeHost {
         CPUS
     }
 
-    fn psp_owes(&self, _psp: u64, _command: u32) {}
-
-    fn psp_owed(&self, _psp: u64) -> Option<u32> {
-        None
-    }
-
-    fn psp_answered(&self, _psp: u64) {}
-
     fn snp_en_here(&self) -> bool {
         self.snp_en.load(Relaxed) != 0
     }
