@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Commands, and the one place that knows how to get one to firmware.
+//! Commands, and the one way in which they get to firmware.
 //!
 //! The driver issues the commands of `rust/wire/command.rs` itself ([`Channel::issue`]). INIT,
 //! SNP_INIT and SNP_INIT_EX take a proof besides and are in `cmd/init.rs`. Commands that KVM passes
@@ -61,18 +61,18 @@ pub(crate) use crate::error::CmdError;
 
 use record::Record;
 
-/// What a command buffer is to be.
+/// A command buffer.
 pub(crate) trait Request: FromBytes + IntoBytes + Immutable {}
 
 impl<R: FromBytes + IntoBytes + Immutable> Request for R {}
 
-/// In what kind of page firmware stores an answer.
+/// The kind of page that firmware stores an answer in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Answer {
-    /// One of the host's.
-    LentPage,
-    /// One in the Firmware state.
-    AssignedPage,
+pub(crate) enum PageKind {
+    /// A page of the host's.
+    Lent,
+    /// A page in the Firmware state.
+    Assigned,
 }
 
 /// State of SNP firmware. Outside of UNINIT all CPUs have SNP_EN.
@@ -104,31 +104,32 @@ pub(crate) enum InitProof {
 #[derive(Clone, Copy)]
 pub(crate) struct SnpIsUp(());
 
-/// The way to firmware: the mailbox, the pages that hold command buffers, and what is known about
-/// which pages firmware may write.
+/// The way to firmware: the mailbox, the pages that hold command buffers, and the state of SNP
+/// firmware, which decides what kind of page firmware may write to.
 pub(crate) struct Channel<T> {
     transport: T,
     dev: ARef<Device>,
     host: &'static dyn Host,
-    /// Holds the command buffer of the command in flight. Absent after it was lost to firmware;
-    /// then the next command gets a new one.
+    /// The page that holds the command buffer of the command in flight. Absent after the page was
+    /// lost to firmware; then the next command gets a new page.
     buffer: Option<HvPages>,
     /// The same for SNP_PAGE_RECLAIM, which is issued while another command is being finished.
     reclaim_buffer: Option<HvPages>,
     /// In the INIT state SNP firmware writes only to pages in the Firmware state.
     snp: Snp,
-    /// The same, and more, for the panic path.
+    /// The state of SNP firmware, and more, for the panic path.
     record: Arc<Record>,
-    /// See [`Self::take_suspicion`].
-    suspicion: Option<Suspicion>,
+    /// See [`Self::take_reset_sign`].
+    reset_sign: Option<ResetSign>,
 }
 
-/// Why firmware may not be in the state any more that the driver has brought it to.
+/// A sign that firmware was reset, and is not in the state any more that the driver has brought it
+/// to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Suspicion {
-    /// It has said that it is in no state for a command. There may be other reasons for that.
+pub(crate) enum ResetSign {
+    /// Firmware has answered INVALID_PLATFORM_STATE. There may be other reasons for that.
     Answer,
-    /// Its registers were reset.
+    /// The interrupt registers have lost their values.
     Registers,
 }
 
@@ -147,7 +148,7 @@ impl<T: Transport> Channel<T> {
             buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
             reclaim_buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
             snp: Snp::Down,
-            suspicion: None,
+            reset_sign: None,
             record: Arc::new(Record::new(), GFP_KERNEL)?,
         })
     }
@@ -163,7 +164,7 @@ impl<T: Transport> Channel<T> {
         Ok(channel)
     }
 
-    /// What firmware was asked for.
+    /// What firmware was asked to do, for the panic path.
     pub(crate) fn record(&self) -> &Record {
         &self.record
     }
@@ -178,12 +179,12 @@ impl<T: Transport> Channel<T> {
         self.transport.poll_idle(ms)
     }
 
-    /// The device, for messages.
+    /// The PSP's device, for messages.
     pub(crate) fn dev(&self) -> &Device {
         &self.dev
     }
 
-    /// The machine, for what it does for SNP.
+    /// The machine, which snp_host prepares for SNP.
     pub(crate) fn host(&self) -> &'static dyn Host {
         self.host
     }
@@ -193,8 +194,8 @@ impl<T: Transport> Channel<T> {
         self.transport.dead()
     }
 
-    /// To be asked before pages are lent: those lent to a dead mailbox are never given back,
-    /// although firmware does not even see them.
+    /// Whoever lends pages checks this first: pages that are lent to a dead mailbox never come back,
+    /// although firmware does not even get their address.
     ///
     /// # Errors
     ///
@@ -221,44 +222,42 @@ impl<T: Transport> Channel<T> {
         self.record.set_snp(self.snp_init());
     }
 
-    /// In what kind of page firmware answers.
-    pub(crate) fn answers(&self) -> Answer {
-        if self.snp_init() {
-            Answer::AssignedPage
-        } else {
-            Answer::LentPage
+    /// The kind of page that firmware writes to now.
+    pub(crate) fn page_kind(&self) -> PageKind {
+        match self.snp_init() {
+            true => PageKind::Assigned,
+            false => PageKind::Lent,
         }
     }
 
-    /// Whether there was a reason, since this was asked last, to ask firmware which state it is in.
-    pub(crate) fn take_suspicion(&mut self) -> Option<Suspicion> {
-        let answer = self.suspicion.take();
-        if self.transport.take_reset() {
-            Some(Suspicion::Registers)
-        } else {
-            answer
+    /// The strongest sign of a reset since the last call.
+    pub(crate) fn take_reset_sign(&mut self) -> Option<ResetSign> {
+        let answer = self.reset_sign.take();
+        match self.transport.take_reset() {
+            true => Some(ResetSign::Registers),
+            false => answer,
         }
     }
 
-    /// Gives pages to firmware that it shall write to, in the way its state demands.
+    /// Gives pages to firmware to write to: in the Firmware state if SNP firmware is initialised.
     ///
     /// # Errors
     ///
     /// As [`Self::alive`] and [`HvPages::into_firmware`].
     pub(crate) fn give(&mut self, pages: HvPages) -> Result<FwPages, CmdError> {
-        self.give_as(self.answers(), pages)
+        self.give_as(self.page_kind(), pages)
     }
 
-    fn give_as(&mut self, answer: Answer, pages: HvPages) -> Result<FwPages, CmdError> {
+    fn give_as(&mut self, kind: PageKind, pages: HvPages) -> Result<FwPages, CmdError> {
         self.alive()?;
-        match answer {
-            Answer::AssignedPage => pages.into_firmware(self).map_err(CmdError::Transport),
-            Answer::LentPage => Ok(pages.lend()),
+        match kind {
+            PageKind::Assigned => pages.into_firmware(self).map_err(CmdError::Transport),
+            PageKind::Lent => Ok(pages.lend()),
         }
     }
 
-    /// Issues a command of the driver's own. `request` is what firmware left in the command buffer
-    /// afterwards, also if it refused the command (lengths are asked for in that way).
+    /// Issues a command of the driver's own. Afterwards `request` holds what firmware left in the
+    /// command buffer, also if firmware refused the command: so it answers a query for a length.
     ///
     /// # Errors
     ///
@@ -280,7 +279,8 @@ impl<T: Transport> Channel<T> {
         self.run_request(command.info(), request, Wait::Poll)
     }
 
-    /// Issues a command that starts firmware: whoever calls this has the proof that it may.
+    /// Issues a command that starts firmware. `cmd/init.rs` alone calls this, with the proof that the
+    /// command is allowed now.
     fn issue_start<R: Request>(
         &mut self,
         command: StartCommand<R>,
@@ -289,7 +289,7 @@ impl<T: Transport> Channel<T> {
         self.run_request(command.info(), request, Wait::Interrupt)
     }
 
-    /// Issues a command whose failure nobody expects: it is put into words in the log.
+    /// Issues a command whose failure nobody expects, and logs a failure.
     ///
     /// # Errors
     ///
@@ -310,7 +310,7 @@ impl<T: Transport> Channel<T> {
         request: &mut R,
         wait: Wait,
     ) -> Result<(), CmdError> {
-        // The buffer is used as bytes so that one function serves all commands.
+        // As bytes, so that one function serves all commands.
         let mut bytes = [0; MAX_LEN];
         let bytes = bytes
             .get_mut(..size_of::<R>())
@@ -323,19 +323,19 @@ impl<T: Transport> Channel<T> {
         result
     }
 
-    /// Runs a command that stores its answer in a page of its own, whose address `command` is
-    /// given, and returns a copy of the answer.
+    /// Gives firmware a page of this kind for an answer, calls `command` with its address, and
+    /// returns a copy of the answer.
     ///
     /// # Errors
     ///
     /// As [`Self::give`] and `command`; if the page cannot be taken back.
     pub(crate) fn answer_in_page<A: FromBytes>(
         &mut self,
-        answer: Answer,
+        kind: PageKind,
         command: impl FnOnce(&mut Self, Address) -> Result<(), CmdError>,
     ) -> Result<A, CmdError> {
         let page = HvPages::zeroed(Gfp::KERNEL_ACCOUNT, 0).map_err(CmdError::Transport)?;
-        let page = self.give_as(answer, page)?;
+        let page = self.give_as(kind, page)?;
         let result = command(self, page.spa().encrypted());
         let page = match page.take_back(self) {
             Ok(page) => page,
@@ -348,7 +348,7 @@ impl<T: Transport> Channel<T> {
         }
     }
 
-    /// Puts a failure into words.
+    /// Logs a failure.
     pub(crate) fn report(&self, command: &CommandInfo, err: CmdError) {
         match err {
             // The mailbox has said so.
@@ -382,7 +382,8 @@ impl<T: Transport> Channel<T> {
         };
         let status = self.execute(command, buffer.spa().encrypted(), wait);
         if wait == Wait::Poll && self.dead().is_some() {
-            // The panic path keeps no books of what it loses: they take a lock and memory.
+            // The panic path does not record the pages that it loses: recording takes a lock and
+            // memory.
             core::mem::forget(buffer);
             return status_to_result(status?);
         }
@@ -396,8 +397,8 @@ impl<T: Transport> Channel<T> {
         status_to_result(status)
     }
 
-    /// Has firmware execute a command, and keeps the record. An answer may give a
-    /// [suspicion](Self::take_suspicion).
+    /// Has firmware execute a command, and keeps the record for the panic path. The answer may be a
+    /// [sign of a reset](Self::take_reset_sign).
     fn execute(
         &mut self,
         command: &'static CommandInfo,
@@ -408,13 +409,13 @@ impl<T: Transport> Channel<T> {
         let status = self.transport.execute(command, buffer, wait)?;
         self.record.answered(command, status);
         if status == Status::INVALID_PLATFORM_STATE {
-            self.suspicion = Some(Suspicion::Answer);
+            self.reset_sign = Some(ResetSign::Answer);
         }
         Ok(status)
     }
 }
 
-/// A page that starts with `data`: `page` if it is still ours, else a new one.
+/// A page that starts with `data`: `page` if firmware has not kept it, else a new one.
 fn filled(page: Option<HvPages>, data: &[u8], wait: Wait) -> Result<HvPages, CmdError> {
     let mut page = match page {
         Some(page) => page,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who owns a page: this driver or firmware.
+//! Who owns a page: this driver or firmware; and what becomes of a page after a time-out.
 //!
 //! ```text
 //!                 into_firmware()  (RMP: Firmware state)
@@ -13,13 +13,13 @@
 //!   (freed)               mailbox dead, reclaim refused ──────┴──► Leaked (kept for ever)
 //! ```
 //!
-//! [`HvPages`] can be read and written and freed; [`FwPages`] has nothing but an address. A
-//! physical address ([`Spa`]) for a command comes only from [`FwPages`], so a buffer cannot be
-//! freed while firmware may write to it: after a timeout, [`FwPages::take_back`] does not give it
-//! back.
+//! The driver reads, writes and frees [`HvPages`]; [`FwPages`] have nothing but an address. A
+//! physical address ([`Spa`]) for a command comes only from [`FwPages`], so no buffer is freed
+//! while firmware may write to it: after a time-out [`FwPages::take_back`] keeps the pages from the
+//! allocator for good (`pages/lost.rs`).
 //!
-//! How a page was handed over is a property of the object. Whether SNP happens to be initialised
-//! when it comes back plays no role.
+//! [`FwPages`] know whether they were assigned or lent. Whether SNP is initialised when they come
+//! back plays no role.
 
 use kernel::{
     fmt,
@@ -61,8 +61,8 @@ pub(crate) use lost::{
 pub(crate) struct Spa(u64);
 
 impl Spa {
-    /// With the encryption bit, as firmware expects addresses of memory that the host reads and
-    /// writes encrypted (SME). Without SME the same as [`Self::plain`].
+    /// With the encryption bit: with SME the host accesses the memory encrypted, and firmware has to
+    /// do the same. Without SME equal to [`Self::plain`].
     pub(crate) fn encrypted(self) -> Address {
         Address(self.0 | sme_mask())
     }
@@ -73,8 +73,8 @@ impl Spa {
     }
 }
 
-/// An address as it stands in a command buffer and in the mailbox's registers. A new one is made
-/// from a [`Spa`] alone; what firmware leaves in a command buffer is one, too.
+/// An address in a command buffer or in the mailbox's registers. Only a [`Spa`] makes a new one, and
+/// reading a command buffer back returns the addresses in it.
 #[derive(
     Clone, Copy, Default, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -82,7 +82,7 @@ impl Spa {
 pub(crate) struct Address(u64);
 
 impl Address {
-    /// For commands that have no command buffer, and for buffers that are not there.
+    /// No address: the command has no command buffer, or the field no buffer.
     pub(crate) const NONE: Self = Self(0);
 
     /// The number.
@@ -191,9 +191,10 @@ fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Stuck
     Ok(())
 }
 
-/// Takes back those of the frames that are firmware's, each for itself, where `reclaim` is a way to
-/// issue SNP_PAGE_RECLAIM and says whether firmware did it; returns how many stay. For the panic path: nothing is logged or
-/// recorded.
+/// Takes back the assigned ones among the frames, each for itself, and returns how many stay
+/// firmware's. `reclaim` issues SNP_PAGE_RECLAIM and returns whether firmware released the page.
+///
+/// For the panic path: nothing is logged or recorded.
 pub(crate) fn unassign_each(
     frames: Frames,
     host: &dyn Host,
@@ -268,15 +269,17 @@ impl HvPages {
         Ok(())
     }
 
-    /// Gives the pages to firmware for reading, or for writing while SNP is not initialised: the
-    /// RMP is not involved.
+    /// Gives the pages to firmware for reading, or for writing while SNP is not initialised, without
+    /// a change in the RMP.
     pub(crate) fn lend(self) -> FwPages {
         FwPages::new(self.0, false)
     }
 
-    /// Gives the pages to firmware for writing while SNP is initialised, or others with the same
-    /// contents: the entry of a page in the RMP may be immutable, or missing. Such a block is kept
-    /// from the allocator, which would hand it out again and again.
+    /// Puts the pages into the Firmware state, for writing while SNP is initialised.
+    ///
+    /// If the RMP refuses a page (its entry is immutable, or missing) another block with the same
+    /// contents takes its place. The refused block is kept from the allocator, which would hand it
+    /// out again and again.
     ///
     /// # Errors
     ///
@@ -312,19 +315,19 @@ impl HvPages {
         }
     }
 
-    /// Writes the pages back to memory, for firmware that does not look into the caches.
+    /// Writes the pages back to memory, for firmware, which does not snoop the caches.
     pub(crate) fn clflush(&self) {
         self.0.clflush();
     }
 }
 
-/// Pages that firmware may read and write. Has to be taken back; dropping it leaks the pages.
+/// Pages that firmware may read and write. Dropping them without [`Self::take_back`] leaks them.
 #[must_use = "dropping it leaks the pages"]
 pub(crate) struct FwPages {
     /// Only absent while the object is being taken apart.
     pages: Option<Pages>,
     frames: Frames,
-    /// In the Firmware state of the RMP, so that a reclaim is needed.
+    /// In the Firmware state of the RMP: SNP_PAGE_RECLAIM has to release the pages.
     assigned: bool,
 }
 
@@ -354,7 +357,7 @@ impl FwPages {
             .map_or(core::ptr::null_mut(), Pages::virt)
     }
 
-    /// The RMP has been cleared and no CPU enforces it any more: nothing is left to reclaim.
+    /// The RMP has been cleared and no CPU enforces it any more: there is nothing to reclaim.
     pub(crate) fn forget_assignment(&mut self, _proof: &NoSnpEn) {
         self.assigned = false;
     }
@@ -394,8 +397,8 @@ impl Drop for FwPages {
 
 /// Pages of a guest, given to firmware in place for one command.
 ///
-/// The pages belong to the caller of `sev_do_cmd()`, which will unpin and free them. Those that
-/// cannot be taken back get a reference before that, so that the allocator never sees them.
+/// The pages belong to the caller of `sev_do_cmd()`, which unpins and frees them later. Pages that
+/// cannot be taken back get a reference before that, which keeps them from the allocator.
 #[must_use = "the pages stay firmware's"]
 pub(crate) struct GuestPages(Frames);
 

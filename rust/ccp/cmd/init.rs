@@ -6,10 +6,10 @@
 use kernel::prelude::*;
 
 use super::{
-    Answer,
     Channel,
     CmdError,
     InitProof,
+    PageKind,
     Snp,
     SnpIsUp, //
 };
@@ -62,16 +62,15 @@ impl<T: Transport> Channel<T> {
         Ok(())
     }
 
-    /// Firmware has left the INIT state: what remains to be said is what becomes of the hotplug
-    /// window.
-    pub(crate) fn snp_is_over(&mut self) -> Option<SnpEnabled> {
+    /// Firmware has left the INIT state. The caller decides about the hotplug window.
+    pub(crate) fn snp_left_init(&mut self) -> Option<SnpEnabled> {
         let enabled = self.abandon_snp();
         self.set_snp(Snp::Down);
         enabled
     }
 
-    /// Nobody will ask firmware again, which may stay in the INIT state. The record for the panic
-    /// path still says so.
+    /// Nobody issues another command to firmware, which may stay in the INIT state. The record for
+    /// the panic path still says INIT. The caller decides about the hotplug window.
     pub(crate) fn abandon_snp(&mut self) -> Option<SnpEnabled> {
         match core::mem::replace(&mut self.snp, Snp::Down) {
             Snp::Down => None,
@@ -79,9 +78,9 @@ impl<T: Transport> Channel<T> {
         }
     }
 
-    /// Takes over SNP firmware that this driver has not started: has it say itself that it is in
-    /// the INIT state. It does so in a page in the Firmware state alone, which there can be because
-    /// all CPUs have SNP_EN.
+    /// Takes over SNP firmware that this driver has not started, if firmware answers that it is in
+    /// the INIT state. In that state firmware answers in a page in the Firmware state alone. All
+    /// CPUs have SNP_EN, so the driver can make such a page.
     ///
     /// # Errors
     ///
@@ -90,7 +89,7 @@ impl<T: Transport> Channel<T> {
         &mut self,
         enabled: SnpEnabled,
     ) -> Result<snp::SnpStatus, (SnpEnabled, CmdError)> {
-        match self.snp_status_in(Answer::AssignedPage) {
+        match self.snp_status_in(PageKind::Assigned) {
             Ok(status) if status.is_init() => {
                 self.set_snp(Snp::Stale {
                     enabled,
@@ -110,17 +109,17 @@ impl<T: Transport> Channel<T> {
     /// See [`CmdError`]: INVALID_PAGE_STATE if SNP firmware is in the INIT state and this driver
     /// does not know.
     pub(crate) fn snp_status(&mut self) -> Result<snp::SnpStatus, CmdError> {
-        self.snp_status_in(self.answers())
+        self.snp_status_in(self.page_kind())
     }
 
-    /// The same, with the answer in such a page, whatever state firmware is thought to be in:
-    /// firmware in the INIT state refuses one of the host's (INVALID_PAGE_STATE).
+    /// The same, with the answer in a page of this kind, whatever the driver knows of firmware's
+    /// state: firmware in the INIT state refuses a page of the host's (INVALID_PAGE_STATE).
     ///
     /// # Errors
     ///
     /// See [`CmdError`]; nothing has been logged.
-    pub(crate) fn snp_status_in(&mut self, answer: Answer) -> Result<snp::SnpStatus, CmdError> {
-        self.answer_in_page(answer, |channel, address| {
+    pub(crate) fn snp_status_in(&mut self, kind: PageKind) -> Result<snp::SnpStatus, CmdError> {
+        self.answer_in_page(kind, |channel, address| {
             channel.issue(command::SNP_PLATFORM_STATUS, &mut snp::Addr { address })
         })
     }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What firmware was asked for, without a lock: for the panic path.
+//! The record for the panic path: what firmware was asked to do, without a lock.
 //!
-//! A CPU that holds the command lock may be stopped at any instruction, and what the lock guards is
-//! then half-changed. So the panic path believes the hardware (mailbox register, RMP, SNP_EN) and
-//! this record. Each field is one word, stored by the lock's holder and right at every instruction,
-//! on the safe side: what a command brings about stands here from before the command is issued, and
-//! is gone only after the command that ends it was answered.
+//! A panic may stop a CPU that holds the command lock at any instruction, and leaves the data under
+//! the lock half-changed. So the panic path believes the hardware (mailbox register, RMP, SNP_EN)
+//! and this record. The lock's holder stores each field as one word. A field errs on the safe side:
+//! it gets the effect of a command before the command is issued, and loses the effect after the
+//! answer to the command that ends it.
 
 use kernel::sync::atomic::{
     Atomic,
@@ -33,7 +33,7 @@ pub(crate) struct Record {
     snp: Atomic<bool>,
     /// Guest contexts that firmware has.
     guests: Atomic<u32>,
-    /// Pages that other modules hold for firmware.
+    /// Pages that other modules have from `snp_alloc_firmware_page()`.
     pages: Atomic<u32>,
     /// The TMR; whether a page of it is firmware's is for the RMP to say.
     tmr: AtomicFrames,
@@ -61,7 +61,7 @@ impl Record {
     /// To be called after a command was answered.
     pub(super) fn answered(&self, command: &CommandInfo, status: Status) {
         let up = match command.id {
-            // Nobody issues it while SNP is up.
+            // No SNP_INIT is issued while SNP is up, so a refusal means UNINIT.
             id if id.initialises_snp() => status.is_success(),
             CommandId::SNP_SHUTDOWN_EX if status.is_success() => false,
             _ => return,
@@ -74,8 +74,9 @@ impl Record {
         self.snp.store(up, Relaxed);
     }
 
-    /// How many guest contexts firmware has, and how many pages other modules hold for firmware.
-    pub(crate) fn set_given(&self, guests: u32, pages: u32) {
+    /// Stores the number of guest contexts, and of pages that other modules have from
+    /// `snp_alloc_firmware_page()`.
+    pub(crate) fn set_firmware_pages(&self, guests: u32, pages: u32) {
         self.guests.store(guests, Relaxed);
         self.pages.store(pages, Relaxed);
     }
@@ -100,7 +101,7 @@ impl Record {
         self.guests.load(Relaxed)
     }
 
-    /// Pages that other modules hold for firmware.
+    /// Pages that other modules have from `snp_alloc_firmware_page()`.
     pub(crate) fn pages(&self) -> u32 {
         self.pages.load(Relaxed)
     }

@@ -2,9 +2,9 @@
 
 //! Commands of other kernel modules, passed through as bytes.
 //!
-//! kvm-amd builds command buffers itself. For legacy commands it relies on this driver to change
-//! the state of the memory behind them once SNP is initialised, and does not know that it happens:
-//! the command table says which fields are addresses that firmware writes through.
+//! kvm-amd builds command buffers itself. Once SNP is initialised, firmware writes for legacy
+//! commands only into pages in the Firmware state. kvm-amd leaves that to this driver, which finds
+//! the addresses that firmware writes through in the command table.
 
 use kernel::{
     page::PAGE_SIZE,
@@ -44,9 +44,9 @@ use crate::{
     },
 };
 
-/// Memory behind one address of the command buffer, in firmware's hands.
-enum Given {
-    /// A stand-in for the caller's memory at `address`.
+/// Memory behind one address of the command buffer, in the Firmware state.
+enum Assigned {
+    /// Bounce pages for the caller's memory at `address`.
     Bounce {
         pages: FwPages,
         field: u16,
@@ -74,24 +74,24 @@ impl<T: Transport> Channel<T> {
         if !self.snp_init() || !command.id.is_legacy() || command.fw_buffers.is_empty() {
             let result = self.run(command, data, Wait::Interrupt);
             if let Err(CmdError::Died(_)) = result {
-                lose_behind(command, data, memory);
+                leak_named(command, data, memory);
             }
             return result;
         }
         self.alive()?;
 
-        // What firmware gets differs from what the caller wrote and will see again.
+        // Firmware gets the addresses of bounce pages, the caller sees its own addresses again.
         let mut buffer = [0; MAX_LEN];
         let buffer = buffer
             .get_mut(..data.len())
             .ok_or(CmdError::Transport(EINVAL))?;
         buffer.copy_from_slice(data);
 
-        let mut given: [Option<Given>; MAX_FW_BUFFERS] = [const { None }; MAX_FW_BUFFERS];
+        let mut assigned: [Option<Assigned>; MAX_FW_BUFFERS] = [const { None }; MAX_FW_BUFFERS];
         let mut result = Ok(());
-        for (slot, field) in given.iter_mut().zip(command.fw_buffers) {
+        for (slot, field) in assigned.iter_mut().zip(command.fw_buffers) {
             result = self
-                .give_behind(field, buffer, memory)
+                .assign_field(field, buffer, memory)
                 .map(|memory| *slot = memory);
             if result.is_err() {
                 break;
@@ -101,32 +101,32 @@ impl<T: Transport> Channel<T> {
             result = self.run(command, buffer, Wait::Interrupt);
         }
 
-        // However far it got, everything is taken back, and the caller sees its own addresses.
-        for given in given.into_iter().flatten() {
-            let answered = match result {
+        // Whatever failed, all memory is taken back, and the caller's addresses are restored.
+        for assigned in assigned.into_iter().flatten() {
+            let status = match result {
                 Ok(()) => Status::SUCCESS,
                 Err(CmdError::Firmware(status)) => status,
-                // Nothing was written, or the first loss is what counts.
+                // Firmware wrote nothing, or the loss of an earlier field is the error to return.
                 Err(_) => {
-                    let _ = self.take_behind(given, buffer, None);
+                    let _ = self.unassign_field(assigned, buffer, None);
                     continue;
                 }
             };
-            if self.take_behind(given, buffer, Some(memory)).is_err() {
-                result = Err(CmdError::Lost(answered));
+            if self.unassign_field(assigned, buffer, Some(memory)).is_err() {
+                result = Err(CmdError::Lost(status));
             }
         }
         data.copy_from_slice(buffer);
         result
     }
 
-    /// Gives firmware the memory behind `field`; `None` if the field has length 0.
-    fn give_behind(
+    /// Puts the memory behind `field` into the Firmware state; `None` if the field has length 0.
+    fn assign_field(
         &mut self,
         field: &FwBuffer,
         buffer: &mut [u8],
         memory: &CallerMemory,
-    ) -> Result<Option<Given>, CmdError> {
+    ) -> Result<Option<Assigned>, CmdError> {
         // The in-tree driver's answer to every failure of this kind.
         let failed = |_| CmdError::Transport(EFAULT);
 
@@ -139,7 +139,7 @@ impl<T: Transport> Channel<T> {
             Target::GuestPages => {
                 let frames = memory.frames(address, len.into()).map_err(failed)?;
                 let pages = GuestPages::into_firmware(frames, self).map_err(failed)?;
-                Ok(Some(Given::Guest(pages)))
+                Ok(Some(Assigned::Guest(pages)))
             }
             Target::Bounce => {
                 let pages = HvPages::for_len(Gfp::KERNEL_ACCOUNT, len as usize).map_err(failed)?;
@@ -149,7 +149,7 @@ impl<T: Transport> Channel<T> {
                     field.address,
                     pages.spa().encrypted().raw().to_le_bytes(),
                 )?;
-                Ok(Some(Given::Bounce {
+                Ok(Some(Assigned::Bounce {
                     pages,
                     field: field.address,
                     address,
@@ -159,18 +159,17 @@ impl<T: Transport> Channel<T> {
         }
     }
 
-    /// Takes back what [`Self::give_behind`] gave. Results are copied to the caller's memory, if
-    /// there are any.
-    fn take_behind(
+    /// Undoes [`Self::assign_field`], and copies firmware's results to the caller's memory.
+    fn unassign_field(
         &mut self,
-        given: Given,
+        assigned: Assigned,
         buffer: &mut [u8],
         results_to: Option<&CallerMemory>,
     ) -> Result<(), CmdError> {
         let lost = |_| CmdError::Transport(EFAULT);
-        match given {
-            Given::Guest(pages) => pages.take_back(self).map_err(lost),
-            Given::Bounce {
+        match assigned {
+            Assigned::Guest(pages) => pages.take_back(self).map_err(lost),
+            Assigned::Bounce {
                 pages,
                 field,
                 address,
@@ -189,25 +188,25 @@ impl<T: Transport> Channel<T> {
     }
 }
 
-/// The command has no answer, and firmware may write to the memory that it names at any time: keeps
-/// that from the allocator. Its owner will free it sooner or later. (A part of a slab cannot be
-/// kept.)
-fn lose_behind(command: &CommandInfo, buffer: &[u8], memory: &CallerMemory) {
-    let lose = |address: u64, len: u64| {
+/// Keeps the memory that a command buffer names from the allocator: the command has no answer, and
+/// firmware may write to that memory at any time, also after its owner has freed it. (Memory in the
+/// middle of a slab cannot be kept.)
+fn leak_named(command: &CommandInfo, buffer: &[u8], memory: &CallerMemory) {
+    let leak = |address: u64, len: u64| {
         if let (true, Ok(frames)) = (address != 0 && len != 0, memory.frames(address, len)) {
             let _ = Leaked::foreign(frames, &UNANSWERED);
         }
     };
     for field in command.fw_buffers {
         if let (Ok(address), Ok(len)) = (get(buffer, field.address), get(buffer, field.len)) {
-            lose(u64::from_le_bytes(address), u32::from_le_bytes(len).into());
+            leak(u64::from_le_bytes(address), u32::from_le_bytes(len).into());
         }
     }
     for &field in command.pages {
         if let Ok(address) = get(buffer, field) {
-            // The lowest bit may say how large the page is; nobody names a larger one.
+            // The lowest bit may select a 2 MiB page; no caller sets it.
             let page = PAGE_SIZE as u64;
-            lose(u64::from_le_bytes(address) & !(page - 1), page);
+            leak(u64::from_le_bytes(address) & !(page - 1), page);
         }
     }
 }

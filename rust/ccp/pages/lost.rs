@@ -2,13 +2,14 @@
 
 //! Pages that are lost to firmware.
 //!
-//! Firmware may still write to such a page, or its entry in the RMP is not the host's: whoever got
-//! it from the allocator would have memory that changes under it, or fault. So the page stays out
-//! of the allocator until the machine restarts, also after this module is gone: a page of the
-//! driver's own is never freed, and a page of others gets a reference that nobody drops.
+//! Firmware may still write to such a page, or the RMP does not give the page to the host: the next
+//! owner of the page would see it change, or fault. So the page stays out of the allocator until the
+//! machine restarts, also after this module is gone: a page of the driver's own is never freed, and
+//! a page of others gets a reference that nobody drops.
 //!
-//! The kernel has a list for such pages (`snp_leak_pages()`). It links them through `struct page`
-//! where an LRU list does, and a page of a guest may be on one. The list is read by nobody.
+//! The kernel has a list for such pages (`snp_leak_pages()`), which nobody reads. The list links
+//! pages through the field of `struct page` that LRU lists use, and a page of a guest may be on an
+//! LRU list. So the driver keeps a record of its own.
 //!
 //! # Locking
 //!
@@ -124,8 +125,8 @@ impl Leaked {
 
     /// Keeps pages that others own, and will free sooner or later.
     ///
-    /// A frame that nobody holds a reference to cannot be kept: it is no RAM, or a tail of an
-    /// allocation of several pages that is not compound.
+    /// A frame without a reference cannot be kept: such a frame is no RAM, or a tail page of an
+    /// allocation that is not compound.
     pub(crate) fn foreign(frames: Frames, why: &dyn fmt::Display) -> Self {
         Self::record(frames, Frames::hold, why)
     }
@@ -140,7 +141,7 @@ impl Leaked {
                 first.get_or_insert(frame);
             }
         }
-        // What was lost before has been said before.
+        // Pages that were lost before have been reported before.
         if let Some(first) = first {
             pr_err!(
                 "{} page(s) from {:#x} on are lost until the machine restarts: {}; {} lost so far\n",

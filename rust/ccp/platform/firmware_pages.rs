@@ -137,7 +137,9 @@ impl<T: Transport> Platform<T> {
     fn record_pages(&self) {
         // CAST: There are fewer pages than that.
         let pages = self.firmware_pages.values().count() as u32;
-        self.channel.record().set_given(self.contexts(), pages);
+        self.channel
+            .record()
+            .set_firmware_pages(self.contexts(), pages);
     }
 
     /// Takes back pages that are firmware's, by address.

@@ -119,8 +119,8 @@ impl<T: Transport> Platform<T> {
     }
 
     fn query_features(&mut self) -> Result<FeatureInfo, CmdError> {
-        let answer = self.channel.answers();
-        self.channel.answer_in_page(answer, |channel, address| {
+        let kind = self.channel.page_kind();
+        self.channel.answer_in_page(kind, |channel, address| {
             channel.require(
                 command::SNP_FEATURE_INFO,
                 &mut FeatureInfoRequest {

@@ -2,9 +2,9 @@
 
 //! A reset under the driver's feet: of the PCI function, by whoever, or of firmware.
 //!
-//! The interrupt enable register has lost its value, or firmware is in the UNINIT state although
-//! the driver has initialised it: however it is noticed, and whatever the cause was, firmware is
-//! asked what it still has, and the driver believes that alone.
+//! The signs are an interrupt enable register that has lost its value, and an answer that firmware
+//! is in no state for a command. Whatever the sign and the cause, the driver asks firmware for its
+//! state, and believes that alone.
 
 use kernel::prelude::*;
 
@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     cmd::{
-        Answer,
         CmdError,
-        Suspicion, //
+        PageKind,
+        ResetSign, //
     },
     mailbox::Transport,
     sys::bindings::snp_host_keep,
@@ -28,31 +28,32 @@ use crate::{
 };
 
 impl<T: Transport> Platform<T> {
-    /// To be called after each use of the platform: if a command has shown that there may have been
-    /// a reset, looks what is left.
-    pub(super) fn look_for_reset(&mut self) {
-        match self.channel.take_suspicion() {
-            // What is not initialised cannot have been lost, and firmware may have other reasons.
-            Some(Suspicion::Answer) if !self.is_in_use() => {}
-            Some(suspicion) => self.look_what_is_left(suspicion),
+    /// Asks firmware for its state if there was a sign of a reset. To be called after each use of the
+    /// platform.
+    pub(super) fn check_for_reset(&mut self) {
+        match self.channel.take_reset_sign() {
+            // Nothing is initialised, so a reset changes nothing. Firmware has another reason.
+            Some(ResetSign::Answer) if !self.is_in_use() => {}
+            Some(sign) => self.resync(sign),
             None => {}
         }
     }
 
     /// The PCI core has reset the function.
     pub(super) fn after_reset(&mut self) {
-        self.look_what_is_left(Suspicion::Registers);
+        self.resync(ResetSign::Registers);
     }
 
-    fn look_what_is_left(&mut self, suspicion: Suspicion) {
+    /// Brings the driver's view in line with firmware's state, and reports what was lost.
+    fn resync(&mut self, sign: ResetSign) {
         if self.channel.dead().is_some() {
             return;
         }
         let (snp, sev) = (self.channel.snp_init(), self.sev != Sev::Uninit);
-        let asked = self.ask_what_is_left();
-        // That it is in no state for these questions has been dealt with.
-        let _ = self.channel.take_suspicion();
-        if asked.is_err() {
+        let queried = self.query_state();
+        // The queries themselves may have been answered with INVALID_PLATFORM_STATE.
+        let _ = self.channel.take_reset_sign();
+        if queried.is_err() {
             return;
         }
         let lost = match (
@@ -63,7 +64,7 @@ impl<T: Transport> Platform<T> {
             (true, false) => "SNP",
             (false, true) => "SEV",
             (false, false) => {
-                if suspicion == Suspicion::Registers {
+                if sign == ResetSign::Registers {
                     dev_notice!(
                         self.dev(),
                         "the PSP was reset, but its firmware has kept its state\n"
@@ -78,12 +79,12 @@ impl<T: Transport> Platform<T> {
         );
     }
 
-    /// Asks firmware anew who it is, and for its states.
+    /// Asks firmware for its states, and identifies it anew if SNP is not in the INIT state.
     ///
     /// # Errors
     ///
-    /// See [`CmdError`]; they have been logged. What could not be asked is taken to be as it was.
-    fn ask_what_is_left(&mut self) -> Result<(), CmdError> {
+    /// See [`CmdError`]; they have been logged. A state that could not be queried stays as it was.
+    fn query_state(&mut self) -> Result<(), CmdError> {
         if self.has_kept_snp()? {
             let mut status = sev::PlatformStatus::default();
             self.channel
@@ -93,29 +94,30 @@ impl<T: Transport> Platform<T> {
             }
             return Ok(());
         }
-        if let Some(enabled) = self.channel.snp_is_over() {
-            // The CPUs go on checking the RMP, in which there is no change: its pages are nobody's
-            // now.
+        if let Some(enabled) = self.channel.snp_left_init() {
+            // The CPUs still enforce the RMP, and its entries have not changed: pages in the
+            // Firmware state stay lost.
             enabled.keep(snp_host_keep::SNP_HOST_KEEP_FIRMWARE_RESET);
             drop(self.tmr.take());
         }
         let before = self.sev;
         self.identify()?;
         if self.sev == Sev::Stale {
-            // It still has what the driver gave it.
+            // Firmware has kept its state, so the driver's view stays valid.
             self.sev = before;
         }
         Ok(())
     }
 
-    /// Whether SNP firmware is in the INIT state, to which this driver has brought it. In that
-    /// state it refuses a page of the host's; and none is lost in the other one, where it takes
-    /// none back.
+    /// Whether SNP firmware is still in the INIT state, to which this driver has brought it.
+    ///
+    /// The page for the answer is one of the host's: firmware in the INIT state refuses it, and
+    /// after a reset, when nothing can be reclaimed, no page is lost.
     fn has_kept_snp(&mut self) -> Result<bool, CmdError> {
         if !self.channel.snp_init() {
             return Ok(false);
         }
-        match self.channel.snp_status_in(Answer::LentPage) {
+        match self.channel.snp_status_in(PageKind::Lent) {
             Ok(_) => Ok(false),
             Err(err) if err.is(Status::INVALID_PAGE_STATE) => Ok(true),
             Err(err) => {

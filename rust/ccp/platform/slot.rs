@@ -102,7 +102,7 @@ pub(crate) fn detach() -> bool {
     if let Some(master) = slot.as_mut() {
         in_use = master.platform.is_in_use();
         master.platform.shutdown(Leaving::DeviceGone);
-        master.platform.look_for_reset();
+        master.platform.check_for_reset();
         master.platform.abandon_snp();
     }
     let master = slot.take();
@@ -131,7 +131,7 @@ impl DerefMut for Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        self.look_for_reset();
+        self.check_for_reset();
     }
 }
 

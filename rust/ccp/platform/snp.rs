@@ -279,7 +279,7 @@ impl<T: Transport> Platform<T> {
         match self.snp_shutdown_flushed(x86) {
             Ok(()) => {
                 self.forget_contexts();
-                if let Some(enabled) = self.channel.snp_is_over() {
+                if let Some(enabled) = self.channel.snp_left_init() {
                     self.after_snp_shutdown(enabled, x86);
                 }
                 Ok(())

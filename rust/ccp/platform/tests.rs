@@ -1469,13 +1469,13 @@ mod suite {
             } else {
                 plan.once(CommandId::PEK_GEN, Refuses(Status::INVALID_PLATFORM_STATE));
                 check!(p.pek_gen().is_err() && HOST.saw(&[PEK_GEN]));
-                p.look_for_reset();
+                p.check_for_reset();
             }
             check!(HOST.saw(&LOST), "{}", told);
             check!(!p.is_snp_up() && !p.is_in_use(), "{}", told);
             // The TMR is nobody's: firmware takes no page back in this state.
             check!(leaked() == before + 512, "{}", told);
-            p.look_for_reset();
+            p.check_for_reset();
             p.shutdown(Leaving::KvmGone);
             check!(HOST.saw(&[]), "{}", told);
             // SNP_INIT makes the RMP anew.
@@ -1543,7 +1543,7 @@ mod suite {
         );
         check!(p.factory_reset().is_err());
         HOST.forget_events();
-        p.look_for_reset();
+        p.check_for_reset();
         check!(HOST.saw(&[]));
 
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
@@ -1555,9 +1555,9 @@ mod suite {
             plan.once(CommandId::PEK_GEN, Refuses(status));
             let _ = p.pek_gen();
             check!(HOST.saw(&[PEK_GEN]));
-            p.look_for_reset();
+            p.check_for_reset();
             check!(HOST.saw(asked) && p.is_snp_up(), "{:?}", status);
-            p.look_for_reset();
+            p.check_for_reset();
             check!(HOST.saw(&[]), "{:?}", status);
         }
         Ok(())
