@@ -211,10 +211,9 @@ where
         // The record is under a lock. A kernel that panics takes no lock, and gives firmware
         // nothing that was not in use before.
         let use_record = wait == Wait::Interrupt;
-        let unanswered = if use_record {
-            self.environment.unanswered()
-        } else {
-            None
+        let unanswered = match use_record {
+            true => self.environment.unanswered(),
+            false => None,
         };
         let response = self.registers.response();
         if response.is_all_ones() {
