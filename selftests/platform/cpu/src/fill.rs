@@ -12,11 +12,12 @@ use crate::activity::Activity;
 use crate::guest::access::{Access, Verdict as GuestVerdict};
 use crate::guest::inside::Inside;
 use crate::guest::Layer;
+use crate::insn::RESET_VECTOR;
 use crate::model::Model;
-use crate::qemu::env;
 use crate::qemu::ffi::Functions;
 use crate::qemu::tlb::{self, Request};
 use crate::qemu::vcpu::{Slot, Vcpu};
+use crate::qemu::{env, fatal};
 use crate::watch::{Need, Translation, Verdict, Who, RMP_FAULT};
 
 /// A CPU that translates.
@@ -114,6 +115,12 @@ impl Translator<'_> {
         unsafe {
             if !request.fill() {
                 return false;
+            }
+            if request.access == tlb::FETCH && request.address == RESET_VECTOR {
+                let known = request.filled(self.f).is_some_and(|filled| filled.is_plain());
+                if !known {
+                    fatal(format_args!("CPU {}: its TLB has another layout", self.index));
+                }
             }
             let pc = || request.pc(self.f);
             self.model.runs(self.index, pc);

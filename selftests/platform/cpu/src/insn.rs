@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Which instructions the model looks at.
 
+/// Where a processor starts after power-on and reset.
+pub const RESET_VECTOR: u64 = 0xffff_fff0;
+
 /// An instruction that the plugin wants to be called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

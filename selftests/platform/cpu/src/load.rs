@@ -19,7 +19,7 @@ use crate::log::Log;
 use crate::model::Model;
 use crate::plugin::{self, Machine, MACHINE};
 use crate::qemu::ffi::{self, Info, PluginId};
-use crate::qemu::{ignne, interrupt, tlb, version};
+use crate::qemu::{build, ignne, interrupt, layout, probe, tlb, version};
 use crate::ram::Ram;
 use crate::stats::Stats;
 use crate::variant::Segments;
@@ -91,7 +91,13 @@ unsafe fn load(
         .collect();
     let args = Args::parse(args.iter().map(String::as_str)).map_err(|e| e.to_string())?;
     let model = build(&args)?;
-    model.log.note(format_args!("QEMU: {}, at most {} CPUs", qemu.package, info.max_vcpus));
+    // SAFETY: the series has been checked, and QEMU loads plugins before it makes CPUs.
+    let places = unsafe { probe::layout(&qemu.functions) }?;
+    let id = build::id().ok_or("this QEMU has no GNU build-id")?;
+    let build = build::judge(&id, &places)?;
+    layout::set(places)?;
+    let (package, cpus) = (&qemu.package, info.max_vcpus);
+    model.log.note(format_args!("QEMU: {package}, {build}, at most {cpus} CPUs"));
     let machine = Machine {
         functions: qemu.functions,
         model,

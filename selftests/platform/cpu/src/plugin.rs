@@ -3,7 +3,6 @@
 
 use std::arch::global_asm;
 use std::ffi::{c_int, c_uint, c_void};
-use std::fmt;
 use std::sync::OnceLock;
 
 use link::MAX_CPUS;
@@ -17,7 +16,7 @@ use crate::model::Model;
 use crate::qemu::ffi::{CpuState, Env, Functions, Tb};
 use crate::qemu::tlb::Request;
 use crate::qemu::vcpu::{Slot, Vcpu};
-use crate::qemu::{env, interrupt};
+use crate::qemu::{env, fatal, interrupt};
 use crate::translate::{self, What};
 use crate::watch::RMP_FAULT;
 
@@ -42,15 +41,6 @@ pub struct Machine {
 
 /// The one machine of this process.
 pub static MACHINE: OnceLock<Machine> = OnceLock::new();
-
-/// An assumption about QEMU does not hold: going on would corrupt it.
-#[inline(never)]
-fn fatal(sentence: fmt::Arguments<'_>) -> ! {
-    eprintln!("snp_cpu: {sentence}; QEMU is stopped, because its inside is not as expected");
-    // SAFETY: ends the process from a CPU thread, without the exit handlers that would wait for
-    // this thread.
-    unsafe { libc::_exit(1) }
-}
 
 /// A CPU comes into being.
 pub unsafe extern "C" fn on_vcpu_init(index: c_uint, _: *mut c_void) {
@@ -112,6 +102,13 @@ unsafe extern "C" fn on_execute(
     let Some(vcpu) = vcpu else {
         fatal(format_args!("CPU {index}: its state is not at {env:p}"));
     };
+    if slot.is_new() && vcpu.in_kernel() {
+        // Long before anything relies on it.
+        if let Some(name) = vcpu.disagreement() {
+            fatal(format_args!("CPU {index}: {name} is elsewhere"));
+        }
+        slot.is_known();
+    }
     match what {
         What::Execute(Insn { kind, detail }, length) if vcpu.in_guest() => {
             if let Some(layer) = &machine.guest {
@@ -129,9 +126,6 @@ unsafe extern "C" fn on_execute(
         What::Execute(Insn { kind, .. }, length) => {
             let outcome = match &machine.guest {
                 Some(layer) if kind == Kind::Vmrun && u64::from(length) == VMRUN_BYTES => {
-                    if !vcpu.fields_are_known() {
-                        fatal(format_args!("CPU {index}: its registers are elsewhere"));
-                    }
                     layer.vmrun(&machine.model, &vcpu)
                 }
                 _ => machine.model.execute(kind, &vcpu),

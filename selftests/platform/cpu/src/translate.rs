@@ -5,11 +5,9 @@
 use std::ffi::c_void;
 use std::{ptr, slice};
 
-use crate::insn::{self, Insn, Kind};
+use crate::insn::{self, Insn, Kind, RESET_VECTOR};
 use crate::qemu::ffi::{self, Functions, Tb, VcpuCallback};
 
-/// Where a processor starts after power-on and reset.
-const RESET_VECTOR: u64 = 0xffff_fff0;
 /// The longest instruction.
 const LONGEST: usize = 15;
 

@@ -116,7 +116,7 @@ fn moved(code: u64, instruction: &Instruction) -> Option<u64> {
     (instruction.mnemonic() == Mnemonic::Mov).then(|| mov | register.number() as u64)
 }
 
-/// Which control register is read: QEMU 11.1.3 says CR0, whichever it is.
+/// Which control register is read: QEMU 11.1 says CR0, whichever it is.
 fn control_register(instruction: &Instruction) -> u64 {
     let source = instruction.op1_register();
     if source.is_cr() {

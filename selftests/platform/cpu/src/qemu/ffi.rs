@@ -68,6 +68,16 @@ plugin_api::functions! {
     cpu_sync_bndcs_hflags: fn(*mut Env);
     cpu_load_eflags: fn(*mut Env, c_int, c_int);
     cpu_vmexit: fn(*mut Env, u64, u64, usize) -> !;
+    // Only tried out when the plugin is loaded (probe.rs).
+    helper_fpush: fn(*mut Env);
+    helper_fclex: fn(*mut Env);
+    helper_fninit: fn(*mut Env);
+    helper_fld1_ST0: fn(*mut Env);
+    helper_rdpkru: fn(*mut Env, u32) -> u64;
+    helper_xgetbv: fn(*mut Env, u32) -> u64;
+    helper_get_dr: fn(*mut Env, c_int) -> u64;
+    helper_rdmsr: fn(*mut Env);
+    helper_stgi: fn(*mut Env);
     ;
     // Not called by name: see ops.rs and ignne.rs.
     x86_tcg_ops, x86_cpu_tlb_fill, x86_cpu_do_interrupt, cpu_clear_ignne

@@ -3,7 +3,7 @@
 
 use super::env;
 use super::vcpu::Vcpu;
-use crate::cpu::{Cpu, Reg};
+use crate::cpu::Cpu;
 use crate::guest::inside::Inside;
 use crate::guest::vmsa::{Fpu, Registers};
 use crate::guest::walk::Paging;
@@ -44,22 +44,6 @@ fn half(vectors: &[[u8; 64]; 16], from: usize) -> [[u8; 16]; 16] {
 }
 
 impl Vcpu<'_> {
-    /// Whether fields are where [`env`] says, as far as the plugin API shows them, too.
-    pub fn fields_are_known(&self) -> bool {
-        // SAFETY: this CPU's state, on its thread; any bytes there are numbers.
-        let (regs, cr, efer) =
-            unsafe { (env::REGS.get(self.env), env::CR.get(self.env), env::EFER.get(self.env)) };
-        let known = [
-            (Reg::Rax, regs[RAX]),
-            (Reg::Rcx, regs[1]),
-            (Reg::Rdx, regs[RDX]),
-            (Reg::Rbx, regs[3]),
-            (Reg::Cr0, cr[0]),
-            (Reg::Efer, efer),
-        ];
-        known.iter().all(|(reg, value)| self.get(*reg) == *value)
-    }
-
     fn read_fpu(&self) -> Fpu {
         // SAFETY: this CPU's state, on its thread (Vcpu's promise). The helper brings the
         // exception flags, which TCG collects elsewhere, into MXCSR.

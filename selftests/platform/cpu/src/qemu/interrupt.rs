@@ -23,7 +23,7 @@ static ORIGINAL: OnceLock<DoInterrupt> = OnceLock::new();
 ///
 /// As for [`ops::replace`].
 pub unsafe fn install(f: &Functions, hook: DoInterrupt) -> Result<(), String> {
-    // SAFETY: what x86_cpu_do_interrupt is in QEMU 11.1.3.
+    // SAFETY: what x86_cpu_do_interrupt is in QEMU 11.1.
     let original = unsafe { transmute::<*mut c_void, DoInterrupt>(f.x86_cpu_do_interrupt) };
     ORIGINAL.set(original).map_err(|_| "the plugin is loaded twice".to_owned())?;
     // SAFETY: the caller's promise; the hook has the type of the function.

@@ -2,12 +2,26 @@
 //! QEMU as the plugin uses it. Everything `unsafe` to do with QEMU is below here and in
 //! [`crate::plugin`].
 
+use std::fmt;
+
+pub mod build;
 pub mod env;
 pub mod ffi;
 pub mod guest;
 pub mod ignne;
 pub mod interrupt;
+pub mod layout;
 pub mod ops;
+pub mod probe;
 pub mod tlb;
 pub mod vcpu;
 pub mod version;
+
+/// An assumption about QEMU does not hold: going on would corrupt it.
+#[inline(never)]
+pub fn fatal(sentence: fmt::Arguments<'_>) -> ! {
+    eprintln!("snp_cpu: {sentence}; QEMU is stopped, because its inside is not as expected");
+    // SAFETY: ends the process from a CPU thread, without the exit handlers that would wait for
+    // this thread.
+    unsafe { libc::_exit(1) }
+}

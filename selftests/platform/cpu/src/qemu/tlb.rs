@@ -54,7 +54,7 @@ struct Full {
 ///
 /// As for [`ops::replace`].
 pub unsafe fn install(f: &Functions, hook: TlbFill) -> Result<(), String> {
-    // SAFETY: what x86_cpu_tlb_fill is in QEMU 11.1.3.
+    // SAFETY: what x86_cpu_tlb_fill is in QEMU 11.1.
     let original = unsafe { transmute::<*mut c_void, TlbFill>(f.x86_cpu_tlb_fill) };
     ORIGINAL.set(original).map_err(|_| "the plugin is loaded twice".to_owned())?;
     // SAFETY: the caller's promise; the hook has the type of the function.
@@ -168,6 +168,14 @@ impl Filled<'_> {
     pub fn page(&self) -> u64 {
         // SAFETY: see Request::filled(); nothing has changed the TLB since.
         unsafe { (*self.full).phys_addr & PAGE_MASK }
+    }
+
+    /// Whether the description is laid out as [`Full`] says, for a page that is what it is called:
+    /// as before there are page tables.
+    pub fn is_plain(&self) -> bool {
+        // SAFETY: as in page().
+        let prot = unsafe { (*self.full).prot };
+        self.page() == self.request.address & PAGE_MASK && prot & EXECUTE != 0 && !self.large()
     }
 
     /// The page tables map 2 MiB or more at once.

@@ -3,11 +3,13 @@
 
 use std::ffi::{c_int, CStr};
 use std::mem::size_of;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::{ptr, slice};
 
 use link::MAX_CPUS;
 
 use super::ffi::{Array, ByteArray, CpuState, Env, Functions, RegDescriptor, Register};
+use super::layout::{place, At};
 use super::{env, tlb};
 use crate::acpi::Memory;
 use crate::cpu::{Cpu, Reg};
@@ -19,12 +21,31 @@ const VECTOR_GP: c_int = 13;
 const VECTOR_PF: c_int = 14;
 const CR2: usize = 2;
 
+/// Registers that the plugin API shows, and where they should be as well.
+const SHOWN: [(&str, At, usize); 13] = [
+    ("rax", At::Regs, 0),
+    ("rcx", At::Regs, 8),
+    ("rdx", At::Regs, 16),
+    ("rbx", At::Regs, 24),
+    ("rsp", At::Regs, 32),
+    ("r15", At::Regs, 120),
+    ("rip", At::Eip, 0),
+    ("cr0", At::Cr, 0),
+    ("cr3", At::Cr, 24),
+    ("cr4", At::Cr, 32),
+    ("efer", At::Efer, 0),
+    ("fctrl", At::Fpuc, 0),
+    ("xmm0", At::Xmm, 0),
+];
+
 /// What is known about one CPU from its first moment on.
 pub struct Slot {
     pub(super) state: *mut CpuState,
     registers: [*const Register; Reg::ALL.len()],
     rip: *const Register,
     eflags: *const Register,
+    shown: [*const Register; SHOWN.len()],
+    known: AtomicBool,
     buffer: *mut ByteArray,
 }
 
@@ -111,9 +132,24 @@ impl Slot {
         for (reg, name) in Reg::ALL {
             registers[reg as usize] = find(name)?;
         }
+        let mut shown = [ptr::null(); SHOWN.len()];
+        for (handle, (name, ..)) in shown.iter_mut().zip(SHOWN) {
+            *handle = find(name)?;
+        }
         // SAFETY: an allocation, never freed: CPUs stay.
         let buffer = unsafe { (f.api.g_byte_array_new)() };
-        Ok(Slot { state, registers, rip: find("rip")?, eflags: find("eflags")?, buffer })
+        let (rip, eflags, known) = (find("rip")?, find("eflags")?, AtomicBool::new(false));
+        Ok(Slot { state, registers, rip, eflags, shown, known, buffer })
+    }
+
+    /// Nobody has looked yet whether its fields are where they should be.
+    pub fn is_new(&self) -> bool {
+        !self.known.load(Relaxed)
+    }
+
+    /// They are.
+    pub fn is_known(&self) {
+        self.known.store(true, Relaxed);
     }
 }
 
@@ -155,6 +191,25 @@ impl<'a> Vcpu<'a> {
     /// call.
     pub unsafe fn outside_block(f: &'a Functions, slot: &'a Slot, index: usize) -> Vcpu<'a> {
         Vcpu { f, slot, index, env: env::of(slot.state), return_address: 0 }
+    }
+
+    /// A kernel in long mode runs: registers have values that tell one from the other.
+    pub fn in_kernel(&self) -> bool {
+        const LMA: u64 = 1 << 10;
+        self.get(Reg::Efer) & LMA != 0 && self.cpl() == 0
+    }
+
+    /// The first register that the plugin API shows and that is not where it should be in QEMU.
+    pub fn disagreement(&self) -> Option<&'static str> {
+        let mut shown = self.slot.shown.iter().zip(SHOWN);
+        let elsewhere = |&(handle, (name, at, offset)): &(&*const Register, (&str, At, usize))| {
+            // SAFETY: within this CPU's state, on its thread; any bytes there are numbers.
+            let there =
+                unsafe { self.env.byte_add(place(at) + offset).cast::<u64>().read_unaligned() };
+            let all = if name == "fctrl" { 0xffff } else { u64::MAX };
+            self.read(*handle) & all != there & all
+        };
+        shown.find(elsewhere).map(|(_, (name, ..))| name)
     }
 
     /// Whether the CPU runs a guest of its own (VMRUN).
