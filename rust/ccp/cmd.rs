@@ -194,8 +194,8 @@ impl<T: Transport> Channel<T> {
         self.transport.dead()
     }
 
-    /// Whoever lends pages checks this first: pages that are lent to a dead mailbox never come back,
-    /// although firmware does not even get their address.
+    /// Whoever lends pages checks this first: pages that are lent to a dead mailbox never come
+    /// back, although firmware does not even get their address.
     ///
     /// # Errors
     ///
@@ -279,8 +279,8 @@ impl<T: Transport> Channel<T> {
         self.run_request(command.info(), request, Wait::Poll)
     }
 
-    /// Issues a command that starts firmware. `cmd/init.rs` alone calls this, with the proof that the
-    /// command is allowed now.
+    /// Issues a command that starts firmware. `cmd/init.rs` alone calls this, with the proof that
+    /// the command is allowed now.
     fn issue_start<R: Request>(
         &mut self,
         command: StartCommand<R>,

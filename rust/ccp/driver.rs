@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which PCI functions this driver takes, and what happens when they come and go.
+//! The PCI functions that this driver binds: probe, unbind, shutdown, reset.
 //!
-//! What the PSPs of a system have to do with each other is in `psps.rs`.
+//! `psps.rs` chooses the master among the PSPs of a system.
 
 use crate::{
     irq::Interrupt,
@@ -51,12 +51,12 @@ const BAR: u32 = 2;
 /// How many bits of address the PSP can reach (sp-pci.c of Linux 7.3).
 const DMA_BITS: u32 = 48;
 
-/// What is known about one generation of the PSP. Apart from this the generations do not differ:
-/// the mailbox protocol and the interrupt are the same.
+/// One generation of the PSP. The generations have the same mailbox protocol and the same
+/// interrupt; only the registers have different places.
 pub(crate) struct Generation {
     /// The name that the kernel's C driver uses for the generation.
     pub(crate) name: &'static str,
-    /// Where its registers are.
+    /// The places of the registers.
     pub(crate) registers: RegisterMap,
 }
 
@@ -100,10 +100,10 @@ kernel::pci_device_table!(
     ]
 );
 
-/// What belongs to one bound device. Fields are dropped in this order: nobody uses the registers
-/// any more, then they go.
+/// A bound device. Fields are dropped in this order: first the users of the registers, then the
+/// registers.
 pub(crate) struct Psp<'bound> {
-    /// [`None`] if the PSP does not answer or has no SEV: then it is bound, but of no use.
+    /// [`None`] if the PSP does not answer or has no SEV: the function is bound, but not used.
     sev: Option<Sev<'bound>>,
     _bar: pci::Bar<'bound, BAR_SIZE>,
 }
@@ -113,15 +113,15 @@ struct Sev<'bound> {
     dev: &'bound pci::Device<Bound>,
     address: u64,
     interrupts: Interrupts<MasterIo>,
-    /// From the preparation of a reset until the function can be used again, if it is the master.
+    /// This is the master, and `reset_prepare()` has taken the command lock.
     paused: Atomic<bool>,
     _interrupt: Pin<KBox<MsiHandler<'bound, Interrupt>>>,
 }
 
 impl Sev<'_> {
-    /// Shuts the firmware down if this is the master, and returns when nobody uses the registers
-    /// any more, apart from the interrupt handler, which has nothing to do from then on. Whether
-    /// firmware had to be shut down. Again has no effect.
+    /// Shuts firmware down if this is the master, and masks the interrupts. Returns when nobody
+    /// uses the registers any more but the interrupt handler, and whether firmware had to be shut
+    /// down. A second call has no effect.
     fn retire(&self) -> bool {
         let in_use = psps::remove(self.address);
         self.interrupts.mask();
@@ -156,7 +156,7 @@ impl pci::Driver for PspDriver {
 
 impl pci_adapter::Driver for PspDriver {
     fn shutdown<'bound>(_dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
-        // The next kernel finds a firmware that is shut down and a PSP that raises no interrupt.
+        // The next kernel finds firmware that is shut down and a PSP that raises no interrupt.
         if let Some(sev) = &psp.sev {
             sev.retire();
         }
@@ -164,7 +164,7 @@ impl pci_adapter::Driver for PspDriver {
 
     fn reset_prepare<'bound>(_dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
         let Some(sev) = &psp.sev else { return };
-        // It stays the master meanwhile: it cannot be unbound without the device lock.
+        // The PCI core holds the device lock until `reset_done()`, so the master stays the master.
         if psps::is_master(sev.address) {
             slot::pause();
             sev.paused.store(true, Relaxed);
@@ -176,7 +176,8 @@ impl pci_adapter::Driver for PspDriver {
         sev.interrupts.mask();
         sev.interrupts.unmask();
         if sev.paused.xchg(false, Relaxed) {
-            // SAFETY: `reset_prepare()`, which the PCI core has called in this task, has paused it.
+            // SAFETY: The PCI core has called `reset_prepare()` in this task, which has called
+            // `pause()`.
             #[allow(unsafe_code)]
             unsafe {
                 slot::resume()
@@ -189,7 +190,7 @@ fn probe<'bound>(
     dev: &'bound pci::Device<Core<'_>>,
     generation: Option<&&'static Generation>,
 ) -> Result<Psp<'bound>> {
-    // A device that was added through new_id without saying what it is like has none.
+    // A device that was added through new_id without driver data has no generation.
     let generation: &'static Generation = generation.ok_or(ENODEV)?;
     pci_adapter::enable_master::<DMA_BITS>(dev)
         .inspect_err(|err| dev_err!(dev, "cannot enable the device: {err:?}\n"))?;
@@ -215,7 +216,7 @@ fn probe<'bound>(
     })
 }
 
-/// Sets up the SEV part, if there is one. A PSP that does not answer is no error: the function
+/// Sets up the SEV part, if the PSP has one. A PSP that does not answer is no error: the function
 /// stays bound, and kvm-amd loads without SEV.
 fn probe_sev<'bound>(
     dev: &'bound pci::Device<Bound>,

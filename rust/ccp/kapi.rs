@@ -3,16 +3,15 @@
 //! The functions that other kernel modules import from a module named `ccp`.
 //!
 //! Names and prototypes are those of `include/linux/psp-sev.h`, `psp-tee.h`,
-//! `psp-platform-access.h` and `ccp.h`, and checked against them at the end of this file. The
-//! exports themselves are in `rust/shim/exports.c`: what modpost knows about C it cannot know about
-//! Rust.
+//! `psp-platform-access.h` and `ccp.h`; the end of this file compares them. `rust/shim/exports.c`
+//! has the `EXPORT_SYMBOL` lines, which the kernel has no Rust form of.
 //!
-//! All of them may be called from any module at any time after this one was loaded; with no PSP
-//! attached they answer -ENODEV. They sleep, and take the command lock.
+//! Any module may call the functions at any time after this one was loaded; with no PSP attached
+//! they return -ENODEV. They sleep, and take the command lock.
 //!
-//! What the driver does not serve (crypto engine, TEE, platform access) answers as the in-tree
-//! driver does on a machine without that hardware, so that `ccp-crypto.ko` and `amdtee.ko` find
-//! their symbols and decline to load.
+//! The driver does not serve the crypto engine, the TEE and platform access. Their functions return
+//! the errors of the in-tree driver on a machine without that hardware, so that `ccp-crypto.ko` and
+//! `amdtee.ko` find their symbols and decline to load.
 
 #![allow(unsafe_code, reason = "the seam to C: pointers come in as they are")]
 

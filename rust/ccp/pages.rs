@@ -61,8 +61,8 @@ pub(crate) use lost::{
 pub(crate) struct Spa(u64);
 
 impl Spa {
-    /// With the encryption bit: with SME the host accesses the memory encrypted, and firmware has to
-    /// do the same. Without SME equal to [`Self::plain`].
+    /// With the encryption bit: with SME the host accesses the memory encrypted, and firmware has
+    /// to do the same. Without SME equal to [`Self::plain`].
     pub(crate) fn encrypted(self) -> Address {
         Address(self.0 | sme_mask())
     }
@@ -73,8 +73,8 @@ impl Spa {
     }
 }
 
-/// An address in a command buffer or in the mailbox's registers. Only a [`Spa`] makes a new one, and
-/// reading a command buffer back returns the addresses in it.
+/// An address in a command buffer or in the mailbox's registers. Only a [`Spa`] makes a new one,
+/// and reading a command buffer back returns the addresses in it.
 #[derive(
     Clone, Copy, Default, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -269,8 +269,8 @@ impl HvPages {
         Ok(())
     }
 
-    /// Gives the pages to firmware for reading, or for writing while SNP is not initialised, without
-    /// a change in the RMP.
+    /// Gives the pages to firmware for reading, or for writing while SNP is not initialised,
+    /// without a change in the RMP.
     pub(crate) fn lend(self) -> FwPages {
         FwPages::new(self.0, false)
     }

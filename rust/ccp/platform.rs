@@ -10,11 +10,11 @@
 //!          └────── Stale                         └────── Stale
 //! ```
 //!
-//! Stale is firmware that is initialised but not usable: an earlier kernel or load of this driver
-//! left it so, or a start ended half-way and could not be undone. [`Platform::init`] stops it
+//! Stale firmware is initialised but not usable: an earlier kernel or load of this driver left it
+//! so, or a start ended half-way and could not be undone. [`Platform::init`] stops stale firmware
 //! before anything else.
 //!
-//! A reset under the driver's feet leads to Down and Uninit from anywhere (`platform/reset.rs`).
+//! A reset of the PSP leads to Down and Uninit from any state (`platform/reset.rs`).
 //!
 //! SNP comes before SEV: [`Platform::start_sev`] needs SNP up, or the proof that no CPU has SNP_EN
 //! set (firmware refuses legacy INIT otherwise). Going down, SEV comes first.
@@ -87,11 +87,11 @@ mod snp;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 
-/// The registers of the master. The lifetime is not that of the device: whoever attaches a device
-/// detaches it before its registers go away.
+/// The registers of the master. Their lifetime is not that of the device: `driver.rs` detaches the
+/// device before its registers go away.
 pub(crate) type MasterIo = Mmio<'static, Region<BAR_SIZE>>;
 
-/// Why a request failed, for callers that want an errno and what firmware said.
+/// Why a request failed, as an errno and firmware's status.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failure {
     /// What the in-tree driver returns in this case.
@@ -110,7 +110,7 @@ impl From<CmdError> for Failure {
 }
 
 impl Failure {
-    /// Of a start of legacy SEV: firmware's answer, or that firmware was not asked.
+    /// The failure of a start of legacy SEV: firmware's status, or "no firmware call".
     fn of_start(err: CmdError) -> Self {
         Self {
             errno: err.errno(),
@@ -135,7 +135,8 @@ pub(crate) struct PspEnvironment {
     psp: u64,
 }
 
-/// 0 or a negative number would declare a healthy PSP dead, a huge one would never end.
+/// A module parameter as a timeout. 0 or a negative number would declare a healthy PSP dead, a huge
+/// number would never end.
 fn bounded_ms(param_secs: i32) -> u32 {
     param_secs
         .clamp(1, 3600)
@@ -143,12 +144,12 @@ fn bounded_ms(param_secs: i32) -> u32 {
         .saturating_mul(1000)
 }
 
-/// How long SNP_INIT may take where other commands may take `command_ms` and RAM ends at
-/// `end_of_ram`.
+/// The timeout of SNP_INIT where other commands have `command_ms` and RAM ends at `end_of_ram`.
 ///
-/// Firmware writes the RMP, 16 bytes for each 4 KiB page: on public logs that took up to 18.5 ms
-/// for each GiB of RAM. Twice that, and twice what another command may take besides: a verdict that
-/// comes too early costs a restart of the machine, one that comes late a minute and some notices.
+/// Firmware writes the RMP, 16 bytes for each 4 KiB page: in public logs that took up to 18.5 ms
+/// for each GiB of RAM. The timeout is twice that, and twice the one of other commands on top: a
+/// timeout that is too short costs a restart of the machine, one that is too long a minute and some
+/// notices.
 fn snp_init_ms(command_ms: u32, end_of_ram: u64) -> u32 {
     /// In 1/10 ms.
     const PER_GIB: u64 = 2 * 185;
@@ -203,7 +204,7 @@ struct FirmwarePage {
     context: bool,
 }
 
-/// One PSP and everything known about its firmware.
+/// One PSP and the state of its firmware.
 pub(crate) struct Platform<T = Mailbox<MasterIo, PspEnvironment>> {
     channel: Channel<T>,
     api: ApiVersion,
@@ -223,14 +224,14 @@ pub(crate) struct Platform<T = Mailbox<MasterIo, PspEnvironment>> {
 }
 
 impl Platform {
-    /// Takes over a PSP: asks firmware who it is, and updates it if there is a newer image.
+    /// Takes over a PSP: identifies its firmware, and updates it if there is a newer image.
     ///
     /// `address` is the place of the device among all PCI devices; `done` is what its interrupt
     /// handler completes when the mailbox has an answer.
     ///
     /// # Errors
     ///
-    /// If firmware does not answer or cannot say who it is. The log has the reason.
+    /// If firmware does not answer or cannot be identified. The log has the reason.
     pub(crate) fn new(
         dev: ARef<Device>,
         address: u64,
@@ -250,7 +251,7 @@ impl Platform {
 }
 
 impl<T: Transport> Platform<T> {
-    /// A platform of which nothing is known but how to reach it.
+    /// A platform whose firmware has not been identified yet.
     fn unidentified(channel: Channel<T>) -> Self {
         Self {
             channel,

@@ -2,11 +2,11 @@
 
 //! The PSPs of the system, and which of them is the master.
 //!
-//! There is one PSP per socket, but commands go to one only: the one with the lowest PCI address.
-//! It is chosen once, when the module has been loaded and all PSPs have been seen; `platform` then
-//! drives it. When it is unbound, or does not answer, no other takes its place, whatever is bound
-//! later: firmware keeps its state in the PSP that it was given to. It is the master again when it
-//! is bound again. Only where no PSP was there is the first one that comes chosen.
+//! Each socket has a PSP, but only the master takes commands: the PSP with the lowest PCI address.
+//! The master is chosen once, when all PSPs have been probed that were there at module load;
+//! `platform` then drives it. No other PSP takes the place of a master that is unbound or does not
+//! answer: the state of SEV and SNP is in the master's firmware. A master that is bound again is
+//! the master again. If there was no PSP at module load, the first one that is bound is chosen.
 //!
 //! # Locking
 //!
@@ -60,24 +60,24 @@ use lock::PSPS;
 
 /// A PSP with SEV that is bound.
 pub(crate) struct Candidate {
-    /// Its place among all PCI devices.
+    /// The PSP's place among all PCI devices.
     pub(crate) address: u64,
-    /// The device.
+    /// The PSP's device.
     pub(crate) dev: ARef<Device>,
-    /// Its registers, valid until [`remove`]; taken by the one attempt to make it the master:
-    /// firmware that did not answer may still be at work, and only a new binding starts anew.
+    /// The PSP's registers, valid until [`remove`]. The one attempt to make it the master takes
+    /// them: firmware that did not answer may still be at work, and only a new binding tries again.
     pub(crate) registers: Option<Registers<MasterIo>>,
-    /// What its interrupt handler completes.
+    /// The interrupt handler completes this.
     pub(crate) done: Arc<Completion>,
 }
 
 struct Psps {
     all: KVec<Candidate>,
-    /// The address of the one that is the master whenever it is bound.
+    /// The address of the PSP that is the master whenever it is bound.
     chosen: Option<u64>,
-    /// The same, as long as `platform` drives it.
+    /// The address of the master, while `platform` drives it.
     master: Option<u64>,
-    /// All PSPs that were there when the module was loaded have been seen.
+    /// All PSPs have been probed that were there at module load.
     complete: bool,
     /// /dev/sev exists while a PSP with SEV is bound.
     node: Option<Pin<KBox<MiscDeviceRegistration<SevFile>>>>,
@@ -112,21 +112,21 @@ pub(crate) fn add(candidate: Candidate) -> Result {
     }
     if psps.complete {
         psps.attach_master();
-        psps.tell_if_no_master(address);
+        psps.notice_if_not_master(address);
     }
     Ok(())
 }
 
-/// All PSPs that are there have been bound.
+/// Chooses the master: all PSPs have been probed that were there at module load.
 pub(crate) fn complete() {
     let mut psps = PSPS.lock();
     psps.complete = true;
     psps.attach_master();
 }
 
-/// The PSP at `address` is about to go. Returns when nobody uses it any more. If it was the master,
-/// its firmware is shut down and the exports answer -ENODEV from then on; whether it had to be shut
-/// down is returned. Does nothing for a PSP that is not in the list.
+/// Takes the PSP at `address` out of the list, and returns when nobody uses it any more. If it was
+/// the master, its firmware is shut down and the exports answer -ENODEV from then on. Returns
+/// whether firmware had to be shut down.
 pub(crate) fn remove(address: u64) -> bool {
     let mut psps = PSPS.lock();
     let mut in_use = false;
@@ -138,7 +138,7 @@ pub(crate) fn remove(address: u64) -> bool {
     if let Some(Ok(_)) = position.map(|position| psps.all.remove(position)) {
         if psps.all.is_empty() {
             psps.node = None;
-            // A static is not dropped when the module goes, and neither is what it points to.
+            // A static is not dropped when the module goes: the memory has to be freed by hand.
             psps.all = KVec::new();
         }
     }
@@ -151,8 +151,8 @@ pub(crate) fn is_master(address: u64) -> bool {
 }
 
 impl Psps {
-    /// The PSP at `address` has been bound, and may not become the master.
-    fn tell_if_no_master(&self, address: u64) {
+    /// Logs if the PSP at `address`, which has just been bound, cannot become the master.
+    fn notice_if_not_master(&self, address: u64) {
         if self.master.is_some() || self.chosen == Some(address) {
             return;
         }

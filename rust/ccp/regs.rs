@@ -2,14 +2,13 @@
 
 //! The PSP's registers in BAR 2, as types.
 //!
-//! Their place differs between generations ([`RegisterMap`], filled in `driver.rs`), their layout
-//! does not. All of them are generic over the kernel's [`Io`], so everything above also runs
+//! Generations have their registers at different places ([`RegisterMap`], filled in `driver.rs`),
+//! with the same layout. The types are generic over the kernel's [`Io`], so the mailbox also runs
 //! against a scripted device.
 //!
-//! [`Registers`], which start commands, have one owner, the mailbox; a panic, in which that is
-//! stopped, has another mailbox with registers of its own. [`Interrupts`], whose registers do
-//! nothing to it, may be copied: the interrupt's handler has one, and so has whoever masks it in
-//! the end.
+//! [`Registers`], which start commands, have one owner, the mailbox. A panic stops that owner, and
+//! has a mailbox with registers of its own. [`Interrupts`] may be copied: the interrupt handler has
+//! one, and `driver.rs` another for masking.
 //!
 //! Source: drivers/crypto/ccp/{sp-pci.c, psp-dev.h, sev-dev.h} of Linux 7.3.
 
@@ -42,7 +41,7 @@ bitfield! {
     pub(crate) struct Response(u32) {
         /// The response is there.
         31:31 ready => bool;
-        /// As long as it is not: the command that was written there.
+        /// As long as there is no response: the command that was written here.
         26:16 command;
         /// The firmware's status code.
         15:0 status;
@@ -136,7 +135,7 @@ where
     I: Io<'a, Target = Region<BAR_SIZE>>,
     I::Backend: IoCapable<u32>,
 {
-    /// `RegisterMap::checked` has shown that the offset is valid, so the access cannot fail; if it
+    /// `RegisterMap::new()` has checked that the offset is valid, so the access cannot fail; if it
     /// did, it would look like a device that is gone.
     fn read(&self, offset: usize) -> u32 {
         self.io.try_read32(offset).unwrap_or(u32::MAX)
@@ -165,18 +164,18 @@ where
         Self(Bar { io, map })
     }
 
-    /// The same registers once more, for the panic path: whoever owns `self` is stopped then.
+    /// The same registers once more, for the panic path: a panic stops the owner of `self`.
     pub(crate) fn for_panic(&self) -> Self {
         Self(self.0)
     }
 
-    /// Those among them that have to do with interrupts.
+    /// The interrupt registers among them.
     pub(crate) fn interrupts(&self) -> Interrupts<I> {
         Interrupts(self.0)
     }
 
     /// What this PSP offers, or [`None`] if it does not answer: a read of all ones means that the
-    /// firmware (BIOS) denies access or that the device is gone.
+    /// BIOS denies access or that the device is gone.
     pub(crate) fn capability(&self) -> Option<Capability> {
         match self.0.read(self.0.map.feature) {
             u32::MAX => None,
@@ -204,7 +203,7 @@ where
     }
 }
 
-/// The registers of one PSP that have to do with interrupts. There may be several of these.
+/// The interrupt registers of one PSP. There may be several of these.
 #[derive(Clone, Copy)]
 pub(crate) struct Interrupts<I>(Bar<I>);
 

@@ -2,10 +2,13 @@
 
 //! `/dev/sev`: the requests of `include/uapi/linux/psp-sev.h`.
 //!
+//! [`Caller::issue`] is the list of requests, each with its permission check: the file must be
+//! writable for requests that change the platform.
+//!
 //! Requests, structures, errno and the order of checks are those of the in-tree driver, so that
-//! existing tools notice no difference. What is different: the command lock is never held while
-//! user memory is touched; a buffer for GET_ID2 may be of any size, but firmware is given no more
-//! than it can fill; 32-bit programs are served as well.
+//! existing tools notice no difference. Three things differ: the command lock is never held while
+//! user memory is touched; a buffer for GET_ID2 may be of any size, but firmware gets no more than
+//! it can fill; 32-bit programs are served as well.
 
 use crate::{
     pages::HvPages,
@@ -39,11 +42,11 @@ use kernel::{
     },
 };
 
-/// What SEV_GET_ID gives: the IDs of two sockets.
+/// The answer to SEV_GET_ID: the IDs of two sockets.
 // CAST: 128.
 const TWO_IDS: u32 = size_of::<c::sev_user_data_get_id>() as u32;
 
-/// What SNP_VLEK_LOAD takes besides its own structure.
+/// The wrapped hashstick of SNP_VLEK_LOAD.
 // CAST: 432.
 const HASHSTICK_LEN: u32 = size_of::<c::sev_user_data_snp_wrapped_vlek_hashstick>() as u32;
 
@@ -80,7 +83,7 @@ impl MiscDevice for SevFile {
     }
 
     fn ioctl(_this: (), file: &File, ioctl: u32, arg: usize) -> Result<isize> {
-        // Nothing else is looked at without a PSP.
+        // Without a PSP the answer is ENODEV, whatever the request is.
         drop(slot::lock_killable()?);
         if ioctl != SEV_ISSUE_CMD {
             return Err(EINVAL);
@@ -97,7 +100,7 @@ impl MiscDevice for SevFile {
             writable: access == flags::O_WRONLY || access == flags::O_RDWR,
         };
         let done = caller.issue(issue.cmd);
-        // Without a status of the firmware, what the caller put there is handed back.
+        // Without a status of firmware the field keeps the caller's value.
         match done {
             Ok(()) => issue.error = 0,
             // CAST: SEV_RET_NO_FW_CALL is -1.
@@ -108,7 +111,7 @@ impl MiscDevice for SevFile {
     }
 }
 
-/// Who asks, and for what.
+/// The caller of the ioctl.
 struct Caller {
     /// The user address of the request's own structure.
     data: u64,
@@ -120,7 +123,7 @@ impl Caller {
     fn issue(&self, cmd: u32) -> Result<(), Failure> {
         match cmd {
             c::SEV_FACTORY_RESET => {
-                self.must_write()?;
+                self.check_writable()?;
                 slot::lock_killable()?.factory_reset()
             }
             c::SEV_PLATFORM_STATUS => {
@@ -128,12 +131,12 @@ impl Caller {
                 put(self.data, &status).map_err(after_firmware)
             }
             c::SEV_PEK_GEN => {
-                self.must_write()?;
+                self.check_writable()?;
                 slot::lock_killable()?.pek_gen()
             }
             c::SEV_PEK_CSR => self.pek_csr(),
             c::SEV_PDH_GEN => {
-                self.must_write()?;
+                self.check_writable()?;
                 slot::lock_killable()?.pdh_gen()
             }
             c::SEV_PDH_CERT_EXPORT => self.pdh_cert_export(),
@@ -141,17 +144,17 @@ impl Caller {
             c::SEV_GET_ID => self.get_id(),
             c::SEV_GET_ID2 => self.get_id2(),
             c::SNP_PLATFORM_STATUS => {
-                self.must_point()?;
+                self.check_pointer()?;
                 let status = slot::lock_killable()?.snp_platform_status()?;
                 put(self.data, &status).map_err(after_firmware)
             }
             c::SNP_COMMIT => {
-                // Nothing takes it back.
-                self.must_write()?;
+                // A commit cannot be undone.
+                self.check_writable()?;
                 slot::lock_killable()?.commit()
             }
             c::SNP_SET_CONFIG => {
-                self.must_be_able_to_change_snp()?;
+                self.check_may_change_snp()?;
                 let config: SnpConfig = get(self.data)?;
                 slot::lock_killable()?.set_config(config)
             }
@@ -161,7 +164,7 @@ impl Caller {
     }
 
     fn pek_csr(&self) -> Result<(), Failure> {
-        self.must_write()?;
+        self.check_writable()?;
         let mut user: c::sev_user_data_pek_csr = get(self.data)?;
         let target = UserBuffer {
             address: user.address,
@@ -171,7 +174,7 @@ impl Caller {
         let csr = slot::lock_killable()?.pek_csr(len)?;
         [user.length] = csr.len;
         put(self.data, &user).map_err(after_firmware)?;
-        hand_out(&csr, [target.address])
+        copy_out(&csr, [target.address])
     }
 
     fn pdh_cert_export(&self) -> Result<(), Failure> {
@@ -191,11 +194,11 @@ impl Caller {
         let certs = slot::lock_killable()?.pdh_cert_export(len, self.writable)?;
         [user.pdh_cert_len, user.cert_chain_len] = certs.len;
         put(self.data, &user).map_err(after_firmware)?;
-        hand_out(&certs, [pdh.address, chain.address])
+        copy_out(&certs, [pdh.address, chain.address])
     }
 
     fn pek_cert_import(&self) -> Result<(), Failure> {
-        self.must_write()?;
+        self.check_writable()?;
         let user: c::sev_user_data_pek_cert_import = get(self.data)?;
         let (pek_len, oca_len) = (user.pek_cert_len, user.oca_cert_len);
         let pek = UserBuffer {
@@ -212,13 +215,13 @@ impl Caller {
 
     fn get_id(&self) -> Result<(), Failure> {
         kernel::pr_warn_once!("SEV_GET_ID is deprecated, use SEV_GET_ID2\n");
-        self.firmware_must_have_get_id()?;
+        self.check_get_id()?;
         let id = slot::lock_killable()?.get_id(Some(TWO_IDS))?;
-        hand_out(&id, [self.data])
+        copy_out(&id, [self.data])
     }
 
     fn get_id2(&self) -> Result<(), Failure> {
-        self.firmware_must_have_get_id()?;
+        self.check_get_id()?;
         let mut user: c::sev_user_data_get_id2 = get(self.data)?;
         let target = UserBuffer {
             address: user.address,
@@ -229,11 +232,11 @@ impl Caller {
         let id = slot::lock_killable()?.get_id(len)?;
         [user.length] = id.len;
         put(self.data, &user).map_err(after_firmware)?;
-        hand_out(&id, [target.address])
+        copy_out(&id, [target.address])
     }
 
     fn vlek_load(&self) -> Result<(), Failure> {
-        self.must_be_able_to_change_snp()?;
+        self.check_may_change_snp()?;
         let user: c::sev_user_data_snp_vlek_load = get(self.data)?;
         if user.len as usize != size_of_val(&user) || user.vlek_wrapped_version != 0 {
             return Err(EINVAL.into());
@@ -246,22 +249,22 @@ impl Caller {
         slot::lock_killable()?.vlek_load(hashstick, user.rsvd)
     }
 
-    fn must_write(&self) -> Result {
+    fn check_writable(&self) -> Result {
         self.writable.then_some(()).ok_or(EPERM)
     }
 
-    fn firmware_must_have_get_id(&self) -> Result {
+    fn check_get_id(&self) -> Result {
         let has_get_id = slot::lock_killable()?.has_get_id();
         has_get_id.then_some(()).ok_or(ENOTSUPP)
     }
 
-    fn must_point(&self) -> Result {
+    fn check_pointer(&self) -> Result {
         (self.data != 0).then_some(()).ok_or(EINVAL)
     }
 
-    fn must_be_able_to_change_snp(&self) -> Result {
-        self.must_point()?;
-        self.must_write()?;
+    fn check_may_change_snp(&self) -> Result {
+        self.check_pointer()?;
+        self.check_writable()?;
         let is_snp_up = slot::lock_killable()?.is_snp_up();
         is_snp_up.then_some(()).ok_or(ENODEV)
     }
@@ -275,12 +278,12 @@ fn within_limit(len: u32) -> Result<u32> {
 }
 
 impl UserBuffer {
-    /// How many bytes the caller wants; [`None`] for a question after the length.
+    /// How many bytes the caller wants; [`None`] if it queries the length.
     fn wanted(&self) -> Option<u32> {
         (self.address != 0 && self.len != 0).then_some(self.len)
     }
 
-    /// What is in it.
+    /// A copy of the contents.
     fn contents(&self) -> Result<HvPages> {
         let len = self.wanted().ok_or(EINVAL)?;
         if len > c::SEV_FW_BLOB_MAX_SIZE {
@@ -295,8 +298,8 @@ impl UserBuffer {
     }
 }
 
-/// Copies what firmware filled to where the caller wants it, unless it refused.
-fn hand_out<const N: usize>(exported: &Exported<N>, targets: [u64; N]) -> Result<(), Failure> {
+/// Copies the buffers that firmware has filled to the caller, unless firmware refused the command.
+fn copy_out<const N: usize>(exported: &Exported<N>, targets: [u64; N]) -> Result<(), Failure> {
     exported.result?;
     for (n, target) in targets.into_iter().enumerate() {
         if let Some(bytes) = exported.bytes(n) {
@@ -309,7 +312,7 @@ fn hand_out<const N: usize>(exported: &Exported<N>, targets: [u64; N]) -> Result
     Ok(())
 }
 
-/// An error of ours after firmware was content.
+/// An error of the driver after firmware's success.
 fn after_firmware(errno: Error) -> Failure {
     Failure {
         errno,

@@ -3,9 +3,9 @@
 //! Pages that are lost to firmware.
 //!
 //! Firmware may still write to such a page, or the RMP does not give the page to the host: the next
-//! owner of the page would see it change, or fault. So the page stays out of the allocator until the
-//! machine restarts, also after this module is gone: a page of the driver's own is never freed, and
-//! a page of others gets a reference that nobody drops.
+//! owner of the page would see it change, or fault. So the page stays out of the allocator until
+//! the machine restarts, also after this module is gone: a page of the driver's own is never freed,
+//! and a page of others gets a reference that nobody drops.
 //!
 //! The kernel has a list for such pages (`snp_leak_pages()`), which nobody reads. The list links
 //! pages through the field of `struct page` that LRU lists use, and a page of a guest may be on an

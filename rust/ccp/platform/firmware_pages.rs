@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages that kvm-amd gets for firmware to write to: guest contexts, answers to guest requests.
+//! `snp_alloc_firmware_page()` and its like: kvm-amd's pages for firmware to write to (guest contexts,
+//! answers to guest requests).
 //!
-//! The driver keeps the owner of each page; the caller has only its address. So a page that was
-//! handed out before SNP came up, or outlives it, is taken back in the way it was given.
+//! The driver owns each page as [`FwPages`](crate::pages::FwPages); the caller has only its
+//! address. So a page that was handed out before SNP came up, or outlives SNP, is taken back in the
+//! way it was given.
 
 use kernel::{
     prelude::*,
@@ -60,10 +62,10 @@ impl<T: Transport> Platform<T> {
         Ok(address)
     }
 
-    /// Frees such a page, or keeps it if firmware does.
+    /// Frees such a page, or keeps it from the allocator if firmware does not release it.
     pub(crate) fn free_firmware_page(&mut self, address: usize) {
         match self.firmware_pages.remove(&address) {
-            // A page that is lost has been logged.
+            // A loss has been logged.
             Some(page) => drop(page.page.take_back(&mut self.channel)),
             None => dev_err!(
                 self.dev(),
@@ -73,7 +75,7 @@ impl<T: Transport> Platform<T> {
         self.record_pages();
     }
 
-    /// Guests that firmware has by this driver: the pages that are their contexts.
+    /// The number of guest contexts among the pages.
     pub(super) fn contexts(&self) -> u32 {
         let contexts = self.firmware_pages.values().filter(|page| page.context);
         // CAST: There are fewer pages than that.
@@ -115,7 +117,7 @@ impl<T: Transport> Platform<T> {
         self.record_pages();
     }
 
-    /// SNP has ended on all CPUs: nothing of it is left in the RMP, nor in firmware.
+    /// The RMP has been cleared and no CPU enforces it: no page has to be reclaimed.
     pub(super) fn forget_assignments(&mut self, proof: &NoSnpEn) {
         for page in self.firmware_pages.values_mut() {
             page.page.forget_assignment(proof);
@@ -125,7 +127,7 @@ impl<T: Transport> Platform<T> {
         }
     }
 
-    /// SNP firmware is in the UNINIT state, and knows no guest any more.
+    /// SNP firmware is in the UNINIT state, and has no guest any more.
     pub(super) fn forget_contexts(&mut self) {
         for page in self.firmware_pages.values_mut() {
             page.context = false;
@@ -133,7 +135,7 @@ impl<T: Transport> Platform<T> {
         self.record_pages();
     }
 
-    /// Tells the panic path.
+    /// Updates the record for the panic path.
     fn record_pages(&self) {
         // CAST: There are fewer pages than that.
         let pages = self.firmware_pages.values().count() as u32;

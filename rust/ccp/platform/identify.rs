@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Asking firmware who it is, and giving it a newer image.
+//! Identifying firmware, and updating it (DOWNLOAD_FIRMWARE).
 
 use kernel::{
     firmware::Firmware,
@@ -40,8 +40,8 @@ const DOWNLOAD_SINCE: (u8, u8) = (0, 15);
 const COMMITS_SINCE: (u8, u8) = (1, 50);
 
 impl<T: Transport> Platform<T> {
-    /// Asks for versions, features and states. In this order: SNP_PLATFORM_STATUS and, if firmware
-    /// has it, SNP_FEATURE_INFO (on SNP hosts); then PLATFORM_STATUS, whose version counts.
+    /// Queries versions, features and states: on SNP hosts with SNP_PLATFORM_STATUS and, if
+    /// firmware has the command, SNP_FEATURE_INFO; then with PLATFORM_STATUS, whose version counts.
     ///
     /// # Errors
     ///
@@ -76,9 +76,11 @@ impl<T: Transport> Platform<T> {
         Ok(())
     }
 
-    /// SNP_PLATFORM_STATUS. A page of the host's is refused by firmware in the INIT state: then
-    /// this driver has lost touch with firmware that it started (after a time-out), or an earlier
-    /// kernel has not stopped it (kexec). It is taken over as it is, and stopped before it is used.
+    /// SNP_PLATFORM_STATUS, with a page of the host's for the answer.
+    ///
+    /// Firmware in the INIT state refuses such a page. Then an earlier load of this driver has
+    /// given firmware up after a time-out, or an earlier kernel has not stopped it (kexec). The
+    /// driver adopts such firmware, and stops it before it is used.
     fn first_snp_status(&mut self) -> Result<SnpStatus, CmdError> {
         let err = match self.channel.snp_status() {
             Err(err) if err.is(Status::INVALID_PAGE_STATE) => err,
@@ -133,14 +135,14 @@ impl<T: Transport> Platform<T> {
         })
     }
 
-    /// Loads the newest firmware image that the system has for this CPU, if firmware wants it. A
+    /// Loads the newest firmware image that the system has for this CPU. Firmware may refuse it. A
     /// failure changes nothing: the old firmware goes on.
     pub(super) fn update_firmware(&mut self) {
         if !self.api.at_least(DOWNLOAD_SINCE.0, DOWNLOAD_SINCE.1) {
             return;
         }
         if self.channel.snp_init() {
-            // Firmware takes none in the INIT state.
+            // Firmware takes no image in the INIT state.
             return;
         }
         let Some((name, image)) = self.find_firmware() else {
@@ -195,7 +197,8 @@ impl<T: Transport> Platform<T> {
         if result.is_ok() && !self.api.at_least(COMMITS_SINCE.0, COMMITS_SINCE.1) {
             result = self.channel.issue(command::DOWNLOAD_FIRMWARE, &mut request);
         }
-        // Kept if the mailbox died: firmware may still be reading it. That has been logged.
+        // If the mailbox died the pages are lost, for firmware may still read them. That has been
+        // logged.
         let _ = pages.take_back(&mut self.channel);
         result
     }

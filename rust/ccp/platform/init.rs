@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What kvm-amd asks for when it is loaded, when it makes a VM, and when it is unloaded.
+//! `sev_platform_init()` and `sev_platform_shutdown()`: kvm-amd calls them when it is loaded, when it
+//! makes a VM, and when it is unloaded.
 
 use kernel::prelude::*;
 
@@ -30,8 +31,8 @@ impl<T: Transport> Platform<T> {
     /// See [`Failure`]; they have been logged.
     pub(crate) fn init(&mut self, probe: bool, max_snp_asid: u32) -> Result<(), Failure> {
         if let Some(why) = self.channel.dead() {
-            // Before any CPU is prepared for firmware that cannot be started, and whatever state
-            // firmware was in when it fell silent.
+            // Firmware cannot be started, so no CPU is prepared for it. Firmware may have been
+            // initialised when the mailbox died: that changes nothing.
             let err = CmdError::Dead(why);
             dev_err!(self.dev(), "SNP and SEV cannot be started: {err}\n");
             return Err(err.into());
@@ -48,17 +49,16 @@ impl<T: Transport> Platform<T> {
 
     /// kvm-amd is being loaded: starts SNP, then legacy SEV.
     ///
-    /// Where the host cannot do SNP (firmware too old, a CPU offline) legacy SEV is started all the
-    /// same, as long as no CPU has SNP_EN set. Where SNP is up it does not depend on legacy SEV:
-    /// what fails there is tried again by the first command that needs it
-    /// ([`Self::relay`](Platform::relay)), which gets the error. (The in-tree driver gives up
-    /// both.)
+    /// On a host without SNP (firmware is too old, a CPU is offline) legacy SEV is started as long
+    /// as no CPU has SNP_EN set. SNP does not depend on legacy SEV: if SNP is up and legacy SEV
+    /// fails, the first command that needs legacy SEV starts it again, and returns the error
+    /// ([`Self::relay`](Platform::relay)). (The in-tree driver gives up both.)
     ///
-    /// An error makes kvm-amd give up SEV as a whole, and when it is unloaded it does not ask for
-    /// the shutdown, so nothing may be left for it.
+    /// After an error kvm-amd gives up SEV as a whole and never calls `sev_platform_shutdown()`, so
+    /// the error path shuts firmware down itself.
     fn init_for_kvm(&mut self, max_snp_asid: u32) -> Result<(), Failure> {
         let max_snp_asid = u16::try_from(max_snp_asid).map_err(|_| EINVAL)?;
-        self.end_stale()?;
+        self.stop_stale()?;
         self.start_snp(max_snp_asid)?;
         if !params::psp_init_on_probe() {
             self.sev_on_demand = true;
@@ -83,8 +83,8 @@ impl<T: Transport> Platform<T> {
 
     /// kvm-amd is making a VM, and does not say of which kind.
     ///
-    /// SNP is not started here: VM_HSAVE_PA would have to be cleared on all CPUs, which KVM uses by
-    /// now. Legacy SEV, which SNP guests do without, is started by the first command that needs it
+    /// SNP cannot be started now: VM_HSAVE_PA would have to be cleared on all CPUs, and KVM uses
+    /// it. SNP guests do without legacy SEV, so the first command that needs legacy SEV starts it
     /// ([`Self::relay`](Platform::relay)).
     fn init_for_vm(&mut self) -> Result<(), Failure> {
         if self.is_stale() {
@@ -99,7 +99,7 @@ impl<T: Transport> Platform<T> {
     }
 
     /// Stops SEV, then SNP, in the order of the in-tree driver; to be called before the device goes
-    /// away, and when kvm-amd is unloaded. What fails has been logged and stays as it is.
+    /// away, and when kvm-amd is unloaded. Failures have been logged; that part stays up.
     pub(crate) fn shutdown(&mut self, leaving: Leaving) {
         self.sev_on_demand = false;
         let _ = self.stop_sev();
@@ -115,7 +115,7 @@ impl<T: Transport> Platform<T> {
     /// # Errors
     ///
     /// See [`CmdError`]; they have been logged.
-    fn end_stale(&mut self) -> Result<(), CmdError> {
+    fn stop_stale(&mut self) -> Result<(), CmdError> {
         if !self.is_stale() {
             return Ok(());
         }
@@ -123,7 +123,7 @@ impl<T: Transport> Platform<T> {
             self.dev(),
             "firmware was left initialised; stopping it, to start it anew\n"
         );
-        // SEV goes first, and does not outlive SNP.
+        // SEV goes first: firmware stops SNP only after SEV.
         self.stop_sev()?;
         if matches!(self.channel.snp(), Snp::Stale { .. }) {
             self.stop_snp(Leaving::KvmGone)?;

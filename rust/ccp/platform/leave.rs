@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Leaving SNP, while guests of it may be there.
+//! How SNP is shut down while there may be SNP guests.
 //!
-//! SNP_EN is taken from the CPUs by firmware (X86_SNP_SHUTDOWN in SNP_SHUTDOWN_EX). A CPU without
-//! it does not know the instruction RMPUPDATE, with which KVM gives the pages of a guest back when
-//! that ends, and takes more for one that runs: an invalid opcode in the kernel. And firmware stops
-//! SNP only if no guest has an ASID. [`Leaving::plan`] decides for everybody who ends SNP.
+//! Firmware clears SNP_EN on the CPUs (X86_SNP_SHUTDOWN in SNP_SHUTDOWN_EX). A CPU without SNP_EN
+//! does not know the instruction RMPUPDATE, which KVM executes to take pages for a guest, and to
+//! give them back when the guest ends: an invalid opcode in the kernel. And firmware stops SNP only
+//! if no guest has an ASID. [`Leaving::plan`] decides for everybody who shuts SNP down.
 
-/// On which occasion SNP ends: who may still use it.
+/// The occasion of the shutdown, which says who may still use SNP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Leaving {
     /// kvm-amd is being unloaded or loaded: KVM has no VM. (A VM holds a reference to the module.)
@@ -15,45 +15,44 @@ pub(crate) enum Leaving {
     /// The PSP is unbound or removed, or the machine goes down. KVM does not know, and goes on.
     ///
     /// The PCI core shuts devices down for a restart and for kexec alike, in `device_shutdown()`.
-    /// The other CPUs run until `machine_shutdown()`, and KVM switches virtualization off only in
-    /// `syscore_shutdown()`, both later. Later than those the kernel calls no module. A reboot
-    /// notifier comes even earlier, and nobody asks what it returns: it cannot refuse.
+    /// The other CPUs run until `machine_shutdown()`, and KVM disables virtualization only in
+    /// `syscore_shutdown()`. Both come later, and after them the kernel calls no module. A reboot
+    /// notifier comes even earlier and cannot refuse: the kernel ignores what it returns.
     DeviceGone,
     /// The kernel panics. The other CPUs have been stopped: nobody runs a vCPU or ends a guest.
     Panic,
 }
 
-/// How SNP is ended.
+/// How SNP is shut down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Plan {
-    /// The guests' contexts are taken from firmware first, so that their ASIDs become free.
+    /// SNP_DECOMMISSION of all guests comes first, which frees their ASIDs.
     pub(super) decommission: bool,
-    /// Firmware is asked to clear SNP_EN.
-    pub(super) x86: bool,
+    /// SNP_SHUTDOWN_EX clears SNP_EN on all CPUs.
+    pub(super) clear_snp_en: bool,
 }
 
 impl Leaving {
-    /// How SNP is ended with so many `guests`, by firmware that can clear SNP_EN or not (`x86`).
+    /// How SNP is shut down with so many `guests`, by firmware with or without X86_SNP_SHUTDOWN.
     ///
-    /// With a guest SNP_EN stays set as long as KVM may be at work on that guest, whatever becomes
-    /// of the guest in firmware. The guest's memory then stays in the RMP: no other kernel can take
-    /// it over.
+    /// SNP_EN stays set as long as KVM may be at work on a guest, even after the guest was
+    /// decommissioned. The guest's memory then stays in the RMP, and no other kernel can use it.
     ///
-    /// A panic decommissions nothing: that obliges every CPU to a WBINVD before the flush that
-    /// SNP_SHUTDOWN_EX wants then, and the other CPUs execute nothing any more.
-    pub(super) fn plan(self, guests: u32, x86: bool) -> Plan {
+    /// A panic decommissions no guest: after SNP_DECOMMISSION every CPU has to execute WBINVD
+    /// before the flush that SNP_SHUTDOWN_EX demands, and the other CPUs are stopped.
+    pub(super) fn plan(self, guests: u32, x86_snp_shutdown: bool) -> Plan {
         match self {
             Leaving::KvmGone => Plan {
                 decommission: guests != 0,
-                x86,
+                clear_snp_en: x86_snp_shutdown,
             },
             Leaving::DeviceGone => Plan {
                 decommission: guests != 0,
-                x86: x86 && guests == 0,
+                clear_snp_en: x86_snp_shutdown && guests == 0,
             },
             Leaving::Panic => Plan {
                 decommission: false,
-                x86,
+                clear_snp_en: x86_snp_shutdown,
             },
         }
     }

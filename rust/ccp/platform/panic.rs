@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The last shutdown: so that a kdump kernel finds an IOMMU that works, and can use all memory.
+//! The shutdown in a panic: a kdump kernel then finds an IOMMU that works, and can use all memory.
 //!
-//! A CPU may have been stopped while it held the command lock. So this path takes no lock and
-//! touches nothing that one guards: it has a mailbox and command buffers of its own, and believes
-//! only the hardware (is the mailbox idle? is a page assigned? is SNP_EN set?) and
-//! [`cmd::record`](crate::cmd), which is right at every instruction. It allocates and frees
-//! nothing, and takes back what the in-tree driver takes back.
+//! The panic may have stopped a CPU that held the command lock. So this path takes no lock and
+//! touches no data under a lock. It has a mailbox and command buffers of its own, and believes only
+//! the hardware (is the mailbox idle? is a page assigned? is SNP_EN set?) and the record of
+//! `cmd/record.rs`, which is right at every instruction. It allocates and frees nothing, and
+//! reclaims the pages that the in-tree driver reclaims.
 
 use kernel::{
     fmt,
@@ -57,8 +57,8 @@ use crate::{
     },
 };
 
-/// How long firmware may go on with the command that it had got before the panic. Commands take
-/// milliseconds, apart from SNP_INIT of a big host; who waits for the dump waits for this, too.
+/// How long firmware may go on with the command that it had before the panic. Commands take
+/// milliseconds, apart from SNP_INIT of a big host. The dump has to wait for that long.
 const BUSY_MS: u32 = 10_000;
 
 type LastOfMaster = LastShutdown<Mailbox<MasterIo, PspEnvironment>>;
@@ -91,7 +91,7 @@ impl Notifier {
 }
 
 impl<T: Transport> Platform<T> {
-    /// What is to be done when the kernel panics, through a `transport` of its own.
+    /// The shutdown for a panic, through a `transport` of its own.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl<T: Transport> Platform<T> {
     pub(super) fn last_shutdown<P: Transport>(&self, transport: P) -> Result<LastShutdown<P>> {
         Ok(LastShutdown {
             channel: self.channel.for_panic(transport)?,
-            x86: self.can_end_snp(),
+            x86_snp_shutdown: self.has_x86_snp_shutdown(),
         })
     }
 }
@@ -107,8 +107,8 @@ impl<T: Transport> Platform<T> {
 /// See the top of this file.
 pub(crate) struct LastShutdown<T> {
     channel: Channel<T>,
-    /// Firmware can clear SNP_EN.
-    x86: bool,
+    /// Firmware has X86_SNP_SHUTDOWN.
+    x86_snp_shutdown: bool,
 }
 
 impl<T: Transport + Send> Callback for LastShutdown<T> {
@@ -127,7 +127,7 @@ impl<T: Transport> LastShutdown<T> {
         }
         let why = match self.channel.poll_idle(BUSY_MS) {
             Ok(()) => match self.shutdown() {
-                Ok(end) => return self.report(end),
+                Ok(outcome) => return self.report(outcome),
                 Err((command, err)) => {
                     return self.report_failure(format_args!("{}: {err}", command.name))
                 }
@@ -144,41 +144,47 @@ impl<T: Transport> LastShutdown<T> {
     /// # Errors
     ///
     /// The command that failed, and how.
-    fn shutdown(&mut self) -> Result<End, (&'static CommandInfo, CmdError)> {
-        // Where SEV is not up firmware refuses, and nothing has happened; SNP_SHUTDOWN_EX says it
-        // all.
+    fn shutdown(&mut self) -> Result<Outcome, (&'static CommandInfo, CmdError)> {
+        // Firmware refuses SHUTDOWN if SEV is not up. If SEV stays up, SNP_SHUTDOWN_EX fails.
         let _ = self.channel.issue_polling(SHUTDOWN, &mut ());
-        // The other CPUs have done theirs in the NMI that stopped them (kdump_sev_callback()).
+        // The other CPUs have executed WBINVD in the NMI that stopped them (kdump_sev_callback()).
         cpu::wbinvd_local();
-        let x86 = Leaving::Panic
-            .plan(self.channel.record().guests(), self.x86)
-            .x86;
-        // Without SNP_EN nobody looks at the RMP.
-        let tmr = if x86 { 0 } else { self.take_tmr_back() };
+        let guests = self.channel.record().guests();
+        let clear_snp_en = Leaving::Panic
+            .plan(guests, self.x86_snp_shutdown)
+            .clear_snp_en;
+        // Without SNP_EN no CPU enforces the RMP.
+        let tmr_pages_left = match clear_snp_en {
+            true => 0,
+            false => self.reclaim_tmr(),
+        };
 
         let failed = |err| (SNP_SHUTDOWN_EX.info(), err);
-        match self.snp_shutdown(x86) {
+        match self.snp_shutdown(clear_snp_en) {
             Err(err) if err.is(Status::DFFLUSH_REQUIRED) => {
                 self.channel
                     .issue_polling(SNP_DF_FLUSH, &mut ())
                     .map_err(|err| (SNP_DF_FLUSH.info(), err))?;
-                self.snp_shutdown(x86).map_err(failed)?;
+                self.snp_shutdown(clear_snp_en).map_err(failed)?;
             }
             result => result.map_err(failed)?,
         }
-        Ok(End {
-            tmr,
-            iommu: if x86 { Ok(()) } else { iommu::snp_disable() },
+        Ok(Outcome {
+            tmr_pages_left,
+            iommu: match clear_snp_en {
+                true => Ok(()),
+                false => iommu::snp_disable(),
+            },
         })
     }
 
-    fn snp_shutdown(&mut self, x86: bool) -> Result<(), CmdError> {
-        let mut request = shutdown_request(x86);
+    fn snp_shutdown(&mut self, clear_snp_en: bool) -> Result<(), CmdError> {
+        let mut request = shutdown_request(clear_snp_en);
         self.channel.issue_polling(SNP_SHUTDOWN_EX, &mut request)
     }
 
-    /// Takes the pages of the TMR back, as many as firmware gives. How many stay firmware's.
-    fn take_tmr_back(&mut self) -> usize {
+    /// Reclaims the pages of the TMR, and returns how many stay firmware's.
+    fn reclaim_tmr(&mut self) -> usize {
         let Some(tmr) = self.channel.record().tmr() else {
             return 0;
         };
@@ -191,9 +197,9 @@ impl<T: Transport> LastShutdown<T> {
         })
     }
 
-    fn report(&self, end: End) {
+    fn report(&self, outcome: Outcome) {
         let dev = self.channel.dev();
-        if let Err(err) = end.iommu {
+        if let Err(err) = outcome.iommu {
             dev_err!(
                 dev,
                 "SNP is shut down for the panic, but pages of the IOMMU could not be taken back ({err:?}): a kdump kernel may fault on them\n"
@@ -202,7 +208,7 @@ impl<T: Transport> LastShutdown<T> {
             dev_info!(
                 dev,
                 "SNP is shut down for the panic, but SNP_EN stays set, and {}: a kdump kernel may read that memory, and not write to it\n",
-                self.left(end.tmr)
+                self.assigned(outcome.tmr_pages_left)
             );
         } else {
             dev_info!(
@@ -221,14 +227,14 @@ impl<T: Transport> LastShutdown<T> {
         dev_err!(
             self.channel.dev(),
             "SNP is not shut down for the panic: {why}; SNP_EN is {snp_en}, {}, the IOMMU's pages, too: a kdump kernel may wait for the IOMMU for ever\n",
-            self.left(tmr)
+            self.assigned(tmr)
         );
     }
 
-    /// What the RMP still has, where `tmr` pages of the TMR are firmware's.
-    fn left(&self, tmr: usize) -> Left {
+    /// What is assigned in the RMP, with `tmr` pages of the TMR.
+    fn assigned(&self, tmr: usize) -> Assigned {
         let record = self.channel.record();
-        Left {
+        Assigned {
             guests: record.guests(),
             pages: (record.pages() as usize)
                 .saturating_add(tmr)
@@ -237,21 +243,21 @@ impl<T: Transport> LastShutdown<T> {
     }
 }
 
-/// How a shutdown ended that firmware has carried out.
-struct End {
+/// The outcome of a shutdown that firmware has carried out.
+struct Outcome {
     /// Pages of the TMR that stay firmware's.
-    tmr: usize,
+    tmr_pages_left: usize,
     /// Whether the IOMMU's pages are the host's again.
     iommu: Result,
 }
 
-/// What stays assigned in the RMP.
-struct Left {
+/// What is assigned in the RMP.
+struct Assigned {
     guests: u32,
     pages: usize,
 }
 
-impl fmt::Display for Left {
+impl fmt::Display for Assigned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { guests, pages } = self;
         write!(

@@ -2,7 +2,7 @@
 
 //! The list of memory that SNP_INIT_EX makes HV-Fixed.
 //!
-//! BIOS and platform write to memory that they reserved at any time. A page that is HV-Fixed stays
+//! The BIOS may write to the memory that it has reserved at any time. A page that is HV-Fixed stays
 //! writable for the host under SNP and cannot be given to a guest.
 
 use kernel::{
@@ -54,8 +54,8 @@ pub(super) fn reserved_by_bios() -> Result<HvPages> {
     Ok(page)
 }
 
-/// The range for a resource, if it is one that others than the host write to. Both ends are rounded
-/// outwards: a page that is reserved in part is reserved.
+/// The range for a resource, if the BIOS has reserved it. Both ends are rounded outwards: a page
+/// that is reserved in part is reserved.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What user space and kvm-amd ask of the platform.
+//! Requests of user space (`uapi.rs`) and of kvm-amd (`kapi.rs`).
 //!
 //! Every method runs under the command lock and touches neither user memory nor files: buffers go
 //! in and come out as [`HvPages`] and plain values.
@@ -50,9 +50,10 @@ const GET_ID_SINCE: (u8, u8) = (0, 16);
 /// The guest-policy bit PAGE_SWAP_DISABLE exists since this API.
 const PAGE_SWAP_DISABLE_SINCE: (u8, u8) = (1, 58);
 
-/// The answer to a command that fills a buffer.
+/// The answer to a command that fills buffers.
 ///
-/// The lengths are firmware's: what it wrote or, if `result` is an error, what it needs.
+/// The lengths are firmware's: those that it wrote or, if `result` is an error, those that it
+/// needs.
 pub(crate) struct Exported<const N: usize> {
     /// Whether the buffers hold anything.
     pub(crate) result: Result<(), Failure>,
@@ -92,7 +93,7 @@ impl<T: Transport> Platform<T> {
         Ok(self.channel.snp_status()?)
     }
 
-    /// Stops SEV if it has no guests, and makes the platform forget its owner and keys.
+    /// FACTORY_RESET, after SHUTDOWN if SEV is initialised: deletes the platform's owner and keys.
     ///
     /// # Errors
     ///
@@ -108,7 +109,7 @@ impl<T: Transport> Platform<T> {
             }
             Ok(sev::PlatformState::Init) => {
                 self.channel.issue(command::SHUTDOWN, &mut ())?;
-                // The TMR stays for the next INIT.
+                // The next INIT gets the same TMR.
                 self.sev = Sev::Uninit;
             }
             Ok(sev::PlatformState::Uninit) | Err(_) => {}
@@ -116,7 +117,7 @@ impl<T: Transport> Platform<T> {
         Ok(self.channel.issue(command::FACTORY_RESET, &mut ())?)
     }
 
-    /// PEK_GEN, with SEV up for as long as it takes.
+    /// PEK_GEN, with SEV up during the command.
     ///
     /// # Errors
     ///
@@ -125,7 +126,7 @@ impl<T: Transport> Platform<T> {
         self.with_sev(|p| p.channel.issue(command::PEK_GEN, &mut ()))
     }
 
-    /// PDH_GEN, with SEV up for as long as it takes.
+    /// PDH_GEN, with SEV up during the command.
     ///
     /// # Errors
     ///
@@ -134,12 +135,12 @@ impl<T: Transport> Platform<T> {
         self.with_sev(|p| p.channel.issue(command::PDH_GEN, &mut ()))
     }
 
-    /// PEK_CSR into a buffer of `len` bytes, or only its length for `None`; with SEV up for as long
-    /// as it takes.
+    /// PEK_CSR into a buffer of `len` bytes, or only its length for `None`; with SEV up during the
+    /// command.
     ///
     /// # Errors
     ///
-    /// If SEV could not be started or there is no memory. Firmware's own refusal is in the answer.
+    /// If SEV could not be started or there is no memory. A refusal of firmware is in the answer.
     pub(crate) fn pek_csr(&mut self, len: Option<u32>) -> Result<Exported<1>, Failure> {
         self.with_sev(|p| p.export(command::PEK_CSR, len))
     }
@@ -153,18 +154,17 @@ impl<T: Transport> Platform<T> {
     ///
     /// # Errors
     ///
-    /// If there is no memory. Firmware's own refusal is in the answer.
+    /// If there is no memory. A refusal of firmware is in the answer.
     pub(crate) fn get_id(&mut self, len: Option<u32>) -> Result<Exported<1>, Failure> {
         Ok(self.export(command::GET_ID, len)?)
     }
 
     /// PDH_CERT_EXPORT into buffers of these lengths (PDH, chain), or only the lengths for `None`.
-    /// SEV is started for as long as it takes if it is not up, which only a `writable` caller may
-    /// cause.
+    /// SEV is up during the command; only a `writable` caller may cause its start.
     ///
     /// # Errors
     ///
-    /// [`EPERM`]; if SEV could not be started or there is no memory. Firmware's own refusal is in
+    /// [`EPERM`]; if SEV could not be started or there is no memory. A refusal of firmware is in
     /// the answer.
     pub(crate) fn pdh_cert_export(
         &mut self,
@@ -177,7 +177,7 @@ impl<T: Transport> Platform<T> {
         self.with_sev(|p| p.export_pdh(len))
     }
 
-    /// PEK_CERT_IMPORT of these certificates, with SEV up for as long as it takes.
+    /// PEK_CERT_IMPORT of these certificates, with SEV up during the command.
     ///
     /// # Errors
     ///
@@ -234,8 +234,8 @@ impl<T: Transport> Platform<T> {
         Ok(self.channel.issue(command::SNP_CONFIG, &mut config)?)
     }
 
-    /// SNP_VLEK_LOAD of a wrapped hashstick. The reserved bytes of the
-    /// request are the caller's, for firmware to judge.
+    /// SNP_VLEK_LOAD of a wrapped hashstick. The reserved bytes of the request are the caller's;
+    /// firmware checks them.
     ///
     /// # Errors
     ///
@@ -259,8 +259,8 @@ impl<T: Transport> Platform<T> {
     }
 
     /// A command of another kernel module. `data` is its command buffer, with the length that the
-    /// command table gives. The first one that needs legacy SEV starts it, if kvm-amd has asked for
-    /// it.
+    /// command table gives. The first command that needs legacy SEV starts it, if kvm-amd has
+    /// called `sev_platform_init()`.
     ///
     /// # Errors
     ///
@@ -283,7 +283,7 @@ impl<T: Transport> Platform<T> {
             );
         }
         result?;
-        // The command buffer of both is the context's address.
+        // The command buffer of both commands is the context's address.
         match (command.info().id, u64::read_from_bytes(data)) {
             (CommandId::SNP_GCTX_CREATE, Ok(context)) => self.context_made(context),
             (CommandId::SNP_DECOMMISSION, Ok(context)) => self.context_ended(context),
@@ -370,14 +370,14 @@ impl<T: Transport> Platform<T> {
             len: len.unwrap_or(0),
         };
         let mut result = self.channel.issue(command, &mut request);
-        let data = [self.taken(buffer, &mut result)];
+        let data = [self.take_back(buffer, &mut result)];
         Ok(self.exported(info, result, [request.len], len.map(|len| [len]), data))
     }
 
-    /// What firmware answered, given buffers of the sizes `room`.
+    /// Firmware's answer, where the buffers have the sizes `room`.
     ///
-    /// A success with more in a buffer than it holds cannot be true: it becomes an error, and the
-    /// caller does not get that length, or it might read past the end of its own buffer.
+    /// Firmware cannot have written more into a buffer than it holds. Such a success becomes an
+    /// error, and the caller does not get the length: it might read past the end of its own buffer.
     fn exported<const N: usize>(
         &self,
         command: &CommandInfo,
@@ -388,8 +388,8 @@ impl<T: Transport> Platform<T> {
     ) -> Exported<N> {
         let mut result = result.map_err(Failure::from);
         if let (Ok(()), Some(room)) = (result, room) {
-            let liar = len.iter().zip(room).find(|(len, room)| **len > *room);
-            if let Some((claimed, size)) = liar {
+            let too_long = len.iter().zip(room).find(|(len, room)| **len > *room);
+            if let Some((claimed, size)) = too_long {
                 dev_err!(
                     self.dev(),
                     "{} failed: firmware says that it put {:#x} bytes into a buffer of {:#x}; the answer is not used, look for newer firmware\n",
@@ -414,7 +414,7 @@ impl<T: Transport> Platform<T> {
             Ok(chain) => chain,
             Err(err) => {
                 let mut result = Err(err);
-                self.taken(pdh, &mut result);
+                self.take_back(pdh, &mut result);
                 return result;
             }
         };
@@ -426,12 +426,15 @@ impl<T: Transport> Platform<T> {
             chain_len,
         };
         let mut result = self.channel.issue(command::PDH_CERT_EXPORT, &mut request);
-        let data = [self.taken(pdh, &mut result), self.taken(chain, &mut result)];
+        let data = [
+            self.take_back(pdh, &mut result),
+            self.take_back(chain, &mut result),
+        ];
         let lens = [request.pdh_len, request.chain_len];
         Ok(self.exported(command::PDH_CERT_EXPORT.info(), result, lens, len, data))
     }
 
-    /// Pages for `len` bytes of output, in firmware's hands.
+    /// Pages for `len` bytes of output, given to firmware.
     fn output(&mut self, len: Option<u32>) -> Result<Option<FwPages>, CmdError> {
         let Some(len) = len else { return Ok(None) };
         let pages =
@@ -439,8 +442,8 @@ impl<T: Transport> Platform<T> {
         self.channel.give(pages).map(Some)
     }
 
-    /// Takes output pages back. If that fails, so has the command.
-    fn taken<R>(
+    /// Takes output pages back. A failure makes `result` a failure.
+    fn take_back<R>(
         &mut self,
         pages: Option<FwPages>,
         result: &mut Result<R, CmdError>,

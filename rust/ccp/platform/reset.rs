@@ -28,8 +28,8 @@ use crate::{
 };
 
 impl<T: Transport> Platform<T> {
-    /// Asks firmware for its state if there was a sign of a reset. To be called after each use of the
-    /// platform.
+    /// Asks firmware for its state if there was a sign of a reset. To be called after each use of
+    /// the platform.
     pub(super) fn check_for_reset(&mut self) {
         match self.channel.take_reset_sign() {
             // Nothing is initialised, so a reset changes nothing. Firmware has another reason.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Legacy SEV up and down.
+//! INIT and SHUTDOWN: legacy SEV up and down, and its trusted memory region (TMR).
 
 use kernel::prelude::*;
 
 use super::{
-    snp::Without,
+    snp::SnpOff,
     Failure,
     Platform,
     Sev, //
@@ -67,7 +67,7 @@ impl<T: Transport> Platform<T> {
         };
         provide_tmr(&mut self.channel, &mut self.tmr, tmr_len);
         sev_init(&mut self.channel, self.tmr.as_ref(), &proof)?;
-        // No ASID may be used without the flush.
+        // Until the flush no ASID may be used.
         self.sev = Sev::Stale;
         cpu::wbinvd_on_all();
         if let Err(err) = self.channel.require(command::DF_FLUSH, &mut ()) {
@@ -86,24 +86,24 @@ impl<T: Transport> Platform<T> {
         Ok(())
     }
 
-    /// INIT was not followed by a flush: no ASID may be used before one, and SNP guests want some.
-    /// They do without legacy SEV.
+    /// DF_FLUSH after INIT failed. SNP guests, which do without legacy SEV, may use no ASID before
+    /// a flush either.
     fn flush_for_snp(&mut self) {
         if self.channel.snp_init() && self.channel.alive().is_ok() {
             cpu::wbinvd_on_all();
-            // It has been logged; SNP guests hear of it again.
+            // A failure has been logged, and firmware refuses to activate SNP guests.
             let _ = self.channel.require(command::SNP_DF_FLUSH, &mut ());
         }
     }
 
-    /// What to do if SNP_EN is set and SNP is not up.
+    /// The advice in the log if SNP_EN is set and SNP is not up.
     fn remedy_for_snp_en(&self) -> &'static str {
-        match self.without_snp() {
-            Some(Without::Host) => "restart the machine, which clears SNP_EN",
-            Some(Without::Parameter) => {
+        match self.snp_off() {
+            Some(SnpOff::NoSnpHost) => "restart the machine, which clears SNP_EN",
+            Some(SnpOff::Parameter) => {
                 "restart the machine, which clears SNP_EN, or load ccp without snp=0"
             }
-            Some(Without::Firmware) => {
+            Some(SnpOff::OldFirmware) => {
                 "restart the machine, which clears SNP_EN: this firmware is too old for SNP"
             }
             None if self.snp_refused => {
@@ -142,7 +142,7 @@ impl<T: Transport> Platform<T> {
         let borrowed = self.sev == Sev::Uninit;
         if borrowed {
             if let Err(err) = self.start_sev() {
-                // Not up, but there may be a TMR.
+                // SEV is not up, but there may be a TMR to free.
                 let _ = self.stop_sev();
                 return Err(Failure::of_start(err));
             }
@@ -159,8 +159,8 @@ impl<T: Transport> Platform<T> {
 ///
 /// # Errors
 ///
-/// What firmware would answer to INIT if it is not, which spares it the question; the log says so,
-/// with `remedy`. What the measurement returns.
+/// If SNP_EN is set and SNP is not up, the status that firmware would answer to INIT; the log has
+/// that and `remedy`. What reading SNP_EN returns.
 fn init_proof<T: Transport>(channel: &Channel<T>, remedy: &str) -> Result<InitProof, CmdError> {
     match channel.snp_is_up() {
         Some(up) => Ok(InitProof::SnpIsUp(up)),
@@ -178,7 +178,7 @@ fn init_proof<T: Transport>(channel: &Channel<T>, remedy: &str) -> Result<InitPr
     }
 }
 
-/// Makes sure that there is a TMR of this size. Without one SEV-ES guests cannot run, but SEV
+/// Makes sure that there is a TMR of this size. Without a TMR SEV-ES guests cannot run, but SEV
 /// guests can.
 fn provide_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>, len: usize) {
     if matches!(tmr, Some(tmr) if tmr.len() != len) {
@@ -189,8 +189,8 @@ fn provide_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>
     }
     let pages = HvPages::for_len(Gfp::KERNEL, len).map_err(CmdError::Transport);
     let given = pages.and_then(|pages| {
-        // Firmware does not look into the caches; under SNP the WBINVD after SNP_INIT and the RMP
-        // take care of it.
+        // Firmware does not snoop the caches. Under SNP they hold no line of the pages: WBINVD
+        // follows SNP_INIT, and the RMP forbids writes afterwards.
         if !channel.snp_init() {
             pages.clflush();
         }
@@ -213,15 +213,16 @@ fn provide_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>
 /// Frees the TMR. Legacy firmware must be in the UNINIT state.
 fn free_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>) {
     let Some(tmr) = tmr.take() else { return };
-    // Firmware wrote to it with its own key; those lines must not be written back over whatever the
-    // memory is used for next.
+    // Firmware wrote to the TMR with its own key. Those cache lines must not be written back over
+    // the memory's next contents.
     cpu::wbinvd_on_all();
-    // What could not be taken back has been logged.
+    // A failure has been logged.
     let _ = tmr.take_back(channel);
     channel.record().set_tmr(None);
 }
 
-/// Issues INIT, once more if firmware's own storage was damaged: it has made it anew by then.
+/// Issues INIT, and a second time if firmware's persistent storage was damaged, which firmware has
+/// made anew by then.
 fn sev_init<T: Transport>(
     channel: &mut Channel<T>,
     tmr: Option<&FwPages>,
@@ -243,7 +244,7 @@ fn init_request(tmr: Option<&FwPages>) -> sev::Init {
     let mut request = sev::Init::default();
     if let Some(tmr) = tmr {
         request.flags = sev::INIT_FLAG_ES;
-        // The one address that firmware wants without the encryption bit.
+        // No encryption bit: that of the TMR and of SNP_PAGE_RECLAIM are the only such addresses.
         request.tmr_address = tmr.spa().plain();
         // CAST: At most 2 MiB.
         request.tmr_len = tmr.len() as u32;

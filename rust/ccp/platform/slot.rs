@@ -2,9 +2,9 @@
 
 //! The command lock, and the one platform that it guards.
 //!
-//! Callers come from C with nothing in hand (`sev_do_cmd()` takes no device), so the master is
-//! global. It is only reachable through the lock, and [`detach`] takes it out before its registers
-//! go away: whoever comes later finds no platform.
+//! Exported functions have no argument that names a PSP (`sev_do_cmd()` takes no device), so the
+//! master is global. Only [`lock`] and [`lock_killable`] give access to it. [`detach`] takes the
+//! master out before its registers go away: later callers find no platform.
 
 #![allow(
     unsafe_code,
@@ -49,7 +49,7 @@ struct Master {
     _notifier: Notifier,
 }
 
-/// The command lock. A command may take minutes (SNP_INIT), and so may the wait for the next one.
+/// The command lock. A command may take minutes (SNP_INIT), and so may the wait for the lock.
 // SAFETY: Initialised by `init()`, before anything that uses the lock exists.
 static COMMANDS: KillableMutex<Option<KBox<Master>>> = unsafe { KillableMutex::new(None) };
 
@@ -70,7 +70,7 @@ pub(crate) unsafe fn init() {
 ///
 /// # Errors
 ///
-/// If firmware does not answer or cannot say who it is: the log has the reason. [`EBUSY`] if there
+/// If firmware does not answer or cannot be identified: the log has the reason. [`EBUSY`] if there
 /// is a master already, [`ENOMEM`].
 pub(crate) fn attach(
     dev: ARef<Device>,
@@ -135,8 +135,8 @@ impl Drop for Locked {
     }
 }
 
-/// Takes the command lock. For kernel code, which has to end what it began (a guest, say) even in a
-/// task that was killed.
+/// Takes the command lock, for kernel code: kvm-amd has to end a guest even in a task that was
+/// killed.
 ///
 /// # Errors
 ///
@@ -145,7 +145,7 @@ pub(crate) fn lock() -> Result<Locked> {
     COMMANDS.lock().some().map(Locked).ok_or(ENODEV)
 }
 
-/// The same for user space, which can be killed while it waits for the lock.
+/// Takes the command lock, for user space, which can be killed while it waits.
 ///
 /// # Errors
 ///
@@ -154,7 +154,7 @@ pub(crate) fn lock_killable() -> Result<Locked> {
     COMMANDS.lock_killable()?.some().map(Locked).ok_or(ENODEV)
 }
 
-/// Keeps everybody from the master until [`resume`], because its function is about to be reset.
+/// Takes the command lock until [`resume`]: the PCI core is about to reset the master's function.
 /// Waits for the command in flight.
 pub(crate) fn pause() {
     core::mem::forget(COMMANDS.lock());

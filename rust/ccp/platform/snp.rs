@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SNP up and down.
+//! SNP_INIT and SNP_SHUTDOWN: SNP firmware up and down.
 
 use kernel::prelude::*;
 
@@ -38,22 +38,22 @@ const SNP_SINCE: (u8, u8) = (1, 51);
 /// Since then SNP_INIT_EX takes a list of HV-Fixed ranges.
 const INIT_EX_SINCE: (u8, u8) = (1, 52);
 
-/// Why SNP is never started here.
+/// Why SNP is never started on this host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Without {
-    /// This kernel is no SNP host; snp_host says why.
-    Host,
-    /// The administrator does not want it (`snp=0`).
+pub(super) enum SnpOff {
+    /// This kernel is no SNP host; snp_host has logged why.
+    NoSnpHost,
+    /// The administrator has set `snp=0`.
     Parameter,
     /// Firmware is too old.
-    Firmware,
+    OldFirmware,
 }
 
 /// The HV-Fixed ranges for firmware.
 enum Ranges {
     /// For SNP_INIT_EX.
     List(HvPages),
-    /// Firmware has SNP_INIT only.
+    /// Firmware has SNP_INIT only, which takes no list.
     NotTaken,
 }
 
@@ -74,14 +74,14 @@ impl<T: Transport> Platform<T> {
         if self.channel.snp_init() {
             return Ok(());
         }
-        match self.without_snp() {
+        match self.snp_off() {
             None => {}
-            Some(Without::Host) => return Ok(()),
-            Some(Without::Parameter) => {
+            Some(SnpOff::NoSnpHost) => return Ok(()),
+            Some(SnpOff::Parameter) => {
                 dev_notice!(self.dev(), "SNP stays off: ccp was loaded with snp=0\n");
                 return Ok(());
             }
-            Some(Without::Firmware) => {
+            Some(SnpOff::OldFirmware) => {
                 dev_warn!(
                     self.dev(),
                     "SNP stays off: firmware has API {}, SNP needs {}.{}; install newer firmware (package amd64-microcode or linux-firmware) or a newer BIOS\n",
@@ -103,20 +103,20 @@ impl<T: Transport> Platform<T> {
         };
         let enabled = match window.prepare() {
             Ok(enabled) => enabled,
-            // Firmware would refuse these CPUs, or the RMP. Nothing has been written.
+            // Firmware would refuse these CPUs, or the RMP. No register has been written.
             Err(err) if err == EOPNOTSUPP => return Ok(()),
             Err(err) => return Err(CmdError::Transport(err)),
         };
 
         if let Err((enabled, err)) = self.snp_init(enabled, ranges, max_snp_asid) {
             self.report_snp_init(err);
-            Self::undo_prepare(enabled, err);
+            Self::close_window(enabled, err);
             return Err(err);
         }
 
         cpu::wbinvd_on_all();
         if let Err(err) = self.channel.flush_snp() {
-            // KVM may have guests of an earlier time.
+            // KVM may still have guests of an earlier SNP_INIT, hence not KvmGone.
             let _ = self.stop_snp(Leaving::DeviceGone);
             return Err(err);
         }
@@ -131,21 +131,21 @@ impl<T: Transport> Platform<T> {
         Ok(())
     }
 
-    /// Why SNP is never started here, if so.
-    pub(super) fn without_snp(&self) -> Option<Without> {
+    /// Why SNP is never started on this host, if so.
+    pub(super) fn snp_off(&self) -> Option<SnpOff> {
         if !self.channel.host().is_snp_host() {
-            Some(Without::Host)
+            Some(SnpOff::NoSnpHost)
         } else if !params::snp() {
-            Some(Without::Parameter)
+            Some(SnpOff::Parameter)
         } else if !self.api.at_least(SNP_SINCE.0, SNP_SINCE.1) {
-            Some(Without::Firmware)
+            Some(SnpOff::OldFirmware)
         } else {
             None
         }
     }
 
-    /// What SNP_INIT_EX gets a list of, made before any CPU is prepared; nothing in it where
-    /// firmware has no such command. [`None`] if SNP has to stay off; the log has the reason.
+    /// The HV-Fixed ranges for SNP_INIT_EX; to be made before any CPU is prepared. [`None`] if SNP
+    /// has to stay off; the log has the reason.
     ///
     /// # Errors
     ///
@@ -201,12 +201,12 @@ impl<T: Transport> Platform<T> {
         // Before and after SNP_INIT no CPU may hold dirty lines, not least of the RMP itself.
         cpu::wbinvd_on_all();
         let result = self.channel.init_snp(enabled, Some(&mut request));
-        // Kept if the mailbox died. That has been logged.
+        // If the mailbox died the pages are lost, which has been logged.
         let _ = ranges.take_back(&mut self.channel);
         result
     }
 
-    /// SNP_INIT failed, and the CPUs have SNP_EN.
+    /// Logs that SNP_INIT failed, and what follows for CPUs that have SNP_EN.
     fn report_snp_init(&mut self, err: CmdError) {
         // The mailbox has said so.
         if let CmdError::Died(_) = err {
@@ -230,7 +230,7 @@ impl<T: Transport> Platform<T> {
     }
 
     /// SNP_INIT failed after the CPUs were prepared: closes the hotplug window if that is safe.
-    fn undo_prepare(enabled: SnpEnabled, err: CmdError) {
+    fn close_window(enabled: SnpEnabled, err: CmdError) {
         let keep = match err {
             CmdError::Died(_) => snp_host_keep::SNP_HOST_KEEP_TIMEOUT,
             CmdError::Dead(_) => snp_host_keep::SNP_HOST_KEEP_MAILBOX_DEAD,
@@ -241,7 +241,7 @@ impl<T: Transport> Platform<T> {
                 snp_host_keep::SNP_HOST_KEEP_RMP_INIT_FAILED
             }
             CmdError::Firmware(_) | CmdError::Lost(_) | CmdError::Transport(_) => {
-                // Stays open if the RMP is not all zero; snp_host says so.
+                // If the RMP is not all zero the window stays open; snp_host logs it.
                 let _ = enabled.refused();
                 return;
             }
@@ -249,8 +249,8 @@ impl<T: Transport> Platform<T> {
         enabled.keep(keep);
     }
 
-    /// Whether firmware can clear SNP_EN.
-    pub(super) fn can_end_snp(&self) -> bool {
+    /// Whether SNP_SHUTDOWN_EX can clear SNP_EN on all CPUs (X86_SNP_SHUTDOWN).
+    pub(super) fn has_x86_snp_shutdown(&self) -> bool {
         self.features.has(Feature::X86Shutdown)
     }
 
@@ -264,7 +264,7 @@ impl<T: Transport> Platform<T> {
             return Ok(());
         }
         let guests = self.guests();
-        let plan = leaving.plan(guests, self.can_end_snp());
+        let plan = leaving.plan(guests, self.has_x86_snp_shutdown());
         if plan.decommission {
             if leaving == Leaving::DeviceGone {
                 dev_warn!(
@@ -272,15 +272,15 @@ impl<T: Transport> Platform<T> {
                     "{guests} SNP guest(s) own memory and are ended now, but SNP_EN and their pages in the RMP stay: end them before a kexec, or its kernel faults where it writes to those pages\n"
                 );
             }
-            // What it has not done firmware says once more.
+            // A guest that stays makes SNP_SHUTDOWN_EX fail, which is reported below.
             let _ = self.decommission_guests();
         }
-        let x86 = plan.x86;
-        match self.snp_shutdown_flushed(x86) {
+        let clear_snp_en = plan.clear_snp_en;
+        match self.snp_shutdown_flushed(clear_snp_en) {
             Ok(()) => {
                 self.forget_contexts();
                 if let Some(enabled) = self.channel.snp_left_init() {
-                    self.after_snp_shutdown(enabled, x86);
+                    self.after_snp_shutdown(enabled, clear_snp_en);
                 }
                 Ok(())
             }
@@ -302,7 +302,7 @@ impl<T: Transport> Platform<T> {
         }
     }
 
-    /// Takes the guests that this driver knows from firmware. They cannot run any more.
+    /// Decommissions the guests that this driver knows. They cannot run any more.
     ///
     /// # Errors
     ///
@@ -318,7 +318,7 @@ impl<T: Transport> Platform<T> {
 
     fn report_shutdown(&self, command: &CommandInfo, err: CmdError) {
         match err {
-            // The mailbox has said why, and snp_host says what it means.
+            // The mailbox has logged why, and snp_host logs what follows.
             CmdError::Dead(_) => {}
             err if self.sev != Sev::Uninit && err.is(Status::INVALID_PLATFORM_STATE) => dev_err!(
                 self.dev(),
@@ -326,7 +326,7 @@ impl<T: Transport> Platform<T> {
                 command.name,
                 Status::INVALID_PLATFORM_STATE
             ),
-            // Asked for once more after the flush, so it is not the flush that is missing.
+            // This is the answer after a flush, so the flush is not what firmware misses.
             err if err.is(Status::DFFLUSH_REQUIRED) => dev_err!(
                 self.dev(),
                 "{} failed: {}, although it was done: SNP guests still have ASIDs; end them, then reload and unload kvm_amd to stop SNP\n",
@@ -337,34 +337,37 @@ impl<T: Transport> Platform<T> {
         }
     }
 
-    /// SNP_SHUTDOWN_EX, once more if firmware wants a flush first.
+    /// SNP_SHUTDOWN_EX, and a second one after SNP_DF_FLUSH if firmware asks for the flush.
     ///
     /// # Errors
     ///
     /// The command that failed, and how; nothing has been logged.
-    fn snp_shutdown_flushed(&mut self, x86: bool) -> Result<(), (&'static CommandInfo, CmdError)> {
+    fn snp_shutdown_flushed(
+        &mut self,
+        clear_snp_en: bool,
+    ) -> Result<(), (&'static CommandInfo, CmdError)> {
         let failed = |err| (command::SNP_SHUTDOWN_EX.info(), err);
         self.channel.alive().map_err(failed)?;
         cpu::wbinvd_on_all();
-        match self.snp_shutdown(x86) {
+        match self.snp_shutdown(clear_snp_en) {
             Err(err) if err.is(Status::DFFLUSH_REQUIRED) => {
                 let flushed = self.channel.issue(command::SNP_DF_FLUSH, &mut ());
                 flushed.map_err(|err| (command::SNP_DF_FLUSH.info(), err))?;
-                self.snp_shutdown(x86).map_err(failed)
+                self.snp_shutdown(clear_snp_en).map_err(failed)
             }
             result => result.map_err(failed),
         }
     }
 
-    fn snp_shutdown(&mut self, x86: bool) -> Result<(), CmdError> {
-        let mut request = shutdown_request(x86);
+    fn snp_shutdown(&mut self, clear_snp_en: bool) -> Result<(), CmdError> {
+        let mut request = shutdown_request(clear_snp_en);
         self.channel.issue(command::SNP_SHUTDOWN_EX, &mut request)
     }
 
-    /// Firmware is in the UNINIT state again: ends SNP on the CPUs (`x86`) or, where firmware
-    /// leaves SNP_EN set, in the IOMMU alone.
-    fn after_snp_shutdown(&mut self, enabled: SnpEnabled, x86: bool) {
-        if x86 {
+    /// Firmware is in the UNINIT state again: ends SNP on the CPUs or, if firmware has left SNP_EN
+    /// set, in the IOMMU alone.
+    fn after_snp_shutdown(&mut self, enabled: SnpEnabled, snp_en_cleared: bool) {
+        if snp_en_cleared {
             match enabled.end() {
                 Ok(proof) => self.forget_assignments(&proof),
                 Err(err) if err == EBUSY => dev_err!(
@@ -387,8 +390,8 @@ impl<T: Transport> Platform<T> {
         enabled.keep(snp_host_keep::SNP_HOST_KEEP_LEGACY_SHUTDOWN);
     }
 
-    /// The device goes away: if firmware refused to stop, the hotplug window stays open for that
-    /// reason.
+    /// The device goes away. If firmware refused SNP_SHUTDOWN_EX, the hotplug window stays open for
+    /// that reason.
     pub(super) fn abandon_snp(&mut self) {
         if let Some(enabled) = self.channel.abandon_snp() {
             dev_err!(
@@ -400,10 +403,10 @@ impl<T: Transport> Platform<T> {
     }
 }
 
-/// SNP_SHUTDOWN_EX. `x86`: with SNP_EN.
-pub(super) fn shutdown_request(x86: bool) -> snp::SnpShutdownEx {
+/// The command buffer of SNP_SHUTDOWN_EX.
+pub(super) fn shutdown_request(clear_snp_en: bool) -> snp::SnpShutdownEx {
     let mut flags = snp::SHUTDOWN_IOMMU_SNP;
-    if x86 {
+    if clear_snp_en {
         flags |= snp::SHUTDOWN_X86_SNP;
     }
     snp::SnpShutdownEx {

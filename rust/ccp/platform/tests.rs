@@ -707,7 +707,7 @@ mod suite {
         let (_faux, mut p) = unidentified(&HOST, &plan)?;
         check!(p.identify().is_ok());
         check!(HOST.saw(&[SNP_STATUS, FEATURE_INFO, STATUS]));
-        check!(!p.is_in_use() && p.api.at_least(1, 55) && p.can_end_snp());
+        check!(!p.is_in_use() && p.api.at_least(1, 55) && p.has_x86_snp_shutdown());
         Ok(())
     }
 
@@ -1110,7 +1110,13 @@ mod suite {
                 leaving,
                 guests
             );
-            check!(plan.x86 == clears, "{:?} {} {}", leaving, guests, x86);
+            check!(
+                plan.clear_snp_en == clears,
+                "{:?} {} {}",
+                leaving,
+                guests,
+                x86
+            );
         }
         Ok(())
     }
