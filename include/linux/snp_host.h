@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * snp_host.ko: what must outlive ccp.ko while SEV-SNP is enabled on this host, or while a PSP owes an answer.
+ * snp_host.ko: the part of the driver that must outlive ccp.ko while SEV-SNP is enabled on this
+ * host, or while a PSP owes an answer.
  *
  * SYSCFG.SNP_EN, once written, stays until reset or until the firmware clears it. For that time no
  * CPU may come or go: a CPU that runs without SNP_EN bypasses the RMP checks of all others. The
@@ -8,8 +9,8 @@
  * cpu_hotplug_disable(), refuses on- and offlining on the paths that do not look at it, refuses
  * suspend and hibernation, and cannot be unloaded. Documentation/window.md has the rules.
  *
- * A PSP that did not answer in time may still be working on the command, and write to memory that the command
- * names. Its registers tell that only for as long as nothing has reset them.
+ * A PSP that did not answer in time may still be working on the command, and may write to memory
+ * that the command names. A reset of the PSP's registers hides that.
  *
  * All functions sleep. The caller serialises them with its command lock, which comes before every
  * lock taken here (cpu_hotplug_disable(), then cpus_read_lock()).
@@ -88,9 +89,9 @@ void snp_host_window_keep(enum snp_host_keep why);
 int snp_host_snp_en_cpus(void);
 
 /*
- * Keep in mind that the PSP at a PCI address owes an answer to this command (its number, which is not 0).
- * Whoever binds the PSP next must not give it another command before that answer has come. This module cannot be
- * unloaded as long as there is such a PSP.
+ * Record that the PSP at a PCI address owes an answer to this command (its number, which is not 0).
+ * The next user of the PSP must not issue another command before that answer has come. This module
+ * cannot be unloaded as long as a PSP is on record.
  *
  * @psp: domain, bus, device and function as one number (rust/sys/pci_adapter.rs)
  *
@@ -98,7 +99,7 @@ int snp_host_snp_en_cpus(void);
  */
 int snp_host_psp_owes(unsigned long long psp, unsigned int command);
 
-/* Which command that PSP owes an answer to; 0 if none. */
+/* The command that the PSP owes an answer to; 0 if none. */
 unsigned int snp_host_psp_owed(unsigned long long psp);
 
 /* The answer of that PSP has come. */

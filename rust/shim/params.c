@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Module parameters: names, types and modes of the in-tree driver, and snp, which that does not have.
- * The module! macro of the kernel knows neither strings nor parameters that are visible in sysfs. Read by
- * rust/sys/params.rs.
+ * Module parameters, with the names, types and modes of the in-tree driver; that driver has no
+ * parameter "snp". The kernel's module! macro has neither strings nor parameters that are visible
+ * in sysfs. rust/sys/params.rs reads them.
  */
 #include <linux/moduleparam.h>
 

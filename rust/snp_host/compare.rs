@@ -1,36 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where CPUs differ that should be the same.
+//! Compares registers between CPUs.
 //!
 //! Pure: no `kernel::`, no I/O; the tests at the end run on the build machine.
 
-/// What it means if CPUs differ.
+/// What follows if CPUs differ in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// SNP cannot work: it is not started.
+    /// SNP cannot work, and is not started.
     Refuse,
-    /// Firmware may refuse SNP_INIT for it, but that is not certain: a warning, and another one if
-    /// firmware does refuse.
+    /// Firmware may refuse SNP_INIT: a warning now, and another one if firmware does refuse.
     Warn,
-    /// Preparing writes it on every CPU and reads it back, so it is worth a notice.
+    /// A notice only: preparing writes the register on every CPU and reads it back.
     Repair,
 }
 
 /// A register, or some bits of one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Register {
-    /// As manuals and kernel call it.
+    /// The name in manuals and kernel.
     pub(crate) name: &'static str,
     /// The number of the MSR.
     pub(crate) msr: u32,
-    /// The bits that count.
+    /// The bits that are compared.
     pub(crate) bits: u64,
     /// What a difference means.
     pub(crate) rule: Rule,
 }
 
 impl Register {
-    /// What these bits of `raw` say.
+    /// The value of these bits in `raw`.
     fn value(&self, raw: u64) -> u64 {
         (raw & self.bits)
             .checked_shr(self.bits.trailing_zeros())
@@ -38,15 +37,14 @@ impl Register {
     }
 }
 
-/// What one CPU says: for each register of the table its raw value, or [`None`] if the CPU does not
-/// have it.
+/// The raw value of each register of the table on one CPU, [`None`] if the CPU does not have it.
 pub(crate) type Values<const N: usize> = [Option<u64>; N];
 
 /// A register that is not the same on all CPUs that have it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Difference<'a> {
     pub(crate) register: &'a Register,
-    /// Its place in the table.
+    /// The register's place in the table.
     index: usize,
     /// The first CPU that has the register, and the value there.
     pub(crate) first: (usize, u64),
@@ -62,7 +60,7 @@ impl Difference<'_> {
 }
 
 /// Compares the CPUs, register by register in the order of the table. [`None`] stands for a CPU
-/// that was not asked.
+/// that was offline.
 pub(crate) fn differences<'a, const N: usize>(
     table: &'a [Register; N],
     cpus: &'a [Option<impl AsRef<Values<N>>>],

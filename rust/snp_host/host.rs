@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The hotplug window and what happens in it: measures, takes the steps of [`Window`], and tells
-//! people.
+//! The hotplug window: `snp_host_window_open()`, `snp_host_prepare()`, `snp_host_window_close()`.
+//!
+//! [`Window`] decides; this file reads the CPUs, does what the new state demands, and logs it.
 //!
 //! # Locking
 //!
@@ -86,24 +87,24 @@ pub(crate) unsafe fn init_lock() {
     unsafe { HOST.init() };
 }
 
-/// [`Window::is_open`] for those who cannot take the lock. Set before hotplug is disabled, cleared
-/// before it is enabled: `cpu_hotplug_disable()` waits for a CPU that is just coming or going, so
-/// nobody slips through between the two.
+/// [`Window::is_open`] for the vetoes, which cannot take the lock. Set before hotplug is disabled,
+/// and cleared before it is enabled: `cpu_hotplug_disable()` waits for a CPU that is just coming or
+/// going, so no CPU slips through between the two.
 static WINDOW_OPEN: Atomic<bool> = Atomic::new(false);
 
-/// What is known about this host.
+/// This host.
 pub(crate) struct SnpHost {
-    /// Why SNP cannot be enabled here, if it cannot.
+    /// Why this kernel is no SNP host, if so.
     unfit: Option<&'static str>,
     window: Window,
     /// When the window was opened.
     opened: Option<Instant<Monotonic>>,
-    /// Exactly as many as [`Window`] demands: one while open.
+    /// The window's `cpu_hotplug_disable()`: there while the window is open.
     disabled: Option<HotplugDisabled>,
     /// Keeps this module loaded while the window is open or a CPU has `SNP_EN`.
     pin: Option<ModulePin>,
-    /// What firmware may have refused, from the last prepare.
-    suspicions: KVec<CString>,
+    /// Differences between CPUs that the last preflight found, and that firmware may refuse.
+    warnings: KVec<CString>,
     module: &'static ThisModule,
 }
 
@@ -123,12 +124,12 @@ impl Registration {
             opened: None,
             disabled: None,
             pin: None,
-            suspicions: KVec::new(),
+            warnings: KVec::new(),
             module,
         };
         match unfit {
             Some(why) => pr_info!("{why}: CPU hotplug is never restricted\n"),
-            None => host.look_around()?,
+            None => host.find_snp_en()?,
         }
         *HOST.lock() = Some(host);
         Ok(Self(()))
@@ -140,7 +141,7 @@ impl Drop for Registration {
         let Some(mut host) = HOST.lock().take() else {
             return;
         };
-        // The module cannot be unloaded while the window is open, but by force.
+        // Only a forced unload gets here with an open window.
         if let Some(disabled) = host.disabled.take() {
             pr_err!(
                 "unloaded by force while the hotplug window is open: CPU hotplug stays disabled \
@@ -152,15 +153,15 @@ impl Drop for Registration {
     }
 }
 
-/// Does something with the host, under its lock.
+/// Calls `f` with the host, under its lock.
 pub(crate) fn with_host<T>(f: impl FnOnce(&mut SnpHost) -> Result<T>) -> Result<T> {
     f(HOST.lock().as_mut().ok_or(ENODEV)?)
 }
 
 impl SnpHost {
-    /// What was here before this module was loaded?
-    fn look_around(&mut self) -> Result {
-        // No CPU may come between the look and what follows from it.
+    /// Opens the window if SNP_EN was set before this module was loaded.
+    fn find_snp_en(&mut self) -> Result {
+        // No CPU may come between reading the CPUs and opening the window.
         let disabled = HotplugDisabled::new();
         let syscfg = Syscfg::read()?;
         if syscfg.snp_en() == SnpEn::Somewhere {
@@ -172,7 +173,7 @@ impl SnpHost {
             );
         }
         self.apply(Event::Found(syscfg.snp_en()));
-        // The window, if it is open, has one of its own now.
+        // An open window has a `cpu_hotplug_disable()` of its own now.
         drop(disabled);
         Ok(())
     }
@@ -183,12 +184,12 @@ impl SnpHost {
             pr_err!("the hotplug window is not opened: {why}\n");
             return Err(ENODEV);
         }
-        // No CPU may go between the look and what follows from it. One that comes is prepared with
+        // No CPU may go between the check and opening the window. A CPU that comes is prepared with
         // the others.
         let disabled = HotplugDisabled::new();
         check_all_online()?;
         self.apply(Event::Open);
-        // The window has one of its own now.
+        // The window has a `cpu_hotplug_disable()` of its own now.
         drop(disabled);
         Ok(())
     }
@@ -199,13 +200,13 @@ impl SnpHost {
             pr_err!("the CPUs were to be prepared for SNP, but no hotplug window is open\n");
             return Err(EPERM);
         }
-        self.suspicions.clear();
-        match snp_prepare(&mut AllCpus::unknown(&mut self.suspicions)).map_err(Error::from) {
+        self.warnings.clear();
+        match snp_prepare(&mut AllCpus::unknown(&mut self.warnings)).map_err(Error::from) {
             Ok(()) => {
                 self.apply(Event::Prepared);
                 Ok(())
             }
-            // The step that failed has said why, unless memory was short.
+            // The step that failed has logged why, unless memory was short.
             Err(err) => {
                 if err == ENOMEM {
                     pr_err!("SNP stays off: no memory for preparing the CPUs; try again\n");
@@ -224,7 +225,7 @@ impl SnpHost {
 
     /// `snp_host_window_close(SNP_HOST_CLOSE_INIT_REFUSED)`.
     pub(crate) fn close_init_refused(&mut self) -> Result {
-        for text in &self.suspicions {
+        for text in &self.warnings {
             pr_warn!(
                 "SNP_INIT was refused, perhaps because {text}\n",
                 text = &**text
@@ -238,13 +239,13 @@ impl SnpHost {
         self.close(snp_en, Event::CloseInitRefused(snp_en, rmp))
     }
 
-    /// Closes the window if `event`, which goes by `snp_en`, allows it. What preparing did is
-    /// undone first, if no CPU has SNP_EN any more.
+    /// Closes the window if `event`, which has `snp_en`, allows it. Before that [`snp_shutdown`]
+    /// undoes the preparation, if no CPU has SNP_EN any more.
     fn close(&mut self, snp_en: SnpEn, event: Event) -> Result {
         if let (true, Some(not_enforced)) =
             (self.window.needs_snp_shutdown(), NotEnforced::check(snp_en))
         {
-            let mut cpus = AllCpus::without_snp_en(not_enforced, &mut self.suspicions);
+            let mut cpus = AllCpus::without_snp_en(not_enforced, &mut self.warnings);
             if let Err(err) = snp_shutdown(&mut cpus) {
                 pr_warn!("the RMP is not cleared now but when SNP is started again: {err}\n");
             }
@@ -262,7 +263,7 @@ impl SnpHost {
         self.apply(Event::Keep(why));
     }
 
-    /// Takes a step of the window, does what the state after it demands, and says so.
+    /// Takes a step of the window, does what the new state demands, and logs it.
     fn apply(&mut self, event: Event) {
         let before = self.window;
         self.window = before.step(event);
@@ -297,8 +298,8 @@ impl SnpHost {
         }
     }
 
-    /// Once the window is closed this module may go, unless a CPU still has `SNP_EN`: the next load
-    /// would take that for what another kernel left behind.
+    /// Allows unloading once the window is closed, unless a CPU still has `SNP_EN`: the next load
+    /// would take it for the SNP_EN of an earlier kernel.
     fn update_pin(&mut self, snp_en: SnpEn) {
         if self.window.is_open() || snp_en != SnpEn::Nowhere {
             self.pin.get_or_insert_with(|| ModulePin::new(self.module));
@@ -308,8 +309,8 @@ impl SnpHost {
     }
 }
 
-/// Refuses what `cpu_hotplug_disable()` does not see: enabling SMT at run time, and whatever else
-/// brings CPUs up or down behind it.
+/// Refuses to bring CPUs up or down, and system sleep, while the window is open: enabling SMT at
+/// run time and a few other paths do not look at `cpu_hotplug_disable()`.
 pub(crate) struct Vetoes;
 
 impl CpuVeto for Vetoes {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which PSPs owe an answer.
+//! The PSPs that owe an answer to a command.
 //!
-//! A PSP that did not answer in time may still be working on the command. `ccp` gives it no other
-//! one, but `ccp` can be unloaded, and its next load would not know. A record that can be unloaded
-//! is no record: each keeps this module.
+//! A PSP that did not answer in time may still be working on the command, and must get no other
+//! command before that. `ccp` can be unloaded, so the record is here. While a PSP is on record this
+//! module cannot be unloaded.
 //!
 //! # Locking
 //!
@@ -13,7 +13,7 @@
 use crate::sys::module_pin::ModulePin;
 use kernel::prelude::*;
 
-/// One PSP for each socket, and more sockets than any machine has.
+/// There is one PSP for each socket, and no machine has as many sockets.
 const PSPS: usize = 16;
 
 #[allow(unsafe_code)]
@@ -21,7 +21,7 @@ mod lock {
     use kernel::prelude::*;
 
     kernel::sync::global_lock! {
-        /// Who owes answers.
+        /// The record.
         // SAFETY: `init_lock()` initialises it before anything that uses it is exported.
         pub(super) unsafe(uninit) static OWED: Mutex<super::Owed> = super::Owed {
             debts: [const { None }; super::PSPS],
@@ -33,7 +33,7 @@ use lock::OWED;
 
 struct Owed {
     debts: [Option<Debt>; PSPS],
-    /// This one.
+    /// This module.
     module: Option<&'static ThisModule>,
 }
 
@@ -56,8 +56,8 @@ pub(crate) unsafe fn init_lock(module: &'static ThisModule) {
     OWED.lock().module = Some(module);
 }
 
-/// `snp_host_psp_owes()`. The first command that was not answered stays on record: it is what
-/// firmware works on.
+/// `snp_host_psp_owes()`. The first command without an answer stays on record: firmware works on that
+/// one.
 ///
 /// # Errors
 ///

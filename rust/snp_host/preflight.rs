@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What firmware is known to compare between CPUs, looked at before it does.
+//! The preflight: compares the registers of all CPUs that firmware compares in SNP_INIT.
 //!
 //! Firmware answers SNP_INIT with INVALID_CONFIG if CPUs are set up differently, and does not say
-//! where. There is no complete public list; [`compare::Rule`] says how certain each row is.
+//! in which register. There is no complete public list of registers; [`compare::Rule`] says how
+//! certain each row is.
 
 use crate::{
     compare::{
@@ -65,7 +66,7 @@ macro_rules! table {
 const VARIABLE_MTRR: u32 = 0x200;
 const IORR: u32 = 0xc001_0016;
 
-// CPUs with different tables enforce different things, so that SNP cannot work then is certain.
+// SNP cannot work on CPUs with different RMPs, which would enforce different rules.
 table! {
     Refuse "RMP_BASE" = bindings::MSR_AMD64_RMP_BASE;
     Refuse "RMP_END" = bindings::MSR_AMD64_RMP_END;
@@ -115,7 +116,7 @@ table! {
     Warn "MTRRphysMask7" = VARIABLE_MTRR + 15;
 }
 
-/// What one CPU says.
+/// The registers of one CPU.
 struct Registers {
     table: Values<COUNT>,
     syscfg: syscfg::Register,
@@ -128,12 +129,11 @@ impl AsRef<Values<COUNT>> for Registers {
     }
 }
 
-/// What all CPUs say.
+/// The registers of all CPUs.
 pub(crate) struct Preflight(PerCpu<Registers>);
 
 impl Preflight {
-    /// Reads everything, in one round of interrupts. A register that a CPU does not have is left
-    /// out.
+    /// Reads the registers, in one round of interrupts.
     pub(crate) fn read() -> Result<Self> {
         let cpus = PerCpu::collect(|| Registers {
             table: TABLE
@@ -155,12 +155,12 @@ impl Preflight {
         self.0.passing(|cpu| syscfg::uses_svm(&cpu.efer))
     }
 
-    /// Reports where CPUs differ, and adds what firmware may refuse to `suspicions`.
+    /// Logs where CPUs differ, and adds to `warnings` what firmware may refuse.
     ///
     /// # Errors
     ///
     /// [`EOPNOTSUPP`] if SNP cannot work with that difference; [`ENOMEM`].
-    pub(crate) fn compare(&self, suspicions: &mut KVec<CString>) -> Result {
+    pub(crate) fn compare(&self, warnings: &mut KVec<CString>) -> Result {
         let mut verdict = Ok(());
         for difference in compare::differences(&TABLE, self.0.as_slice()) {
             let text = self.describe(&difference)?;
@@ -177,7 +177,7 @@ impl Preflight {
                         "{text}; firmware may refuse SNP_INIT for that\n",
                         text = &*text
                     );
-                    suspicions.push(text, GFP_KERNEL)?;
+                    warnings.push(text, GFP_KERNEL)?;
                 }
                 Repair => pr_notice!("{text}; writing it on all CPUs\n", text = &*text),
             }

@@ -7,10 +7,10 @@
 //! arch/x86/virt/svm/sev.c. Three things differ from those:
 //!
 //! * Nothing is written before the preflight has found CPUs and RMP fit for SNP.
-//! * Every CPU is written on every prepare, where the kernel skips all of it if the one CPU that
-//!   runs it has SNP_EN. The CPUs ignore writes to SYSCFG while SNP_EN is set, so the rounds change
-//!   nothing on CPUs that are prepared.
-//! * A write counts when it has been read back.
+//! * Every prepare writes every CPU, where the kernel skips all CPUs if the one that runs it has
+//!   SNP_EN. CPUs ignore writes to SYSCFG while SNP_EN is set, so the writes change nothing on CPUs
+//!   that are prepared.
+//! * Every write is read back.
 //!
 //! The caller holds the hotplug window open, which proves that every present CPU is online and
 //! stays so (`snp_host_window_open()`).
@@ -22,24 +22,24 @@ use crate::window::SnpEn;
 
 /// Prepares all CPUs for SNP_INIT.
 ///
-/// After an error SNP_EN may be set on none, some or all CPUs. What is left of the other steps does
-/// no harm, and the next prepare does them again.
+/// After an error SNP_EN may be set on none, some or all CPUs. The effects of the other steps do no
+/// harm, and the next prepare takes all steps again.
 pub(crate) fn snp_prepare<M: Machine>(machine: &mut M) -> Result<(), M::Error> {
-    // A machine that is not fit for SNP stays as the BIOS left it.
+    // If SNP cannot work here, all registers stay as the BIOS left them.
     let snp_en = machine.preflight()?;
 
-    // What an earlier kernel left in the RMP would be enforced as soon as SNP_EN is set. On a CPU
-    // that has SNP_EN already, writing to the RMP faults, so the RMP is cleared only while no CPU
-    // has it.
+    // CPUs would enforce the entries of an earlier kernel as soon as SNP_EN is set. On a CPU that
+    // has SNP_EN already a write to the RMP faults, so the RMP is cleared only while no CPU has
+    // SNP_EN.
     if snp_en == SnpEn::Nowhere {
         machine.clear_rmp()?;
     }
 
-    // Firmware and CPUs find in memory what was just written to the RMP.
+    // Firmware and CPUs read the RMP from memory, not from the caches.
     machine.wbinvd_on_all_cpus();
 
     // MtrrFixDramModEn is not shared between the threads of a core, so it must be set on all CPUs
-    // before SNP_EN is set on any. No SNP_EN has been written yet: what was set is taken back.
+    // before SNP_EN is set on any. No SNP_EN has been written yet, so a failure can be undone.
     if let Err(err) = machine.on_each_cpu(Write::SetMfdm) {
         let _ = machine.on_each_cpu(Write::ClearMfdm);
         return Err(err);
@@ -54,7 +54,7 @@ pub(crate) fn snp_prepare<M: Machine>(machine: &mut M) -> Result<(), M::Error> {
 
 /// Undoes [`snp_prepare`], once firmware has cleared SNP_EN on every CPU.
 ///
-/// Both steps are taken, whatever becomes of the first.
+/// A failure of the first step does not keep the second from being taken.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ pub(crate) fn snp_prepare<M: Machine>(machine: &mut M) -> Result<(), M::Error> {
 pub(crate) fn snp_shutdown<M: Machine>(machine: &mut M) -> Result<(), M::Error> {
     // Before MFDM, as the kernel does it, and before the hotplug window closes.
     let cleared = machine.clear_rmp();
-    // MFDM that stays on does no harm.
+    // An MFDM that stays set does no harm.
     let _ = machine.on_each_cpu(Write::ClearMfdm);
     cleared
 }
@@ -80,13 +80,13 @@ pub(crate) enum Write {
     ClearHsavePa,
 }
 
-/// The CPUs and the RMP. [`cpus::AllCpus`] are those of this machine; tests have others.
+/// The CPUs and the RMP. [`cpus::AllCpus`] is this machine; tests have another one.
 pub(crate) trait Machine {
     /// Why a step failed.
     type Error;
 
-    /// Looks at all CPUs and at the RMP, and returns where SNP_EN is set. Fails if they are not fit
-    /// for SNP. Writes nothing.
+    /// Checks all CPUs and the RMP, and returns where SNP_EN is set. Fails if SNP cannot work with
+    /// them. Writes nothing.
     fn preflight(&mut self) -> Result<SnpEn, Self::Error>;
 
     /// Sets bookkeeping and entries of the RMP to zero.
@@ -95,8 +95,8 @@ pub(crate) trait Machine {
     /// Writes all caches back.
     fn wbinvd_on_all_cpus(&mut self);
 
-    /// Has every CPU take a write, in one round of interrupts. Fails if a CPU does not read as
-    /// written, except after [`Write::ClearMfdm`], which a CPU with SNP_EN ignores.
+    /// Takes a write on every CPU, in one round of interrupts, and reads it back. Fails if a CPU
+    /// has ignored it, except for [`Write::ClearMfdm`], which a CPU with SNP_EN ignores.
     fn on_each_cpu(&mut self, write: Write) -> Result<(), Self::Error>;
 }
 
@@ -142,28 +142,28 @@ pub(crate) mod cpus {
     pub(crate) struct AllCpus<'a> {
         not_enforced: Option<NotEnforced>,
         table: Option<Table>,
-        suspicions: &'a mut KVec<CString>,
+        warnings: &'a mut KVec<CString>,
     }
 
     impl<'a> AllCpus<'a> {
-        /// CPUs with unknown SNP_EN. The preflight adds what firmware may refuse to `suspicions`.
-        pub(crate) fn unknown(suspicions: &'a mut KVec<CString>) -> Self {
+        /// CPUs with unknown SNP_EN. The preflight adds to `warnings` what firmware may refuse.
+        pub(crate) fn unknown(warnings: &'a mut KVec<CString>) -> Self {
             Self {
                 not_enforced: None,
                 table: None,
-                suspicions,
+                warnings,
             }
         }
 
         /// CPUs that have no SNP_EN.
         pub(crate) fn without_snp_en(
             not_enforced: NotEnforced,
-            suspicions: &'a mut KVec<CString>,
+            warnings: &'a mut KVec<CString>,
         ) -> Self {
             Self {
                 not_enforced: Some(not_enforced),
                 table: None,
-                suspicions,
+                warnings,
             }
         }
     }
@@ -173,7 +173,7 @@ pub(crate) mod cpus {
 
         fn preflight(&mut self) -> Result<SnpEn, RmpError> {
             let cpus = Preflight::read()?;
-            cpus.compare(self.suspicions)?;
+            cpus.compare(self.warnings)?;
             let users = cpus.using_svm();
             if !users.is_empty() {
                 pr_err!(
@@ -233,18 +233,17 @@ pub(crate) mod cpus {
         }
     }
 
-    /// Changes SYSCFG on every CPU and reads it back: only the reading tells whether the write had
-    /// an effect.
+    /// Changes SYSCFG on every CPU and reads it back: a CPU may ignore the write.
     #[allow(unsafe_code)]
     fn change_syscfg(set: u64, clear: u64) -> Result<PerCpu<Register>> {
         PerCpu::collect(|| {
             let syscfg = Msr::AMD64_SYSCFG;
             let value = (syscfg.read().ok()? | set) & !clear;
-            // SAFETY: `on_each_cpu()` changes three bits. MFDM shows which kind of memory the fixed
-            // MTRRs select, and changes none. VMPL_EN adds privilege levels for SNP guests. SNP_EN
-            // makes this CPU fault on writes that the RMP forbids: none after the table was
-            // cleared, and otherwise those that fault on the CPUs that have SNP_EN already. Such a
-            // fault stops the writer, and gives memory to nobody.
+            // SAFETY: `on_each_cpu()` changes three bits. MFDM makes the fixed MTRRs show which
+            // kind of memory they select, and changes none. VMPL_EN adds privilege levels for SNP
+            // guests. SNP_EN makes this CPU fault on writes that the RMP forbids: on none after the
+            // table was cleared, and otherwise on those that fault on CPUs with SNP_EN already.
+            // Such a fault stops the writer, and gives memory to nobody.
             let _ = unsafe { syscfg.write(value) };
             syscfg.read().ok()
         })
@@ -257,16 +256,15 @@ pub(crate) mod cpus {
         PerCpu::collect(|| {
             let hsave_pa = Msr::VM_HSAVE_PA;
             if !syscfg::uses_svm(&syscfg::efer()) {
-                // SAFETY: SVM is off on this CPU, so nobody's state is or will be saved at that
-                // address: whoever enables SVM sets the register first. Nobody does so meanwhile,
-                // because this is an interrupt.
+                // SAFETY: SVM is off on this CPU, so the CPU saves no host state at that address.
+                // KVM sets the register before it uses SVM, and cannot do so during this interrupt.
                 let _ = unsafe { hsave_pa.write(0) };
             }
             hsave_pa.read().ok()
         })
     }
 
-    /// Fails if a present CPU was not seen to pass the test after it was written, and names it.
+    /// Fails if a present CPU does not pass the test after it was written, and logs its number.
     fn check(cpus: &PerCpu<Register>, what: &str, test: impl Fn(u64) -> bool) -> Result {
         let missing = cpus.failing(|register| register.is_some_and(&test));
         if missing.is_empty() {
@@ -280,7 +278,7 @@ pub(crate) mod cpus {
         Err(EIO)
     }
 
-    /// Fails if a present CPU is offline, and names it.
+    /// Fails if a present CPU is offline, and logs its number.
     pub(crate) fn check_all_online() -> Result {
         let cpus = CpusRead::lock();
         let offline = CpuList::new(|cpu| cpus.present().test(cpu) && !cpus.online().test(cpu));

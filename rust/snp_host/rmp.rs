@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The RMP as memory: finding it, checking that it covers what it should, clearing it, looking for
-//! entries.
+//! The RMP as memory: finds, checks, clears and scans it.
 //!
-//! The kernel does the same at boot (`snp_rmptable_init()`), for its own functions
-//! `rmp_make_private()`, `rmp_make_shared()`, `psmash()` and `snp_lookup_rmpentry()`, which go on
-//! using its mapping. A module cannot get at that mapping, so this module finds the table by
-//! itself. It looks closer, too: the kernel compares the ends of table and RAM, this module
-//! compares every range of RAM.
+//! The kernel maps the RMP at boot (`snp_rmptable_init()`) for `rmp_make_private()`,
+//! `rmp_make_shared()`, `psmash()` and `snp_lookup_rmpentry()`. A module has no access to that
+//! mapping, so this module finds the table itself. The checks here are stricter: the kernel
+//! compares the ends of table and RAM, this module every range of RAM.
 //!
-//! Reading is allowed at any time: the RMP check faults on writes only.
+//! Reading the RMP is allowed at any time: CPUs check writes only.
 
 use crate::{
     rmp_table::{
@@ -54,11 +52,11 @@ use kernel::{
     },
 };
 
-/// How much of the table is mapped and worked through before others get a chance to run. A CPU
-/// clears that much in about a millisecond.
+/// How much of the table a CPU maps and processes before it lets others run. Clearing that much
+/// takes about a millisecond.
 const PIECE: u64 = SZ_4M as u64;
 
-/// How many CPUs help at most. Fewer than that keep the memory of a socket busy.
+/// The most CPUs that help: fewer than that use the whole memory bandwidth of a socket.
 const HELPERS: usize = 31;
 
 /// Proof that no CPU enforces the RMP, so that writing to it does not fault. It holds for as long
@@ -66,7 +64,7 @@ const HELPERS: usize = 31;
 pub(crate) struct NotEnforced(());
 
 impl NotEnforced {
-    /// `snp_en` is what was read of all CPUs.
+    /// The proof, if SNP_EN was read as clear on all CPUs.
     pub(crate) fn check(snp_en: SnpEn) -> Option<Self> {
         (snp_en == SnpEn::Nowhere).then_some(Self(()))
     }
@@ -74,7 +72,7 @@ impl NotEnforced {
 
 /// Why the RMP cannot be used.
 pub(crate) enum RmpError {
-    /// The table makes no sense.
+    /// The table does not pass the checks.
     Table(TableError),
     /// The table could not be read.
     Kernel(Error),
@@ -116,7 +114,7 @@ impl From<RmpError> for Error {
     }
 }
 
-/// What this CPU says of the table.
+/// The registers of this CPU that describe the table.
 fn registers() -> Result<Registers> {
     Ok(Registers {
         base: Msr::AMD64_RMP_BASE.read()?,
@@ -129,7 +127,7 @@ fn registers() -> Result<Registers> {
     })
 }
 
-/// Whether the BIOS has given the CPUs an RMP at all.
+/// Whether the BIOS has reserved memory for the RMP.
 pub(crate) fn is_reserved() -> bool {
     registers().is_ok_and(|registers| registers.layout().is_ok())
 }
@@ -137,7 +135,7 @@ pub(crate) fn is_reserved() -> bool {
 /// The RMP, wherever its parts are.
 pub(crate) struct Table {
     bookkeeping: Range,
-    /// What is not entries: the bookkeeping and, if there are segments, their descriptors.
+    /// The parts without entries: the bookkeeping and, if there are segments, their descriptors.
     own: KVec<Range>,
     segments: KVec<Segment>,
 }
@@ -196,7 +194,7 @@ impl Table {
         }
     }
 
-    /// Sets bookkeeping and entries to zero, with several CPUs, and says how long that took.
+    /// Sets bookkeeping and entries to zero, with several CPUs, and logs how long that took.
     /// Sleeps.
     ///
     /// # Errors
@@ -220,9 +218,9 @@ impl Table {
 
     /// Whether an entry is not zero.
     ///
-    /// A CPU with RMPREAD keeps the format of its raw entries to itself, so that instruction reads
-    /// them. It is undefined unless every CPU has SNP_EN. Otherwise raw words are read: an entry
-    /// that nobody has touched since the RMP was cleared is zero in any format.
+    /// CPUs with RMPREAD have no documented format of raw entries, so RMPREAD reads them. The
+    /// instruction is undefined unless every CPU has SNP_EN. Otherwise this reads raw words: an
+    /// entry that has not changed since the RMP was cleared is zero in any format.
     pub(crate) fn scan(&self, snp_en: SnpEn) -> Rmp {
         let rmpread = cpuid::has_rmpread() && snp_en == SnpEn::Everywhere;
         let looked = self.on_pieces(|piece| {
@@ -243,7 +241,7 @@ impl Table {
         }
     }
 
-    /// Does something with every piece of the entries, on several CPUs, until one piece fails.
+    /// Calls `work` with every piece of the entries, on several CPUs, until it fails.
     fn on_pieces(&self, work: impl Fn(Segment) -> Result + Sync) -> Result {
         let next = Atomic::<u64>::new(0);
         let errno = Atomic::<i32>::new(0);
@@ -286,8 +284,8 @@ fn is_unassigned(memory: Range) -> Result<bool> {
             .checked_mul(PAGE_SIZE as u64)
             .and_then(|offset| offset.checked_add(memory.start))
             .ok_or(EOVERFLOW)?;
-        // SAFETY: `scan()` has made sure of the instruction and of SNP_EN, which nobody takes away
-        // while `crate::host` is locked.
+        // SAFETY: `scan()` has checked that the instruction exists and that SNP_EN is set, which
+        // nothing clears while `crate::host` is locked.
         if unsafe { rmpread(page) }? != [0, 0] {
             return Ok(false);
         }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the RMP's entries are, decoded from MSRs, CPUID and the segment table, and whether they
-//! make sense.
+//! The layout of the RMP, decoded from MSRs, CPUID and the segment table, and its checks.
 //!
 //! Pure: no `kernel::`, no I/O; the tests (`rmp_table/tests.rs`) run on the build machine.
 //!
@@ -23,7 +22,7 @@ const PAGE: u64 = 0x1000;
 /// The entries of the segment table (RST): one page of them.
 pub(crate) const SEGMENTS: usize = 512;
 
-/// What the machine says of its RMP.
+/// The registers that describe the RMP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Registers {
     /// RMP_BASE.
@@ -62,7 +61,7 @@ impl fmt::Display for Range {
     }
 }
 
-/// The shape of the table.
+/// The layout of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// All entries in one piece.
@@ -87,16 +86,16 @@ pub(crate) struct Segment {
     pub(crate) covers: Range,
 }
 
-/// What is wrong with a table. The first field is where, or how much.
+/// Why a table cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TableError {
     /// RMP_BASE or RMP_END is not set.
     Absent,
     /// RMP_BASE and RMP_END leave no room for entries.
     Bounds { base: u64, end: u64 },
-    /// Segments of this size (log2) are none that the CPU has.
+    /// The CPU does not support segments of this size (log2).
     Shift { shift: u32, min: u32, max: u32 },
-    /// Part of the table lies where there are no physical addresses any more.
+    /// Part of the table lies beyond the highest physical address.
     Beyond(Range),
     /// Two parts of the table lie in the same memory.
     Overlap(Range, Range),
@@ -153,7 +152,7 @@ impl Registers {
         }
     }
 
-    /// Where the entries are, or where that is written.
+    /// The place of the entries, or of the table that has their places.
     pub(crate) fn layout(self) -> Result<Layout, TableError> {
         let bookkeeping = self.bookkeeping();
         if bookkeeping.start == 0 {
@@ -215,7 +214,7 @@ impl Registers {
 /// there.
 pub(crate) fn segment(index: usize, descriptor: u64, shift: u32) -> Option<Segment> {
     let covered_gib = descriptor & 0xf_ffff;
-    // It may say more than a segment can cover, and means all of it then.
+    // The field may be larger than a segment, and means the whole segment then.
     let covered_gib = covered_gib.min(1 << (shift - 30));
     if covered_gib == 0 {
         return None;
@@ -252,8 +251,8 @@ pub(crate) fn check(own: &[Range], segments: &[Segment]) -> Result<(), TableErro
     Ok(())
 }
 
-/// Checks the parts of a table against a range of the RAM that the kernel uses: it must be covered,
-/// and must not be where the table is.
+/// Checks the table against a range of the RAM that the kernel uses: the table must cover the
+/// range, and must not lie in it.
 pub(crate) fn check_ram(own: &[Range], segments: &[Segment], ram: Range) -> Result<(), TableError> {
     let mut parts = own
         .iter()
@@ -263,7 +262,7 @@ pub(crate) fn check_ram(own: &[Range], segments: &[Segment], ram: Range) -> Resu
         return Err(TableError::InRam { table, ram });
     }
     let mut from = ram.start;
-    // Ascending, so what is covered grows in one go or ends.
+    // Segments ascend, so that one pass finds the first address without an entry.
     for covers in segments.iter().map(|s| s.covers) {
         if covers.start <= from && from < covers.end() {
             from = covers.end();
@@ -275,7 +274,7 @@ pub(crate) fn check_ram(own: &[Range], segments: &[Segment], ram: Range) -> Resu
     Ok(())
 }
 
-/// As the kernel has it for a contiguous table, and for such a one only: it must cover itself.
+/// The kernel's rule for a contiguous table: it must cover itself.
 pub(crate) fn check_covers_itself(contiguous: Segment) -> Result<(), TableError> {
     let Segment { entries, covers } = contiguous;
     if entries.end() > covers.end() {

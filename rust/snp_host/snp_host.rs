@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What must outlive `ccp.ko` while SEV-SNP is enabled on this host: the CPU hotplug window, and
-//! what may be done in it alone.
+//! The part of SEV-SNP that must outlive `ccp.ko` while SNP is enabled on this host: the CPU
+//! hotplug window, and the preparation of CPUs and RMP, which needs an open window.
 //!
 //! `SYSCFG.SNP_EN`, once written, stays until reset or until firmware clears it. A CPU that runs
-//! without it bypasses the RMP checks of all others, so no CPU may come or go meanwhile. Neither
+//! without SNP_EN bypasses the RMP checks of all others, so no CPU may come or go meanwhile. Neither
 //! the kernel's disable counter nor `SNP_EN` itself can tell a reload of `ccp` from a kexec; this
 //! module can, because it cannot be unloaded while `SNP_EN` is set.
 //!
 //! | file | what it has |
 //! |---|---|
 //! | `exports.rs`, `exports.c` | the C functions for `ccp` (`include/linux/snp_host.h`) |
-//! | `host.rs` | the window: measures, acts, tells |
+//! | `host.rs` | the hotplug window: reads the CPUs, acts, logs |
 //! | `window.rs` | its state machine; pure |
-//! | `unfit.rs` | why this kernel cannot have SNP |
+//! | `unfit.rs` | why this kernel is no SNP host |
 //! | `prepare.rs` | `snp_prepare()`, `snp_shutdown()`: their order, which is pure; their steps |
-//! | `owed.rs` | which PSPs owe an answer |
-//! | `preflight.rs` | what firmware compares between CPUs |
-//! | `compare.rs` | where CPUs differ; pure |
-//! | `syscfg.rs` | where SNP_EN is set, and who uses SVM |
-//! | `rmp.rs` | finds, clears, scans the RMP |
-//! | `rmp_table.rs` | where it is, whether it makes sense; pure |
+//! | `owed.rs` | the PSPs that owe an answer to a command |
+//! | `preflight.rs` | the registers that firmware compares between CPUs |
+//! | `compare.rs` | the comparison; pure |
+//! | `syscfg.rs` | SNP_EN and EFER.SVME of all CPUs |
+//! | `rmp.rs` | the RMP as memory: finds, clears, scans it |
+//! | `rmp_table.rs` | the layout of the RMP, and its checks; pure |
 
 #![deny(unsafe_code)]
 
@@ -77,12 +77,12 @@ impl kernel::InPlaceModule for SnpHostModule {
                     owed::init_lock(module);
                 }
             },
-            // Whatever may fail comes first: once the window is open, there is no way back from
-            // here. Until then the vetoes let everything pass and the files say ENODEV.
+            // Steps that may fail come first: module init cannot fail any more once the window is
+            // open. Until then the vetoes let everything pass and the files return ENODEV.
             cpus: CpuVetoRegistration::new::<host::Vetoes>(c"snp_host")?,
             sleep <- Notifier::register(host::Vetoes),
             directory: sysfs::Directory::in_kernel(c"snp_host", &FILES)?,
-            host: host::Registration::new(module, unfit::why())?,
+            host: host::Registration::new(module, unfit::reason())?,
         })
     }
 }

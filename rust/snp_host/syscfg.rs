@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SYSCFG, where SNP is enabled, and EFER, where SVM is, on all CPUs.
+//! SYSCFG.SNP_EN and EFER.SVME on all CPUs.
 
 use crate::{
     sys::{
@@ -25,7 +25,7 @@ pub(crate) type Register = Option<u64>;
 pub(crate) type Syscfg = PerCpu<Register>;
 
 impl Syscfg {
-    /// Reads it, which interrupts every CPU.
+    /// Reads SYSCFG, which interrupts every CPU.
     pub(crate) fn read() -> Result<Self> {
         Self::collect(syscfg)
     }
@@ -51,12 +51,12 @@ pub(crate) fn has_snp_en(syscfg: &Register) -> bool {
     syscfg.is_some_and(|value| value & SNP_EN != 0)
 }
 
-/// Whether EFER has SVM enabled, which then expects the host save area to stay at VM_HSAVE_PA.
+/// Whether EFER.SVME is set: KVM then relies on the host save area at VM_HSAVE_PA.
 pub(crate) fn uses_svm(efer: &Register) -> bool {
     efer.is_some_and(|value| value & u64::from(bindings::EFER_SVME) != 0)
 }
 
-/// On how many CPUs the test passes.
+/// Where SNP_EN is set, by this test of a CPU's registers.
 pub(crate) fn snp_en<T>(cpus: &PerCpu<T>, has_snp_en: impl Fn(&T) -> bool) -> SnpEn {
     if cpus.passing(&has_snp_en).is_empty() {
         SnpEn::Nowhere

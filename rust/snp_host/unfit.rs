@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why SNP cannot be enabled by this kernel, and what to change.
+//! Why this kernel is no SNP host, and what to change.
 //!
-//! The kernel has decided so at boot and says no more than that. The causes are looked for here in
-//! its order: `early_detect_mem_encrypt()`, `bsp_determine_snp()` (arch/x86/kernel/cpu/amd.c),
+//! The kernel has decided so at boot and does not say why. The checks here are the kernel's, in its
+//! order: `early_detect_mem_encrypt()`, `bsp_determine_snp()` (arch/x86/kernel/cpu/amd.c),
 //! `amd_iommu_detect()`, `iommu_snp_enable()` (drivers/iommu/amd/init.c).
 
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// The first cause that holds, if there is one.
-pub(crate) fn why() -> Option<&'static str> {
+/// The first cause, if this kernel is no SNP host.
+pub(crate) fn reason() -> Option<&'static str> {
     if cc::is_snp_host() {
         return crash_dump::is_kdump_kernel()
             .then_some("this is a kdump kernel, which leaves SNP as the crashed one set it");
@@ -33,14 +33,14 @@ pub(crate) fn why() -> Option<&'static str> {
     } else if !cpu::has(Feature::Sev) {
         "the BIOS has not enabled SEV; for SNP switch SME and SEV on in its set-up"
     } else if cpu::has(Feature::Snp) {
-        without_iommu()
+        rmp_or_iommu()
     } else {
-        without_cpu()
+        snp_cleared()
     })
 }
 
-/// The kernel has seen no SEV-SNP in a CPU that has it.
-fn without_cpu() -> &'static str {
+/// The kernel has cleared the feature SEV-SNP of a CPU that has it.
+fn snp_cleared() -> &'static str {
     if !rmp::is_reserved() {
         "the BIOS has reserved no memory for the RMP; for SNP switch SNP and its memory coverage \
          on in the BIOS set-up"
@@ -51,8 +51,8 @@ fn without_cpu() -> &'static str {
     }
 }
 
-/// The CPUs are fit for SNP.
-fn without_iommu() -> &'static str {
+/// The CPUs have SEV-SNP: the RMP or the IOMMU is the cause.
+fn rmp_or_iommu() -> &'static str {
     if iommu::snp_enabled() {
         "the kernel has refused the RMP, for the reason in the lines that begin with SEV-SNP"
     } else if iommu::is_passthrough() {

@@ -2,8 +2,8 @@
 
 //! The state machine of the hotplug window.
 //!
-//! Pure: no `kernel::`, no I/O. [`Window::step`] gets what happened and what was measured, and
-//! returns the state after it; `host.rs` measures, and does what the state demands. The tests
+//! Pure: no `kernel::`, no I/O. [`Window::step`] takes an event, with the SNP_EN that `host.rs` has
+//! read, and returns the next state; `host.rs` does what the state demands. The tests
 //! (`window/tests.rs`) run on the build machine and explore every state with every event.
 //!
 //! ```text
@@ -20,17 +20,17 @@
 //!        Close(InitRefused) with an all-zero RMP: from Enabled only
 //! ```
 //!
-//! What must hold, whatever the caller does:
+//! These rules hold whatever the caller does:
 //!
 //! * One `cpu_hotplug_disable()` is outstanding in every state but `Closed`, and none in `Closed`.
 //! * While a CPU has `SNP_EN`, the window closes for one reason only: firmware refused `SNP_INIT`
-//!   after a successful prepare, and the whole RMP is zero. Nothing is assigned then, so nothing is
-//!   enforced, and a CPU without `SNP_EN` can do no harm.
-//! * Opening an open window neither stacks nor forgets why it was held.
+//!   after a successful prepare, and the whole RMP is zero. Then no page is assigned, so a CPU
+//!   without `SNP_EN` can do no harm.
+//! * Opening an open window neither nests nor deletes the reason that the window is held for.
 
 use crate::sys::bindings::snp_host_keep;
 
-/// What is known about the window.
+/// The state of the window.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(test, derive(Debug))]
 pub(crate) enum Window {
@@ -44,7 +44,7 @@ pub(crate) enum Window {
     Held(snp_host_keep),
 }
 
-/// What was read of the RMP after a refused `SNP_INIT`.
+/// The RMP after a refused `SNP_INIT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rmp {
     /// All entries are zero.
@@ -55,18 +55,18 @@ pub(crate) enum Rmp {
     Unreadable,
 }
 
-/// How many CPUs have `SNP_EN`.
+/// Where `SNP_EN` is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SnpEn {
-    /// None.
+    /// On no CPU.
     Nowhere,
-    /// Some, but not all of them.
+    /// On some CPUs, but not on all.
     Somewhere,
-    /// All of them.
+    /// On all CPUs.
     Everywhere,
 }
 
-/// What happened.
+/// An event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(test, derive(Debug))]
 pub(crate) enum Event {
@@ -76,7 +76,7 @@ pub(crate) enum Event {
     Open,
     /// All CPUs were prepared: `SNP_EN` was read back as set on every one.
     Prepared,
-    /// Preparing failed, and this is where `SNP_EN` is set now.
+    /// Preparing failed; `SNP_EN` is set there now.
     NotPrepared(SnpEn),
     /// The caller says that SNP is off.
     CloseSnpOff(SnpEn),
@@ -110,17 +110,17 @@ impl Window {
             (_, Event::Found(_)) => self,
 
             (Self::Closed, Event::Open) => Self::Preparing,
-            // Taken over from an earlier user. The reason that it was held for is still true.
+            // The caller takes the window over. A reason that it was held for still holds.
             (_, Event::Open) => self,
 
-            // Only an open window can be prepared in, closed or kept.
+            // Preparing, closing and keeping need an open window.
             (Self::Closed, _) => self,
 
             (_, Event::Prepared) => Self::Enabled,
             (_, Event::NotPrepared(SnpEn::Somewhere)) => {
                 Self::Held(snp_host_keep::SNP_HOST_KEEP_SOME_CPUS)
             }
-            // Whoever opened the window will close it, with a new look at SNP_EN.
+            // The caller closes the window next, which reads SNP_EN again.
             (_, Event::NotPrepared(_)) => self,
 
             (
@@ -134,7 +134,7 @@ impl Window {
             (Self::Enabled, Event::CloseInitRefused(_, Rmp::Unreadable)) => {
                 Self::Held(snp_host_keep::SNP_HOST_KEEP_RMP_UNREADABLE)
             }
-            // The first reason is the one to tell.
+            // The first reason is the one to show.
             (Self::Held(_), Event::CloseSnpOff(_) | Event::CloseInitRefused(..)) => self,
             (_, Event::CloseSnpOff(_) | Event::CloseInitRefused(..)) => {
                 Self::Held(snp_host_keep::SNP_HOST_KEEP_STILL_ENABLED)
@@ -146,7 +146,7 @@ impl Window {
     }
 }
 
-/// Why a window is held, in words.
+/// Why a window is held, for the log and sysfs.
 pub(crate) fn reason(why: snp_host_keep) -> &'static str {
     match why {
         snp_host_keep::SNP_HOST_KEEP_LEGACY_SHUTDOWN => {
