@@ -312,9 +312,7 @@ impl<T: Transport> Channel<T> {
     ) -> Result<(), CmdError> {
         // As bytes, so that one function serves all commands.
         let mut bytes = [0; MAX_LEN];
-        let bytes = bytes
-            .get_mut(..size_of::<R>())
-            .ok_or(CmdError::Transport(EINVAL))?;
+        let bytes = bytes.get_mut(..size_of::<R>()).ok_or(EINVAL)?;
         bytes.copy_from_slice(request.as_bytes());
         let result = self.run(command, bytes, wait);
         if let Ok(answer) = R::read_from_bytes(bytes) {
@@ -334,7 +332,7 @@ impl<T: Transport> Channel<T> {
         kind: PageKind,
         command: impl FnOnce(&mut Self, Address) -> Result<(), CmdError>,
     ) -> Result<A, CmdError> {
-        let page = HvPages::zeroed(Gfp::KERNEL_ACCOUNT, 0).map_err(CmdError::Transport)?;
+        let page = HvPages::zeroed(Gfp::KERNEL_ACCOUNT, 0)?;
         let page = self.give_as(kind, page)?;
         let result = command(self, page.spa().encrypted());
         let page = match page.take_back(self) {
@@ -344,7 +342,7 @@ impl<T: Transport> Channel<T> {
         result?;
         match A::read_from_prefix(page.bytes()) {
             Ok((answer, _)) => Ok(answer),
-            Err(_) => Err(CmdError::Transport(EINVAL)),
+            Err(_) => Err(EINVAL.into()),
         }
     }
 
@@ -367,7 +365,7 @@ impl<T: Transport> Channel<T> {
     ) -> Result<(), CmdError> {
         self.alive()?;
         if data.len() != usize::from(command.len) {
-            return Err(CmdError::Transport(EINVAL));
+            return Err(EINVAL.into());
         }
         if data.is_empty() {
             return status_to_result(self.execute(command, Address::NONE, wait)?);
@@ -376,7 +374,7 @@ impl<T: Transport> Channel<T> {
         let assign = command.writes_buffer && self.snp_init() && command.id.is_legacy();
         let buffer = filled(self.buffer.take(), data, wait)?;
         let buffer = if assign {
-            buffer.into_firmware(self).map_err(CmdError::Transport)?
+            buffer.into_firmware(self)?
         } else {
             buffer.lend()
         };
@@ -420,10 +418,10 @@ fn filled(page: Option<HvPages>, data: &[u8], wait: Wait) -> Result<HvPages, Cmd
     let mut page = match page {
         Some(page) => page,
         // The panic path allocates nothing.
-        None if wait == Wait::Poll => return Err(CmdError::Transport(ENOMEM)),
-        None => HvPages::zeroed(Gfp::KERNEL, 0).map_err(CmdError::Transport)?,
+        None if wait == Wait::Poll => return Err(ENOMEM.into()),
+        None => HvPages::zeroed(Gfp::KERNEL, 0)?,
     };
-    page.put(data).map_err(CmdError::Transport)?;
+    page.put(data)?;
     Ok(page)
 }
 

@@ -27,6 +27,7 @@ use crate::{
     },
 };
 use kernel::{
+    bindings::X86_FEATURE_SEV,
     device::{
         Bound,
         Core, //
@@ -239,7 +240,7 @@ fn probe_sev<'bound>(
         dev_info!(dev, "this PSP has no SEV\n");
         return Ok(None);
     }
-    if !cpu::has(cpu::Feature::Sev) {
+    if !cpu::has(X86_FEATURE_SEV) {
         dev_info!(
             dev,
             "SEV is not available: memory encryption is not enabled in the BIOS\n"

@@ -126,6 +126,12 @@ impl fmt::Display for CmdError {
     }
 }
 
+impl From<Error> for CmdError {
+    fn from(err: Error) -> Self {
+        CmdError::Transport(err)
+    }
+}
+
 impl From<CmdError> for Error {
     fn from(err: CmdError) -> Self {
         err.errno()

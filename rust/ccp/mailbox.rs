@@ -393,13 +393,12 @@ where
         }
         match self.state {
             State::Idle => {}
-            State::New | State::Busy => return Err(CmdError::Transport(EBUSY)),
+            State::New | State::Busy => return Err(EBUSY.into()),
             State::Dead(why) => return Err(CmdError::Dead(why)),
         }
 
         let doorbell = Doorbell::zeroed()
-            .try_with_command(u32::from(command.id.raw()))
-            .map_err(CmdError::Transport)?
+            .try_with_command(u32::from(command.id.raw()))?
             .with_interrupt(wait == Wait::Interrupt);
         self.registers.set_command_buffer(buffer);
         // Forgets an interrupt of an earlier command that came late. If such an interrupt comes

@@ -129,11 +129,13 @@ pub(crate) mod cpus {
             Register,
             MFDM,
             SNP_EN,
+            SYSCFG,
             VMPL_EN, //
         },
         window::SnpEn,
     };
     use kernel::{
+        bindings,
         prelude::*,
         str::CString, //
     };
@@ -237,15 +239,14 @@ pub(crate) mod cpus {
     #[allow(unsafe_code)]
     fn change_syscfg(set: u64, clear: u64) -> Result<PerCpu<Register>> {
         PerCpu::collect(|| {
-            let syscfg = Msr::AMD64_SYSCFG;
-            let value = (syscfg.read().ok()? | set) & !clear;
+            let value = (SYSCFG.read().ok()? | set) & !clear;
             // SAFETY: `on_each_cpu()` changes three bits. MFDM makes the fixed MTRRs show which
             // kind of memory they select, and changes none. VMPL_EN adds privilege levels for SNP
             // guests. SNP_EN makes this CPU fault on writes that the RMP forbids: on none after the
             // table was cleared, and otherwise on those that fault on CPUs with SNP_EN already.
             // Such a fault stops the writer, and gives memory to nobody.
-            let _ = unsafe { syscfg.write(value) };
-            syscfg.read().ok()
+            let _ = unsafe { SYSCFG.write(value) };
+            SYSCFG.read().ok()
         })
     }
 
@@ -254,7 +255,7 @@ pub(crate) mod cpus {
     #[allow(unsafe_code)]
     fn clear_hsave_pa() -> Result<PerCpu<Register>> {
         PerCpu::collect(|| {
-            let hsave_pa = Msr::VM_HSAVE_PA;
+            let hsave_pa = Msr::new(bindings::MSR_VM_HSAVE_PA);
             if !syscfg::uses_svm(&syscfg::efer()) {
                 // SAFETY: SVM is off on this CPU, so the CPU saves no host state at that address.
                 // KVM sets the register before it uses SVM, and cannot do so during this interrupt.

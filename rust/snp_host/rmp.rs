@@ -21,10 +21,7 @@ use crate::{
     },
     sys::{
         cpuid,
-        iomem::{
-            self,
-            Kind, //
-        },
+        iomem,
         memremap::Mapping,
         msr::Msr,
         rmpread::rmpread,
@@ -38,7 +35,7 @@ use crate::{
 };
 use kernel::{
     alloc::AllocError,
-    fmt,
+    bindings, fmt,
     page::PAGE_SIZE,
     prelude::*,
     sizes::SZ_4M,
@@ -117,10 +114,10 @@ impl From<RmpError> for Error {
 /// The registers of this CPU that describe the table.
 fn registers() -> Result<Registers> {
     Ok(Registers {
-        base: Msr::AMD64_RMP_BASE.read()?,
-        end: Msr::AMD64_RMP_END.read()?,
+        base: Msr::new(bindings::MSR_AMD64_RMP_BASE).read()?,
+        end: Msr::new(bindings::MSR_AMD64_RMP_END).read()?,
         cfg: match cpuid::has_segmented_rmp() {
-            true => Msr::AMD64_RMP_CFG.read()?,
+            true => Msr::new(bindings::MSR_AMD64_RMP_CFG).read()?,
             false => 0,
         },
         cpuid: cpuid::rmp_segments(),
@@ -178,7 +175,7 @@ impl Table {
 
     fn check_ram(&self) -> Result<(), RmpError> {
         let mut bad = None;
-        let walked = iomem::walk(Kind::SystemRam, |ram| {
+        let walked = iomem::walk(iomem::SYSTEM_RAM, |ram| {
             let ram = Range {
                 start: ram.start,
                 len: ram.end.saturating_sub(ram.start).saturating_add(1),

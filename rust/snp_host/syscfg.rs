@@ -18,6 +18,8 @@ pub(crate) const SNP_EN: u64 = 1 << bindings::MSR_AMD64_SYSCFG_SNP_EN_BIT;
 pub(crate) const VMPL_EN: u64 = 1 << bindings::MSR_AMD64_SYSCFG_SNP_VMPL_EN_BIT;
 pub(crate) const MFDM: u64 = 1 << bindings::MSR_AMD64_SYSCFG_MFDM_BIT;
 
+pub(crate) const SYSCFG: Msr = Msr::new(bindings::MSR_AMD64_SYSCFG);
+
 /// A register of one CPU; [`None`] if the CPU does not have it.
 pub(crate) type Register = Option<u64>;
 
@@ -38,7 +40,7 @@ impl Syscfg {
 
 /// SYSCFG of this CPU.
 pub(crate) fn syscfg() -> Register {
-    Msr::AMD64_SYSCFG.read().ok()
+    SYSCFG.read().ok()
 }
 
 /// EFER of this CPU.

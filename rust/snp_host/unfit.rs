@@ -10,14 +10,19 @@ use crate::{
     rmp,
     sys::{
         cc,
-        cpu::{
-            self,
-            Feature, //
-        },
+        cpu,
         cpuid,
         crash_dump,
         iommu, //
     },
+};
+
+use kernel::bindings::{
+    X86_FEATURE_HYPERVISOR,
+    X86_FEATURE_SEV,
+    X86_FEATURE_SEV_SNP,
+    X86_FEATURE_ZEN3,
+    X86_FEATURE_ZEN4, //
 };
 
 /// The first cause, if this kernel is no SNP host.
@@ -28,11 +33,11 @@ pub(crate) fn reason() -> Option<&'static str> {
     }
     Some(if !cpuid::has_snp() {
         "the CPU has no SEV-SNP"
-    } else if cpu::has(Feature::Hypervisor) {
+    } else if cpu::has(X86_FEATURE_HYPERVISOR) {
         "this is a virtual machine, and SNP is its host's"
-    } else if !cpu::has(Feature::Sev) {
+    } else if !cpu::has(X86_FEATURE_SEV) {
         "the BIOS has not enabled SEV; for SNP switch SME and SEV on in its set-up"
-    } else if cpu::has(Feature::Snp) {
+    } else if cpu::has(X86_FEATURE_SEV_SNP) {
         rmp_or_iommu()
     } else {
         snp_cleared()
@@ -44,7 +49,7 @@ fn snp_cleared() -> &'static str {
     if !rmp::is_reserved() {
         "the BIOS has reserved no memory for the RMP; for SNP switch SNP and its memory coverage \
          on in the BIOS set-up"
-    } else if cpuid::has_rmpread() || cpu::has(Feature::Zen3) || cpu::has(Feature::Zen4) {
+    } else if cpuid::has_rmpread() || cpu::has(X86_FEATURE_ZEN3) || cpu::has(X86_FEATURE_ZEN4) {
         "sev=nosnp is on the kernel command line; for SNP remove it"
     } else {
         "the kernel does not know the RMP of this CPU; for SNP install a newer one"

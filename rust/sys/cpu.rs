@@ -17,39 +17,14 @@ pub(crate) fn wbinvd_local() {
     unsafe { core::arch::asm!("wbinvd", options(nostack, preserves_flags)) };
 }
 
-/// Features of the boot CPU that decide something for the PSP (`X86_FEATURE_*`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Feature {
-    /// SEV, and memory encryption enabled by the BIOS.
-    Sev,
-    /// SEV-SNP, and not switched off by the BIOS or the kernel command line.
-    Snp,
-    /// A virtual machine.
-    Hypervisor,
-    /// Milan.
-    Zen3,
-    /// Genoa, Bergamo, Siena.
-    Zen4,
-    /// Turin.
-    Zen5,
-}
-
-/// Whether the boot CPU has `feature`.
-pub(crate) fn has(feature: Feature) -> bool {
-    let bit = match feature {
-        Feature::Sev => bindings::X86_FEATURE_SEV,
-        Feature::Snp => bindings::X86_FEATURE_SEV_SNP,
-        Feature::Hypervisor => bindings::X86_FEATURE_HYPERVISOR,
-        Feature::Zen3 => bindings::X86_FEATURE_ZEN3,
-        Feature::Zen4 => bindings::X86_FEATURE_ZEN4,
-        Feature::Zen5 => bindings::X86_FEATURE_ZEN5,
-    };
+/// Whether the boot CPU has a feature (`X86_FEATURE_*`) that neither BIOS nor kernel has disabled.
+pub(crate) fn has(feature: u32) -> bool {
     // SAFETY: `boot_cpu_data` does not change after boot; the words are plain integers in every
     // variant of the union.
     let words = unsafe { bindings::boot_cpu_data.__bindgen_anon_3.x86_capability };
     words
-        .get((bit / 32) as usize)
-        .is_some_and(|word| word & (1 << (bit % 32)) != 0)
+        .get((feature / 32) as usize)
+        .is_some_and(|word| word & (1 << (feature % 32)) != 0)
 }
 
 /// Family and model as CPUID gives them.

@@ -10,32 +10,11 @@ use kernel::{
     prelude::*, //
 };
 
-/// What firmware (BIOS) said about a memory resource (`enum iores_desc`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Description {
-    /// Tables that ACPI has read or will read.
-    AcpiTables,
-    /// Storage for ACPI's sleep states.
-    AcpiNvStorage,
-    /// Reserved.
-    Reserved,
-    /// Anything else.
-    Other,
-}
+/// The flags of all memory, be it RAM or not.
+pub const MEMORY: u32 = bindings::IORESOURCE_MEM;
 
-impl Description {
-    fn from_raw(raw: c_ulong) -> Self {
-        const ACPI_TABLES: c_ulong = bindings::IORES_DESC_ACPI_TABLES as c_ulong;
-        const ACPI_NV_STORAGE: c_ulong = bindings::IORES_DESC_ACPI_NV_STORAGE as c_ulong;
-        const RESERVED: c_ulong = bindings::IORES_DESC_RESERVED as c_ulong;
-        match raw {
-            ACPI_TABLES => Self::AcpiTables,
-            ACPI_NV_STORAGE => Self::AcpiNvStorage,
-            RESERVED => Self::Reserved,
-            _ => Self::Other,
-        }
-    }
-}
+/// The flags of the RAM that the kernel uses, as `walk_system_ram_res()` has them.
+pub const SYSTEM_RAM: u32 = bindings::IORESOURCE_SYSTEM_RAM | bindings::IORESOURCE_BUSY;
 
 /// A memory resource.
 #[derive(Clone, Copy, Debug)]
@@ -44,27 +23,18 @@ pub struct MemoryResource {
     pub start: u64,
     /// Last address.
     pub end: u64,
-    /// Kind.
-    pub description: Description,
+    /// What the BIOS said about it (`IORES_DESC_*`).
+    pub description: u32,
 }
 
-/// Which resources a walk visits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// All memory, be it RAM or not.
-    Memory,
-    /// The RAM that the kernel uses.
-    SystemRam,
-}
-
-/// Calls `visit` for every resource of this kind, ascending, until it fails.
+/// Calls `visit` for every resource with these flags, ascending, until it fails.
 ///
 /// The resource lock is not held during the calls; `visit` may sleep.
 ///
 /// # Errors
 ///
 /// What `visit` returned; [`EINVAL`] if there is no resource at all.
-pub fn walk<F: FnMut(MemoryResource) -> Result>(kind: Kind, mut visit: F) -> Result {
+pub fn walk<F: FnMut(MemoryResource) -> Result>(flags: u32, mut visit: F) -> Result {
     /// # Safety
     ///
     /// To be called by `walk_iomem_res_desc()` with the arguments below.
@@ -79,7 +49,8 @@ pub fn walk<F: FnMut(MemoryResource) -> Result>(kind: Kind, mut visit: F) -> Res
         let seen = MemoryResource {
             start: resource.start,
             end: resource.end,
-            description: Description::from_raw(resource.desc),
+            // CAST: `enum iores_desc`, a few small numbers.
+            description: resource.desc as u32,
         };
         match visit(seen) {
             Ok(()) => 0,
@@ -87,11 +58,6 @@ pub fn walk<F: FnMut(MemoryResource) -> Result>(kind: Kind, mut visit: F) -> Res
         }
     }
 
-    let flags = match kind {
-        Kind::Memory => bindings::IORESOURCE_MEM,
-        // As walk_system_ram_res() has it.
-        Kind::SystemRam => bindings::IORESOURCE_SYSTEM_RAM | bindings::IORESOURCE_BUSY,
-    };
     // SAFETY: `thunk` casts the argument back to what it is, and the walk is over when this
     // returns.
     to_result(unsafe {
@@ -113,7 +79,7 @@ pub fn walk<F: FnMut(MemoryResource) -> Result>(kind: Kind, mut visit: F) -> Res
 /// As [`walk`].
 pub fn end_of_ram() -> Result<u64> {
     let mut end: u64 = 0;
-    walk(Kind::SystemRam, |resource| {
+    walk(SYSTEM_RAM, |resource| {
         end = end.max(resource.end.saturating_add(1));
         Ok(())
     })?;

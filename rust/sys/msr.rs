@@ -15,17 +15,6 @@ use kernel::{
 pub struct Msr(u32);
 
 impl Msr {
-    /// SYSCFG.
-    pub const AMD64_SYSCFG: Self = Self(bindings::MSR_AMD64_SYSCFG);
-    /// RMP_BASE.
-    pub const AMD64_RMP_BASE: Self = Self(bindings::MSR_AMD64_RMP_BASE);
-    /// RMP_END.
-    pub const AMD64_RMP_END: Self = Self(bindings::MSR_AMD64_RMP_END);
-    /// RMP_CFG.
-    pub const AMD64_RMP_CFG: Self = Self(bindings::MSR_AMD64_RMP_CFG);
-    /// VM_HSAVE_PA.
-    pub const VM_HSAVE_PA: Self = Self(bindings::MSR_VM_HSAVE_PA);
-
     /// The register with this number (`MSR_*` in the C header).
     pub const fn new(number: u32) -> Self {
         Self(number)

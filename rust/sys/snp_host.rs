@@ -109,7 +109,7 @@ impl Host for Kernel {
 
     fn snp_en_here(&self) -> bool {
         const SNP_EN: u64 = 1 << kernel::bindings::MSR_AMD64_SYSCFG_SNP_EN_BIT;
-        Msr::AMD64_SYSCFG
+        Msr::new(kernel::bindings::MSR_AMD64_SYSCFG)
             .read()
             .is_ok_and(|syscfg| syscfg & SNP_EN != 0)
     }

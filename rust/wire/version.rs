@@ -17,9 +17,9 @@ pub(crate) struct ApiVersion {
 }
 
 impl ApiVersion {
-    /// Whether the API is at least `major.minor`.
-    pub(crate) fn at_least(self, major: u8, minor: u8) -> bool {
-        (self.major, self.minor) >= (major, minor)
+    /// Whether the API is at least the version with this major and minor number.
+    pub(crate) fn at_least(self, version: (u8, u8)) -> bool {
+        (self.major, self.minor) >= version
     }
 }
 

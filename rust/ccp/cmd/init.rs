@@ -97,7 +97,7 @@ impl<T: Transport> Channel<T> {
                 });
                 Ok(status)
             }
-            Ok(_) => Err((enabled, CmdError::Transport(EINVAL))),
+            Ok(_) => Err((enabled, EINVAL.into())),
             Err(err) => Err((enabled, err)),
         }
     }

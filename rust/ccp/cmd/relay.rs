@@ -82,9 +82,7 @@ impl<T: Transport> Channel<T> {
 
         // Firmware gets the addresses of bounce pages, the caller sees its own addresses again.
         let mut buffer = [0; MAX_LEN];
-        let buffer = buffer
-            .get_mut(..data.len())
-            .ok_or(CmdError::Transport(EINVAL))?;
+        let buffer = buffer.get_mut(..data.len()).ok_or(EINVAL)?;
         buffer.copy_from_slice(data);
 
         let mut assigned: [Option<Assigned>; MAX_FW_BUFFERS] = [const { None }; MAX_FW_BUFFERS];
@@ -143,7 +141,7 @@ impl<T: Transport> Channel<T> {
             }
             Target::Bounce => {
                 let pages = HvPages::for_len(Gfp::KERNEL_ACCOUNT, len as usize).map_err(failed)?;
-                let pages = pages.into_firmware(self).map_err(CmdError::Transport)?;
+                let pages = pages.into_firmware(self)?;
                 put(
                     buffer,
                     field.address,
@@ -216,14 +214,14 @@ fn get<const N: usize>(buffer: &[u8], offset: u16) -> Result<[u8; N], CmdError> 
         .get(usize::from(offset)..)
         .and_then(|rest| rest.first_chunk())
         .copied()
-        .ok_or(CmdError::Transport(EINVAL))
+        .ok_or(EINVAL.into())
 }
 
 fn put<const N: usize>(buffer: &mut [u8], offset: u16, value: [u8; N]) -> Result<(), CmdError> {
     let field = buffer
         .get_mut(usize::from(offset)..)
         .and_then(|rest| rest.first_chunk_mut())
-        .ok_or(CmdError::Transport(EINVAL))?;
+        .ok_or(EINVAL)?;
     *field = value;
     Ok(())
 }

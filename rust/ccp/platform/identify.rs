@@ -70,7 +70,7 @@ impl<T: Transport> Platform<T> {
                     self.dev(),
                     "PLATFORM_STATUS: firmware is in state {state}, which the SEV API does not have; the driver keeps off\n"
                 );
-                return Err(CmdError::Transport(EIO));
+                return Err(EIO.into());
             }
         };
         Ok(())
@@ -138,7 +138,7 @@ impl<T: Transport> Platform<T> {
     /// Loads the newest firmware image that the system has for this CPU. Firmware may refuse it. A
     /// failure changes nothing: the old firmware goes on.
     pub(super) fn update_firmware(&mut self) {
-        if !self.api.at_least(DOWNLOAD_SINCE.0, DOWNLOAD_SINCE.1) {
+        if !self.api.at_least(DOWNLOAD_SINCE) {
             return;
         }
         if self.channel.snp_init() {
@@ -186,15 +186,15 @@ impl<T: Transport> Platform<T> {
     }
 
     fn download(&mut self, image: &Firmware) -> Result<(), CmdError> {
-        let len = u32::try_from(image.size()).map_err(|_| CmdError::Transport(E2BIG))?;
-        let pages = HvPages::with_data(image.data()).map_err(CmdError::Transport)?;
+        let len = u32::try_from(image.size()).map_err(|_| E2BIG)?;
+        let pages = HvPages::with_data(image.data())?;
         let pages = pages.lend();
         let mut request = sev::DownloadFirmware {
             address: pages.spa().encrypted(),
             len,
         };
         let mut result = self.channel.issue(command::DOWNLOAD_FIRMWARE, &mut request);
-        if result.is_ok() && !self.api.at_least(COMMITS_SINCE.0, COMMITS_SINCE.1) {
+        if result.is_ok() && !self.api.at_least(COMMITS_SINCE) {
             result = self.channel.issue(command::DOWNLOAD_FIRMWARE, &mut request);
         }
         // If the mailbox died the pages are lost, for firmware may still read them. That has been

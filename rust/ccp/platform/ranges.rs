@@ -6,6 +6,11 @@
 //! writable for the host under SNP and cannot be given to a guest.
 
 use kernel::{
+    bindings::{
+        IORES_DESC_ACPI_NV_STORAGE,
+        IORES_DESC_ACPI_TABLES,
+        IORES_DESC_RESERVED, //
+    },
     page::PAGE_SIZE,
     prelude::*, //
 };
@@ -15,8 +20,6 @@ use crate::{
     sys::{
         iomem::{
             self,
-            Description,
-            Kind,
             MemoryResource, //
         },
         pages::Gfp,
@@ -36,7 +39,7 @@ pub(super) fn reserved_by_bios() -> Result<HvPages> {
     let mut page = HvPages::zeroed(Gfp::KERNEL, 0)?;
     let mut count = 0;
     let mut offset = size_of::<RangeListHeader>();
-    iomem::walk(Kind::Memory, |resource| {
+    iomem::walk(iomem::MEMORY, |resource| {
         let Some(range) = hv_fixed(resource)? else {
             return Ok(());
         };
@@ -62,8 +65,8 @@ pub(super) fn reserved_by_bios() -> Result<HvPages> {
 /// [`E2BIG`] if the list has no number for so many pages.
 pub(super) fn hv_fixed(resource: MemoryResource) -> Result<Option<Range>> {
     match resource.description {
-        Description::AcpiTables | Description::AcpiNvStorage | Description::Reserved => {}
-        Description::Other => return Ok(None),
+        IORES_DESC_ACPI_TABLES | IORES_DESC_ACPI_NV_STORAGE | IORES_DESC_RESERVED => {}
+        _ => return Ok(None),
     }
     let page = PAGE_SIZE as u64;
     let first = resource.start / page;

@@ -5,7 +5,14 @@
 //! Every method runs under the command lock and touches neither user memory nor files: buffers go
 //! in and come out as [`HvPages`] and plain values.
 
-use kernel::prelude::*;
+use kernel::{
+    bindings::{
+        X86_FEATURE_ZEN3,
+        X86_FEATURE_ZEN4,
+        X86_FEATURE_ZEN5, //
+    },
+    prelude::*, //
+};
 
 use super::{
     Failure,
@@ -147,7 +154,7 @@ impl<T: Transport> Platform<T> {
 
     /// Whether firmware has GET_ID.
     pub(crate) fn has_get_id(&self) -> bool {
-        self.api.at_least(GET_ID_SINCE.0, GET_ID_SINCE.1)
+        self.api.at_least(GET_ID_SINCE)
     }
 
     /// GET_ID into a buffer of `len` bytes, or only its length for `None`.
@@ -319,8 +326,8 @@ impl<T: Transport> Platform<T> {
                 bits |= bit;
             }
         }
-        let (major, minor) = PAGE_SWAP_DISABLE_SINCE;
-        if self.snp_status.has(SnpStatus::FLAG_FEATURE_INFO) && self.api.at_least(major, minor) {
+        let has_feature_info = self.snp_status.has(SnpStatus::FLAG_FEATURE_INFO);
+        if has_feature_info && self.api.at_least(PAGE_SWAP_DISABLE_SINCE) {
             bits |= snp::POLICY_PAGE_SWAP_DISABLE;
         }
         bits
@@ -329,9 +336,9 @@ impl<T: Transport> Platform<T> {
     /// Whether SEV-ES guests may run next to SNP. AMD-SB-3023: not with SNP firmware from this
     /// security version on.
     pub(crate) fn allows_es(&mut self) -> bool {
-        let (layout, fixed_in) = if cpu::has(cpu::Feature::Zen3) || cpu::has(cpu::Feature::Zen4) {
+        let (layout, fixed_in) = if cpu::has(X86_FEATURE_ZEN3) || cpu::has(X86_FEATURE_ZEN4) {
             (TcbLayout::MilanGenoa, 0x1b)
-        } else if cpu::has(cpu::Feature::Zen5) {
+        } else if cpu::has(X86_FEATURE_ZEN5) {
             (TcbLayout::Turin, 0x4)
         } else {
             return true;
@@ -437,8 +444,7 @@ impl<T: Transport> Platform<T> {
     /// Pages for `len` bytes of output, given to firmware.
     fn output(&mut self, len: Option<u32>) -> Result<Option<FwPages>, CmdError> {
         let Some(len) = len else { return Ok(None) };
-        let pages =
-            HvPages::for_len(Gfp::KERNEL_ACCOUNT, len as usize).map_err(CmdError::Transport)?;
+        let pages = HvPages::for_len(Gfp::KERNEL_ACCOUNT, len as usize)?;
         self.channel.give(pages).map(Some)
     }
 

@@ -57,7 +57,7 @@ impl<T: Transport> Platform<T> {
                 self.dev(),
                 "SEV stays off: init_ex_path is set, and INIT_EX is not supported yet; load ccp without it to keep SEV state in the PSP's own storage\n"
             );
-            return Err(CmdError::Transport(EOPNOTSUPP));
+            return Err(EOPNOTSUPP.into());
         }
         let remedy = self.remedy_for_snp_en();
         let proof = init_proof(&self.channel, remedy)?;
@@ -173,7 +173,7 @@ fn init_proof<T: Transport>(channel: &Channel<T>, remedy: &str) -> Result<InitPr
                 );
                 Err(CmdError::Firmware(Status::INVALID_PLATFORM_STATE))
             }
-            Err(err) => Err(CmdError::Transport(err)),
+            Err(err) => Err(err.into()),
         },
     }
 }

@@ -99,13 +99,13 @@ impl<T: Transport> Platform<T> {
             Ok(window) => window,
             // A CPU is offline: snp_host has said so. Not one MSR has been written.
             Err(err) if err == EOPNOTSUPP => return Ok(()),
-            Err(err) => return Err(CmdError::Transport(err)),
+            Err(err) => return Err(err.into()),
         };
         let enabled = match window.prepare() {
             Ok(enabled) => enabled,
             // Firmware would refuse these CPUs, or the RMP. No register has been written.
             Err(err) if err == EOPNOTSUPP => return Ok(()),
-            Err(err) => return Err(CmdError::Transport(err)),
+            Err(err) => return Err(err.into()),
         };
 
         if let Err((enabled, err)) = self.snp_init(enabled, ranges, max_snp_asid) {
@@ -137,7 +137,7 @@ impl<T: Transport> Platform<T> {
             Some(SnpOff::NoSnpHost)
         } else if !params::snp() {
             Some(SnpOff::Parameter)
-        } else if !self.api.at_least(SNP_SINCE.0, SNP_SINCE.1) {
+        } else if !self.api.at_least(SNP_SINCE) {
             Some(SnpOff::OldFirmware)
         } else {
             None
@@ -151,7 +151,7 @@ impl<T: Transport> Platform<T> {
     ///
     /// [`ENOMEM`]; it has been logged.
     fn ranges(&self) -> Result<Option<Ranges>, CmdError> {
-        if !self.api.at_least(INIT_EX_SINCE.0, INIT_EX_SINCE.1) {
+        if !self.api.at_least(INIT_EX_SINCE) {
             return Ok(Some(Ranges::NotTaken));
         }
         match ranges::reserved_by_bios() {
@@ -161,7 +161,7 @@ impl<T: Transport> Platform<T> {
                     self.dev(),
                     "SNP and SEV cannot be started: no memory for the list that SNP_INIT_EX takes\n"
                 );
-                Err(CmdError::Transport(err))
+                Err(err.into())
             }
             Err(err) => {
                 dev_err!(
@@ -222,7 +222,7 @@ impl<T: Transport> Platform<T> {
 
     /// The command that starts SNP on this firmware.
     fn snp_init_command(&self) -> &'static CommandInfo {
-        if self.api.at_least(INIT_EX_SINCE.0, INIT_EX_SINCE.1) {
+        if self.api.at_least(INIT_EX_SINCE) {
             command::SNP_INIT_EX.info()
         } else {
             command::SNP_INIT.info()

@@ -21,10 +21,7 @@ mod suite {
         sys::{
             bindings::*,
             caller_memory::CallerMemory,
-            iomem::{
-                Description,
-                MemoryResource, //
-            },
+            iomem::MemoryResource,
             mem_encrypt,
             pages::Gfp, //
         },
@@ -67,7 +64,15 @@ mod suite {
         cell::Cell,
         sync::atomic::Ordering::Relaxed, //
     };
-    use kernel::faux;
+    use kernel::{
+        bindings::{
+            IORES_DESC_ACPI_NV_STORAGE,
+            IORES_DESC_ACPI_TABLES,
+            IORES_DESC_NONE,
+            IORES_DESC_RESERVED, //
+        },
+        faux, //
+    };
 
     const SNP_INIT: Event = Command(CommandId::SNP_INIT_EX);
     const SNP_DF_FLUSH: Event = Command(CommandId::SNP_DF_FLUSH);
@@ -707,7 +712,7 @@ mod suite {
         let (_faux, mut p) = unidentified(&HOST, &plan)?;
         check!(p.identify().is_ok());
         check!(HOST.saw(&[SNP_STATUS, FEATURE_INFO, STATUS]));
-        check!(!p.is_in_use() && p.api.at_least(1, 55) && p.has_x86_snp_shutdown());
+        check!(!p.is_in_use() && p.api.at_least((1, 55)) && p.has_x86_snp_shutdown());
         Ok(())
     }
 
@@ -1357,10 +1362,10 @@ mod suite {
             (1 << 40, (1 << 40) + 0x1000, 1 << 40, 2),
         ] {
             for (description, fixed) in [
-                (Description::AcpiTables, true),
-                (Description::AcpiNvStorage, true),
-                (Description::Reserved, true),
-                (Description::Other, false),
+                (IORES_DESC_ACPI_TABLES, true),
+                (IORES_DESC_ACPI_NV_STORAGE, true),
+                (IORES_DESC_RESERVED, true),
+                (IORES_DESC_NONE, false),
             ] {
                 let range = ranges::hv_fixed(MemoryResource {
                     start,
@@ -1379,7 +1384,7 @@ mod suite {
         let endless = MemoryResource {
             start: 0,
             end: u64::MAX,
-            description: Description::Reserved,
+            description: IORES_DESC_RESERVED,
         };
         check!(matches!(ranges::hv_fixed(endless), Err(err) if err == E2BIG));
         Ok(())

@@ -470,7 +470,7 @@ fn versions_compare_major_first() {
         ((0, 255), (1, 0), false),
     ] {
         assert_eq!(
-            v(ours.0, ours.1).at_least(wanted.0, wanted.1),
+            v(ours.0, ours.1).at_least(wanted),
             enough,
             "{ours:?} {wanted:?}"
         );
