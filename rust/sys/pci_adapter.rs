@@ -120,49 +120,28 @@ unsafe extern "C" fn probe<T: Driver>(
     })
 }
 
-/// # Safety
-///
-/// To be called by the PCI core only, for a device that was probed.
-unsafe extern "C" fn remove<T: Driver>(dev: *mut bindings::pci_dev) {
-    // SAFETY: As in `probe()`.
-    let dev = unsafe { &*dev.cast::<pci::Device<CoreInternal<'_>>>() };
-    // SAFETY: `probe()` stored a `T::Data`; it is dropped by the driver core after this.
-    let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
-    T::unbind(dev, data);
+/// Expands to a callback of the PCI core that calls a method of [`Driver`] or `pci::Driver`.
+macro_rules! callback {
+    ($callback:ident, $method:ident) => {
+        /// # Safety
+        ///
+        /// To be called by the PCI core only, for a device that was probed, with the device lock
+        /// held.
+        unsafe extern "C" fn $callback<T: Driver>(dev: *mut bindings::pci_dev) {
+            // SAFETY: As in `probe()`.
+            let dev = unsafe { &*dev.cast::<pci::Device<CoreInternal<'_>>>() };
+            // SAFETY: `probe()` stored a `T::Data`. The driver core drops it after `remove()`, and
+            // not while the device lock is held here.
+            let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+            T::$method(dev, data);
+        }
+    };
 }
 
-/// # Safety
-///
-/// To be called by the PCI core only, for a device that was probed.
-unsafe extern "C" fn shutdown<T: Driver>(dev: *mut bindings::pci_dev) {
-    // SAFETY: As in `probe()`.
-    let dev = unsafe { &*dev.cast::<pci::Device<CoreInternal<'_>>>() };
-    // SAFETY: `probe()` stored a `T::Data`, and the device is still bound: the device lock is held.
-    let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
-    T::shutdown(dev, data);
-}
-
-/// # Safety
-///
-/// To be called by the PCI core only, for a device that was probed.
-unsafe extern "C" fn reset_prepare<T: Driver>(dev: *mut bindings::pci_dev) {
-    // SAFETY: As in `probe()`.
-    let dev = unsafe { &*dev.cast::<pci::Device<CoreInternal<'_>>>() };
-    // SAFETY: As in `shutdown()`.
-    let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
-    T::reset_prepare(dev, data);
-}
-
-/// # Safety
-///
-/// To be called by the PCI core only, for a device that was probed.
-unsafe extern "C" fn reset_done<T: Driver>(dev: *mut bindings::pci_dev) {
-    // SAFETY: As in `probe()`.
-    let dev = unsafe { &*dev.cast::<pci::Device<CoreInternal<'_>>>() };
-    // SAFETY: As in `shutdown()`.
-    let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
-    T::reset_done(dev, data);
-}
+callback!(remove, unbind);
+callback!(shutdown, shutdown);
+callback!(reset_prepare, reset_prepare);
+callback!(reset_done, reset_done);
 
 /// Enables the device until it is unbound, as a bus master that reaches memory up to `BITS` bits.
 ///

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The commands that start firmware, with the proof that each takes, and how the state of SNP
-//! firmware changes.
+//! The commands that start firmware, with the proof that each takes, and SNP_SHUTDOWN_EX; how the
+//! state of SNP firmware changes.
 
 use kernel::prelude::*;
 
@@ -14,12 +14,17 @@ use super::{
     SnpIsUp, //
 };
 use crate::{
-    mailbox::Transport,
+    mailbox::{
+        Transport,
+        Wait, //
+    },
     sys::snp_host::SnpEnabled,
     wire::{
         command,
         sev,
-        snp, //
+        snp,
+        CommandInfo,
+        Status, //
     },
 };
 
@@ -60,6 +65,43 @@ impl<T: Transport> Channel<T> {
             other => other,
         };
         Ok(())
+    }
+
+    /// SNP_SHUTDOWN_EX, and a second one after SNP_DF_FLUSH if firmware asks for the flush.
+    ///
+    /// `clear_snp_en`: firmware clears SNP_EN on all CPUs.
+    ///
+    /// # Errors
+    ///
+    /// The command that failed, and how; nothing has been logged.
+    pub(crate) fn shutdown_snp(
+        &mut self,
+        clear_snp_en: bool,
+        wait: Wait,
+    ) -> Result<(), (&'static CommandInfo, CmdError)> {
+        let mut flags = snp::SHUTDOWN_IOMMU_SNP;
+        if clear_snp_en {
+            flags |= snp::SHUTDOWN_X86_SNP;
+        }
+        let shutdown = |channel: &mut Self| {
+            let command = command::SNP_SHUTDOWN_EX.info();
+            let mut request = snp::SnpShutdownEx {
+                // CAST: 8.
+                len: size_of::<snp::SnpShutdownEx>() as u32,
+                flags,
+            };
+            let result = channel.run_request(command, &mut request, wait);
+            result.map_err(|err| (command, err))
+        };
+        match shutdown(self) {
+            Err((_, err)) if err.is(Status::DFFLUSH_REQUIRED) => {
+                let command = command::SNP_DF_FLUSH.info();
+                let flushed = self.run_request(command, &mut (), wait);
+                flushed.map_err(|err| (command, err))?;
+                shutdown(self)
+            }
+            result => result,
+        }
     }
 
     /// Firmware has left the INIT state. The caller decides about the hotplug window.

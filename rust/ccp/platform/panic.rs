@@ -16,7 +16,6 @@ use kernel::{
 
 use super::{
     leave::Leaving,
-    snp::shutdown_request,
     MasterIo,
     Platform,
     PspEnvironment, //
@@ -29,7 +28,8 @@ use crate::{
     mailbox::{
         Mailbox,
         NotIdle,
-        Transport, //
+        Transport,
+        Wait, //
     },
     pages::{
         self,
@@ -47,13 +47,10 @@ use crate::{
     wire::{
         command::{
             SHUTDOWN,
-            SNP_DF_FLUSH,
-            SNP_PAGE_RECLAIM,
-            SNP_SHUTDOWN_EX, //
+            SNP_PAGE_RECLAIM, //
         },
         snp::PageReclaim,
-        CommandInfo,
-        Status, //
+        CommandInfo, //
     },
 };
 
@@ -159,16 +156,7 @@ impl<T: Transport> LastShutdown<T> {
             false => self.reclaim_tmr(),
         };
 
-        let failed = |err| (SNP_SHUTDOWN_EX.info(), err);
-        match self.snp_shutdown(clear_snp_en) {
-            Err(err) if err.is(Status::DFFLUSH_REQUIRED) => {
-                self.channel
-                    .issue_polling(SNP_DF_FLUSH, &mut ())
-                    .map_err(|err| (SNP_DF_FLUSH.info(), err))?;
-                self.snp_shutdown(clear_snp_en).map_err(failed)?;
-            }
-            result => result.map_err(failed)?,
-        }
+        self.channel.shutdown_snp(clear_snp_en, Wait::Poll)?;
         Ok(Outcome {
             tmr_pages_left,
             iommu: match clear_snp_en {
@@ -176,11 +164,6 @@ impl<T: Transport> LastShutdown<T> {
                 false => iommu::snp_disable(),
             },
         })
-    }
-
-    fn snp_shutdown(&mut self, clear_snp_en: bool) -> Result<(), CmdError> {
-        let mut request = shutdown_request(clear_snp_en);
-        self.channel.issue_polling(SNP_SHUTDOWN_EX, &mut request)
     }
 
     /// Reclaims the pages of the TMR, and returns how many stay firmware's.

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     cmd::CmdError,
-    mailbox::Transport,
+    mailbox::{
+        Transport,
+        Wait, //
+    },
     pages::HvPages,
     sys::{
         bindings::snp_host_keep,
@@ -276,7 +279,7 @@ impl<T: Transport> Platform<T> {
             let _ = self.decommission_guests();
         }
         let clear_snp_en = plan.clear_snp_en;
-        match self.snp_shutdown_flushed(clear_snp_en) {
+        match self.shutdown_firmware(clear_snp_en) {
             Ok(()) => {
                 self.forget_contexts();
                 if let Some(enabled) = self.channel.snp_left_init() {
@@ -337,31 +340,17 @@ impl<T: Transport> Platform<T> {
         }
     }
 
-    /// SNP_SHUTDOWN_EX, and a second one after SNP_DF_FLUSH if firmware asks for the flush.
-    ///
     /// # Errors
     ///
     /// The command that failed, and how; nothing has been logged.
-    fn snp_shutdown_flushed(
+    fn shutdown_firmware(
         &mut self,
         clear_snp_en: bool,
     ) -> Result<(), (&'static CommandInfo, CmdError)> {
-        let failed = |err| (command::SNP_SHUTDOWN_EX.info(), err);
-        self.channel.alive().map_err(failed)?;
+        let alive = self.channel.alive();
+        alive.map_err(|err| (command::SNP_SHUTDOWN_EX.info(), err))?;
         cpu::wbinvd_on_all();
-        match self.snp_shutdown(clear_snp_en) {
-            Err(err) if err.is(Status::DFFLUSH_REQUIRED) => {
-                let flushed = self.channel.issue(command::SNP_DF_FLUSH, &mut ());
-                flushed.map_err(|err| (command::SNP_DF_FLUSH.info(), err))?;
-                self.snp_shutdown(clear_snp_en).map_err(failed)
-            }
-            result => result.map_err(failed),
-        }
-    }
-
-    fn snp_shutdown(&mut self, clear_snp_en: bool) -> Result<(), CmdError> {
-        let mut request = shutdown_request(clear_snp_en);
-        self.channel.issue(command::SNP_SHUTDOWN_EX, &mut request)
+        self.channel.shutdown_snp(clear_snp_en, Wait::Interrupt)
     }
 
     /// Firmware is in the UNINIT state again: ends SNP on the CPUs or, if firmware has left SNP_EN
@@ -400,18 +389,5 @@ impl<T: Transport> Platform<T> {
             );
             enabled.keep(snp_host_keep::SNP_HOST_KEEP_SHUTDOWN_FAILED);
         }
-    }
-}
-
-/// The command buffer of SNP_SHUTDOWN_EX.
-pub(super) fn shutdown_request(clear_snp_en: bool) -> snp::SnpShutdownEx {
-    let mut flags = snp::SHUTDOWN_IOMMU_SNP;
-    if clear_snp_en {
-        flags |= snp::SHUTDOWN_X86_SNP;
-    }
-    snp::SnpShutdownEx {
-        // CAST: 8.
-        len: size_of::<snp::SnpShutdownEx>() as u32,
-        flags,
     }
 }
