@@ -10,8 +10,7 @@
 //!
 //! | file | what it has |
 //! |---|---|
-//! | `exports.rs`, `exports.c` | the C functions for `ccp` (`include/linux/snp_host.h`) |
-//! | `host.rs` | the hotplug window: reads the CPUs, acts, logs |
+//! | `host.rs`, `exports.c` | the C functions for `ccp` (`include/linux/snp_host.h`); the hotplug window: reads the CPUs, acts, logs |
 //! | `window.rs` | its state machine; pure |
 //! | `unfit.rs` | why this kernel is no SNP host |
 //! | `prepare.rs` | `snp_prepare()`, `snp_shutdown()`: their order, which is pure; their steps |
@@ -32,7 +31,6 @@ use sys::{
 };
 
 mod compare;
-mod exports;
 mod host;
 mod owed;
 mod preflight;
