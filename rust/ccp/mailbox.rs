@@ -114,7 +114,7 @@ pub(crate) enum Wait {
     Poll,
 }
 
-/// Why firmware takes no command now.
+/// Why there is no answer, so that firmware takes no command now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NotIdle {
     /// It has not answered the last one.
@@ -231,11 +231,9 @@ where
                 "the PSP still owes the answer to {command}, which was issued before this driver was bound; waiting up to {secs} s for it\n"
             );
             match self.wait_for_response(command, timeout_ms, wait) {
-                Some(Answer {
-                    status: Some(_), ..
-                }) => {}
-                Some(Answer { status: None, .. }) => return Err(self.gone(next)),
-                None => {
+                Ok(_) => {}
+                Err(NotIdle::Gone) => return Err(self.gone(next)),
+                Err(NotIdle::Busy) => {
                     let row = in_progress.and_then(CommandId::lookup);
                     if let (true, Some(row)) = (use_record, row) {
                         self.environment.record_unanswered(row.id);
@@ -253,33 +251,38 @@ where
         Ok(())
     }
 
-    /// Waits for the response. [`None`] if there is none in time.
-    fn wait_for_response(&mut self, command: &str, timeout_ms: u32, wait: Wait) -> Option<Answer> {
+    /// Waits for the response. Returns firmware's status, and whether an interrupt had come.
+    fn wait_for_response(
+        &mut self,
+        command: &str,
+        timeout_ms: u32,
+        wait: Wait,
+    ) -> Result<(Status, bool), NotIdle> {
         match wait {
             Wait::Interrupt => self.wait_interrupt(command, timeout_ms),
-            Wait::Poll => self.poll(timeout_ms),
+            Wait::Poll => Ok((self.poll(timeout_ms)?, false)),
         }
     }
 
-    /// Reads the response. [`None`] if there is none yet.
-    fn read_response(&self, interrupted: bool) -> Option<Answer> {
+    /// Reads the response.
+    fn read_response(&self) -> Result<Status, NotIdle> {
         let response = self.registers.response();
-        let status = if response.is_all_ones() {
+        if response.is_all_ones() {
             // All ones would otherwise pass for "ready, status 0xffff".
-            None
+            Err(NotIdle::Gone)
         } else if response.ready() {
-            Some(Status::new(response.status().get() as u16))
+            Ok(Status::new(response.status().get() as u16))
         } else {
-            return None;
-        };
-        Some(Answer {
-            status,
-            interrupted,
-        })
+            Err(NotIdle::Busy)
+        }
     }
 
     /// Sleeps until the response is there.
-    fn wait_interrupt(&mut self, command: &str, timeout_ms: u32) -> Option<Answer> {
+    fn wait_interrupt(
+        &mut self,
+        command: &str,
+        timeout_ms: u32,
+    ) -> Result<(Status, bool), NotIdle> {
         let notice_interval = msecs_to_jiffies(NOTICE_SECS * 1000);
         let mut remaining = msecs_to_jiffies(timeout_ms);
         let mut since_notice: Jiffies = 0;
@@ -291,15 +294,16 @@ where
             };
             let slice = remaining.min(msecs_to_jiffies(poll_ms));
             let woken = self.done.wait_timeout(slice);
-            if let Some(answer) = self.read_response(woken.is_some()) {
-                return Some(answer);
+            match self.read_response() {
+                Err(NotIdle::Busy) => {}
+                response => return response.map(|status| (status, woken.is_some())),
             }
             // Without an answer it was an interrupt of an earlier command that woke this task. Each
             // costs at least a tick, so that a storm of them ends as well.
             let used = slice.saturating_sub(woken.unwrap_or(0)).max(1);
             remaining = remaining.saturating_sub(used);
             if remaining == 0 {
-                return None;
+                return Err(NotIdle::Busy);
             }
             since_notice = since_notice.saturating_add(used);
             if since_notice >= notice_interval {
@@ -350,17 +354,16 @@ where
     }
 
     /// Reads the response until it is there.
-    fn poll(&self, timeout_ms: u32) -> Option<Answer> {
+    fn poll(&self, timeout_ms: u32) -> Result<Status, NotIdle> {
         /// Between two reads. The in-tree driver's value.
         const STEP_USECS: u32 = 10;
         for _ in 0..timeout_ms.saturating_mul(1000 / STEP_USECS) {
-            let answer = self.read_response(false);
-            if answer.is_some() {
-                return answer;
+            match self.read_response() {
+                Err(NotIdle::Busy) => udelay(Delta::from_micros(STEP_USECS.into())),
+                response => return response,
             }
-            udelay(Delta::from_micros(STEP_USECS.into()));
         }
-        None
+        Err(NotIdle::Busy)
     }
 
     /// The device is gone; `command` was in flight, or was to be.
@@ -436,7 +439,7 @@ where
         wait: Wait,
     ) -> Result<Status, CmdError> {
         self.start(command, buffer, wait)?
-            .finish(wait)
+            .finish()
             .map_err(CmdError::Died)
     }
 
@@ -454,10 +457,9 @@ where
     fn poll_idle(&self, ms: u32) -> Result<(), NotIdle> {
         // A millisecond between two reads: slow reads then add little to the timeout.
         for _ in 0..ms {
-            match self.read_response(false) {
-                Some(Answer { status: None, .. }) => return Err(NotIdle::Gone),
-                Some(_) => return Ok(()),
-                None => udelay(Delta::from_millis(1)),
+            match self.read_response() {
+                Err(NotIdle::Busy) => udelay(Delta::from_millis(1)),
+                response => return response.map(|_| ()),
             }
         }
         Err(NotIdle::Busy)
@@ -499,31 +501,28 @@ where
     I::Backend: IoCapable<u32>,
 {
     /// Waits for the answer.
-    fn finish(self, wait: Wait) -> Result<Status, Dead> {
-        let timeout_ms = self.mailbox.timeout_ms(self.command);
-        match self
+    fn finish(self) -> Result<Status, Dead> {
+        let Self { command, wait, .. } = self;
+        let timeout_ms = self.mailbox.timeout_ms(command);
+        let response = self
             .mailbox
-            .wait_for_response(self.command.name, timeout_ms, wait)
-        {
-            None => Err(self.silent(timeout_ms)),
-            Some(Answer { status: None, .. }) => {
+            .wait_for_response(command.name, timeout_ms, wait);
+        let (status, interrupted) = match response {
+            Ok(answer) => answer,
+            Err(NotIdle::Busy) => return Err(self.silent(timeout_ms)),
+            Err(NotIdle::Gone) => {
                 self.record_unanswered();
-                Err(self.mailbox.gone(self.command))
+                return Err(self.mailbox.gone(command));
             }
-            Some(Answer {
-                status: Some(status),
-                interrupted,
-            }) => {
-                match (wait, interrupted) {
-                    (Wait::Interrupt, true) => self.mailbox.interrupt_came(),
-                    (Wait::Interrupt, false) => self.mailbox.repair_interrupt(self.command.name),
-                    (Wait::Poll, _) => {}
-                }
-                self.mailbox.answered = true;
-                self.mailbox.state = State::Idle;
-                Ok(status)
-            }
+        };
+        match (wait, interrupted) {
+            (Wait::Interrupt, true) => self.mailbox.interrupt_came(),
+            (Wait::Interrupt, false) => self.mailbox.repair_interrupt(command.name),
+            (Wait::Poll, _) => {}
         }
+        self.mailbox.answered = true;
+        self.mailbox.state = State::Idle;
+        Ok(status)
     }
 
     fn silent(self, timeout_ms: u32) -> Dead {
@@ -537,14 +536,6 @@ where
         self.record_unanswered();
         self.mailbox.die(Dead::Silent { command, secs }, remedy)
     }
-}
-
-/// What the response register holds.
-struct Answer {
-    /// Firmware's status; [`None`] if the register reads all ones.
-    status: Option<Status>,
-    /// The interrupt had come.
-    interrupted: bool,
 }
 
 /// The name of a command, which somebody else may have issued.

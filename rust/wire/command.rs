@@ -163,6 +163,18 @@ impl Relayed {
     }
 }
 
+/// The largest number.
+const fn max(numbers: &[usize]) -> usize {
+    let (mut n, mut max) = (0, 0);
+    while n < numbers.len() {
+        if numbers[n] > max {
+            max = numbers[n];
+        }
+        n += 1;
+    }
+    max
+}
+
 /// Expands to the constants of [`CommandId`], to [`TABLE`], and to a [`Command`] or
 /// [`StartCommand`] for each row.
 ///
@@ -219,6 +231,13 @@ macro_rules! commands {
                 pages: &[$($page)?],
             },)*
         ];
+
+        /// The length of the longest command buffer.
+        pub(crate) const MAX_LEN: usize = max(&[$(size_of::<$buffer>()),*]);
+
+        /// The most addresses in one command buffer that firmware writes through.
+        pub(crate) const MAX_FW_BUFFERS: usize =
+            max(&[$(<[u16]>::len(&[$($($addr),+)?])),*]);
 
         /// The type of each row's command buffer; plain bytes if only KVM issues the command.
         #[allow(dead_code, reason = "selftests/wire prints what it says")]
@@ -294,27 +313,3 @@ commands! {
     SNP_VLEK_LOAD = 0x0cd, snp::VlekLoad;
     SNP_FEATURE_INFO = 0x0ce, snp::FeatureInfoRequest {8};
 }
-
-/// The longest command buffer.
-pub(crate) const MAX_LEN: usize = {
-    let (mut n, mut max) = (0, 0);
-    while n < TABLE.len() {
-        if TABLE[n].len > max {
-            max = TABLE[n].len;
-        }
-        n += 1;
-    }
-    max as usize
-};
-
-/// The most addresses in one command buffer that firmware writes through.
-pub(crate) const MAX_FW_BUFFERS: usize = {
-    let (mut n, mut max) = (0, 0);
-    while n < TABLE.len() {
-        if TABLE[n].fw_buffers.len() > max {
-            max = TABLE[n].fw_buffers.len();
-        }
-        n += 1;
-    }
-    max
-};

@@ -15,9 +15,9 @@ where
     I::Backend: IoCapable<u32>,
 {
     let flight = mailbox.start(command, Address::NONE, Wait::Poll)?;
-    let _ = flight.finish(Wait::Poll);
+    let _ = flight.finish();
     #[cfg(not(refused))]
     let flight = mailbox.start(command, Address::NONE, Wait::Poll)?;
-    let _ = flight.finish(Wait::Poll); //~ E0382 move occurs because `flight` has type `InFlight
+    let _ = flight.finish(); //~ E0382 move occurs because `flight` has type `InFlight
     Ok(())
 }

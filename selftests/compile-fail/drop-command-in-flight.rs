@@ -19,6 +19,6 @@ where
     #[cfg(not(refused))]
     let _ = mailbox
         .start(command, Address::NONE, Wait::Interrupt)?
-        .finish(Wait::Interrupt);
+        .finish();
     Ok(())
 }

@@ -19,6 +19,6 @@ where
     let flight = mailbox.start(command, Address::NONE, Wait::Interrupt)?;
     #[cfg(refused)]
     let _ = mailbox.dead(); //~ E0502 cannot borrow `*mailbox` as immutable because it is also borrowed as mutable
-    let _ = flight.finish(Wait::Interrupt);
+    let _ = flight.finish();
     Ok(())
 }

@@ -16,10 +16,10 @@ where
 {
     let first = mailbox.start(command, Address::NONE, Wait::Interrupt)?;
     #[cfg(not(refused))]
-    let _ = first.finish(Wait::Interrupt);
+    let _ = first.finish();
     let second = mailbox.start(command, Address::NONE, Wait::Interrupt)?; //~ E0499 cannot borrow `*mailbox` as mutable more than once at a time
-    let _ = second.finish(Wait::Interrupt);
+    let _ = second.finish();
     #[cfg(refused)]
-    let _ = first.finish(Wait::Interrupt);
+    let _ = first.finish();
     Ok(())
 }

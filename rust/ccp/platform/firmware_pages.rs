@@ -98,17 +98,9 @@ impl<T: Transport> Platform<T> {
         contexts.next().map(FirmwarePage::address)
     }
 
-    /// Firmware has made a context of the page at `address` (SNP_GCTX_CREATE).
-    pub(super) fn context_made(&mut self, address: u64) {
-        self.set_context(address, true);
-    }
-
-    /// Firmware has deleted the guest whose context is at `address` (SNP_DECOMMISSION).
-    pub(super) fn context_ended(&mut self, address: u64) {
-        self.set_context(address, false);
-    }
-
-    fn set_context(&mut self, address: u64, context: bool) {
+    /// Firmware has made a context of the page at `address` (SNP_GCTX_CREATE), or has deleted the
+    /// guest with that context (SNP_DECOMMISSION).
+    pub(super) fn set_context(&mut self, address: u64, context: bool) {
         for page in self.firmware_pages.values_mut() {
             if page.address().raw() == address {
                 page.context = context;

@@ -41,7 +41,8 @@ use crate::{
         cpu, iommu,
         notifier::{
             self,
-            Callback, //
+            Callback,
+            Notifier, //
         },
     },
     wire::{
@@ -58,33 +59,27 @@ use crate::{
 /// milliseconds, apart from SNP_INIT of a big host. The dump has to wait for that long.
 const BUSY_MS: u32 = 10_000;
 
-type LastOfMaster = LastShutdown<Mailbox<MasterIo, PspEnvironment>>;
+pub(super) type LastOfMaster = LastShutdown<Mailbox<MasterIo, PspEnvironment>>;
 
 /// The panic notifier, as long as there is a master.
-pub(super) struct Notifier(
-    #[allow(dead_code, reason = "held for its Drop")] Pin<KBox<notifier::Notifier<LastOfMaster>>>,
-);
+pub(super) type PanicNotifier = Pin<KBox<Notifier<LastOfMaster>>>;
 
-impl Notifier {
-    /// Registers the last shutdown of `platform`, the PSP at `address`, with a mailbox of its own.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`].
-    pub(super) fn register(
-        platform: &Platform,
-        address: u64,
-        registers: Registers<MasterIo>,
-        done: Arc<Completion>,
-    ) -> Result<Self> {
-        let environment = PspEnvironment { psp: address };
-        let mailbox = Mailbox::new(platform.dev().into(), registers, done, environment);
-        let last = platform.last_shutdown(mailbox)?;
-        Ok(Self(KBox::pin_init(
-            notifier::Notifier::register(last),
-            GFP_KERNEL,
-        )?))
-    }
+/// Registers the shutdown for a panic of `platform`, the PSP at `address`, with a mailbox of its
+/// own.
+///
+/// # Errors
+///
+/// [`ENOMEM`].
+pub(super) fn register(
+    platform: &Platform,
+    address: u64,
+    registers: Registers<MasterIo>,
+    done: Arc<Completion>,
+) -> Result<PanicNotifier> {
+    let environment = PspEnvironment { psp: address };
+    let mailbox = Mailbox::new(platform.dev().into(), registers, done, environment);
+    let last = platform.last_shutdown(mailbox)?;
+    KBox::pin_init(Notifier::register(last), GFP_KERNEL)
 }
 
 impl<T: Transport> Platform<T> {

@@ -292,8 +292,8 @@ impl<T: Transport> Platform<T> {
         result?;
         // The command buffer of both commands is the context's address.
         match (command.info().id, u64::read_from_bytes(data)) {
-            (CommandId::SNP_GCTX_CREATE, Ok(context)) => self.context_made(context),
-            (CommandId::SNP_DECOMMISSION, Ok(context)) => self.context_ended(context),
+            (CommandId::SNP_GCTX_CREATE, Ok(context)) => self.set_context(context, true),
+            (CommandId::SNP_DECOMMISSION, Ok(context)) => self.set_context(context, false),
             _ => {}
         }
         Ok(())

@@ -28,7 +28,10 @@ use kernel::{
 
 use super::{
     leave::Leaving,
-    panic::Notifier,
+    panic::{
+        self,
+        PanicNotifier, //
+    },
     MasterIo,
     Platform, //
 };
@@ -46,7 +49,7 @@ use crate::{
 struct Master {
     platform: Platform,
     // Declared last: the notifier is unregistered after the platform is gone, which it notices.
-    _notifier: Notifier,
+    _notifier: PanicNotifier,
 }
 
 /// The command lock. A command may take minutes (SNP_INIT), and so may the wait for the lock.
@@ -80,7 +83,7 @@ pub(crate) fn attach(
 ) -> Result {
     let registers_for_panic = registers.for_panic();
     let platform = Platform::new(dev, address, registers, done.clone())?;
-    let notifier = Notifier::register(&platform, address, registers_for_panic, done)?;
+    let notifier = panic::register(&platform, address, registers_for_panic, done)?;
     let master = Master {
         platform,
         _notifier: notifier,

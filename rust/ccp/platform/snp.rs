@@ -98,15 +98,11 @@ impl<T: Transport> Platform<T> {
         let Some(ranges) = self.ranges()? else {
             return Ok(());
         };
-        let window = match HotplugWindow::open(self.channel.host()) {
-            Ok(window) => window,
-            // A CPU is offline: snp_host has said so. Not one MSR has been written.
-            Err(err) if err == EOPNOTSUPP => return Ok(()),
-            Err(err) => return Err(err.into()),
-        };
-        let enabled = match window.prepare() {
+        let window = HotplugWindow::open(self.channel.host());
+        let enabled = match window.and_then(HotplugWindow::prepare) {
             Ok(enabled) => enabled,
-            // Firmware would refuse these CPUs, or the RMP. No register has been written.
+            // A CPU is offline, or firmware would refuse these CPUs or the RMP: snp_host has logged
+            // which. No register has been written.
             Err(err) if err == EOPNOTSUPP => return Ok(()),
             Err(err) => return Err(err.into()),
         };
@@ -314,7 +310,7 @@ impl<T: Transport> Platform<T> {
         while let Some(address) = self.any_context() {
             self.channel
                 .require(command::SNP_DECOMMISSION, &mut snp::Addr { address })?;
-            self.context_ended(address.raw());
+            self.set_context(address.raw(), false);
         }
         Ok(())
     }
