@@ -159,70 +159,28 @@ unsafe extern "C" fn sev_issue_cmd_external_user(
     }
 }
 
-/// `sev_do_cmd()` of a command whose buffer is the structure behind `data`.
-///
-/// # Safety
-///
-/// As [`sev_do_cmd`].
-unsafe fn typed_cmd<T>(command: CommandId, data: *mut T, error: *mut c_int) -> c_int {
-    // SAFETY: By the caller's promise.
-    unsafe { sev_do_cmd(command.raw().into(), data.cast(), error) }
+/// Expands to exports that are [`sev_do_cmd`] of one command with its command buffer.
+macro_rules! commands_with_buffer {
+    ($($command:ident: $export:ident($buffer:ty);)*) => { $(
+        #[doc = concat!("`", stringify!($command), "`")]
+        ///
+        /// # Safety
+        ///
+        /// As [`sev_do_cmd`].
+        #[no_mangle]
+        unsafe extern "C" fn $export(data: *mut $buffer, error: *mut c_int) -> c_int {
+            let command = CommandId::$command.raw();
+            // SAFETY: By the caller's promise.
+            unsafe { sev_do_cmd(command.into(), data.cast(), error) }
+        }
+    )* };
 }
 
-/// PLATFORM_STATUS.
-///
-/// # Safety
-///
-/// As [`sev_do_cmd`].
-#[no_mangle]
-unsafe extern "C" fn sev_platform_status(
-    status: *mut c::sev_user_data_status,
-    error: *mut c_int,
-) -> c_int {
-    // SAFETY: By the caller's promise.
-    unsafe { typed_cmd(CommandId::PLATFORM_STATUS, status, error) }
-}
-
-/// ACTIVATE: binds a guest to an ASID.
-///
-/// # Safety
-///
-/// As [`sev_do_cmd`].
-#[no_mangle]
-unsafe extern "C" fn sev_guest_activate(
-    data: *mut c::sev_data_activate,
-    error: *mut c_int,
-) -> c_int {
-    // SAFETY: By the caller's promise.
-    unsafe { typed_cmd(CommandId::ACTIVATE, data, error) }
-}
-
-/// DEACTIVATE.
-///
-/// # Safety
-///
-/// As [`sev_do_cmd`].
-#[no_mangle]
-unsafe extern "C" fn sev_guest_deactivate(
-    data: *mut c::sev_data_deactivate,
-    error: *mut c_int,
-) -> c_int {
-    // SAFETY: By the caller's promise.
-    unsafe { typed_cmd(CommandId::DEACTIVATE, data, error) }
-}
-
-/// DECOMMISSION: deletes a guest.
-///
-/// # Safety
-///
-/// As [`sev_do_cmd`].
-#[no_mangle]
-unsafe extern "C" fn sev_guest_decommission(
-    data: *mut c::sev_data_decommission,
-    error: *mut c_int,
-) -> c_int {
-    // SAFETY: By the caller's promise.
-    unsafe { typed_cmd(CommandId::DECOMMISSION, data, error) }
+commands_with_buffer! {
+    PLATFORM_STATUS: sev_platform_status(c::sev_user_data_status);
+    ACTIVATE: sev_guest_activate(c::sev_data_activate);
+    DEACTIVATE: sev_guest_deactivate(c::sev_data_deactivate);
+    DECOMMISSION: sev_guest_decommission(c::sev_data_decommission);
 }
 
 /// DF_FLUSH.
@@ -232,8 +190,9 @@ unsafe extern "C" fn sev_guest_decommission(
 /// `error` is NULL or valid for writing.
 #[no_mangle]
 unsafe extern "C" fn sev_guest_df_flush(error: *mut c_int) -> c_int {
+    let command = CommandId::DF_FLUSH.raw();
     // SAFETY: The command has no buffer; otherwise by the caller's promise.
-    unsafe { typed_cmd::<c_void>(CommandId::DF_FLUSH, ptr::null_mut(), error) }
+    unsafe { sev_do_cmd(command.into(), ptr::null_mut(), error) }
 }
 
 /// Copies a blob from user space to memory that is physically contiguous. To be freed with
@@ -328,60 +287,28 @@ extern "C" fn sev_firmware_supported_vm_types() -> c_int {
     types
 }
 
-/// The TEE ring of this PSP is not served.
-#[no_mangle]
-extern "C" fn psp_tee_process_cmd(
-    _cmd_id: c::tee_cmd_id,
-    _buf: *mut c_void,
-    _len: usize,
-    _status: *mut u32,
-) -> c_int {
-    ENODEV.to_errno()
+/// Expands to exports of hardware that the driver does not serve.
+macro_rules! not_served {
+    ($($export:ident($($argument:ty),*) -> $returned:ty { $error:expr })*) => { $(
+        /// Not served.
+        #[no_mangle]
+        extern "C" fn $export($(_: $argument),*) -> $returned {
+            $error
+        }
+    )* };
 }
 
-/// The TEE ring of this PSP is not served.
-#[no_mangle]
-extern "C" fn psp_check_tee_status() -> c_int {
-    ENODEV.to_errno()
-}
-
-/// The platform-access mailbox is not served.
-#[no_mangle]
-extern "C" fn psp_send_platform_access_msg(
-    _msg: c::psp_platform_access_msg,
-    _req: *mut c::psp_request,
-) -> c_int {
-    ENODEV.to_errno()
-}
-
-/// The platform-access doorbell is not served.
-#[no_mangle]
-extern "C" fn psp_ring_platform_doorbell(_msg: c_int, _result: *mut u32) -> c_int {
-    ENODEV.to_errno()
-}
-
-/// The platform-access mailbox is not served.
-#[no_mangle]
-extern "C" fn psp_check_platform_access_status() -> c_int {
-    ENODEV.to_errno()
-}
-
-/// The crypto engine is not served.
-#[no_mangle]
-extern "C" fn ccp_present() -> c_int {
-    ENODEV.to_errno()
-}
-
-/// The crypto engine is not served.
-#[no_mangle]
-extern "C" fn ccp_version() -> c_uint {
-    0
-}
-
-/// The crypto engine is not served.
-#[no_mangle]
-extern "C" fn ccp_enqueue_cmd(_cmd: *mut c::ccp_cmd) -> c_int {
-    ENODEV.to_errno()
+not_served! {
+    psp_tee_process_cmd(c::tee_cmd_id, *mut c_void, usize, *mut u32) -> c_int { ENODEV.to_errno() }
+    psp_check_tee_status() -> c_int { ENODEV.to_errno() }
+    psp_send_platform_access_msg(c::psp_platform_access_msg, *mut c::psp_request) -> c_int {
+        ENODEV.to_errno()
+    }
+    psp_ring_platform_doorbell(c_int, *mut u32) -> c_int { ENODEV.to_errno() }
+    psp_check_platform_access_status() -> c_int { ENODEV.to_errno() }
+    ccp_present() -> c_int { ENODEV.to_errno() }
+    ccp_version() -> c_uint { 0 }
+    ccp_enqueue_cmd(*mut c::ccp_cmd) -> c_int { ENODEV.to_errno() }
 }
 
 c::same_prototypes! {
