@@ -33,6 +33,8 @@ mod pages {
 mod wire;
 
 #[cfg(test)]
+mod circles;
+#[cfg(test)]
 mod tests;
 
 use wire::{command, status, Target};
