@@ -56,8 +56,8 @@ pub(crate) unsafe fn init_lock(module: &'static ThisModule) {
     OWED.lock().module = Some(module);
 }
 
-/// `snp_host_psp_owes()`. The first command without an answer stays on record: firmware works on that
-/// one.
+/// `snp_host_psp_owes()`. The first command without an answer stays on record: firmware works on
+/// that one.
 ///
 /// # Errors
 ///

@@ -4,13 +4,13 @@
 //! hotplug window, and the preparation of CPUs and RMP, which needs an open window.
 //!
 //! `SYSCFG.SNP_EN`, once written, stays until reset or until firmware clears it. A CPU that runs
-//! without SNP_EN bypasses the RMP checks of all others, so no CPU may come or go meanwhile. Neither
-//! the kernel's disable counter nor `SNP_EN` itself can tell a reload of `ccp` from a kexec; this
-//! module can, because it cannot be unloaded while `SNP_EN` is set.
+//! without SNP_EN bypasses the RMP checks of all others, so no CPU may come or go meanwhile.
+//! Neither the kernel's disable counter nor `SNP_EN` itself can tell a reload of `ccp` from a
+//! kexec; this module can, because it cannot be unloaded while `SNP_EN` is set.
 //!
 //! | file | what it has |
 //! |---|---|
-//! | `host.rs`, `exports.c` | the C functions for `ccp` (`include/linux/snp_host.h`); the hotplug window: reads the CPUs, acts, logs |
+//! | `host.rs`, `exports.c` | the functions of `include/linux/snp_host.h`; the hotplug window |
 //! | `window.rs` | its state machine; pure |
 //! | `unfit.rs` | why this kernel is no SNP host |
 //! | `prepare.rs` | `snp_prepare()`, `snp_shutdown()`: their order, which is pure; their steps |

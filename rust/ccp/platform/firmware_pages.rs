@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `snp_alloc_firmware_page()` and its like: kvm-amd's pages for firmware to write to (guest contexts,
-//! answers to guest requests).
+//! `snp_alloc_firmware_page()` and its like: kvm-amd's pages for firmware to write to (guest
+//! contexts, answers to guest requests).
 //!
 //! The driver owns each page as [`FwPages`](crate::pages::FwPages); the caller has only its
 //! address. So a page that was handed out before SNP came up, or outlives SNP, is taken back in the

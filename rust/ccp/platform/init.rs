@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `sev_platform_init()` and `sev_platform_shutdown()`: kvm-amd calls them when it is loaded, when it
-//! makes a VM, and when it is unloaded.
+//! `sev_platform_init()` and `sev_platform_shutdown()`: kvm-amd calls them when it is loaded, when
+//! it makes a VM, and when it is unloaded.
 
 use kernel::prelude::*;
 
