@@ -6,14 +6,14 @@
 //!
 //! | file | what it has |
 //! |---|---|
-//! | `driver.rs`, `irq.rs` | PCI functions, generations, the interrupt |
+//! | `driver.rs`, `irq.rs` | probe and unbind of PCI functions, generations, the interrupt |
 //! | `psps.rs` | all PSPs of the system, and which is the master |
 //! | `regs.rs`, `mailbox.rs` | registers; one command from doorbell to status |
 //! | `cmd.rs`, `error.rs`, `rust/wire` | commands as types; their buffers; why they fail |
-//! | `pages.rs` | who owns a page: we, or the firmware |
-//! | `platform.rs` | the state of the firmware, behind the command lock |
+//! | `pages.rs` | who owns a page: this driver or firmware |
+//! | `platform.rs` | the state of firmware, behind the command lock |
 //! | `uapi.rs` | `/dev/sev` |
-//! | `kapi.rs` | what kvm-amd and others import |
+//! | `kapi.rs` | the functions that kvm-amd and others import |
 
 #![deny(unsafe_code)]
 

@@ -23,7 +23,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Acknowledges what is pending and wakes whoever waits for the mailbox.
+/// Acknowledges the pending interrupts, and wakes the task that waits for the mailbox.
 pub(crate) struct Interrupt<I = MasterIo> {
     registers: Interrupts<I>,
     done: Arc<Completion>,

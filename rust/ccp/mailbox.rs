@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Dead is final for the object: firmware may still be working on the command and may write to its
-//! buffers at any time, so nothing else may be started, and whoever owns the buffers keeps them
-//! (see `pages.rs`).
+//! buffers at any time, so no other command may be started, and the buffers stay out of the
+//! allocator (see `pages.rs`).
 //!
 //! The one way back is to bind the device again, which makes a new mailbox. A new mailbox rings no
 //! doorbell before the PSP has answered the commands of earlier bindings, loads and kernels: a PSP

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What CPUID says of SNP.
+//! The features of SNP in CPUID.
 //!
 //! C header: `arch/x86/include/asm/cpufeatures.h`; leaf 0x80000025 as arch/x86/virt/svm/sev.c reads
 //! it.
@@ -26,7 +26,7 @@ fn leaf(number: u32) -> CpuidResult {
     unsafe { __cpuid(number) }
 }
 
-/// Whether the CPU has SEV-SNP, whatever became of it (leaf 0x8000001f, EAX bit 4).
+/// Whether the CPU has SEV-SNP, enabled or not (leaf 0x8000001f, EAX bit 4).
 pub fn has_snp() -> bool {
     leaf(0x8000_001f).eax & 1 << 4 != 0
 }

@@ -74,7 +74,7 @@ impl Drop for HotplugDisabled {
     }
 }
 
-/// Who may refuse that a CPU comes or goes, on every path that brings CPUs up or down.
+/// A veto on CPUs that come or go, on every path that brings CPUs up or down.
 pub trait CpuVeto {
     /// Before `cpu` is brought up. Runs on the CPU that does it, may sleep, and must not call
     /// anything that takes `cpus_read_lock()`: the write side is held.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Asking every CPU, and naming CPUs in messages.
+//! Running a function on every CPU, and lists of CPUs in messages.
 //!
 //! C header: `include/linux/smp.h`
 
@@ -16,7 +16,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// What each CPU answered: a value for every one that was online.
+/// What a function returned on each CPU that was online.
 pub struct PerCpu<T> {
     values: KVVec<Option<T>>,
     present: CpumaskVar,

@@ -28,10 +28,10 @@ use kernel::{
 
 const PAGE_SHIFT: u32 = bindings::PAGE_SHIFT;
 
-/// A run of 4 KiB page frames whose owner is behind the change of state.
+/// A run of 4 KiB page frames whose state in the RMP may change.
 ///
-/// Once a frame is in the Firmware state, every CPU write to it faults. That is why these are made
-/// only from memory that the maker controls.
+/// Once a frame is in the Firmware state, every CPU write to it faults. So a run is made only by
+/// the owner of the memory, or with the owner's promise.
 #[derive(Clone, Copy, Debug)]
 pub struct Frames {
     first: u64,
@@ -175,7 +175,7 @@ pub trait Rmp {
     fn make_shared(&self, frame: Frames) -> Result;
 }
 
-/// The machine that we are on.
+/// This machine.
 pub struct Kernel(pub(super) ());
 
 impl Rmp for Kernel {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Being nice to the scheduler.
+//! Rescheduling in long loops.
 //!
 //! C header: `include/linux/sched.h`
 

@@ -40,9 +40,9 @@ use kernel::{
     prelude::*, //
 };
 
-/// Where SNP runs: what the kernel and `snp_host.ko` do for it, and what they know.
+/// The machine, by the functions of the kernel and of `snp_host.ko` for SNP.
 ///
-/// [`KERNEL`] is the machine that we are on; tests have others, whose answers are written down.
+/// [`KERNEL`] is this machine; tests have others, which follow a script.
 pub trait Host: Rmp + Sync {
     /// Whether this is an SNP host (see [`cc::is_snp_host`]).
     fn is_snp_host(&self) -> bool;
@@ -69,7 +69,7 @@ pub trait Host: Rmp + Sync {
     fn snp_en_here(&self) -> bool;
 }
 
-/// The machine that we are on.
+/// This machine.
 pub static KERNEL: Kernel = Kernel(());
 
 impl Host for Kernel {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Doing one thing on several CPUs at once.
+//! Running a function on several CPUs at once.
 //!
 //! C header: `include/linux/workqueue.h`
 
@@ -43,7 +43,7 @@ impl Drop for Queue {
     }
 }
 
-/// What one kernel thread is to do.
+/// The work of one kernel thread.
 #[repr(C)]
 struct Item<F> {
     work: bindings::work_struct,
@@ -115,8 +115,8 @@ impl<'a, F: Fn() + Sync> Helpers<'a, F> {
 /// Runs `f` here and at the same time on up to `helpers` kernel threads, spread over the online
 /// CPUs and thereby over caches and memory controllers. Returns when all have returned. Sleeps.
 ///
-/// `f` takes its share of the work from something that it shares with the others, and may find
-/// nothing left. If there is no memory for helpers it runs here alone.
+/// Each call of `f` takes its share of the work from a counter or the like, and may find none left.
+/// Without memory for helpers `f` runs here alone.
 pub fn on_several<F: Fn() + Sync>(name: &'static CStr, helpers: usize, f: F) {
     let helpers = Helpers::start(name, helpers, &f);
     f();

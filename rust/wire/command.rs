@@ -57,13 +57,13 @@ impl CommandId {
         self < Self::SNP_INIT
     }
 
-    /// Whether the command works only while legacy SEV is initialised, and may be the first of its
-    /// kind: those of legacy guests, and DF_FLUSH, which KVM issues before it reuses an ASID.
+    /// Whether the command needs legacy SEV to be initialised: the commands of legacy guests, and
+    /// DF_FLUSH, which KVM issues before it reuses an ASID.
     pub(crate) fn needs_sev(self) -> bool {
         self == Self::DF_FLUSH || (Self::DECOMMISSION..=Self::DBG_ENCRYPT).contains(&self)
     }
 
-    /// Whether the command brings SNP firmware to the INIT state, which takes a time of its own.
+    /// Whether the command brings SNP firmware to the INIT state, which has a timeout of its own.
     pub(crate) fn initialises_snp(self) -> bool {
         self == Self::SNP_INIT || self == Self::SNP_INIT_EX
     }
@@ -80,18 +80,18 @@ pub(crate) enum Target {
     GuestPages,
 }
 
-/// An address in a command buffer behind which firmware writes.
+/// An address field in a command buffer that firmware writes through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FwBuffer {
     /// Offset of the 64-bit system physical address.
     pub(crate) address: u16,
     /// Offset of the 32-bit length.
     pub(crate) len: u16,
-    /// Whose memory it is.
+    /// The kind of memory.
     pub(crate) target: Target,
 }
 
-/// What is known about a command.
+/// A row of the table.
 #[derive(Debug)]
 pub(crate) struct CommandInfo {
     /// Number.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What travels between the driver and the SEV firmware: command ids, command buffers, status
-//! codes, versions.
+//! The formats of the SEV firmware: command ids, command buffers, status codes, versions.
 //!
 //! Nothing here uses the `kernel` crate, so that `selftests/wire` compiles the same files on the
 //! build machine and compares every id, size and offset with the kernel's own

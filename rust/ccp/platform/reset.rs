@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A reset under the driver's feet: of the PCI function, by whoever, or of firmware.
+//! A reset of the PCI function, or of firmware, that the driver has not asked for.
 //!
 //! The signs are an interrupt enable register that has lost its value, and an answer that firmware
 //! is in no state for a command. Whatever the sign and the cause, the driver asks firmware for its
