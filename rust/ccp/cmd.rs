@@ -421,7 +421,7 @@ fn filled(page: Option<HvPages>, data: &[u8], wait: Wait) -> Result<HvPages, Cmd
         None if wait == Wait::Poll => return Err(ENOMEM.into()),
         None => HvPages::zeroed(Gfp::KERNEL, 0)?,
     };
-    page.put(data)?;
+    page.put(0, data)?;
     Ok(page)
 }
 

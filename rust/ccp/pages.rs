@@ -239,7 +239,7 @@ impl HvPages {
     /// [`ENOMEM`].
     pub(crate) fn with_data(data: &[u8]) -> Result<Self> {
         let mut pages = Self::for_len(Gfp::KERNEL, data.len())?;
-        pages.put(data)?;
+        pages.put(0, data)?;
         Ok(pages)
     }
 
@@ -258,13 +258,14 @@ impl HvPages {
         self.0.bytes_mut()
     }
 
-    /// Copies `data` to the start.
+    /// Copies `data` to this offset.
     ///
     /// # Errors
     ///
     /// [`EINVAL`] if it does not fit.
-    pub(crate) fn put(&mut self, data: &[u8]) -> Result {
-        let target = self.0.bytes_mut().get_mut(..data.len()).ok_or(EINVAL)?;
+    pub(crate) fn put(&mut self, offset: usize, data: &[u8]) -> Result {
+        let end = offset.checked_add(data.len()).ok_or(EINVAL)?;
+        let target = self.0.bytes_mut().get_mut(offset..end).ok_or(EINVAL)?;
         target.copy_from_slice(data);
         Ok(())
     }

@@ -166,10 +166,7 @@ impl Caller {
     fn pek_csr(&self) -> Result<(), Failure> {
         self.check_writable()?;
         let mut user: c::sev_user_data_pek_csr = get(self.data)?;
-        let target = UserBuffer {
-            address: user.address,
-            len: user.length,
-        };
+        let target = UserBuffer::new(user.address, user.length);
         let len = target.wanted().map(within_limit).transpose()?;
         let csr = slot::lock_killable()?.pek_csr(len)?;
         [user.length] = csr.len;
@@ -179,14 +176,8 @@ impl Caller {
 
     fn pdh_cert_export(&self) -> Result<(), Failure> {
         let mut user: c::sev_user_data_pdh_cert_export = get(self.data)?;
-        let pdh = UserBuffer {
-            address: user.pdh_cert_address,
-            len: user.pdh_cert_len,
-        };
-        let chain = UserBuffer {
-            address: user.cert_chain_address,
-            len: user.cert_chain_len,
-        };
+        let pdh = UserBuffer::new(user.pdh_cert_address, user.pdh_cert_len);
+        let chain = UserBuffer::new(user.cert_chain_address, user.cert_chain_len);
         let len = match (pdh.wanted(), chain.wanted()) {
             (Some(pdh), Some(chain)) => Some([within_limit(pdh)?, within_limit(chain)?]),
             _ => None,
@@ -201,14 +192,8 @@ impl Caller {
         self.check_writable()?;
         let user: c::sev_user_data_pek_cert_import = get(self.data)?;
         let (pek_len, oca_len) = (user.pek_cert_len, user.oca_cert_len);
-        let pek = UserBuffer {
-            address: user.pek_cert_address,
-            len: pek_len,
-        };
-        let oca = UserBuffer {
-            address: user.oca_cert_address,
-            len: oca_len,
-        };
+        let pek = UserBuffer::new(user.pek_cert_address, pek_len);
+        let oca = UserBuffer::new(user.oca_cert_address, oca_len);
         let (pek, oca) = (pek.contents()?, oca.contents()?);
         slot::lock_killable()?.cert_import(pek, pek_len, oca, oca_len)
     }
@@ -223,10 +208,7 @@ impl Caller {
     fn get_id2(&self) -> Result<(), Failure> {
         self.check_get_id()?;
         let mut user: c::sev_user_data_get_id2 = get(self.data)?;
-        let target = UserBuffer {
-            address: user.address,
-            len: user.length,
-        };
+        let target = UserBuffer::new(user.address, user.length);
         let len = target.wanted();
         let len = len.map(|len| len.min(c::SEV_FW_BLOB_MAX_SIZE));
         let id = slot::lock_killable()?.get_id(len)?;
@@ -241,10 +223,7 @@ impl Caller {
         if user.len as usize != size_of_val(&user) || user.vlek_wrapped_version != 0 {
             return Err(EINVAL.into());
         }
-        let hashstick = UserBuffer {
-            address: user.vlek_wrapped_address,
-            len: HASHSTICK_LEN,
-        };
+        let hashstick = UserBuffer::new(user.vlek_wrapped_address, HASHSTICK_LEN);
         let hashstick = hashstick.contents()?;
         slot::lock_killable()?.vlek_load(hashstick, user.rsvd)
     }
@@ -278,6 +257,10 @@ fn within_limit(len: u32) -> Result<u32> {
 }
 
 impl UserBuffer {
+    fn new(address: u64, len: u32) -> Self {
+        Self { address, len }
+    }
+
     /// How many bytes the caller wants; [`None`] if it queries the length.
     fn wanted(&self) -> Option<u32> {
         (self.address != 0 && self.len != 0).then_some(self.len)

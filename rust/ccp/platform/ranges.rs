@@ -44,7 +44,7 @@ pub(super) fn reserved_by_bios() -> Result<HvPages> {
             return Ok(());
         };
         // Fails if the range does not fit the page.
-        put(&mut page, offset, range.as_bytes()).map_err(|_| E2BIG)?;
+        page.put(offset, range.as_bytes()).map_err(|_| E2BIG)?;
         offset = offset.saturating_add(size_of::<Range>());
         count = u32::saturating_add(count, 1);
         Ok(())
@@ -53,7 +53,7 @@ pub(super) fn reserved_by_bios() -> Result<HvPages> {
         num_elements: count,
         rsvd: 0,
     };
-    put(&mut page, 0, header.as_bytes())?;
+    page.put(0, header.as_bytes())?;
     Ok(page)
 }
 
@@ -78,11 +78,4 @@ pub(super) fn hv_fixed(resource: MemoryResource) -> Result<Option<Range>> {
         page_count: u32::try_from(pages).map_err(|_| E2BIG)?,
         rsvd: 0,
     }))
-}
-
-fn put(page: &mut HvPages, offset: usize, bytes: &[u8]) -> Result {
-    let end = offset.checked_add(bytes.len()).ok_or(EINVAL)?;
-    let target = page.bytes_mut().get_mut(offset..end).ok_or(EINVAL)?;
-    target.copy_from_slice(bytes);
-    Ok(())
 }
