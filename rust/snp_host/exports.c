@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The exports of snp_host.ko; the functions are in exports.rs. */
+/* The exports of snp_host.ko; the functions are in host.rs. */
 #include <linux/export.h>
 #include <linux/snp_host.h>
 
