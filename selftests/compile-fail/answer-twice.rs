@@ -6,7 +6,7 @@
 
 use super::*;
 
-fn twice<'a, I, T: Timeouts + Ledger>(
+fn twice<'a, I, T: Environment>(
     mailbox: &mut Mailbox<I, T>,
     command: &'static CommandInfo,
 ) -> Result<(), CmdError>

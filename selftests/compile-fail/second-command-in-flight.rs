@@ -6,7 +6,7 @@
 
 use super::*;
 
-fn two<'a, I, T: Timeouts + Ledger>(
+fn two<'a, I, T: Environment>(
     mailbox: &mut Mailbox<I, T>,
     command: &'static CommandInfo,
 ) -> Result<(), CmdError>
