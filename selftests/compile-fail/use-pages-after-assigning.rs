@@ -8,9 +8,9 @@ use super::*;
 
 fn use_again<R: Reclaimer>(mut pages: HvPages, reclaimer: &mut R) -> Result<FwPages> {
     #[cfg(not(refused))]
-    pages.put(&[1])?;
+    pages.put(0, &[1])?;
     let given = pages.into_firmware(reclaimer);
     #[cfg(refused)]
-    pages.put(&[1])?; //~ E0382 move occurs because `pages` has type `HvPages`
+    pages.put(0, &[1])?; //~ E0382 move occurs because `pages` has type `HvPages`
     given
 }
