@@ -90,7 +90,12 @@ cell() {
 		# The guest's pages go back by RMPUPDATE.
 		sleep 1
 		kill $guest 2>/dev/null
-		wait $guest
+		# A task that has had an Oops while it ended never does.
+		for _ in $(seq 200); do
+			grep -q ' Z ' /proc/$guest/stat 2>/dev/null && break
+			[ -d /proc/$guest ] || break
+			sleep 0.1
+		done
 	fi
 	look end
 	false
