@@ -9,16 +9,15 @@ use rmp::{Entry, Geometry, Rmp, State};
 use serde_json::{json, Map, Value};
 
 use crate::cli::Scan;
-use crate::memory::Mapping;
+use crate::memory::Memory;
 
 /// Memory below 4 GiB, where the table is. Reading needs no locks.
-struct RamTable(Mapping);
+struct RamTable(Memory);
 
 impl rmp::Table for RamTable {
     fn load(&self, at: u64) -> Entry {
-        let at = at as usize;
-        let lo = self.0.word(at).load(Ordering::Acquire);
-        Entry { lo, hi: self.0.word(at + 8).load(Ordering::Relaxed) }
+        let lo = self.0.load(at);
+        Entry { lo, hi: self.0.load(at + 8) }
     }
 
     fn store(&self, _at: u64, _entry: Entry) {
@@ -42,10 +41,11 @@ pub fn run(options: &Scan) -> Result<(), String> {
     if low == 0 {
         return Err("the link page has no RAM: has the machine been started?".to_owned());
     }
-    let map = Mapping::new(&ram, 0, low);
-    let map = map.map_err(|error| format!("cannot map {}: {error}", options.ram.display()))?;
+    let memory = Memory::default();
+    let mapped = memory.map(0, ram, 0, low);
+    mapped.map_err(|error| format!("cannot map {}: {error}", options.ram.display()))?;
     let register = |register: &AtomicU64| register.load(Ordering::Acquire);
-    let word = |pa| (pa + 8 <= low).then(|| register(map.word(pa as usize)));
+    let word = |pa| memory.is_ram(pa, 8).then(|| memory.load(pa));
     let geometry = Geometry::from_registers(
         register(&cpu.rmp_base),
         register(&cpu.rmp_end),
@@ -59,7 +59,7 @@ pub fn run(options: &Scan) -> Result<(), String> {
             range.end
         ));
     }
-    println!("{}", report(&link, &Rmp::new(geometry, RamTable(map))));
+    println!("{}", report(&link, &Rmp::new(geometry, RamTable(memory))));
     Ok(())
 }
 

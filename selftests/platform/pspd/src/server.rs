@@ -129,7 +129,7 @@ impl ServerBackend for Device {
     ) -> io::Result<()> {
         match fd {
             Some(file) if flags.contains(DmaMapFlags::READ_WRITE) => {
-                let result = self.memory.map(address, &file, offset, size);
+                let result = self.memory.map(address, file, offset, size);
                 if let Err(error) = &result {
                     // QEMU takes the server's error for success (vfio_user replies errno 0), so
                     // say it here: commands that use this memory will end in INVALID_ADDRESS.
