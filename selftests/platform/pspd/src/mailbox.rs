@@ -68,14 +68,7 @@ impl Worker {
             }
         }
         if let Some(end) = actions.iter().find_map(no_answer) {
-            let facts = [("cmd", command_name(bell.command).into()), ("fault", texts.into())];
-            self.trace.event(end, &facts);
-            match end {
-                "device gone" => std::process::exit(0),
-                "all ones" => self.registers.vanish(),
-                _ => {}
-            }
-            self.pending.fall_silent(bell.interrupt);
+            self.fall_silent(bell, end, &texts);
             return;
         }
         let forced = actions.iter().find_map(|action| match action {
@@ -104,6 +97,17 @@ impl Worker {
         if due && !actions.contains(&Action::NoInterrupt) && !self.interrupts.raise() {
             self.trace.event("interrupt not set up", &[]);
         }
+    }
+
+    fn fall_silent(&self, bell: &Doorbell, end: &str, faults: &[String]) {
+        let facts = [("cmd", command_name(bell.command).into()), ("fault", faults.into())];
+        self.trace.event(end, &facts);
+        match end {
+            "device gone" => std::process::exit(0),
+            "all ones" => self.registers.vanish(),
+            _ => {}
+        }
+        self.pending.fall_silent(bell.interrupt);
     }
 
     fn strike(&self, id: u32) -> Vec<(Action, String)> {

@@ -21,22 +21,28 @@ mod trace;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{mpsc, Arc, Mutex};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
 use std::{fs, io, thread};
 
 use clap::Parser;
 
 use cli::{Action, Cli, Serve};
+use control::{Control, Pending};
+use fault::Faults;
+use interrupt::Interrupts;
 use machine::Machine;
+use mailbox::{Request, Worker};
 use memory::Memory;
 use registers::Registers;
+use server::Device;
 use trace::Trace;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match (cli.action, cli.serve) {
         (Some(Action::Scan(scan)), _) => scan::run(&scan),
-        (None, Some(options)) => serve(options),
+        (None, Some(options)) => serve(&options),
         (None, None) => Err("nothing to do; see --help".to_owned()),
     };
     match result {
@@ -48,66 +54,99 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(options: Serve) -> Result<(), String> {
-    let link = link::Mapping::open(&options.link).map_err(|error| error.to_string())?;
-    let link = Arc::new(link);
-    let trace = Trace::create(&options.trace)
-        .map_err(|error| format!("cannot write the trace {}: {error}", options.trace.display()))?;
-    let trace = Arc::new(trace);
+/// What the threads share.
+struct Parts {
+    link: Arc<link::Mapping>,
+    trace: Arc<Trace>,
+    registers: Arc<Registers>,
+    memory: Arc<Memory>,
+    interrupts: Arc<Interrupts>,
+    faults: Arc<Mutex<Faults>>,
+    pending: Arc<Pending>,
+}
+
+impl Parts {
+    fn new(options: &Serve) -> Result<Parts, String> {
+        let link = link::Mapping::open(&options.link).map_err(|error| error.to_string())?;
+        let trace = Trace::create(&options.trace);
+        let trace = trace.map_err(|error| cannot("write the trace", &options.trace, error))?;
+        let registers = Registers::new(options.device);
+        let faults = Faults::new(options.fault.clone());
+        if faults.dead_on_arrival() {
+            registers.vanish();
+        }
+        Ok(Parts {
+            link: Arc::new(link),
+            trace: Arc::new(trace),
+            registers: Arc::new(registers),
+            memory: Arc::default(),
+            interrupts: Arc::default(),
+            faults: Arc::new(Mutex::new(faults)),
+            pending: Arc::default(),
+        })
+    }
+
+    fn device(&self, options: &Serve, worker: Sender<Request>) -> Device {
+        Device::new(
+            options.device,
+            options.irq,
+            Arc::clone(&self.registers),
+            Arc::clone(&self.memory),
+            Arc::clone(&self.interrupts),
+            worker,
+        )
+    }
+
+    fn control(&self, worker: Sender<Request>) -> Control {
+        Control {
+            faults: Arc::clone(&self.faults),
+            pending: Arc::clone(&self.pending),
+            registers: Arc::clone(&self.registers),
+            interrupts: Arc::clone(&self.interrupts),
+            worker,
+            link: Arc::clone(&self.link),
+            trace: Arc::clone(&self.trace),
+        }
+    }
+
+    fn worker(self, options: &Serve) -> Worker {
+        Worker {
+            psp: psp::Psp::new(options.psp_config()),
+            machine: Machine { memory: self.memory, link: self.link },
+            registers: self.registers,
+            interrupts: self.interrupts,
+            faults: self.faults,
+            pending: self.pending,
+            trace: self.trace,
+            dump_pages: options.dump_pages.clone(),
+        }
+    }
+}
+
+fn cannot(what: &str, path: &Path, error: impl std::fmt::Display) -> String {
+    format!("cannot {what} {}: {error}", path.display())
+}
+
+fn serve(options: &Serve) -> Result<(), String> {
+    let parts = Parts::new(options)?;
     if let Some(dir) = &options.dump_pages {
-        fs::create_dir_all(dir)
-            .map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+        fs::create_dir_all(dir).map_err(|error| cannot("make", dir, error))?;
     }
     for socket in std::iter::once(&options.socket).chain(&options.control) {
         control::remove_stale_socket(socket)?;
     }
-
-    let registers = Arc::new(Registers::new(options.device));
-    let memory = Arc::new(Memory::default());
-    let interrupts = Arc::new(interrupt::Interrupts::default());
     let (doorbell, commands) = mpsc::channel();
-    let mut device = server::Device::new(
-        options.device,
-        options.irq,
-        Arc::clone(&registers),
-        Arc::clone(&memory),
-        Arc::clone(&interrupts),
-        doorbell.clone(),
-    );
+    let mut device = parts.device(options, doorbell.clone());
     let server =
         vfio_user::Server::new(&options.socket, true, server::irqs(options.irq), server::regions())
-            .map_err(|error| format!("cannot listen on {}: {error}", options.socket.display()))?;
+            .map_err(|error| cannot("listen on", &options.socket, error))?;
     end_on_signals(&options.socket)?;
-
-    let faults = fault::Faults::new(options.fault.clone());
-    if faults.dead_on_arrival() {
-        registers.vanish();
-    }
-    let faults = Arc::new(Mutex::new(faults));
-    let pending = Arc::new(control::Pending::default());
     if let Some(path) = &options.control {
-        control::Control {
-            faults: Arc::clone(&faults),
-            pending: Arc::clone(&pending),
-            registers: Arc::clone(&registers),
-            interrupts: Arc::clone(&interrupts),
-            worker: doorbell,
-            link: Arc::clone(&link),
-            trace: Arc::clone(&trace),
-        }
-        .listen(path)
-        .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
+        let listening = parts.control(doorbell).listen(path);
+        listening.map_err(|error| cannot("listen on", path, error))?;
     }
-    let worker = mailbox::Worker {
-        psp: psp::Psp::new(options.psp_config()),
-        machine: Machine { memory, link },
-        registers,
-        interrupts,
-        faults,
-        pending,
-        trace: Arc::clone(&trace),
-        dump_pages: options.dump_pages,
-    };
+    let trace = Arc::clone(&parts.trace);
+    let worker = parts.worker(options);
     thread::spawn(move || worker.run(&commands));
 
     println!("ready");
