@@ -3,7 +3,7 @@
 
 use rmp::{Refusal, Rmp, State};
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{Platform, Status};
 
@@ -79,35 +79,9 @@ impl<'a> Call<'a> {
         }
     }
 
-    // The command table gives every buffer's length and the handlers' offsets lie within it (the
-    // tests run each handler), so indexing does not fail.
-
-    pub(crate) fn u32(&self, at: usize) -> u32 {
-        u32::from_le_bytes(self.array(at))
-    }
-
-    pub(crate) fn u64(&self, at: usize) -> u64 {
-        u64::from_le_bytes(self.array(at))
-    }
-
-    pub(crate) fn array<const N: usize>(&self, at: usize) -> [u8; N] {
-        let mut bytes = [0; N];
-        bytes.copy_from_slice(&self.buffer[at..at + N]);
-        bytes
-    }
-
-    /// A physical address. Drivers put the C-bit into most of them, not into all.
-    pub(crate) fn pa(&self, at: usize) -> u64 {
-        self.u64(at) & self.address_mask
-    }
-
-    pub(crate) fn set_u32(&mut self, at: usize, value: u32) {
-        self.buffer[at..at + 4].copy_from_slice(&value.to_le_bytes());
-    }
-
-    /// The same for a part of the command buffer.
-    pub(crate) fn reserved(&self, range: std::ops::Range<usize>) -> Result<(), Status> {
-        must_be_zero(&self.buffer[range])
+    /// Answers in the command buffer, which is written back however the command ends.
+    pub(crate) fn answer<T: IntoBytes + Immutable>(&mut self, buffer: &T) {
+        self.buffer = buffer.as_bytes().to_vec();
     }
 
     /// The RMP, or the status for commands that need SNP to be initialised.
@@ -124,6 +98,12 @@ impl<'a> Call<'a> {
         let mut bytes = vec![0; len as usize];
         self.platform.read(pa, &mut bytes);
         Ok(bytes)
+    }
+
+    /// Reads a structure of the ABI.
+    pub(crate) fn read_as<T: FromBytes>(&mut self, pa: u64) -> Result<T, Status> {
+        let bytes = self.read(pa, size_of::<T>() as u64)?;
+        Ok(T::read_from_bytes(&bytes).expect("as many bytes as the structure has were read"))
     }
 
     /// Checks memory that the command is to write. While SNP is initialised all its pages must be

@@ -2,6 +2,7 @@
 //! The commands: ids, names, buffer lengths, handlers. The only place that has them.
 
 use crate::call::Call;
+use crate::sev::abi as legacy;
 use crate::snp::abi;
 use crate::{sev, snp, Psp, Status};
 
@@ -32,30 +33,35 @@ const fn len<T>() -> u32 {
 
 /// Every command that is modelled, by id.
 pub(crate) const COMMANDS: &[Command] = &[
-    reads(0x01, "INIT", 20, sev::platform::init),
+    reads(0x01, "INIT", len::<legacy::Init>(), sev::platform::init),
     reads(0x02, "SHUTDOWN", 0, sev::platform::shutdown),
     reads(0x03, "FACTORY_RESET", 0, sev::platform::factory_reset),
-    answers(0x04, "PLATFORM_STATUS", 12, sev::platform::status),
+    answers(0x04, "PLATFORM_STATUS", len::<legacy::PlatformStatus>(), sev::platform::status),
     reads(0x05, "PEK_GEN", 0, sev::keys::pek_gen),
-    answers(0x06, "PEK_CSR", 12, sev::keys::pek_csr),
-    reads(0x07, "PEK_CERT_IMPORT", 28, sev::keys::pek_cert_import),
-    answers(0x08, "PDH_CERT_EXPORT", 28, sev::keys::pdh_cert_export),
+    answers(0x06, "PEK_CSR", len::<legacy::Place>(), sev::keys::pek_csr),
+    reads(0x07, "PEK_CERT_IMPORT", len::<legacy::PekCertImport>(), sev::keys::pek_cert_import),
+    answers(0x08, "PDH_CERT_EXPORT", len::<legacy::PdhCertExport>(), sev::keys::pdh_cert_export),
     reads(0x09, "PDH_GEN", 0, sev::keys::pdh_gen),
     reads(0x0a, "DF_FLUSH", 0, sev::platform::df_flush),
-    reads(0x0b, "DOWNLOAD_FIRMWARE", 12, sev::platform::download_firmware),
-    answers(0x0c, "GET_ID", 12, sev::keys::get_id),
-    reads(0x0d, "INIT_EX", 36, sev::platform::init_ex),
-    reads(0x20, "DECOMMISSION", 4, sev::guest::decommission),
-    reads(0x21, "ACTIVATE", 8, sev::guest::activate),
-    reads(0x22, "DEACTIVATE", 4, sev::guest::deactivate),
-    answers(0x23, "GUEST_STATUS", 13, sev::guest::status),
-    answers(0x30, "LAUNCH_START", 36, sev::launch::start),
-    reads(0x31, "LAUNCH_UPDATE_DATA", 20, sev::launch::update_data),
-    reads(0x32, "LAUNCH_UPDATE_VMSA", 20, sev::launch::update_vmsa),
-    answers(0x33, "LAUNCH_MEASURE", 20, sev::launch::measure),
-    reads(0x35, "LAUNCH_FINISH", 4, sev::launch::finish),
-    reads(0x60, "DBG_DECRYPT", 28, sev::guest::dbg_copy),
-    reads(0x61, "DBG_ENCRYPT", 28, sev::guest::dbg_copy),
+    reads(
+        0x0b,
+        "DOWNLOAD_FIRMWARE",
+        len::<legacy::DownloadFirmware>(),
+        sev::platform::download_firmware,
+    ),
+    answers(0x0c, "GET_ID", len::<legacy::Place>(), sev::keys::get_id),
+    reads(0x0d, "INIT_EX", len::<legacy::InitEx>(), sev::platform::init_ex),
+    reads(0x20, "DECOMMISSION", len::<legacy::Handle>(), sev::guest::decommission),
+    reads(0x21, "ACTIVATE", len::<legacy::Activate>(), sev::guest::activate),
+    reads(0x22, "DEACTIVATE", len::<legacy::Handle>(), sev::guest::deactivate),
+    answers(0x23, "GUEST_STATUS", len::<legacy::GuestStatus>(), sev::guest::status),
+    answers(0x30, "LAUNCH_START", len::<legacy::LaunchStart>(), sev::launch::start),
+    reads(0x31, "LAUNCH_UPDATE_DATA", len::<legacy::Launch>(), sev::launch::update_data),
+    reads(0x32, "LAUNCH_UPDATE_VMSA", len::<legacy::Launch>(), sev::launch::update_vmsa),
+    answers(0x33, "LAUNCH_MEASURE", len::<legacy::Launch>(), sev::launch::measure),
+    reads(0x35, "LAUNCH_FINISH", len::<legacy::Handle>(), sev::launch::finish),
+    reads(0x60, "DBG_DECRYPT", len::<legacy::Dbg>(), sev::guest::dbg_copy),
+    reads(0x61, "DBG_ENCRYPT", len::<legacy::Dbg>(), sev::guest::dbg_copy),
     reads(0x81, "SNP_INIT", 0, snp::platform::init),
     reads(0x82, "SNP_SHUTDOWN", 0, snp::platform::shutdown),
     reads(0x83, "SNP_PLATFORM_STATUS", len::<abi::PlatformStatus>(), snp::info::platform_status),

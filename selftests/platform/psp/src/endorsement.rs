@@ -10,7 +10,10 @@ use aes_gcm::{Aes256Gcm, KeyInit};
 use p384::ecdsa::SigningKey;
 use p384::elliptic_curve::sec1::ToEncodedPoint;
 use sha2::{Digest, Sha256, Sha512};
+use zerocopy::little_endian::U64;
+use zerocopy::IntoBytes;
 
+use crate::abi::structures;
 use crate::crypto;
 
 /// A P-384 point, uncompressed, as SEC 1 has it.
@@ -18,12 +21,23 @@ pub type PublicKey = [u8; 97];
 
 /// Bytes of what a VLEK is derived from.
 pub const HASHSTICK: usize = 384;
-/// Bytes of a wrapped VLEK (virtee/sev): `{iv 12, reserved 4, key 384, tcb 8, reserved 8, tag 16}`.
-pub const WRAPPED_VLEK: usize = 0x1b0;
 
-const KEY: usize = 0x10;
-const TCB: usize = 0x190;
-const TAG: usize = 0x1a0;
+structures! {
+    /// A wrapped VLEK (virtee/sev).
+    WrappedVlek {
+        iv: [u8; 12],
+        reserved: [u8; 4],
+        key: [u8; HASHSTICK],
+        about: AboutVlek,
+        tag: [u8; 16],
+    }
+
+    /// What is authenticated with the key.
+    AboutVlek {
+        tcb: U64,
+        reserved: [u8; 8],
+    }
+}
 
 /// The 64-byte identifier of the chip with this seed (GET_ID, CHIP_ID of reports).
 pub fn chip_id(seed: u64) -> [u8; 64] {
@@ -61,30 +75,24 @@ impl Vlek {
     }
 
     /// Wraps it for the chip with this seed, for SNP_VLEK_LOAD.
-    pub fn wrap(&self, seed: u64, iv: [u8; 12]) -> [u8; WRAPPED_VLEK] {
-        let mut blob = [0; WRAPPED_VLEK];
-        blob[..12].copy_from_slice(&iv);
-        blob[KEY..TCB].copy_from_slice(&self.hashstick);
-        blob[TCB..TCB + 8].copy_from_slice(&self.tcb.to_le_bytes());
-        let (key, rest) = blob[KEY..].split_at_mut(HASHSTICK);
+    pub fn wrap(&self, seed: u64, iv: [u8; 12]) -> Vec<u8> {
+        let about = AboutVlek { tcb: self.tcb.into(), reserved: [0; 8] };
+        let mut key = self.hashstick;
         let tag = wrapping_key(seed)
-            .encrypt_in_place_detached(&iv.into(), &rest[..16], key)
-            .expect("384 bytes are within the limits of GCM");
-        blob[TAG..].copy_from_slice(&tag);
-        blob
+            .encrypt_in_place_detached(&iv.into(), about.as_bytes(), &mut key)
+            .expect("384 bytes are within the limits of GCM")
+            .into();
+        WrappedVlek { iv, reserved: [0; 4], key, about, tag }.as_bytes().to_vec()
     }
 
     /// Unwraps what [`Vlek::wrap`] made for this chip.
-    pub(crate) fn unwrap(seed: u64, blob: &[u8; WRAPPED_VLEK]) -> Option<Vlek> {
-        let (iv, about, tag) = (&blob[..12], &blob[TCB..TAG], &blob[TAG..]);
-        let mut hashstick = [0; HASHSTICK];
-        hashstick.copy_from_slice(&blob[KEY..TCB]);
+    pub(crate) fn unwrap(seed: u64, wrapped: &WrappedVlek) -> Option<Vlek> {
+        let WrappedVlek { iv, key, about, tag, .. } = wrapped;
+        let mut hashstick = *key;
         wrapping_key(seed)
-            .decrypt_in_place_detached(iv.into(), about, &mut hashstick, tag.into())
+            .decrypt_in_place_detached(iv.into(), about.as_bytes(), &mut hashstick, tag.into())
             .ok()?;
-        let mut tcb = [0; 8];
-        tcb.copy_from_slice(&about[..8]);
-        Some(Vlek { hashstick, tcb: u64::from_le_bytes(tcb) })
+        Some(Vlek { hashstick, tcb: about.tcb.get() })
     }
 }
 
@@ -105,17 +113,21 @@ fn public(key: &SigningKey) -> PublicKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zerocopy::FromBytes;
 
     #[test]
     fn a_wrapped_vlek_is_for_one_chip_and_cannot_be_changed() {
         let vlek = Vlek { hashstick: [7; HASHSTICK], tcb: 4 };
-        let blob = vlek.wrap(1, [3; 12]);
-        assert_eq!(Vlek::unwrap(1, &blob), Some(vlek));
-        assert_eq!(Vlek::unwrap(2, &blob), None, "another chip");
-        for at in [0, KEY, TCB, TCB + 8, TAG, WRAPPED_VLEK - 1] {
-            let mut changed = blob;
+        let wrapped = vlek.wrap(1, [3; 12]);
+        let unwrap =
+            |seed, blob: &[u8]| Vlek::unwrap(seed, WrappedVlek::ref_from_bytes(blob).unwrap());
+        assert_eq!(wrapped.len(), 0x1b0);
+        assert_eq!(unwrap(1, &wrapped), Some(vlek));
+        assert_eq!(unwrap(2, &wrapped), None, "another chip");
+        for at in [0, 0x10, 0x190, 0x198, 0x1a0, 0x1af] {
+            let mut changed = wrapped.clone();
             changed[at] ^= 1;
-            assert_eq!(Vlek::unwrap(1, &changed), None, "byte {at:#x}");
+            assert_eq!(unwrap(1, &changed), None, "byte {at:#x}");
         }
     }
 

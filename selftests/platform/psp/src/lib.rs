@@ -12,8 +12,9 @@
 //!
 //! Sources: include/linux/psp-sev.h (ids, layouts), include/uapi/linux/psp-sev.h (status codes),
 //! AMD's Apache-2.0 `sev-tool` (state machines, certificates), the Linux driver's own expectations.
-//! Reading order: [`Psp`], `command` (the table), `call` (checked access), then `sev` and `snp`.
+//! Reading order: [`Psp`], `step`, `command` (the table), `call` (checked access), then `sev` and `snp`.
 
+mod abi;
 mod asid;
 mod call;
 mod command;
@@ -25,6 +26,7 @@ mod psp;
 mod sev;
 mod snp;
 mod status;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,7 @@ pub use call::Fact;
 pub use command::name;
 pub use config::{Api, Config};
 pub use platform::{CpuRegisters, Platform};
-pub use psp::{Outcome, Psp};
+pub use psp::Psp;
 pub use snp::digest::{LaunchDigest, PageInfo, PageType};
 pub use status::Status;
+pub use step::Outcome;

@@ -1,29 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The processor: state of both platforms, and the execution of one command.
-
-use rmp::Rmp;
+//! The processor: state of both platforms.
 
 use crate::asid::Asids;
-use crate::call::{Call, Fact};
-use crate::command::{self, Command};
 use crate::sev::Sev;
 use crate::snp::Snp;
-use crate::{Config, Platform, Status};
-
-/// What a command did.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// How it ended.
-    pub status: Status,
-    /// Where the command buffer is, without the C-bit.
-    pub buffer: u64,
-    /// The command buffer as it was read; empty for commands without one.
-    pub input: Vec<u8>,
-    /// The command buffer as it was written back, if it changed.
-    pub output: Option<Vec<u8>>,
-    /// What else is worth a line in a trace.
-    pub facts: Vec<(&'static str, Fact)>,
-}
+use crate::Config;
 
 /// The secure processor.
 pub struct Psp {
@@ -45,65 +26,5 @@ impl Psp {
         self.sev.reset();
         self.snp = Snp::new(&self.config);
         self.asids = Asids::default();
-    }
-
-    /// Executes command `id` with the buffer at `buffer`.
-    pub fn step(&mut self, platform: &dyn Platform, id: u32, buffer: u64) -> Outcome {
-        let rmp = self.snp.geometry().map(|geometry| Rmp::new(geometry, platform));
-        let mut call = Call::new(platform, rmp, self.config.c_bit);
-        let buffer = buffer & !(1 << self.config.c_bit);
-        let (status, input, output) = match command::find(id) {
-            Some(command) => self.run(command, &mut call, buffer),
-            None => (Status::InvalidCommand, Vec::new(), None),
-        };
-        Outcome { status, buffer, input, output, facts: call.facts }
-    }
-
-    fn run(
-        &mut self,
-        command: &Command,
-        call: &mut Call<'_>,
-        buffer: u64,
-    ) -> (Status, Vec<u8>, Option<Vec<u8>>) {
-        let input = match command.len {
-            0 => Vec::new(),
-            len => match call.read(buffer, len.into()) {
-                Ok(bytes) => bytes,
-                Err(status) => return (status, Vec::new(), None),
-            },
-        };
-        // The buffer of a command that answers in it must be writable before anything happens:
-        // a command has no effect that its issuer cannot learn of.
-        let output = match command.answers.then(|| call.output(buffer, command.len.into())) {
-            Some(Err(status)) => return (status, input, None),
-            Some(Ok(output)) => Some(output),
-            None => None,
-        };
-        call.buffer.clone_from(&input);
-        let status = match (command.run)(self, call) {
-            Ok(()) => Status::Success,
-            Err(status) => status,
-        };
-        if call.buffer == input {
-            return (status, input, None);
-        }
-        // Written back even after an error: length queries depend on it.
-        let answer = std::mem::take(&mut call.buffer);
-        match output {
-            Some(output) => call.write(output, &answer),
-            None => unreachable!("{} changes its buffer, the table says otherwise", command.name),
-        }
-        (status, input, Some(answer))
-    }
-
-    /// Flips a bit of a guest's launch digest: for tests which must show that a wrong digest is
-    /// noticed. `buffer` is that of the launch command about to be executed.
-    pub fn corrupt_launch_digest(&mut self, platform: &dyn Platform, buffer: u64) {
-        let mask = !(1 << self.config.c_bit);
-        let mut gctx = [0; 8];
-        if platform.is_ram(buffer & mask, 8) {
-            platform.read(buffer & mask, &mut gctx);
-            self.snp.corrupt_launch_digest(u64::from_le_bytes(gctx) & mask);
-        }
     }
 }

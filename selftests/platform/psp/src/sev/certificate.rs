@@ -3,16 +3,14 @@
 
 use p384::ecdsa::SigningKey;
 use sha2::{Digest, Sha256};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use crate::crypto::{self, FIELD, PUBLIC_KEY};
+use super::abi;
+use crate::crypto::{self, PublicKey};
 use crate::Api;
 
 /// Bytes of a certificate.
-pub(crate) const LEN: usize = 0x824;
-/// What is signed: everything before the first signature.
-const BODY: usize = 0x414;
-const KEY: usize = 0x10;
-const SIGNATURES: [usize; 2] = [0x414, 0x61c];
+pub(crate) const LEN: usize = size_of::<abi::Certificate>();
 
 const ECDSA_SHA256: u32 = 2;
 const ECDH_SHA256: u32 = 3;
@@ -29,11 +27,17 @@ pub(crate) enum Usage {
 
 /// A certificate in its stored form.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Certificate(Box<[u8; LEN]>);
+pub(crate) struct Certificate(Box<abi::Certificate>);
+
+impl From<abi::Certificate> for Certificate {
+    fn from(stored: abi::Certificate) -> Certificate {
+        Certificate(Box::new(stored))
+    }
+}
 
 impl std::fmt::Debug for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Certificate(usage {:#x})", self.u32(8))
+        write!(f, "Certificate(usage {:#x})", self.0.body.usage)
     }
 }
 
@@ -41,67 +45,60 @@ impl Certificate {
     /// An unsigned certificate for the public half of `key`.
     pub(crate) fn new(api: Api, usage: Usage, key: &SigningKey) -> Certificate {
         let algorithm = if usage == Usage::Pdh { ECDH_SHA256 } else { ECDSA_SHA256 };
-        let mut cert = Certificate(Box::new([0; LEN]));
-        cert.set_u32(0, 1);
-        cert.0[4] = api.major;
-        cert.0[5] = api.minor;
-        cert.set_u32(8, usage as u32);
-        cert.set_u32(12, algorithm);
-        cert.0[KEY..KEY + PUBLIC_KEY].copy_from_slice(&crypto::public_key(key));
-        for slot in SIGNATURES {
-            cert.set_u32(slot, Usage::Invalid as u32);
-        }
-        cert
+        let body = abi::CertificateBody {
+            version: 1.into(),
+            api_major: api.major,
+            api_minor: api.minor,
+            reserved: [0; 2],
+            usage: (usage as u32).into(),
+            algorithm: algorithm.into(),
+            key: crypto::public_key(key),
+        };
+        let mut unsigned = abi::Signature::new_zeroed();
+        unsigned.usage = (Usage::Invalid as u32).into();
+        let signatures = [unsigned.clone(), unsigned];
+        Certificate(Box::new(abi::Certificate { body, signatures }))
     }
 
     /// From memory; none if it has the wrong length.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Certificate> {
-        Some(Certificate(Box::new(bytes.try_into().ok()?)))
+        abi::Certificate::read_from_bytes(bytes).ok().map(Certificate::from)
     }
 
-    pub(crate) fn bytes(&self) -> &[u8; LEN] {
+    pub(crate) fn stored(&self) -> &abi::Certificate {
         &self.0
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// Puts the signature of `signer` (who is what `usage` says) into slot 0 or 1.
     pub(crate) fn signed(mut self, slot: usize, usage: Usage, signer: &SigningKey) -> Certificate {
-        let signature = crypto::sign(signer, &Sha256::digest(&self.0[..BODY]));
-        let at = SIGNATURES[slot];
-        self.set_u32(at, usage as u32);
-        self.set_u32(at + 4, ECDSA_SHA256);
-        self.0[at + 8..at + 8 + 2 * FIELD].copy_from_slice(&signature);
+        let signature = &mut self.0.signatures[slot];
+        signature.usage = (usage as u32).into();
+        signature.algorithm = ECDSA_SHA256.into();
+        signature.ecdsa = crypto::sign(signer, &Sha256::digest(self.0.body.as_bytes()));
         self
     }
 
     /// Whether the certificate is for `usage` and well formed.
     pub(crate) fn is(&self, usage: Usage) -> bool {
-        self.u32(0) == 1 && self.u32(8) == usage as u32
+        self.0.body.version == 1 && self.0.body.usage == usage as u32
     }
 
-    /// The public key structure.
-    pub(crate) fn public_key(&self) -> &[u8] {
-        &self.0[KEY..KEY + PUBLIC_KEY]
+    pub(crate) fn public_key(&self) -> &PublicKey {
+        &self.0.body.key
     }
 
     /// Whether one of the two signatures is by `signer`, in the role `usage`.
     pub(crate) fn is_signed_by(&self, usage: Usage, signer: &Certificate) -> bool {
-        SIGNATURES.iter().any(|at| {
-            self.u32(*at) == usage as u32
-                && self.u32(at + 4) == ECDSA_SHA256
-                && crypto::verify(
-                    signer.public_key(),
-                    &Sha256::digest(&self.0[..BODY]),
-                    &self.0[at + 8..],
-                )
+        let digest = Sha256::digest(self.0.body.as_bytes());
+        self.0.signatures.iter().any(|signature| {
+            signature.usage == usage as u32
+                && signature.algorithm == ECDSA_SHA256
+                && crypto::verify(signer.public_key(), &digest, &signature.ecdsa)
         })
-    }
-
-    fn u32(&self, at: usize) -> u32 {
-        u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
-    }
-
-    fn set_u32(&mut self, at: usize, value: u32) {
-        self.0[at..at + 4].copy_from_slice(&value.to_le_bytes());
     }
 }
 

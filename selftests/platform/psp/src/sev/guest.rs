@@ -6,11 +6,12 @@
 //! the checks, and the digest. So nothing here shows that a page is unreadable without its key.
 
 use sha2::Sha256;
+use zerocopy::little_endian::U32;
 
 use super::session::IntegrityKey;
-use super::{Sev, State as PlatformState};
+use super::{abi, Sev, State as PlatformState};
 use crate::asid::Owner;
-use crate::call::{Call, Fact};
+use crate::call::{must_be_zero, Call, Fact};
 use crate::{Psp, Status};
 
 /// Policy bit 0: nobody but the guest reads its memory.
@@ -53,25 +54,24 @@ impl Guest {
 }
 
 impl Sev {
-    /// The guest with the handle at the start of the buffer, and the handle.
-    pub(super) fn guest(&mut self, call: &mut Call<'_>) -> Result<(u32, &mut Guest), Status> {
-        let handle = call.u32(0);
+    /// The guest with this handle.
+    pub(super) fn guest(&mut self, call: &mut Call<'_>, handle: U32) -> Result<&mut Guest, Status> {
+        let handle = handle.get();
         call.fact("handle", Fact::Number(handle.into()));
         if self.state() != PlatformState::Working {
             return Err(Status::InvalidPlatformState);
         }
-        let guest = self.guests.get_mut(&handle).ok_or(Status::InvalidGuest)?;
-        Ok((handle, guest))
+        self.guests.get_mut(&handle).ok_or(Status::InvalidGuest)
     }
 }
 
-/// `{handle, asid}`. Guests with encrypted registers have the ASIDs below those of the others
-/// (CPUID 8000001F).
+/// Guests with encrypted registers have the ASIDs below those of the others (CPUID 8000001F).
 pub(crate) fn activate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let asid = call.u32(4);
+    let request: abi::Activate = call.request();
+    let asid = request.asid.get();
     call.fact("asid", Fact::Number(asid.into()));
     let (min_sev, max) = (psp.config.min_sev_asid, psp.config.max_asid);
-    let (handle, guest) = psp.sev.guest(call)?;
+    let guest = psp.sev.guest(call, request.handle)?;
     let fits = match guest.policy & POLICY_ES {
         0 => (min_sev..=max).contains(&asid),
         _ => (1..min_sev).contains(&asid),
@@ -79,50 +79,52 @@ pub(crate) fn activate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status>
     if !fits {
         return Err(Status::InvalidAsid);
     }
-    psp.asids.bind(asid, Owner::Sev(handle), call.platform)?;
+    psp.asids.bind(asid, Owner::Sev(request.handle.get()), call.platform)?;
     guest.asid = asid;
     Ok(())
 }
 
-/// `{handle}`
+/// The guest loses its ASID.
 pub(crate) fn deactivate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let (handle, guest) = psp.sev.guest(call)?;
+    let request: abi::Handle = call.request();
+    let guest = psp.sev.guest(call, request.handle)?;
     guest.active()?;
     guest.asid = 0;
-    psp.asids.release(Owner::Sev(handle), call.platform);
+    psp.asids.release(Owner::Sev(request.handle.get()), call.platform);
     Ok(())
 }
 
-/// `{handle}`: in every state, but not before DEACTIVATE.
+/// In every state, but not before DEACTIVATE.
 pub(crate) fn decommission(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let (handle, guest) = psp.sev.guest(call)?;
-    if guest.asid != 0 {
+    let request: abi::Handle = call.request();
+    if psp.sev.guest(call, request.handle)?.asid != 0 {
         return Err(Status::Active);
     }
-    psp.sev.guests.remove(&handle);
+    psp.sev.guests.remove(&request.handle.get());
     Ok(())
 }
 
-/// `{handle, policy, asid, state u8}`, all out but the handle.
+/// What firmware knows of the guest.
 pub(crate) fn status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let (_, guest) = psp.sev.guest(call)?;
-    let (policy, asid, state) = (guest.policy, guest.asid, guest.state);
-    call.set_u32(4, policy);
-    call.set_u32(8, asid);
-    call.buffer[12] = state as u8;
+    let abi::GuestStatus { handle, .. } = call.request();
+    let guest = psp.sev.guest(call, handle)?;
+    let (policy, asid, state) = (guest.policy.into(), guest.asid.into(), guest.state as u8);
+    call.answer(&abi::GuestStatus { handle, policy, asid, state });
     Ok(())
 }
 
-/// DBG_DECRYPT and DBG_ENCRYPT: `{handle, reserved, src, dst, len}`. Either direction is a copy, in
-/// whole blocks, in every state (model choice).
+/// DBG_DECRYPT and DBG_ENCRYPT. Either direction is a copy, in whole blocks, in every state (model
+/// choice).
 pub(crate) fn dbg_copy(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let (_, guest) = psp.sev.guest(call)?;
+    let request: abi::Dbg = call.request();
+    let guest = psp.sev.guest(call, request.handle)?;
     if guest.policy & POLICY_NO_DEBUG != 0 {
         return Err(Status::PolicyFailure);
     }
     guest.active()?;
-    call.reserved(4..8)?;
-    let (src, dst, len) = (call.pa(8), call.pa(16), u64::from(call.u32(24)));
+    must_be_zero(&request.reserved)?;
+    let (src, dst) = (call.address(request.src), call.address(request.dst));
+    let len = u64::from(request.len);
     whole_blocks(src, len)?;
     whole_blocks(dst, len)?;
     let place = call.output(dst, len)?;

@@ -3,18 +3,37 @@
 
 use p384::ecdsa::SigningKey;
 use sha2::{Digest, Sha256};
+use zerocopy::little_endian::U32;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::certificate::{Certificate, Usage, LEN};
+use super::abi;
+use super::certificate::{Certificate, Usage};
+use crate::abi::structures;
 use crate::{crypto, endorsement, Api};
 
 /// Bytes of the NV area (psp-sev.h: NV_LENGTH).
 pub(crate) const NV_LEN: usize = 32 << 10;
 
-const NV_MAGIC: &[u8; 8] = b"CCPRSNV1";
-const NV_OWNED: usize = 0x14;
-const NV_PEK: usize = 0x20;
-const NV_OCA: usize = NV_PEK + LEN;
-const NV_SUM: usize = NV_LEN - 32;
+const NV_MAGIC: [u8; 8] = *b"CCPRSNV1";
+
+structures! {
+    /// What the model makes of the NV area, which nobody else reads.
+    Nv {
+        magic: [u8; 8],
+        oca: U32,
+        pek: U32,
+        pdh: U32,
+        owned: u8,
+        reserved: [u8; 11],
+        external_pek: abi::Certificate,
+        external_oca: abi::Certificate,
+        reserved2: [u8; NV_LEN - 64 - 2 * size_of::<abi::Certificate>()],
+        /// Of all before it, with the chip's seed.
+        sum: [u8; 32],
+    }
+}
+
+const _: () = assert!(size_of::<Nv>() == NV_LEN);
 
 /// Keys follow from the chip's seed and these generation counters, so only counters are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,19 +133,15 @@ impl Identity {
 
     /// The NV area's content.
     pub(crate) fn to_nv(&self) -> Vec<u8> {
-        let mut nv = vec![0; NV_LEN];
-        nv[..8].copy_from_slice(NV_MAGIC);
-        for (at, counter) in [(8, self.oca), (12, self.pek), (16, self.pdh)] {
-            nv[at..at + 4].copy_from_slice(&counter.to_le_bytes());
-        }
+        let mut nv = Nv::new_zeroed();
+        nv.magic = NV_MAGIC;
+        (nv.oca, nv.pek, nv.pdh) = (self.oca.into(), self.pek.into(), self.pdh.into());
         if let Some((pek, oca)) = &self.external {
-            nv[NV_OWNED] = 1;
-            nv[NV_PEK..NV_PEK + LEN].copy_from_slice(pek.bytes());
-            nv[NV_OCA..NV_OCA + LEN].copy_from_slice(oca.bytes());
+            nv.owned = 1;
+            (nv.external_pek, nv.external_oca) = (pek.stored().clone(), oca.stored().clone());
         }
-        let sum = self.nv_sum(&nv);
-        nv[NV_SUM..].copy_from_slice(&sum);
-        nv
+        nv.sum = self.nv_sum(&nv);
+        nv.as_bytes().to_vec()
     }
 
     /// What an NV area holds: `Some(None)` if it is blank (Linux passes zeros for a file that does
@@ -135,23 +150,23 @@ impl Identity {
         if nv.iter().all(|byte| *byte == 0) || nv.iter().all(|byte| *byte == 0xff) {
             return Some(None);
         }
+        let nv = Nv::ref_from_bytes(nv).ok()?;
         let mut identity = Identity::new(seed);
-        if nv.len() != NV_LEN || &nv[..8] != NV_MAGIC || nv[NV_SUM..] != identity.nv_sum(nv) {
+        if nv.magic != NV_MAGIC || nv.sum != identity.nv_sum(nv) {
             return None;
         }
-        let counter = |at: usize| u32::from_le_bytes([nv[at], nv[at + 1], nv[at + 2], nv[at + 3]]);
-        (identity.oca, identity.pek, identity.pdh) = (counter(8), counter(12), counter(16));
-        if nv[NV_OWNED] == 1 {
-            let pek = Certificate::from_bytes(&nv[NV_PEK..NV_PEK + LEN])?;
-            let oca = Certificate::from_bytes(&nv[NV_OCA..NV_OCA + LEN])?;
-            identity.external = Some((pek, oca));
+        (identity.oca, identity.pek, identity.pdh) = (nv.oca.get(), nv.pek.get(), nv.pdh.get());
+        if nv.owned == 1 {
+            let certificate = |stored: &abi::Certificate| Certificate::from(stored.clone());
+            let owner = (certificate(&nv.external_pek), certificate(&nv.external_oca));
+            identity.external = Some(owner);
         }
         Some(Some(identity))
     }
 
-    fn nv_sum(&self, nv: &[u8]) -> [u8; 32] {
-        let keyed = Sha256::new().chain_update(self.seed.to_le_bytes());
-        keyed.chain_update(&nv[..NV_SUM]).finalize().into()
+    fn nv_sum(&self, nv: &Nv) -> [u8; 32] {
+        let summed = &nv.as_bytes()[..NV_LEN - nv.sum.len()];
+        Sha256::new().chain_update(self.seed.to_le_bytes()).chain_update(summed).finalize().into()
     }
 }
 
@@ -177,7 +192,7 @@ mod tests {
     fn generating_changes_what_the_abi_says() {
         let all = |identity: &Identity| {
             let [pek, oca, cek] = identity.chain(API);
-            [identity.pdh(API), pek, oca, cek].map(|cert| cert.public_key().to_vec())
+            [identity.pdh(API), pek, oca, cek].map(|cert| cert.public_key().clone())
         };
         type Row = (&'static str, fn(&mut Identity), [bool; 4]);
         let rows: [Row; 3] = [

@@ -2,8 +2,8 @@
 //! Keys, certificates and the chip's identifier.
 
 use super::certificate::{Certificate, Usage, LEN};
-use super::State;
-use crate::call::Call;
+use super::{abi, State};
+use crate::call::{must_be_zero, Call};
 use crate::{Psp, Status};
 
 pub(crate) fn pek_gen(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
@@ -18,24 +18,26 @@ pub(crate) fn pdh_gen(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> 
     save(psp, call)
 }
 
-/// `{address, len in/out}`
+/// The PEK without signatures, for an owner to sign.
 pub(crate) fn pek_csr(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     needs_init(psp)?;
     let csr = psp.sev.active.pek_csr(psp.config.api);
     answer(call, csr.bytes())
 }
 
-/// `{pek, pek_len, reserved, oca, oca_len}`
+/// The PEK as an owner has signed it, and the owner's certificate.
 pub(crate) fn pek_cert_import(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     needs_no_guests(psp)?;
     if psp.sev.active.externally_owned() {
         return Err(Status::AlreadyOwned);
     }
-    if call.u32(8) != LEN as u32 || call.u32(24) != LEN as u32 {
+    let request: abi::PekCertImport = call.request();
+    if request.pek_len != LEN as u32 || request.oca_len != LEN as u32 {
         return Err(Status::InvalidLen);
     }
-    let pek = certificate(call, call.pa(0), Usage::Pek)?;
-    let oca = certificate(call, call.pa(16), Usage::Oca)?;
+    must_be_zero(&request.reserved)?;
+    let pek = certificate(call, call.address(request.pek), Usage::Pek)?;
+    let oca = certificate(call, call.address(request.oca), Usage::Oca)?;
     let ours = psp.sev.active.pek_csr(psp.config.api);
     if pek.public_key() != ours.public_key() {
         return Err(Status::InvalidCertificate);
@@ -47,14 +49,16 @@ pub(crate) fn pek_cert_import(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
     save(psp, call)
 }
 
-/// `{pdh, pdh_len in/out, reserved, chain, chain_len in/out}`
+/// The PDH, and the certificates of who vouches for it.
 pub(crate) fn pdh_cert_export(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     needs_init(psp)?;
-    let (pdh_pa, chain_pa) = (call.pa(0), call.pa(16));
-    let (pdh_len, chain_len) = (call.u32(8) as usize, call.u32(24) as usize);
-    call.set_u32(8, LEN as u32);
-    call.set_u32(24, 3 * LEN as u32);
-    if pdh_pa == 0 || chain_pa == 0 || pdh_len < LEN || chain_len < 3 * LEN {
+    let mut buffer: abi::PdhCertExport = call.request();
+    must_be_zero(&buffer.reserved)?;
+    let (pdh_pa, chain_pa) = (call.address(buffer.pdh), call.address(buffer.chain));
+    let fits = buffer.pdh_len >= LEN as u32 && buffer.chain_len >= 3 * LEN as u32;
+    (buffer.pdh_len, buffer.chain_len) = ((LEN as u32).into(), (3 * LEN as u32).into());
+    call.answer(&buffer);
+    if pdh_pa == 0 || chain_pa == 0 || !fits {
         return Err(Status::InvalidLen);
     }
     let pdh_place = call.output(pdh_pa, LEN as u64)?;
@@ -62,11 +66,11 @@ pub(crate) fn pdh_cert_export(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
     let api = psp.config.api;
     let chain = psp.sev.active.chain(api);
     call.write(pdh_place, psp.sev.active.pdh(api).bytes());
-    call.write(chain_place, &chain.map(|cert| *cert.bytes()).concat());
+    call.write(chain_place, &chain.map(|cert| cert.bytes().to_vec()).concat());
     Ok(())
 }
 
-/// `{address, len in/out}`: 64 bytes per socket; the model has one socket.
+/// 64 bytes per socket; the model has one socket.
 pub(crate) fn get_id(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let id = psp.sev.identity().chip_id();
     answer(call, &id)
@@ -93,9 +97,12 @@ fn needs_no_guests(psp: &Psp) -> Result<(), Status> {
 /// The convention of `{address, len}`: the needed length comes back in any case, and is all that
 /// happens if the address is 0 or the length too small.
 fn answer(call: &mut Call<'_>, bytes: &[u8]) -> Result<(), Status> {
-    let (pa, len) = (call.pa(0), call.u32(8) as usize);
-    call.set_u32(8, bytes.len() as u32);
-    if pa == 0 || len < bytes.len() {
+    let mut buffer: abi::Place = call.request();
+    let (pa, len) = (call.address(buffer.address), bytes.len() as u32);
+    let fits = buffer.len >= len;
+    buffer.len = len.into();
+    call.answer(&buffer);
+    if pa == 0 || !fits {
         return Err(Status::InvalidLen);
     }
     let place = call.output(pa, bytes.len() as u64)?;

@@ -2,12 +2,14 @@
 //! LAUNCH_START, LAUNCH_UPDATE_DATA, LAUNCH_UPDATE_VMSA, LAUNCH_MEASURE, LAUNCH_FINISH.
 
 use sha2::{Digest, Sha256};
+use zerocopy::IntoBytes;
 
+use super::abi;
 use super::certificate::{Usage, LEN as CERTIFICATE};
 use super::guest::{whole_blocks, Guest, State, POLICY_ES};
 use super::keys::certificate;
-use super::session::{self, IntegrityKey, MEASUREMENT};
-use crate::call::{Call, Fact};
+use super::session::{self, IntegrityKey};
+use crate::call::{must_be_zero, Call, Fact};
 use crate::{Psp, Status};
 
 /// Policy bit 1: no other guest has the same keys.
@@ -17,16 +19,17 @@ const POLICY_KNOWN: u32 = 0xffff_003f;
 /// Bytes of a VMSA.
 const VMSA: u64 = 0x1000;
 
-/// `{handle in/out, policy, dh_cert, dh_cert_len, reserved, session, session_len}`. The guest's
-/// keys come from its owner's session, from the guest whose handle was given, or are new.
+/// The guest's keys come from its owner's session, from the guest whose handle was given, or are
+/// new.
 pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let (sharing, policy) = (call.u32(0), call.u32(4));
+    let mut buffer: abi::LaunchStart = call.request();
+    let (sharing, policy) = (buffer.handle.get(), buffer.policy.get());
     call.fact("policy", Fact::Number(policy.into()));
     if !psp.sev.initialised() {
         return Err(Status::InvalidPlatformState);
     }
-    call.reserved(20..24)?;
-    let owner_has_session = call.pa(24) != 0;
+    must_be_zero(&buffer.reserved)?;
+    let owner_has_session = call.address(buffer.session) != 0;
     // Which of the two keys would count is not said anywhere (model choice).
     if policy & !POLICY_KNOWN != 0 || (sharing != 0 && owner_has_session) {
         return Err(Status::InvalidParam);
@@ -38,7 +41,7 @@ pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
         return Err(Status::PolicyFailure);
     }
     let tik = match sharing {
-        0 if owner_has_session => owners_key(psp, call, policy)?,
+        0 if owner_has_session => owners_key(psp, call, &buffer)?,
         0 => psp.sev.random(),
         handle => shared_key(psp, handle, policy)?,
     };
@@ -46,7 +49,8 @@ pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let handle = psp.sev.handles;
     let guest = Guest { state: State::Launch, policy, asid: 0, tik, digest: Sha256::new() };
     psp.sev.guests.insert(handle, guest);
-    call.set_u32(0, handle);
+    buffer.handle = handle.into();
+    call.answer(&buffer);
     call.fact("handle", Fact::Number(handle.into()));
     Ok(())
 }
@@ -59,24 +63,27 @@ fn shared_key(psp: &Psp, handle: u32, policy: u32) -> Result<IntegrityKey, Statu
     Ok(other.tik)
 }
 
-fn owners_key(psp: &Psp, call: &mut Call<'_>, policy: u32) -> Result<IntegrityKey, Status> {
-    if call.u32(16) != CERTIFICATE as u32 || call.u32(32) != session::LEN as u32 {
+fn owners_key(
+    psp: &Psp,
+    call: &mut Call<'_>,
+    request: &abi::LaunchStart,
+) -> Result<IntegrityKey, Status> {
+    let session_len = size_of::<abi::Session>() as u32;
+    if request.dh_cert_len != CERTIFICATE as u32 || request.session_len != session_len {
         return Err(Status::InvalidLen);
     }
-    let owner = certificate(call, call.pa(8), Usage::Pdh)?;
-    let bytes = call.read(call.pa(24), session::LEN as u64)?;
-    let mut session = [0; session::LEN];
-    session.copy_from_slice(&bytes);
+    let owner = certificate(call, call.address(request.dh_cert), Usage::Pdh)?;
+    let session: abi::Session = call.read_as(call.address(request.session))?;
     let shared = psp.sev.active.agree(&owner).ok_or(Status::InvalidCertificate)?;
-    session::open(&shared, &session, policy)
+    session::open(&shared, &session, request.policy.get())
 }
 
-/// `{handle, reserved, address, len}`: encrypts memory in place, and measures it.
+/// Encrypts memory in place, and measures it.
 pub(crate) fn update_data(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     update(psp, call, |_, pa, len| whole_blocks(pa, len))
 }
 
-/// `{handle, reserved, address, len}`: the same for the registers of a vCPU, one page.
+/// The same for the registers of a vCPU, one page.
 pub(crate) fn update_vmsa(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     update(psp, call, |guest, pa, len| match (guest.policy & POLICY_ES, pa % VMSA) {
         // Such a guest has no VMSA (that the status is this one is a model choice).
@@ -92,13 +99,14 @@ fn update(
     call: &mut Call<'_>,
     allowed: impl Fn(&Guest, u64, u64) -> Result<(), Status>,
 ) -> Result<(), Status> {
-    let (pa, len) = (call.pa(8), u64::from(call.u32(16)));
-    let (_, guest) = psp.sev.guest(call)?;
+    let request: abi::Launch = call.request();
+    let (pa, len) = (call.address(request.address), u64::from(request.len));
+    let guest = psp.sev.guest(call, request.handle)?;
     if guest.state != State::Launch {
         return Err(Status::InvalidGuestState);
     }
     guest.active()?;
-    call.reserved(4..8)?;
+    must_be_zero(&request.reserved)?;
     allowed(guest, pa, len)?;
     // Encrypted in place: it must be memory that firmware may write, and its plain text stays.
     let _checked = call.output(pa, len)?;
@@ -108,31 +116,35 @@ fn update(
     Ok(())
 }
 
-/// `{handle, reserved, address, len in/out}`; answer `{measurement 32, nonce 16}`. The measurement
-/// is complete.
+/// The measurement is complete.
 pub(crate) fn measure(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let (api, nonce) = (psp.config.api, psp.sev.random());
-    let (_, guest) = psp.sev.guest(call)?;
+    let mut buffer: abi::Launch = call.request();
+    let guest = psp.sev.guest(call, buffer.handle)?;
     if guest.state != State::Launch {
         return Err(Status::InvalidGuestState);
     }
-    call.reserved(4..8)?;
-    let (pa, len) = (call.pa(8), call.u32(16) as usize);
-    call.set_u32(16, MEASUREMENT as u32);
-    if pa == 0 || len < MEASUREMENT {
+    must_be_zero(&buffer.reserved)?;
+    let (pa, len) = (call.address(buffer.address), size_of::<abi::Measurement>() as u32);
+    let fits = buffer.len >= len;
+    buffer.len = len.into();
+    call.answer(&buffer);
+    if pa == 0 || !fits {
         return Err(Status::InvalidLen);
     }
-    let place = call.output(pa, MEASUREMENT as u64)?;
+    let place = call.output(pa, len.into())?;
     guest.state = State::Secret;
-    let digest = guest.digest.clone().finalize();
+    let digest: [u8; 32] = guest.digest.clone().finalize().into();
     call.fact("digest", Fact::Bytes(digest.to_vec()));
-    call.write(place, &session::measurement(&guest.tik, api, guest.policy, &digest, nonce));
+    let answer = session::measurement(&guest.tik, api, guest.policy, digest, nonce);
+    call.write(place, answer.as_bytes());
     Ok(())
 }
 
-/// `{handle}`: measured or not, as KVM's own selftests expect.
+/// Measured or not, as KVM's own selftests expect.
 pub(crate) fn finish(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let (_, guest) = psp.sev.guest(call)?;
+    let request: abi::Handle = call.request();
+    let guest = psp.sev.guest(call, request.handle)?;
     if guest.state == State::Running {
         return Err(Status::InvalidGuestState);
     }

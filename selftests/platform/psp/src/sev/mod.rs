@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Legacy SEV: platform life cycle, keys and certificates, guests without SNP.
 
+pub(crate) mod abi;
 pub(crate) mod certificate;
 pub(crate) mod guest;
 pub(crate) mod identity;

@@ -1,34 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0
 //! INIT, INIT_EX, SHUTDOWN, FACTORY_RESET, PLATFORM_STATUS, DF_FLUSH, DOWNLOAD_FIRMWARE.
 
+use zerocopy::little_endian::U64;
+
 use super::identity::{Identity, NV_LEN};
-use super::Area;
+use super::{abi, Area};
 use crate::asid::Owner;
-use crate::call::Call;
+use crate::call::{must_be_zero, Call};
 use crate::{Psp, Status};
 
 const INIT_ES: u32 = 1;
 /// Larger than any image that AMD has published.
 const MAX_IMAGE: u32 = 1 << 20;
 
-/// `{flags, reserved, tmr, tmr_len}`
+/// Keys are those in flash.
 pub(crate) fn init(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     may_init(psp, call)?;
-    let tmr = tmr(call, call.u32(0), call.pa(8), call.u32(16))?;
+    let request: abi::Init = call.request();
+    must_be_zero(&request.reserved)?;
+    let flags = request.flags.get();
+    let tmr = tmr(call, flags, request.tmr, request.tmr_len.get())?;
     psp.sev.active = psp.sev.flash.clone();
-    initialised(psp, call, call.u32(0), tmr, None);
+    initialised(psp, call, flags, tmr, None);
     Ok(())
 }
 
-/// `{length, flags, tmr, tmr_len, reserved, nv, nv_len}`
+/// Keys are those in the NV area.
 pub(crate) fn init_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     may_init(psp, call)?;
-    if call.u32(0) != call.buffer.len() as u32 || call.u32(32) != NV_LEN as u32 {
+    let request: abi::InitEx = call.request();
+    call.whole(request.length)?;
+    if request.nv_len != NV_LEN as u32 {
         return Err(Status::InvalidLen);
     }
-    let flags = call.u32(4);
-    let tmr = tmr(call, flags, call.pa(8), call.u32(16))?;
-    let nv = Area { pa: call.pa(24), len: NV_LEN as u64 };
+    must_be_zero(&request.reserved)?;
+    let flags = request.flags.get();
+    let tmr = tmr(call, flags, request.tmr, request.tmr_len.get())?;
+    let nv = Area { pa: call.address(request.nv), len: NV_LEN as u64 };
     let place = call.output(nv.pa, nv.len)?;
     let content = call.read(nv.pa, nv.len)?;
     let seed = psp.config.seed;
@@ -55,10 +63,14 @@ fn may_init(psp: &Psp, call: &Call<'_>) -> Result<(), Status> {
 
 /// Checks the memory that SEV-ES needs: 1 MiB, with SNP 2 MiB of Firmware pages, aligned to its
 /// size. INVALID_LEN and INVALID_ADDRESS are model choices.
-fn tmr(call: &mut Call<'_>, flags: u32, pa: u64, len: u32) -> Result<Option<Area>, Status> {
+fn tmr(call: &mut Call<'_>, flags: u32, tmr: U64, len: u32) -> Result<Option<Area>, Status> {
+    if flags & !INIT_ES != 0 {
+        return Err(Status::InvalidParam);
+    }
     if flags & INIT_ES == 0 {
         return Ok(None);
     }
+    let pa = call.address(tmr);
     let need = if call.rmp.is_some() { 2 << 20 } else { 1 << 20 };
     if u64::from(len) < need {
         return Err(Status::InvalidLen);
@@ -96,17 +108,19 @@ pub(crate) fn factory_reset(psp: &mut Psp, _call: &mut Call<'_>) -> Result<(), S
     Ok(())
 }
 
-/// `{api_major, api_minor, state, flags, build, guest_count}`, all out.
+/// What the platform says about itself.
 pub(crate) fn status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let api = psp.config.api;
     let owner = u32::from(psp.sev.identity().externally_owned());
     let flags = owner | (u32::from(psp.sev.es) << 8);
-    call.buffer[0] = api.major;
-    call.buffer[1] = api.minor;
-    call.buffer[2] = psp.sev.state() as u8;
-    call.buffer[3..7].copy_from_slice(&flags.to_le_bytes());
-    call.buffer[7] = api.build;
-    call.set_u32(8, psp.sev.guests.len() as u32);
+    call.answer(&abi::PlatformStatus {
+        api_major: api.major,
+        api_minor: api.minor,
+        state: psp.sev.state() as u8,
+        flags: flags.into(),
+        build: api.build,
+        guest_count: (psp.sev.guests.len() as u32).into(),
+    });
     Ok(())
 }
 
@@ -117,16 +131,17 @@ pub(crate) fn df_flush(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status>
     psp.asids.flush(call.platform)
 }
 
-/// `{address, len}`. No image is accepted: an image must be signed with AMD's key, and the model
+/// No image is accepted: an image must be signed with AMD's key, and the model
 /// runs no code that an image could replace.
 pub(crate) fn download_firmware(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     if psp.sev.initialised() || call.rmp.is_some() {
         return Err(Status::InvalidPlatformState);
     }
-    let len = call.u32(8);
+    let request: abi::DownloadFirmware = call.request();
+    let len = request.len.get();
     if len == 0 || len > MAX_IMAGE {
         return Err(Status::InvalidLen);
     }
-    call.read(call.pa(0), len.into())?;
+    call.read(call.address(request.address), len.into())?;
     Err(Status::BadSignature)
 }

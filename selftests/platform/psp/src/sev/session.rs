@@ -6,14 +6,10 @@
 use aes::cipher::{KeyIvInit, StreamCipher};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use zerocopy::IntoBytes;
 
+use super::abi;
 use crate::{Api, Status};
-
-/// Bytes of a session buffer: `{nonce 16, wrapped keys 32, IV 16, MAC of the wrapped keys 32, MAC
-/// of the policy 32}`.
-pub(super) const LEN: usize = 128;
-/// Bytes of what LAUNCH_MEASURE answers: `{measurement 32, nonce 16}`.
-pub(super) const MEASUREMENT: usize = 48;
 
 /// The key that measurements are made with. (Its companion, the transport encryption key, encrypts
 /// what the owner sends into the guest; there is no command for that here.)
@@ -22,25 +18,19 @@ pub(super) type IntegrityKey = [u8; 16];
 /// The keys that the owner has wrapped with the secret shared with the platform's PDH.
 pub(super) fn open(
     shared: &[u8],
-    session: &[u8; LEN],
+    session: &abi::Session,
     policy: u32,
 ) -> Result<IntegrityKey, Status> {
-    let (nonce, wrapped) = (&session[..16], &session[16..48]);
-    let (iv, wrap_mac, policy_mac) = (&session[48..64], &session[64..96], &session[96..]);
-    let master = derive(shared, "sev-master-secret", nonce);
+    let master = derive(shared, "sev-master-secret", &session.nonce);
     let (encryption, integrity) =
         (derive(&master, "sev-kek", &[]), derive(&master, "sev-kik", &[]));
-    verify(&integrity, wrapped, wrap_mac)?;
-    let mut keys = [0; 32];
-    keys.copy_from_slice(wrapped);
-    let mut iv_bytes = [0; 16];
-    iv_bytes.copy_from_slice(iv);
-    ctr::Ctr128BE::<aes::Aes128>::new(&encryption.into(), &iv_bytes.into())
+    verify(&integrity, &session.wrapped_keys, &session.wrap_mac)?;
+    let mut keys = session.wrapped_keys;
+    ctr::Ctr128BE::<aes::Aes128>::new(&encryption.into(), &session.wrap_iv.into())
         .apply_keystream(&mut keys);
-    let mut tik = [0; 16];
-    tik.copy_from_slice(&keys[16..]);
-    verify(&tik, &policy.to_le_bytes(), policy_mac)?;
-    Ok(tik)
+    let keys: abi::TransportKeys = zerocopy::transmute!(keys);
+    verify(&keys.integrity, &policy.to_le_bytes(), &session.policy_mac)?;
+    Ok(keys.integrity)
 }
 
 /// What the owner compares: the measurement and the nonce in it.
@@ -48,20 +38,21 @@ pub(super) fn measurement(
     tik: &IntegrityKey,
     api: Api,
     policy: u32,
-    digest: &[u8],
+    digest: [u8; 32],
     nonce: [u8; 16],
-) -> [u8; MEASUREMENT] {
-    let measured = mac(tik)
-        .chain_update([4, api.major, api.minor, api.build])
-        .chain_update(policy.to_le_bytes())
-        .chain_update(digest)
-        .chain_update(nonce)
-        .finalize()
-        .into_bytes();
-    let mut answer = [0; MEASUREMENT];
-    answer[..32].copy_from_slice(&measured);
-    answer[32..].copy_from_slice(&nonce);
-    answer
+) -> abi::Measurement {
+    const LAUNCH: u8 = 4;
+    let measured = abi::Measured {
+        context: LAUNCH,
+        api_major: api.major,
+        api_minor: api.minor,
+        build: api.build,
+        policy: policy.into(),
+        digest,
+        nonce,
+    };
+    let measurement = mac(tik).chain_update(measured.as_bytes()).finalize().into_bytes().into();
+    abi::Measurement { measurement, nonce }
 }
 
 fn mac(key: &[u8]) -> Hmac<Sha256> {
@@ -102,9 +93,9 @@ mod tests {
         let api = Api { major: 0, minor: 0x12, build: 0xf };
         let tik = hex("66320db73158a35a255d051758e95ed4").try_into().unwrap();
         let nonce = hex("4fbe0bedbad6c86ae8f68971d103e554").try_into().unwrap();
-        let answer = measurement(&tik, api, 0, &Sha256::digest(b""), nonce);
+        let answer = measurement(&tik, api, 0, Sha256::digest(b"").into(), nonce);
         let expected = "6faab2daae389bcd3405a05d6cafe33c0414f7bedd0bae19ba5f38b7fd1664ea";
-        assert_eq!(answer[..32], hex(expected)[..]);
-        assert_eq!(answer[32..], nonce);
+        assert_eq!(answer.measurement[..], hex(expected)[..]);
+        assert_eq!(answer.nonce, nonce);
     }
 }

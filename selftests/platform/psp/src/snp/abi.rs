@@ -3,20 +3,8 @@
 //! uapi/linux/psp-sev.h).
 
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-macro_rules! structures {
-    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* })*) => {
-        $(
-            $(#[$doc])*
-            #[derive(FromBytes, IntoBytes, Immutable)]
-            #[repr(C)]
-            pub(crate) struct $name {
-                $(pub(crate) $field: $type,)*
-            }
-        )*
-    };
-}
+use crate::abi::structures;
 
 structures! {
     /// SNP_GCTX_CREATE, SNP_DECOMMISSION.

@@ -3,7 +3,7 @@
 
 use super::{abi, tcb};
 use crate::call::{must_be_zero, Call};
-use crate::endorsement::{Vlek, WRAPPED_VLEK};
+use crate::endorsement::{Vlek, WrappedVlek};
 use crate::{Psp, Status};
 
 /// A TCB of 0 follows the current one. Linux sends it only while initialised, where it is therefore
@@ -41,9 +41,9 @@ pub(crate) fn vlek_load(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status
     if request.version != 0 {
         return Err(Status::InvalidParam);
     }
-    let mut blob = [0; WRAPPED_VLEK];
-    blob.copy_from_slice(&call.read(call.address(request.address), WRAPPED_VLEK as u64)?);
-    let vlek = Vlek::unwrap(psp.config.seed, &blob).ok_or(Status::InvalidKey)?;
+    let wrapped: WrappedVlek = call.read_as(call.address(request.address))?;
+    must_be_zero(&wrapped.reserved)?;
+    let vlek = Vlek::unwrap(psp.config.seed, &wrapped).ok_or(Status::InvalidKey)?;
     if !tcb::within(vlek.tcb, psp.snp.current_tcb) {
         return Err(Status::InvalidParam);
     }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Keys that a guest derives from the chip, for itself (layouts: `struct snp_derived_key_req` in
-//! uapi/linux/sev-guest.h, virtee/sev).
+//! Keys that a guest derives from the chip, for itself.
 
 use sha2::{Digest, Sha256};
+use zerocopy::FromZeros;
 
-use super::report::Endorsement;
-use super::request::Asker;
-use super::{tcb, word};
+use super::asker::Asker;
+use super::endorsement::Endorsement;
+use super::message_abi::{KeyAnswer, KeyRequest2};
+use super::tcb;
 use crate::{Psp, Status};
 
 const ROOT_VMRK: u32 = 1;
@@ -18,38 +19,33 @@ const GUEST_SVN: u64 = 1 << 4;
 const TCB_VERSION: u64 = 1 << 5;
 const MITIGATIONS: u64 = 1 << 6;
 
-/// Request: `{{0 VCEK or VMRK, 2:1 key_sel} u32, reserved 4, fields u64, vmpl u32, guest_svn u32,
-/// tcb u64}`, in version 2 with `mitigations u64` behind. Answer: `{status u32, reserved 28, key
-/// 32}`.
-///
 /// How silicon derives is not public. Here as there the same chip gives the same key to whoever
-/// agrees in all the fields that are mixed in, and to nobody else.
+/// agrees in all the fields that are mixed in, and to nobody else. Version 1 of a request has no
+/// mitigations.
 pub(super) fn answer(
     psp: &Psp,
     asker: &Asker<'_>,
-    request: &[u8],
-    answer: &mut [u8],
-) -> Result<(), Status> {
-    let word = |at: usize| word(request, at);
-    let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
-    let (root, fields, vmpl, svn, tcb) = (word(0), long(8), word(16), word(20), long(24));
-    let mitigations = if asker.version >= 2 { Some(long(32)) } else { None };
+    request: &KeyRequest2,
+) -> Result<KeyAnswer, Status> {
+    let KeyRequest2 { base, mitigations } = request;
+    let (root, fields, vmpl) = (base.flags.get(), base.fields.get(), base.vmpl.get());
+    let (svn, tcb, mitigations) = (base.guest_svn.get(), base.tcb.get(), mitigations.get());
     let guest = asker.guest;
     let block = guest.id_block.as_ref();
 
     let mut known = POLICY | IMAGE_ID | FAMILY_ID | MEASUREMENT | GUEST_SVN | TCB_VERSION;
-    if mitigations.is_some() && psp.config.attests_mitigations() {
+    if asker.version >= 2 && psp.config.attests_mitigations() {
         known |= MITIGATIONS;
     }
     // What a guest may mix in is bounded by what it is, so that an old guest, or one on old
     // firmware, does not get at the keys of a newer one.
     let allowed = root >> 3 == 0
-        && word(4) == 0
+        && base.reserved == 0
         && fields & !known == 0
         && asker.speaks_for(vmpl)
         && svn <= block.map_or(0, |block| block.guest_svn)
         && tcb::within(tcb, psp.snp.committed_tcb)
-        && mitigations.unwrap_or(0) & !psp.snp.mitigations_verified == 0;
+        && mitigations & !psp.snp.mitigations_verified == 0;
     if !allowed {
         return Err(Status::InvalidParam);
     }
@@ -66,14 +62,13 @@ pub(super) fn answer(
         (MEASUREMENT, guest.digest.bytes()),
         (GUEST_SVN, &svn.to_le_bytes()),
         (TCB_VERSION, &tcb.to_le_bytes()),
-        (MITIGATIONS, &mitigations.unwrap_or(0).to_le_bytes()),
+        (MITIGATIONS, &mitigations.to_le_bytes()),
     ] {
         if fields & field != 0 {
             kdf.update(bytes);
         }
     }
-    answer[0x1c..].copy_from_slice(&kdf.finalize());
-    Ok(())
+    Ok(KeyAnswer { key: kdf.finalize().into(), ..KeyAnswer::new_zeroed() })
 }
 
 /// The chip's secret, the VLEK's, or the guest's own (which a migration agent would pass on).

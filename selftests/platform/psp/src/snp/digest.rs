@@ -2,6 +2,9 @@
 //! The launch digest: SHA-384 over a chain of PAGE_INFO structures.
 
 use sha2::{Digest, Sha384};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::launch_abi;
 
 /// What a launch page is (psp-sev.h: SNP_PAGE_TYPE_*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,22 +82,22 @@ impl LaunchDigest {
         &self.0
     }
 
-    /// Extends the digest by a page. PAGE_INFO: 0 digest so far, 0x30 digest of the content (zero
-    /// if it is not measured), 0x60 length 0x70, 0x62 type, 0x63 IMI, 0x64 reserved, 0x65 VMPL1,
-    /// 0x66 VMPL2, 0x67 VMPL3 permissions, 0x68 GPA. (sev-snp-measure has the four bytes from 0x64
-    /// in reverse; they are zero in every launch that KVM makes. This is sev-tool's order.)
+    /// Extends the digest by a page. (sev-snp-measure has permissions in reverse, with what is
+    /// reserved behind; they are zero in every launch that KVM makes. This is sev-tool's order.)
     pub fn extend(&mut self, page: &PageInfo<'_>) {
-        let mut info = [0; 0x70];
-        info[..0x30].copy_from_slice(&self.0);
+        let mut info = launch_abi::PageInfo {
+            digest: self.0,
+            length: (size_of::<launch_abi::PageInfo>() as u16).into(),
+            page_type: page.page_type as u8,
+            flags: page.imi.into(),
+            vmpl_perms: page.vmpl_perms,
+            gpa: page.gpa.into(),
+            ..launch_abi::PageInfo::new_zeroed()
+        };
         if page.page_type.content_is_measured() {
-            info[0x30..0x60].copy_from_slice(&Sha384::digest(page.content));
+            info.contents = Sha384::digest(page.content).into();
         }
-        info[0x60..0x62].copy_from_slice(&0x70u16.to_le_bytes());
-        info[0x62] = page.page_type as u8;
-        info[0x63] = page.imi.into();
-        info[0x65..0x68].copy_from_slice(&page.vmpl_perms);
-        info[0x68..].copy_from_slice(&page.gpa.to_le_bytes());
-        self.0 = Sha384::digest(info).into();
+        self.0 = Sha384::digest(info.as_bytes()).into();
     }
 
     /// Makes it wrong.

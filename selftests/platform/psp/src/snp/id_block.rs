@@ -1,30 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-//! ID block and ID authentication: the owner's statement of what is to be launched
-//! (layouts: AMD's sev-tool, virtee/sev).
+//! ID block and ID authentication: the owner's statement of what is to be launched.
 
 use sha2::{Digest, Sha384};
+use zerocopy::IntoBytes;
 
-use super::word;
-use crate::crypto::{self, FIELD, PUBLIC_KEY};
+use super::launch_abi::{self as abi, IdAuth, IdSignature};
+use crate::call::must_be_zero;
+use crate::crypto::{self, PublicKey};
 use crate::Status;
 
-/// Bytes of the ID block: `{ld 48, family 16, image 16, version u32, guest_svn u32, policy u64}`.
-pub(super) const BLOCK_LEN: u64 = 0x60;
-/// Bytes of the ID authentication page.
-pub(super) const AUTH_LEN: u64 = 0x1000;
-
-const FAMILY: usize = 0x30;
-const IMAGE: usize = 0x40;
-const VERSION: usize = 0x50;
-const GUEST_SVN: usize = 0x54;
-const POLICY: usize = 0x58;
-
-const ID_KEY_ALGORITHM: usize = 0;
-const AUTHOR_KEY_ALGORITHM: usize = 4;
-const BLOCK_SIGNATURE: usize = 0x40;
-const ID_KEY: usize = 0x240;
-const ID_KEY_SIGNATURE: usize = 0x680;
-const AUTHOR_KEY: usize = 0x880;
 /// ECDSA P-384 with SHA-384.
 const ECDSA_P384: u32 = 1;
 
@@ -41,108 +25,114 @@ pub(crate) struct IdBlock {
 
 /// Checks a guest's digest and policy against the block, and the block's signatures.
 pub(super) fn check(
-    block: &[u8],
-    auth: &[u8],
+    block: &abi::IdBlock,
+    auth: &IdAuth,
     author_key: bool,
     digest: &[u8; 48],
     policy: u64,
 ) -> Result<IdBlock, Status> {
-    let algorithm = |at: usize| word(auth, at) == ECDSA_P384;
-    if word(block, VERSION) != 1
-        || !algorithm(ID_KEY_ALGORITHM)
-        || (author_key && !algorithm(AUTHOR_KEY_ALGORITHM))
+    if block.version != 1
+        || auth.id_key_algorithm != ECDSA_P384
+        || (author_key && auth.author_key_algorithm != ECDSA_P384)
     {
         return Err(Status::InvalidParam);
     }
-    let signed = |key: usize, message: &[u8], signature: usize| {
-        crypto::verify(
-            &auth[key..key + PUBLIC_KEY],
-            &Sha384::digest(message),
-            &auth[signature..signature + 2 * FIELD],
-        )
+    must_be_zero(&auth.reserved)?;
+    must_be_zero(&auth.reserved2)?;
+    must_be_zero(&auth.reserved3)?;
+    let signed = |key: &PublicKey, message: &[u8], signature: &IdSignature| {
+        crypto::verify(key, &Sha384::digest(message), &signature.ecdsa)
     };
-    let id_key = &auth[ID_KEY..ID_KEY + PUBLIC_KEY];
-    if !signed(ID_KEY, block, BLOCK_SIGNATURE)
-        || (author_key && !signed(AUTHOR_KEY, id_key, ID_KEY_SIGNATURE))
+    let id_key = auth.id_key.as_bytes();
+    if !signed(&auth.id_key, block.as_bytes(), &auth.block_signature)
+        || (author_key && !signed(&auth.author_key, id_key, &auth.id_key_signature))
     {
         return Err(Status::BadSignature);
     }
-    if block[..48] != digest[..] {
+    if block.digest != *digest {
         return Err(Status::BadMeasurement);
     }
-    if block[POLICY..POLICY + 8] != policy.to_le_bytes() {
+    if block.policy != policy {
         return Err(Status::PolicyFailure);
     }
-    let id = |at: usize| {
-        let mut id = [0; 16];
-        id.copy_from_slice(&block[at..at + 16]);
-        id
-    };
-    let key_digest = |key: usize| Sha384::digest(&auth[key..key + PUBLIC_KEY]).into();
+    let key_digest = |key: &PublicKey| Sha384::digest(key.as_bytes()).into();
     Ok(IdBlock {
-        family_id: id(FAMILY),
-        image_id: id(IMAGE),
-        guest_svn: word(block, GUEST_SVN),
-        id_key_digest: key_digest(ID_KEY),
-        author_key_digest: author_key.then(|| key_digest(AUTHOR_KEY)),
+        family_id: block.family_id,
+        image_id: block.image_id,
+        guest_svn: block.guest_svn.get(),
+        id_key_digest: key_digest(&auth.id_key),
+        author_key_digest: author_key.then(|| key_digest(&auth.author_key)),
     })
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use zerocopy::{FromBytes, FromZeros};
 
     /// A block and its authentication, signed with test keys.
     pub(crate) fn signed(digest: &[u8; 48], policy: u64) -> (Vec<u8>, Vec<u8>) {
-        let mut block = vec![0; BLOCK_LEN as usize];
-        block[..48].copy_from_slice(digest);
-        block[VERSION] = 1;
-        block[POLICY..].copy_from_slice(&policy.to_le_bytes());
-        let auth = authenticate(&block);
-        (block, auth)
+        let block = abi::IdBlock {
+            digest: *digest,
+            version: 1.into(),
+            policy: policy.into(),
+            ..abi::IdBlock::new_zeroed()
+        };
+        (block.as_bytes().to_vec(), authenticate(block.as_bytes()))
     }
 
     /// The authentication of a block.
     pub(crate) fn authenticate(block: &[u8]) -> Vec<u8> {
         let (id, author) = (crypto::derive(1, "id", 0), crypto::derive(1, "author", 0));
-        let mut auth = vec![0; AUTH_LEN as usize];
-        auth[ID_KEY_ALGORITHM] = 1;
-        auth[AUTHOR_KEY_ALGORITHM] = 1;
-        let mut put = |at: usize, bytes: &[u8]| auth[at..at + bytes.len()].copy_from_slice(bytes);
-        let id_key = crypto::public_key(&id);
-        put(BLOCK_SIGNATURE, &crypto::sign(&id, &Sha384::digest(block)));
-        put(ID_KEY, &id_key);
-        put(ID_KEY_SIGNATURE, &crypto::sign(&author, &Sha384::digest(id_key)));
-        put(AUTHOR_KEY, &crypto::public_key(&author));
-        auth
+        let mut auth = IdAuth::new_zeroed();
+        auth.id_key_algorithm = ECDSA_P384.into();
+        auth.author_key_algorithm = ECDSA_P384.into();
+        auth.id_key = crypto::public_key(&id);
+        auth.author_key = crypto::public_key(&author);
+        auth.block_signature.ecdsa = crypto::sign(&id, &Sha384::digest(block));
+        let digest = Sha384::digest(auth.id_key.as_bytes());
+        auth.id_key_signature.ecdsa = crypto::sign(&author, &digest);
+        auth.as_bytes().to_vec()
     }
 
     #[test]
     fn everything_is_checked() {
-        type Spoil = fn(&mut Vec<u8>, &mut Vec<u8>);
+        type Spoil = fn(&mut abi::IdBlock, &mut IdAuth);
+        use Status::*;
         let rows: &[(&str, Spoil, Result<(), Status>)] = &[
             ("good", |_, _| (), Ok(())),
-            ("version", |block, _| block[VERSION] = 2, Err(Status::InvalidParam)),
-            ("algorithm", |_, auth| auth[0] = 2, Err(Status::InvalidParam)),
-            ("author algorithm", |_, auth| auth[4] = 2, Err(Status::InvalidParam)),
-            ("block changed", |block, _| block[0] ^= 1, Err(Status::BadSignature)),
-            ("signature", |_, auth| auth[BLOCK_SIGNATURE] ^= 1, Err(Status::BadSignature)),
-            ("id key", |_, auth| auth[ID_KEY + 5] ^= 1, Err(Status::BadSignature)),
-            ("author signature", |_, auth| auth[ID_KEY_SIGNATURE] ^= 1, Err(Status::BadSignature)),
+            ("version", |block, _| block.version = 2.into(), Err(InvalidParam)),
+            ("algorithm", |_, auth| auth.id_key_algorithm = 2.into(), Err(InvalidParam)),
+            ("author algorithm", |_, auth| auth.author_key_algorithm = 2.into(), Err(InvalidParam)),
+            ("reserved", |_, auth| auth.reserved[0] = 1, Err(InvalidParam)),
+            ("reserved", |_, auth| auth.reserved2[59] = 1, Err(InvalidParam)),
+            ("reserved", |_, auth| auth.reserved3[891] = 1, Err(InvalidParam)),
+            ("block changed", |block, _| block.digest[0] ^= 1, Err(BadSignature)),
+            ("signature", |_, auth| auth.block_signature.ecdsa.r[0] ^= 1, Err(BadSignature)),
+            ("id key", |_, auth| auth.id_key.qx[1] ^= 1, Err(BadSignature)),
+            (
+                "author signature",
+                |_, auth| auth.id_key_signature.ecdsa.r[0] ^= 1,
+                Err(BadSignature),
+            ),
         ];
+        let good = |policy| {
+            let (block, auth) = signed(&[5; 48], policy);
+            let block = abi::IdBlock::read_from_bytes(&block).unwrap();
+            (block, IdAuth::read_from_bytes(&auth).unwrap())
+        };
         for (name, spoil, expected) in rows {
-            let (mut block, mut auth) = signed(&[5; 48], 0x30000);
+            let (mut block, mut auth) = good(0x30000);
             spoil(&mut block, &mut auth);
             let result = check(&block, &auth, true, &[5; 48], 0x30000);
             assert_eq!(result.map(drop), *expected, "{name}");
         }
-        let (block, auth) = signed(&[5; 48], 0x30000);
-        assert_eq!(check(&block, &auth, true, &[6; 48], 0x30000), Err(Status::BadMeasurement));
-        assert_eq!(check(&block, &auth, true, &[5; 48], 0x30001), Err(Status::PolicyFailure));
-        let mut no_author = auth;
-        no_author[4] = 0;
-        no_author[ID_KEY_SIGNATURE] ^= 1;
-        let accepted = check(&block, &no_author, false, &[5; 48], 0x30000);
+        let (block, mut auth) = good(0x30000);
+        assert_eq!(check(&block, &auth, true, &[6; 48], 0x30000), Err(BadMeasurement));
+        assert_eq!(check(&block, &auth, true, &[5; 48], 0x30001), Err(PolicyFailure));
+        auth.author_key_algorithm = 0.into();
+        auth.id_key_signature.ecdsa.r[0] ^= 1;
+        let accepted = check(&block, &auth, false, &[5; 48], 0x30000);
         assert_eq!(accepted.map(|block| block.author_key_digest), Ok(None));
     }
 }

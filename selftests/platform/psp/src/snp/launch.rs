@@ -2,11 +2,13 @@
 //! SNP_LAUNCH_START, SNP_LAUNCH_UPDATE, SNP_LAUNCH_FINISH.
 
 use rmp::PageSize;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::abi;
 use super::digest::{LaunchDigest, PageInfo, PageType};
-use super::guest::State;
-use super::{id_block, secrets, word, POLICY_DEBUG};
+use super::guest::{Guest, State};
+use super::launch_abi::{CpuidTable, IdAuth, IdBlock};
+use super::{cpuid, id_block, secrets, POLICY_DEBUG};
 use crate::call::{must_be_zero, Call, Fact};
 use crate::{Psp, Status};
 
@@ -98,14 +100,7 @@ pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let gpa = checked.map_err(|refusal| call.refused(pa, refusal))?.gpa();
     call.fact("gpa", Fact::Address(gpa));
     let given = call.read(pa, size.bytes())?;
-    let content = match (page_type, size) {
-        (PageType::Normal | PageType::Unmeasured, _) => given,
-        (PageType::Zero, _) => vec![0; given.len()],
-        (_, PageSize::Size2M) => return Err(Status::InvalidPageSize),
-        (PageType::Vmsa, _) => given,
-        (PageType::Secrets, _) => secrets::page(seed, guest.serial, false, &guest.gosvw),
-        (PageType::Cpuid, _) => checked_cpuid(given)?,
-    };
+    let content = content(seed, guest, page_type, size, given)?;
     let [vmpl1, vmpl2, vmpl3] = request.vmpl_perms;
     let upper = u64::from(u32::from_le_bytes([0, vmpl1, vmpl2, vmpl3]));
     let vmsa = page_type == PageType::Vmsa;
@@ -130,19 +125,29 @@ pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     Ok(())
 }
 
-/// Checks the shape of a CPUID page: `{count, reserved 12, 64 x 48}`. Which values firmware
-/// accepts is not public and depends on the CPU, so contents are taken as they are; a table that
-/// is malformed is INVALID_PARAM.
-pub(super) fn checked_cpuid(page: Vec<u8>) -> Result<Vec<u8>, Status> {
-    const ENTRIES: usize = 64;
-    const ENTRY: usize = 48;
-    let count = word(&page, 0) as usize;
-    let is_zero = |range: std::ops::Range<usize>| page[range].iter().all(|byte| *byte == 0);
-    let reserved = |n: usize| is_zero(16 + ENTRY * n + 40..16 + ENTRY * (n + 1));
-    if count > ENTRIES || !is_zero(4..16) || !(0..count).all(reserved) {
-        return Err(Status::InvalidParam);
-    }
-    Ok(page)
+/// What is in the page when it has become the guest's. The host has given `given`.
+fn content(
+    seed: u64,
+    guest: &Guest,
+    page_type: PageType,
+    size: PageSize,
+    given: Vec<u8>,
+) -> Result<Vec<u8>, Status> {
+    Ok(match (page_type, size) {
+        (PageType::Normal | PageType::Unmeasured, _) => given,
+        (PageType::Zero, _) => vec![0; given.len()],
+        (_, PageSize::Size2M) => return Err(Status::InvalidPageSize),
+        (PageType::Vmsa, _) => given,
+        (PageType::Secrets, _) => {
+            secrets::page(seed, guest.serial, &guest.gosvw).as_bytes().to_vec()
+        }
+        (PageType::Cpuid, _) => {
+            let (table, _) =
+                CpuidTable::ref_from_prefix(&given).map_err(|_| Status::InvalidParam)?;
+            cpuid::checked(table)?;
+            given
+        }
+    })
 }
 
 /// The launch is complete, and what was launched is what the owner has signed, if he has.
@@ -164,8 +169,7 @@ pub(crate) fn finish(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
         return Err(Status::InvalidParam);
     }
     if flags & ID_BLOCK_EN != 0 {
-        let block = call.read(block, id_block::BLOCK_LEN)?;
-        let auth = call.read(auth, id_block::AUTH_LEN)?;
+        let (block, auth): (IdBlock, IdAuth) = (call.read_as(block)?, call.read_as(auth)?);
         let author = flags & AUTH_KEY_EN != 0;
         guest.id_block = Some(id_block::check(&block, &auth, author, &digest, guest.policy)?);
     }

@@ -2,14 +2,19 @@
 //! SEV-SNP: platform life cycle, guests and their launch, pages.
 
 pub(crate) mod abi;
+mod asker;
 pub(crate) mod config;
+mod cpuid;
 mod derived_key;
 pub(crate) mod digest;
+mod endorsement;
 pub(crate) mod guest;
 pub(crate) mod id_block;
 pub(crate) mod info;
 pub(crate) mod launch;
+mod launch_abi;
 mod message;
+mod message_abi;
 pub(crate) mod page;
 pub(crate) mod platform;
 mod report;
@@ -27,11 +32,6 @@ use crate::Config;
 
 /// Guest policy bit 19: the host may read and write the guest's memory.
 const POLICY_DEBUG: u64 = 1 << 19;
-
-/// The little-endian number at this offset.
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
 
 /// What lasts from SNP_INIT to shutdown.
 #[derive(Debug)]

@@ -6,17 +6,19 @@
 //! with an authentic request is a status inside an authentic answer.
 
 use rmp::{Refusal, State as PageState};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
-use super::abi;
+use super::asker::Asker;
 use super::guest::{Guest, State};
-use super::launch;
+use super::launch_abi::CpuidTable;
 use super::message::{Header, PAGE};
-use super::{derived_key, report, secrets};
-use crate::call::{Call, Fact};
+use super::message_abi as abi;
+use super::{cpuid, derived_key, report, secrets};
+use crate::call::{must_be_zero, Call, Fact};
 use crate::{Psp, Status};
 
-/// Reads the payload of a request and writes the answer behind its status, which comes first.
-type Answerer = fn(&Psp, &Asker<'_>, &[u8], &mut [u8]) -> Result<(), Status>;
+/// The payload of the answer to a request's.
+type Answerer = fn(&Psp, &Asker<'_>, &[u8]) -> Result<Vec<u8>, Status>;
 
 /// A kind of request (`enum msg_type` in asm/sev.h); that of the answer is the next number.
 /// Messages of migration agents (EXPORT, IMPORT, ABSORB, VMRK) are not modelled.
@@ -30,48 +32,52 @@ struct Kind {
     run: Answerer,
 }
 
-/// Who asks.
-pub(super) struct Asker<'a> {
-    pub(super) guest: &'a Guest,
-    /// Number of the key that sealed the request, which is that of the highest VMPL it speaks for.
-    pub(super) vmpck: u8,
-    /// Version of the message.
-    pub(super) version: u8,
-}
-
-impl Asker<'_> {
-    /// Who has the key of a VMPL may speak for it and for those with fewer rights.
-    pub(super) fn speaks_for(&self, vmpl: u32) -> bool {
-        (u32::from(self.vmpck)..4).contains(&vmpl)
-    }
-}
-
 const KINDS: &[Kind] = &[
-    Kind { number: 1, name: "CPUID", sizes: &[(1, CPUID)], answer: CPUID, run: cpuid },
+    Kind {
+        number: 1,
+        name: "CPUID",
+        sizes: &[(1, size_of::<abi::CpuidRequest>())],
+        answer: size_of::<abi::CpuidAnswer>(),
+        run: |_, _, request| answered(cpuid_answer(&payload(request))?),
+    },
     Kind {
         number: 3,
         name: "KEY",
-        sizes: &[(1, 0x20), (2, 0x28)],
-        answer: 0x40,
-        run: derived_key::answer,
+        sizes: &[(1, size_of::<abi::KeyRequest>()), (2, size_of::<abi::KeyRequest2>())],
+        answer: size_of::<abi::KeyAnswer>(),
+        run: |psp, asker, request| answered(derived_key::answer(psp, asker, &payload(request))?),
     },
     Kind {
         number: 5,
         name: "REPORT",
-        sizes: &[(1, 0x60)],
-        answer: 0x20 + report::LEN,
-        run: report::answer,
+        sizes: &[(1, size_of::<abi::ReportRequest>())],
+        answer: size_of::<abi::ReportAnswer>(),
+        run: |psp, asker, request| answered(report::answer(psp, asker, &payload(request))?),
     },
-    Kind { number: 17, name: "TSC_INFO", sizes: &[(1, 0x80)], answer: 0x80, run: tsc_info },
+    Kind {
+        number: 17,
+        name: "TSC_INFO",
+        sizes: &[(1, size_of::<abi::TscInfoRequest>())],
+        answer: size_of::<abi::TscInfoAnswer>(),
+        run: |psp, asker, request| answered(tsc_info(psp, asker, &payload(request))?),
+    },
 ];
 
-/// Header and 64 entries of a CPUID table.
-const CPUID: usize = 16 + 64 * 48;
+/// The structure of a request, whose length the table has; an older version's ends in zeros.
+fn payload<T: FromBytes + IntoBytes>(bytes: &[u8]) -> T {
+    let mut request = T::new_zeroed();
+    request.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+    request
+}
+
+fn answered(answer: impl IntoBytes + Immutable) -> Result<Vec<u8>, Status> {
+    Ok(answer.as_bytes().to_vec())
+}
 
 /// The response page stays Firmware whatever happens: KVM uses it for
 /// the guest's next request (snp_handle_guest_req()).
 pub(crate) fn guest_request(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let buffer: abi::GuestRequest = call.request();
+    let buffer: super::abi::GuestRequest = call.request();
     let (request, response) = (call.address(buffer.request), call.address(buffer.response));
     let gctx = call.address(buffer.gctx);
     let guest = psp.guest(call, gctx)?.clone();
@@ -88,39 +94,50 @@ pub(crate) fn guest_request(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), St
     call.fact("vmpck", Fact::Number(header.vmpck.into()));
     call.fact("sequence", Fact::Number(header.sequence));
     let done = guest.messages[usize::from(header.vmpck)];
-    // Request and answer have a number each; the last of the counter must remain for an answer
-    // (AEAD_OFLOW by its name).
-    if done > u64::MAX - 2 {
-        return Err(Status::AeadOflow);
-    }
-    // A message that was carried before, or came out of order (INVALID_PARAM is a model choice).
-    if header.sequence != done + 1 {
-        return Err(Status::InvalidParam);
-    }
+    follows(&header, done)?;
     let key = secrets::vmpck(psp.config.seed, guest.serial, header.vmpck);
-    let payload = header.open(&page, &key)?;
-    let kind = KINDS.iter().find(|kind| kind.number == header.kind);
-    // Unknown types, versions, sizes: INVALID_PARAM is a model choice.
-    let kind = kind.ok_or(Status::InvalidParam)?;
-    call.fact("message", Fact::Word(kind.name));
-    if !kind.sizes.contains(&(header.version, payload.len())) {
-        return Err(Status::InvalidParam);
-    }
-
-    let asker = Asker { guest: &guest, vmpck: header.vmpck, version: header.version };
-    let mut answer = vec![0; kind.answer];
-    let status = match (kind.run)(psp, &asker, &payload, &mut answer[4..]) {
-        Ok(()) => Status::Success,
-        Err(status) => {
-            answer.fill(0);
-            status
-        }
-    };
-    answer[..4].copy_from_slice(&u32::from(status.code()).to_le_bytes());
-    call.fact("answer", Fact::Word(status.name()));
+    let asked = header.open(&page, &key)?;
+    let answer = ask(psp, call, &guest, &header, &asked)?;
     call.write(place, &header.answer(answer.len()).seal(&answer, &key));
     psp.guest(call, gctx)?.messages[usize::from(header.vmpck)] = done + 2;
     Ok(())
+}
+
+/// Whether a message is the next after `done` others. One that was carried before, or came out of
+/// order, is INVALID_PARAM (model choice). Request and answer have a number each; the last of the
+/// counter must remain for an answer (AEAD_OFLOW by its name).
+fn follows(header: &Header, done: u64) -> Result<(), Status> {
+    match done.checked_add(2) {
+        None => Err(Status::AeadOflow),
+        Some(_) if header.sequence != done + 1 => Err(Status::InvalidParam),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The payload of the answer to an authentic request. Unknown types, versions, sizes: INVALID_PARAM
+/// is a model choice.
+fn ask(
+    psp: &Psp,
+    call: &mut Call<'_>,
+    guest: &Guest,
+    header: &Header,
+    asked: &[u8],
+) -> Result<Vec<u8>, Status> {
+    let kind = KINDS.iter().find(|kind| kind.number == header.kind);
+    let kind = kind.ok_or(Status::InvalidParam)?;
+    call.fact("message", Fact::Word(kind.name));
+    if !kind.sizes.contains(&(header.version, asked.len())) {
+        return Err(Status::InvalidParam);
+    }
+    let asker = Asker { guest, vmpck: header.vmpck, version: header.version };
+    let (status, mut answer) = match (kind.run)(psp, &asker, asked) {
+        Ok(answer) => (Status::Success, answer),
+        Err(status) => (status, vec![0; kind.answer]),
+    };
+    // Every answer begins with its status.
+    answer[..4].copy_from_slice(&u32::from(status.code()).to_le_bytes());
+    call.fact("answer", Fact::Word(status.name()));
+    Ok(answer)
 }
 
 /// Reads a page that the host shares with the guest. In a page of a guest, or of firmware's own,
@@ -137,21 +154,21 @@ fn shared_page(call: &mut Call<'_>, pa: u64) -> Result<Vec<u8>, Status> {
     Ok(page)
 }
 
-/// Request: `{count u32, reserved 12, 64 entries}`; answer: the same with the status in front of
-/// the count. As in a launch page only the table's shape is checked: which values firmware accepts
-/// is not public.
-fn cpuid(_: &Psp, _: &Asker<'_>, request: &[u8], answer: &mut [u8]) -> Result<(), Status> {
-    let table = launch::checked_cpuid(request.to_vec())?;
-    answer[..4].copy_from_slice(&table[..4]);
-    answer[12..].copy_from_slice(&table[16..]);
-    Ok(())
+/// As in a launch page.
+fn cpuid_answer(request: &abi::CpuidRequest) -> Result<abi::CpuidAnswer, Status> {
+    let CpuidTable { count, functions, .. } = cpuid::checked(&request.table)?.clone();
+    Ok(abi::CpuidAnswer { count, functions, ..abi::CpuidAnswer::new_zeroed() })
 }
 
-/// Request: zeros. Answer: `{status u32, reserved 4, scale u64, offset u64, factor u32, zeros}`.
 /// The scale has 32 fractional bits. The model's clock is exact and counts from 0 in every guest,
 /// so offset and factor are 0. A guest without Secure TSC gets INVALID_PARAM (model choice).
-fn tsc_info(psp: &Psp, asker: &Asker<'_>, request: &[u8], answer: &mut [u8]) -> Result<(), Status> {
-    if !asker.guest.secure_tsc || request.iter().any(|byte| *byte != 0) {
+fn tsc_info(
+    psp: &Psp,
+    asker: &Asker<'_>,
+    request: &abi::TscInfoRequest,
+) -> Result<abi::TscInfoAnswer, Status> {
+    must_be_zero(&request.reserved)?;
+    if !asker.guest.secure_tsc {
         return Err(Status::InvalidParam);
     }
     let own = u64::from(psp.config.tsc_khz);
@@ -159,6 +176,5 @@ fn tsc_info(psp: &Psp, asker: &Asker<'_>, request: &[u8], answer: &mut [u8]) -> 
         0 => 1 << 32,
         khz => (u64::from(khz) << 32) / own,
     };
-    answer[4..12].copy_from_slice(&scale.to_le_bytes());
-    Ok(())
+    Ok(abi::TscInfoAnswer { scale: scale.into(), ..abi::TscInfoAnswer::new_zeroed() })
 }

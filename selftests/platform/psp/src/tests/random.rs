@@ -81,9 +81,9 @@ fn invariants(lab: &Lab, step: &str) {
         return;
     };
     let rmp = lab.machine.rmp();
-    let contexts: BTreeSet<u64> = (0..TMR)
+    let contexts: BTreeSet<u64> = (GCTX..PAGE)
         .step_by(0x1000)
-        .chain([TMR, RMP_BASE, COVERED])
+        .chain([0, TMR, RMP_BASE, COVERED])
         .filter(|page| rmp.state(*page) == Some(State::Context))
         .collect();
     let guests: BTreeSet<u64> = running.guests.keys().copied().collect();

@@ -190,7 +190,7 @@ fn an_owner_takes_the_platform() {
     lab.machine.poke(PAGE, pek.bytes());
     let short = Buf(import.0.clone()).u32(24, 2083);
     assert_eq!(lab.status("PEK_CERT_IMPORT", &short), Status::InvalidLen);
-    let mut forged = *pek.bytes();
+    let mut forged = pek.bytes().to_vec();
     forged[0x420] ^= 1;
     lab.machine.poke(PAGE, &forged);
     assert_eq!(lab.status("PEK_CERT_IMPORT", &import), Status::BadSignature);
@@ -202,7 +202,7 @@ fn an_owner_takes_the_platform() {
     let [pdh, pek, oca, cek] = export(&mut lab);
     assert!(pdh.is_signed_by(Usage::Pek, &pek) && pek.is_signed_by(Usage::Oca, &oca));
     assert!(pek.is_signed_by(Usage::Cek, &cek));
-    assert_eq!(oca.public_key(), crypto::public_key(&owner));
+    assert_eq!(oca.public_key(), &crypto::public_key(&owner));
     lab.ok("PEK_GEN", &buf(0));
     assert_eq!(owned(&mut lab), 0);
 }

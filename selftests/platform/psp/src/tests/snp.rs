@@ -512,7 +512,7 @@ fn vlek_load() {
     let wrapped = |tcb| Vlek { hashstick: [7; 384], tcb }.wrap(Config::MILAN.seed, [0; 12]);
     let good = || buf(16).u32(0, 16).u64(8, PAGE);
     let blob = wrapped(Config::MILAN.tcb);
-    let mut changed = blob;
+    let mut changed = blob.clone();
     changed[0x10] ^= 1;
     let too_new = wrapped(Config::MILAN.tcb + 1);
     let rows: &[(&str, &[u8], Buf, Status)] = &[
