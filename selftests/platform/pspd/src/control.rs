@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 use std::{fs, io, thread};
 
 use crate::fault::{Fault, Faults};
 use crate::interrupt::Interrupts;
 use crate::mailbox::Request;
+use crate::pending::Pending;
 use crate::registers::Registers;
 use crate::trace::Trace;
 
@@ -30,52 +30,6 @@ One order per line, one line as answer: 'ok', 'ok ANSWER' or 'error REASON'.
   refuse-rmpupdate N   make the pages HV-Fixed that the next N RMPUPDATEs would give away, instead
                  of all earlier ones
   pending        the command without an answer and the milliseconds since its doorbell, or nothing";
-
-/// The command that has not been answered, if there is one.
-#[derive(Default)]
-pub struct Pending(Mutex<Option<Unanswered>>);
-
-struct Unanswered {
-    command: String,
-    since: Instant,
-    /// Nobody works on it any more. An answer interrupts if this says so.
-    silent: Option<bool>,
-}
-
-impl Pending {
-    pub fn begin(&self, command: String) {
-        *self.lock() = Some(Unanswered { command, since: Instant::now(), silent: None });
-    }
-
-    /// There will be no answer. `interrupt`: with one there would be an interrupt.
-    pub fn fall_silent(&self, interrupt: bool) {
-        if let Some(pending) = self.lock().as_mut() {
-            pending.silent = Some(interrupt);
-        }
-    }
-
-    pub fn end(&self) {
-        *self.lock() = None;
-    }
-
-    /// Ends a silent command, and says its name and whether it wants an interrupt.
-    fn take_silent(&self) -> Option<(String, bool)> {
-        let mut pending = self.lock();
-        let interrupt = pending.as_ref()?.silent?;
-        pending.take().map(|pending| (pending.command, interrupt))
-    }
-
-    fn describe(&self) -> String {
-        let pending = self.lock();
-        pending.as_ref().map_or_else(String::new, |pending| {
-            format!("{} {}", pending.command, pending.since.elapsed().as_millis())
-        })
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Unanswered>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What orders act on.
 #[derive(Clone)]

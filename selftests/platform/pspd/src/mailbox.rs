@@ -9,10 +9,10 @@ use std::{fs, thread};
 use psp::{CpuRegisters, Fact, Outcome, Platform, Psp};
 use rmp::Entry;
 
-use crate::control::Pending;
 use crate::fault::{self, Action, Faults};
 use crate::interrupt::Interrupts;
 use crate::machine::Machine;
+use crate::pending::Pending;
 use crate::registers::{Doorbell, Registers};
 use crate::trace::{command_name, Trace};
 

@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 use super::abi;
 use super::digest::LaunchDigest;
 use super::id_block::IdBlock;
-use super::message::VMPCKS;
+use super::launch_abi::VMPCKS;
 use super::{Running, POLICY_DEBUG};
 use crate::asid::Owner;
 use crate::call::{Call, Fact};

@@ -4,9 +4,13 @@
 
 use zerocopy::little_endian::{U16, U32, U64};
 
-use super::message::{VMPCKS, VMPCK_LEN};
 use crate::abi::structures;
 use crate::crypto::{PublicKey, Signature};
+
+/// VM communication keys of a guest, one per VMPL.
+pub(super) const VMPCKS: usize = 4;
+/// Bytes of one.
+pub(super) const VMPCK_LEN: usize = 32;
 
 structures! {
     /// The secrets page (`struct snp_secrets_page`).

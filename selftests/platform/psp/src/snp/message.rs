@@ -8,13 +8,10 @@ use aes_gcm::aead::AeadInPlace;
 use aes_gcm::{Aes256Gcm, KeyInit};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::launch_abi::{VMPCKS, VMPCK_LEN};
 use super::message_abi::{self as abi, Authenticated};
 use crate::Status;
 
-/// VM communication keys of a guest, one per VMPL.
-pub(super) const VMPCKS: usize = 4;
-/// Bytes of one.
-pub(super) const VMPCK_LEN: usize = 32;
 /// Bytes of the page that a message is in.
 pub(super) const PAGE: usize = 0x1000;
 

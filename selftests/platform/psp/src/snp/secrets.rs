@@ -4,8 +4,7 @@
 use sha2::{Digest, Sha256};
 use zerocopy::FromZeros;
 
-use super::launch_abi::Secrets;
-use super::message::VMPCK_LEN;
+use super::launch_abi::{Secrets, VMPCK_LEN};
 
 /// Version 3: without the TSC factor's successor fields.
 const VERSION: u32 = 3;
