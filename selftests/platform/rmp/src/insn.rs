@@ -36,16 +36,17 @@ pub struct RmpUpdate {
 }
 
 impl RmpUpdate {
-    /// From memory; none if a reserved bit is set.
+    /// From memory; none if a reserved bit is set. The region's status is ignored, so that what
+    /// RMPREAD gave can be given back.
     pub fn from_bytes(bytes: &[u8; 16]) -> Option<RmpUpdate> {
         let (gpa, rest) = bytes.split_at(8);
-        if rest[0] | rest[1] | rest[2] > 1 || rest[3] != 0 {
+        if rest[0] | rest[2] > 1 || rest[1] > 3 || rest[3] != 0 {
             return None;
         }
         Some(RmpUpdate {
             gpa: u64::from_le_bytes(gpa.try_into().ok()?),
             assigned: rest[0] == 1,
-            large: rest[1] == 1,
+            large: rest[1] & 1 == 1,
             immutable: rest[2] == 1,
             asid: u32::from_le_bytes(rest[4..].try_into().ok()?),
         })
@@ -121,7 +122,7 @@ impl<T: Table> Rmp<T> {
     /// Validated is cleared and VMPL0 alone gets access.
     pub fn rmpupdate(&self, pa: u64, new: &RmpUpdate) -> Code {
         let size = new.size();
-        let (Some(index), Some(entry)) = (self.aligned_index(pa, size), new.entry()) else {
+        let Some(index) = self.aligned_index(pa, size) else {
             return Code::FailInput;
         };
         let Some(_locked) = self.try_lock(index) else {
@@ -137,6 +138,9 @@ impl<T: Table> Rmp<T> {
                 return Code::FailOverlap;
             }
         }
+        let Some(entry) = new.entry() else {
+            return Code::FailInput;
+        };
         self.store_page(index, size, entry);
         Code::Success
     }
@@ -348,10 +352,37 @@ mod tests {
         let want =
             RmpUpdate { gpa: 0x5000, assigned: true, large: false, immutable: true, asid: 3 };
         assert_eq!(RmpUpdate::from_bytes(&good), Some(want));
-        for at in 8..12 {
+        for (at, bit) in [(8, 2), (9, 4), (10, 2), (11, 1)] {
             let mut bad = good;
-            bad[at] |= 2;
+            bad[at] |= bit;
             assert_eq!(RmpUpdate::from_bytes(&bad), None, "byte {at}");
+        }
+    }
+
+    /// Whatever the page is, its own entry is no malformed operand.
+    #[test]
+    fn rmpupdate_takes_what_rmpread_gave() {
+        let rows = [
+            (Entry::ZERO, Code::Success),
+            (Entry::RECLAIM, Code::Success),
+            (Entry::RECLAIM.with_asid(3).with_gpa(0x5000).with_validated(true), Code::Success),
+            (Entry::FIRMWARE, Code::FailPermission),
+            (Entry::pre_guest(3, 0x5000), Code::FailPermission),
+            (Entry::HV_FIXED, Code::FailPermission),
+            (Entry::RMP_TABLE, Code::FailPermission),
+        ];
+        for (entry, code) in rows {
+            let fixture = Fixture::new();
+            let rmp = fixture.rmp();
+            rmp.store(515, Entry::RECLAIM);
+            rmp.store(514, entry);
+            let read = rmp.rmpread(0x20_2000).unwrap();
+            assert!(read.region_in_use, "{entry:x?}");
+            let update = RmpUpdate::from_bytes(&read.to_bytes()).unwrap();
+            assert_eq!(rmp.rmpupdate(0x20_2000, &update), code, "{entry:x?}");
+            if code == Code::Success {
+                assert_eq!(rmp.rmpread(0x20_2000), Ok(read), "{entry:x?}");
+            }
         }
     }
 
