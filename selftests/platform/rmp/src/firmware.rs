@@ -112,16 +112,32 @@ impl<T: Table> Rmp<T> {
         })
     }
 
-    /// SNP_INIT with INIT_RMP: every page becomes Hypervisor, the table protects itself.
+    /// SNP_INIT with INIT_RMP: every page becomes Hypervisor, the table protects itself. What
+    /// shares 2 MiB with it becomes HV-Fixed: on a real machine RMPUPDATE refuses such a page, the
+    /// head does not count it (AMDSEV issue 245), and Linux keeps it from everybody
+    /// (__snp_fixup_e820_tables() of arch/x86/virt/svm/sev.c).
     pub fn initialise(&self) {
-        let own = |index: u64| self.geometry().holds(index << 12);
-        for index in self.geometry().indices() {
-            let entry = if own(index) { Entry::RMP_TABLE } else { Entry::ZERO };
-            let others = match index % PAGES_PER_2M {
-                0 => (index + 1..index + PAGES_PER_2M).filter(|index| own(*index)).count() as u64,
-                _ => 0,
+        let geometry = self.geometry();
+        let initial = |index: u64| match index << 12 {
+            pa if geometry.index(pa).is_none() => Entry::ZERO,
+            pa if geometry.holds(pa) => Entry::RMP_TABLE,
+            _ => Entry::HV_FIXED,
+        };
+        let assigned = |index: &u64| initial(*index).assigned();
+        let mut touched = false;
+        for index in geometry.indices() {
+            let head = index % PAGES_PER_2M == 0;
+            if head {
+                touched = geometry.touches(index << 12);
+            }
+            let entry = match (touched, head) {
+                (false, _) => Entry::ZERO,
+                (true, false) => initial(index),
+                (true, true) => {
+                    let others = (index + 1..index + PAGES_PER_2M).filter(assigned).count();
+                    initial(index).with_subpages(others as u64)
+                }
             };
-            let entry = entry.with_subpages(others);
             if self.load(index) != entry {
                 let _locked = self.lock(index);
                 self.store_raw(index, entry);
@@ -129,10 +145,11 @@ impl<T: Table> Rmp<T> {
         }
     }
 
-    /// SNP_SHUTDOWN_EX with X86_SNP_SHUTDOWN: host software may write the table again.
+    /// SNP_SHUTDOWN_EX with X86_SNP_SHUTDOWN: host software may write the table again, and what is
+    /// beside it.
     pub fn release_table(&self) {
         for index in self.geometry().indices() {
-            if self.geometry().holds(index << 12) {
+            if self.geometry().touches(index << 12) {
                 let _locked = self.lock(index);
                 self.store(index, Entry::ZERO);
             }
@@ -316,20 +333,22 @@ mod tests {
         rmp.initialise();
         assert_eq!(rmp.state(0x7000), Some(State::Hypervisor));
         assert_eq!(rmp.state(0x60_0000), Some(State::RmpTable));
+        let end = rmp.geometry().end() + 1;
+        assert!(end % (2 << 20) != 0, "there is something beside the table");
+        for beside in [end, 0x7f_f000] {
+            assert_eq!(rmp.state(beside), Some(State::HvFixed), "{beside:#x}");
+            assert_eq!(rmp.make_hv_fixed(beside), Ok(()), "{beside:#x}, which Linux lists");
+        }
         let table_pages =
             (0x60_0000..0x80_0000).step_by(0x1000).filter(|pa| rmp.geometry().holds(*pa));
         assert_eq!(rmp.load(0x600).subpages(), table_pages.count() as u64 - 1);
         assert_eq!(rmp.load(0).subpages(), 0);
         assert_eq!(rmp.make_hv_fixed(0x60_0000), Ok(()), "the table's own pages are passed over");
         assert_eq!(rmp.state(0x60_0000), Some(State::RmpTable));
-        let table_pages =
-            (0x60_0000..0x80_0000).step_by(0x1000).filter(|pa| rmp.geometry().holds(*pa));
-        assert_eq!(rmp.load(0x600).subpages(), table_pages.count() as u64 - 1);
-        assert_eq!(rmp.load(0).subpages(), 0);
         assert_eq!(rmp.make_hv_fixed(0xfd_0000_0000), Ok(()), "so is what has no entry");
         rmp.release_table();
         assert_eq!(rmp.state(0x60_0000), Some(State::Hypervisor));
-        assert_eq!(rmp.load(0x600), Entry::ZERO);
+        assert_eq!([0x600, 0x7ff].map(|index| rmp.load(index)), [Entry::ZERO; 2]);
         fixture.assert_unlocked();
     }
 }

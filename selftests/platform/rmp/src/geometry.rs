@@ -4,6 +4,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::PageSize;
+
 /// The processor's own book-keeping at the start of the table.
 pub const BOOKKEEPING_BYTES: u64 = 16 << 10;
 /// Bytes per entry.
@@ -195,6 +197,13 @@ impl Geometry {
         self.ranges().any(|range| range.contains(&pa))
     }
 
+    /// Whether some of the table is in the 2 MiB around `pa`.
+    pub fn touches(&self, pa: u64) -> bool {
+        let size = PageSize::Size2M.bytes();
+        let region = pa - pa % size;
+        self.ranges().any(|range| range.end > region && range.start < region.saturating_add(size))
+    }
+
     /// The memory that the table takes.
     pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         let head = match self.cfg & CFG_SEGMENTED {
@@ -280,15 +289,19 @@ mod tests {
             let found = g.index(pa).map(|index| g.entry_address(index));
             assert_eq!(found, address, "{pa:#x}");
         }
-        for (pa, own) in [
-            (base, true),
-            (base + 0x4fff, true),
-            (base + 0x5000, false),
-            (0x3810_0000, true),
-            (0x388f_ffff, true),
-            (0x3890_0000, false),
+        for (pa, own, touched) in [
+            (base - 1, false, false),
+            (base, true, true),
+            (base + 0x4fff, true, true),
+            (base + 0x5000, false, true),
+            (0x380f_ffff, false, true),
+            (0x3810_0000, true, true),
+            (0x388f_ffff, true, true),
+            (0x3890_0000, false, true),
+            (0x389f_ffff, false, true),
+            (0x38a0_0000, false, false),
         ] {
-            assert_eq!(g.holds(pa), own, "{pa:#x}");
+            assert_eq!((g.holds(pa), g.touches(pa)), (own, touched), "{pa:#x}");
         }
     }
 

@@ -92,7 +92,7 @@ pub(crate) fn gctx_create(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Stat
     let request: abi::Gctx = call.request();
     let gctx = call.address(request.gctx);
     call.fact("gctx", Fact::Address(gctx));
-    let held = psp.sev.holds(gctx);
+    let held = psp.holds(gctx);
     let running = psp.running()?;
     if held {
         return Err(call.refused(gctx, rmp::Refusal::State(PageState::Firmware)));

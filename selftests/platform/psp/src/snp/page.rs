@@ -18,13 +18,7 @@ pub(crate) fn reclaim(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> 
         return Err(Status::InvalidParam);
     }
     call.fact("page", Fact::Address(pa));
-    // Firmware does not give back what SEV or the IOMMU still uses (model choice: Linux reclaims
-    // TMR and NV area after SHUTDOWN, and the IOMMU's pages not at all).
-    let iommu = &psp.snp.running.as_ref().ok_or(Status::InvalidPlatformState)?.iommu_pages;
-    let held = (pa..pa.saturating_add(size.bytes()))
-        .step_by(0x1000)
-        .any(|page| psp.sev.holds(page) || iommu.contains(&page));
-    if held {
+    if (pa..pa.saturating_add(size.bytes())).step_by(0x1000).any(|page| psp.holds(page)) {
         return Err(call.refused(pa, Refusal::State(State::Firmware)));
     }
     let result = call.rmp()?.reclaim(pa, size);

@@ -168,7 +168,7 @@ fn listed_pages_become_hv_fixed() {
         (COVERED, None),
         (RMP_BASE, Some(State::RmpTable)),
         (RMP_END, Some(State::RmpTable)),
-        (RMP_END + 1, Some(State::Hypervisor)),
+        (RMP_END + 1, Some(State::HvFixed)),
     ];
     for (pa, state) in rows {
         assert_eq!(lab.machine.state(pa), state, "{pa:#x}");
@@ -423,6 +423,32 @@ fn iommu_pages_in_the_table_are_refused() {
     lab.machine.iommu_pages.borrow_mut().push(RMP_BASE);
     assert_eq!(lab.status("SNP_INIT", &buf(0)), Status::InvalidPageState);
     assert!(!lab.machine.snp_active.get());
+}
+
+/// What shares 2 MiB with the table is nobody's to give away. What the IOMMU uses is firmware's.
+#[test]
+fn memory_beside_the_table_stays_where_it_is() {
+    let mut lab = Lab::prepared();
+    *lab.machine.iommu_pages.borrow_mut() = vec![PAGE];
+    lab.ok("SNP_INIT", &buf(0));
+    let end = RMP_END + 1;
+    assert_eq!(end % (2 << 20), 1 << 20, "the table ends in the middle of 2 MiB");
+    for (page, state) in
+        [(end, State::HvFixed), (end + (1 << 20) - 0x1000, State::HvFixed), (PAGE, State::Firmware)]
+    {
+        assert_eq!(lab.machine.state(page), Some(state), "{page:#x}");
+        let shared = lab.machine.rmp().rmpupdate(page, &RmpUpdate::default());
+        assert_eq!(shared, Code::FailPermission, "{page:#x}");
+        for command in ["SNP_PAGE_RECLAIM", "SNP_GCTX_CREATE"] {
+            let status = lab.status(command, &buf(8).u64(0, page));
+            assert_eq!(status, Status::InvalidPageState, "{command} of {page:#x}");
+        }
+    }
+    assert_eq!(lab.machine.state(end + (1 << 20)), Some(State::Hypervisor));
+    lab.machine.wbinvd();
+    lab.ok("SNP_DF_FLUSH", &buf(0));
+    lab.ok("SNP_SHUTDOWN_EX", &buf(8).u32(0, 8).u32(4, 3));
+    assert_eq!(lab.machine.state(end), Some(State::Hypervisor));
 }
 
 #[test]
