@@ -106,6 +106,26 @@ def test_what_the_rmp_forbids_is_a_fault():
     ]
 
 
+def test_a_tmr_that_has_a_new_owner_is_reported():
+    """Nothing protects it without SNP. Firmware goes on using it, so it is soon the new owner who suffers."""
+    config = Config(driver="intree", append="sev=nosnp", files={"poke.ko": module("poke")})
+    with Machine(config, "tmr") as machine:
+        result = machine.run(
+            paths.VM_SCRIPTS / "tmr.sh",
+            [],
+            on_ask=lambda question: f"ok {tmr(machine)}" if question == "tmr" else None,
+        )
+        start = int(tmr(machine), 16)
+    overwritten = "PSP model: memory of firmware overwritten, "
+    assert result.status == 0 and all(line.startswith(overwritten) for line in result.splats()), result.splats()
+    events = [entry for entry in result.trace if entry.get("event") == "memory of firmware overwritten"]
+    assert events and all(start <= int(event["address"], 16) < start + (1 << 20) for event in events), events
+    # Not before the write: the INIT that the address is from comes first, and nothing is amiss for 50 commands.
+    writes = [n for n, entry in enumerate(result.trace) if entry.get("event") == "memory of firmware overwritten"]
+    commands = [n for n, entry in enumerate(result.trace) if entry.get("cmd") == "PLATFORM_STATUS"]
+    assert sum(n < writes[0] for n in commands) >= 50, (writes, len(commands))
+
+
 def test_in_tree_driver_after_a_legacy_shutdown():
     """Firmware gives the IOMMU's pages back as Linux expects it, so the driver shuts down cleanly and can be
     loaded again, with SNP_EN set all the time."""

@@ -116,12 +116,14 @@ class Result:
 
 
 def overruns(trace: list[dict]) -> list[str]:
-    """Commands that the PSP model was given while it worked on another one."""
-    return [
+    """What the PSP model has seen the host do wrong: commands while it worked on another one, and its reports."""
+    busy = [
         f"PSP model: doorbell of command {entry['id']:#x} while busy"
         for entry in trace
         if entry.get("event") == "doorbell while busy"
     ]
+    reports = [entry for entry in trace if "event" in entry and "address" in entry]
+    return busy + [f"PSP model: {entry['event']}, {entry['address']}, at {entry['command']}" for entry in reports]
 
 
 def describe(report: dict) -> str:

@@ -5,7 +5,7 @@ use rmp::{Refusal, Rmp, State};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::{Platform, Status};
+use crate::{Platform, Report, Status};
 
 /// Something worth telling about a command, for traces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,9 @@ pub(crate) struct Call<'a> {
     pub(crate) rmp: Option<Rmp<&'a dyn Platform>>,
     pub(crate) buffer: Vec<u8>,
     pub(crate) facts: Vec<(&'static str, Fact)>,
+    pub(crate) reports: Vec<Report>,
+    /// Pages that the command has given back to the host.
+    pub(crate) reclaimed: Vec<u64>,
     address_mask: u64,
 }
 
@@ -52,7 +55,20 @@ impl<'a> Call<'a> {
         c_bit: u32,
     ) -> Call<'a> {
         let address_mask = !(1 << c_bit);
-        Call { platform, rmp, buffer: Vec::new(), facts: Vec::new(), address_mask }
+        Call {
+            platform,
+            rmp,
+            buffer: Vec::new(),
+            facts: Vec::new(),
+            reports: Vec::new(),
+            reclaimed: Vec::new(),
+            address_mask,
+        }
+    }
+
+    /// Notes a mistake of the host.
+    pub(crate) fn report(&mut self, what: &'static str, address: u64) {
+        self.reports.push(Report { what, address });
     }
 
     pub(crate) fn fact(&mut self, name: &'static str, fact: Fact) {

@@ -2,6 +2,7 @@
 //! The processor: state of both platforms.
 
 use crate::asid::Asids;
+use crate::owned::Owned;
 use crate::sev::Sev;
 use crate::snp::Snp;
 use crate::Config;
@@ -12,13 +13,14 @@ pub struct Psp {
     pub(crate) sev: Sev,
     pub(crate) snp: Snp,
     pub(crate) asids: Asids,
+    pub(crate) owned: Owned,
 }
 
 impl Psp {
     /// A processor after reset.
     pub fn new(config: Config) -> Psp {
         let (sev, snp) = (Sev::new(&config), Snp::new(&config));
-        Psp { config, sev, snp, asids: Asids::default() }
+        Psp { config, sev, snp, asids: Asids::default(), owned: Owned::default() }
     }
 
     /// Whether firmware uses the page at `pa` for itself: it is SEV's or the IOMMU's. Such a page is
@@ -29,10 +31,20 @@ impl Psp {
         self.sev.holds(pa) || snp.is_some_and(|snp| snp.iommu_pages.contains(&pa))
     }
 
+    /// The pages that firmware may write to whenever it likes: TMR and contexts. (The NV area has
+    /// a content that the host may read after some commands.)
+    pub(crate) fn own_pages(&self) -> Vec<u64> {
+        let tmr =
+            self.sev.tmr.iter().flat_map(|area| (area.pa..area.pa + area.len).step_by(0x1000));
+        let snp = self.snp.running.as_ref();
+        tmr.chain(snp.into_iter().flat_map(|snp| snp.guests.keys().copied())).collect()
+    }
+
     /// A reset of the machine: everything but what is kept in flash is lost.
     pub fn reset(&mut self) {
         self.sev.reset();
         self.snp = Snp::new(&self.config);
         self.asids = Asids::default();
+        self.owned = Owned::default();
     }
 }

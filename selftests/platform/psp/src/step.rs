@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The execution of one command.
 
+use std::collections::BTreeSet;
+
 use rmp::Rmp;
 
 use crate::call::{Call, Fact};
 use crate::command::{self, Command};
-use crate::{Platform, Psp, Status};
+use crate::{Platform, Psp, Report, Status};
 
 /// What a command did.
 #[derive(Clone, Debug)]
@@ -20,19 +22,55 @@ pub struct Outcome {
     pub output: Option<Vec<u8>>,
     /// What else is worth a line in a trace.
     pub facts: Vec<(&'static str, Fact)>,
+    /// What the host has done wrong, whatever the status is.
+    pub reports: Vec<Report>,
 }
 
 impl Psp {
     /// Executes command `id` with the buffer at `buffer`.
     pub fn step(&mut self, platform: &dyn Platform, id: u32, buffer: u64) -> Outcome {
+        if self.snp.running.is_none() {
+            self.owned.forget();
+        }
         let rmp = self.snp.geometry().map(|geometry| Rmp::new(geometry, platform));
         let mut call = Call::new(platform, rmp, self.config.c_bit);
         let buffer = buffer & !(1 << self.config.c_bit);
+        self.look_after(&mut call);
         let (status, input, output) = match command::find(id) {
             Some(command) => self.run(command, &mut call, buffer),
             None => (Status::InvalidCommand, Vec::new(), None),
         };
-        Outcome { status, buffer, input, output, facts: call.facts }
+        self.use_own(&mut call, status);
+        Outcome { status, buffer, input, output, facts: call.facts, reports: call.reports }
+    }
+
+    /// Whether somebody else has written to memory of firmware's.
+    fn look_after(&mut self, call: &mut Call<'_>) {
+        let own: BTreeSet<u64> = self.own_pages().into_iter().collect();
+        for page in self.owned.overwritten(call.platform, |page| own.contains(&page)) {
+            call.report("memory of firmware overwritten", page);
+        }
+    }
+
+    /// Writes to it. A command that has failed because of a page that had come back was told about
+    /// memory which its issuer has no more.
+    fn use_own(&mut self, call: &mut Call<'_>, status: Status) {
+        let named = |fact: &(&str, Fact)| match fact {
+            ("page" | "gctx", Fact::Address(page)) => Some(*page),
+            _ => None,
+        };
+        let pages: BTreeSet<u64> = call.facts.iter().filter_map(named).collect();
+        for page in pages {
+            if self.owned.named(page, status == Status::Success) {
+                call.report("page named after it came back", page);
+            }
+        }
+        for page in std::mem::take(&mut call.reclaimed) {
+            self.owned.came_back(page);
+        }
+        let rmp = self.snp.geometry().map(|geometry| Rmp::new(geometry, call.platform));
+        let pages = self.own_pages();
+        self.owned.scribble(call.platform, rmp.as_ref(), self.config.seed, &pages);
     }
 
     fn run(

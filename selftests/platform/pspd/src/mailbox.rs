@@ -92,10 +92,24 @@ impl Worker {
         }
         // The trace comes first: whoever sees the answer finds the line.
         self.trace.command(t_us, n, bell, code, outcome.as_ref(), &texts);
+        if let Some(outcome) = &outcome {
+            self.report(bell, outcome);
+        }
         self.pending.end();
         let due = self.registers.complete(code, bell.interrupt);
         if due && !actions.contains(&Action::NoInterrupt) && !self.interrupts.raise() {
             self.trace.event("interrupt not set up", &[]);
+        }
+    }
+
+    /// What the host has done wrong, an event each.
+    fn report(&self, bell: &Doorbell, outcome: &Outcome) {
+        for report in &outcome.reports {
+            let facts = [
+                ("command", command_name(bell.command).into()),
+                ("address", format!("{:#x}", report.address).into()),
+            ];
+            self.trace.event(report.what, &facts);
         }
     }
 

@@ -22,5 +22,7 @@ pub(crate) fn reclaim(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> 
         return Err(call.refused(pa, Refusal::State(State::Firmware)));
     }
     let result = call.rmp()?.reclaim(pa, size);
-    result.map_err(|refusal| call.refused(pa, refusal))
+    result.map_err(|refusal| call.refused(pa, refusal))?;
+    call.reclaimed.extend((pa..pa + size.bytes()).step_by(0x1000));
+    Ok(())
 }

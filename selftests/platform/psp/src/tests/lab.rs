@@ -80,7 +80,10 @@ impl Platform for Machine {
             let rmp = Rmp::new(geometry, self);
             for page in (pa >> 12)..=((pa + bytes.len() as u64 - 1) >> 12) {
                 let state = rmp.state(page << 12);
-                if !matches!(state, Some(State::Firmware | State::GuestValid)) {
+                if !matches!(
+                    state,
+                    Some(State::Firmware | State::Context | State::PreGuest | State::GuestValid)
+                ) {
                     self.violations.borrow_mut().push((page << 12, state));
                 }
             }

@@ -10,6 +10,7 @@ mod every;
 mod guest;
 mod launch;
 mod message;
+mod owned;
 mod random;
 mod sev;
 mod snp;
