@@ -26,19 +26,28 @@ pub(crate) struct Asids {
     dirty: BTreeSet<u32>,
     /// INIT has happened and no flush since.
     all_dirty: bool,
-    /// Each CPU's count of WBINVDs when one was last needed.
-    wbinvd_needed: Option<Vec<u64>>,
+    /// Who must execute WBINVD, and each CPU's count of them when that became needed.
+    wbinvd_needed: Option<(Who, Vec<u64>)>,
+}
+
+/// Whose caches are to be written back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// Those of some CPU: of all that run, and firmware does not know which those are.
+    Some,
+    Every,
 }
 
 impl Asids {
     /// The platform was initialised: nothing may be bound before a flush. With `snp`, which
     /// firmware starts only if it finds every CPU in order, that needs a WBINVD on each. Without,
-    /// only those CPUs need one that a guest has run on (model choice): a CPU that is offline
-    /// executes none, and Linux starts SEV all the same on hosts with `nosmt`.
+    /// it needs one (model choice): a CPU that is offline executes none, and Linux starts SEV all
+    /// the same on hosts with `nosmt`.
     pub(crate) fn initialised(&mut self, platform: &dyn Platform, snp: bool) {
         self.all_dirty = true;
-        if snp {
-            self.need_wbinvd(platform);
+        match self.wbinvd_needed {
+            Some((Who::Every, _)) if !snp => {}
+            _ => self.need_wbinvd(platform, if snp { Who::Every } else { Who::Some }),
         }
     }
 
@@ -70,7 +79,7 @@ impl Asids {
             self.owners.remove(&asid);
             self.dirty.insert(asid);
             platform.set_asid(asid, None);
-            self.need_wbinvd(platform);
+            self.need_wbinvd(platform, Who::Every);
         }
     }
 
@@ -80,12 +89,17 @@ impl Asids {
     }
 
     /// DF_FLUSH: needs a WBINVD on every CPU since the last loss of an owner, or initialisation
-    /// with SNP.
+    /// with SNP; on some CPU since that without.
     pub(crate) fn flush(&mut self, platform: &dyn Platform) -> Result<(), Status> {
-        if let Some(before) = &self.wbinvd_needed {
+        if let Some((who, before)) = &self.wbinvd_needed {
             let now = platform.cpus();
             let flushed = |(before, now): (&u64, &crate::CpuRegisters)| now.wbinvd > *before;
-            if now.len() != before.len() || !before.iter().zip(&now).all(flushed) {
+            let mut each = before.iter().zip(&now).map(flushed);
+            let enough = match who {
+                Who::Every => now.len() == before.len() && each.all(|flushed| flushed),
+                Who::Some => each.any(|flushed| flushed),
+            };
+            if !enough {
                 return Err(Status::WbinvdRequired);
             }
         }
@@ -100,7 +114,8 @@ impl Asids {
         self.all_dirty || !self.dirty.is_empty()
     }
 
-    fn need_wbinvd(&mut self, platform: &dyn Platform) {
-        self.wbinvd_needed = Some(platform.cpus().iter().map(|cpu| cpu.wbinvd).collect());
+    fn need_wbinvd(&mut self, platform: &dyn Platform, who: Who) {
+        let counts = platform.cpus().iter().map(|cpu| cpu.wbinvd).collect();
+        self.wbinvd_needed = Some((who, counts));
     }
 }

@@ -47,6 +47,7 @@ fn dbg(src: u64, dst: u64, len: u32) -> Buf {
 fn initialised() -> Lab {
     let mut lab = Lab::new();
     lab.ok("INIT", &buf(20).u32(0, 1).u64(8, TMR).u32(16, 1 << 20));
+    lab.machine.wbinvd();
     lab.ok("DF_FLUSH", &buf(0));
     lab
 }

@@ -44,6 +44,8 @@ fn init_checks_state_and_tmr() {
         row("without ES needs no TMR", Lab::new, buf(20), Success),
         row("twice", initialised, init(TMR, 1 << 20), InvalidPlatformState),
         row("SNP_EN set and SNP not up", Lab::prepared, buf(20), InvalidPlatformState),
+        row("unknown flag", Lab::new, buf(20).u32(0, 2), InvalidParam),
+        row("reserved", Lab::new, buf(20).u32(4, 1), InvalidParam),
         row("TMR too small", Lab::new, init(TMR, 0xff000), InvalidLen),
         row("TMR misaligned", Lab::new, init(TMR + 0x1000, 1 << 20), InvalidAddress),
         row("TMR beyond RAM", Lab::new, init(RAM, 1 << 20), InvalidAddress),
@@ -82,7 +84,40 @@ fn the_tmr_is_reclaimed_after_shutdown_only() {
 fn df_flush_needs_init() {
     let mut lab = Lab::new();
     assert_eq!(lab.status("DF_FLUSH", &buf(0)), Status::InvalidPlatformState);
-    initialised().ok("DF_FLUSH", &buf(0));
+}
+
+/// Without SNP firmware cannot know which CPUs are offline, so one that did it is enough.
+#[test]
+fn df_flush_needs_a_wbinvd_after_init() {
+    let mut lab = initialised();
+    assert_eq!(lab.status("DF_FLUSH", &buf(0)), Status::WbinvdRequired);
+    lab.machine.cpus.borrow_mut()[1].wbinvd += 1;
+    lab.ok("DF_FLUSH", &buf(0));
+    lab.ok("SHUTDOWN", &buf(0));
+    lab.ok("INIT", &buf(20));
+    assert_eq!(lab.status("DF_FLUSH", &buf(0)), Status::WbinvdRequired, "after the next INIT");
+}
+
+/// What SNP_INIT asked of every CPU is not forgiven by an INIT.
+#[test]
+fn init_does_not_make_flushing_easier() {
+    let mut lab = Lab::prepared();
+    lab.ok("SNP_INIT", &buf(0));
+    lab.ok("INIT", &buf(20));
+    lab.machine.cpus.borrow_mut()[0].wbinvd += 1;
+    assert_eq!(lab.status("DF_FLUSH", &buf(0)), Status::WbinvdRequired);
+    lab.machine.cpus.borrow_mut()[1].wbinvd += 1;
+    lab.ok("DF_FLUSH", &buf(0));
+}
+
+#[test]
+fn the_address_of_the_tmr_has_no_c_bit() {
+    let mut lab = Lab::new();
+    assert!(lab.ok("INIT", &init(TMR, 1 << 20)).reports.is_empty());
+    let mut lab = Lab::new();
+    let report = lab.ok("INIT", &init(TMR | C_BIT, 1 << 20)).reports;
+    assert_eq!(report.len(), 1);
+    assert_eq!((report[0].what, report[0].address), ("C-bit in the address of the TMR", TMR));
 }
 
 #[test]
