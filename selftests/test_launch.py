@@ -48,6 +48,16 @@ def test_guests_without_snp_are_measured(driver):
     assert measured == [launch.expected_without_snp(mode, paths.OVMF) for mode in modes.values()]
 
 
+def test_a_corrected_cpuid_table_comes_back(driver):
+    """Firmware refuses the table and writes down what it would take; that is what the launcher gets to see."""
+    result = boot("cpuid.sh", driver=driver, psp=["--refuse-cpuid", "0x8000001f"])
+    assert result.status == 0 and not result.splats() and result.rmp["assigned"] == 0, result.lines
+    assert values(result, "cpuid") == ["EIO error=0x16 0x11 0 0x33"], result.lines
+    updates = [entry["status_name"] for entry in result.commands() if entry["cmd"] == "SNP_LAUNCH_UPDATE"]
+    # The page, then the page and the vCPU's state.
+    assert updates == ["INVALID_PARAM", "SUCCESS", "SUCCESS"], updates
+
+
 def test_window_is_held_while_snp_is_active():
     lines = first_launch("ours")[0].lines
     assert "@hotplug loaded refused Device or resource busy" in lines

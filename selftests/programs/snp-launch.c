@@ -2,7 +2,9 @@
 /*
  * Launch the smallest SNP guest that KVM takes, one page and one vCPU, without QEMU.
  *
- * The guest is not entered. With an argument ("keep") it stays until the program is killed.
+ * The guest is not entered. With "keep" it stays until the program is killed. With "cpuid" its page
+ * is a CPUID table that firmware refuses (pspd --refuse-cpuid 0x8000001f) and corrects; a line
+ * "@cpuid" says what the program gets to see of that: the functions' EAX in order.
  */
 #include <sys/mman.h>
 #include <unistd.h>
@@ -12,8 +14,28 @@
 #define GUEST_PAGE 0x1000
 #define MEMORY (2UL << 20)
 
-int main(int argc, char **)
+/* struct snp_cpuid_table of arch/x86/include/asm/sev.h. */
+struct cpuid_table {
+	uint32_t count, reserved[3];
+	struct {
+		uint32_t eax_in, ecx_in;
+		uint64_t xcr0_in, xss_in;
+		uint32_t eax, ebx, ecx, edx;
+		uint64_t reserved;
+	} fn[64];
+};
+
+static const struct cpuid_table wrong = {
+	.count = 3,
+	.fn = {
+		{ .eax_in = 1, .eax = 0x11 }, { .eax_in = 0x8000001f, .eax = 0x22 }, { .eax_in = 0x80000021, .eax = 0x33 },
+	},
+};
+
+int main(int argc, char **argv)
 {
+	const char *what = argc > 1 ? argv[1] : "";
+	struct cpuid_table *table;
 	struct kvm_create_guest_memfd memory = { .size = MEMORY };
 	struct kvm_userspace_memory_region2 region = { .flags = KVM_MEM_GUEST_MEMFD, .memory_size = MEMORY };
 	struct kvm_memory_attributes private = { .size = MEMORY, .attributes = KVM_MEMORY_ATTRIBUTE_PRIVATE };
@@ -38,9 +60,23 @@ int main(int argc, char **)
 
 	issue("start", KVM_SEV_SNP_LAUNCH_START, &start);
 	update.uaddr = (uintptr_t)shared + GUEST_PAGE;
+	if (!strcmp(what, "cpuid")) {
+		struct kvm_sev_cmd cmd = { .id = KVM_SEV_SNP_LAUNCH_UPDATE, .data = (uintptr_t)&update, .sev_fd = sev };
+
+		table = memcpy((void *)update.uaddr, &wrong, sizeof(wrong));
+		update.type = KVM_SEV_SNP_PAGE_TYPE_CPUID;
+		if (ioctl(vm, KVM_MEMORY_ENCRYPT_OP, &cmd) < 0)
+			printf("@cpuid %s error=%#x", strerrorname_np(errno), cmd.error);
+		else
+			printf("@cpuid taken");
+		for (unsigned int n = 0; n < table->count; n++)
+			printf(" %#x", table->fn[n].eax);
+		printf("\n");
+		/* Corrected as firmware wants it, it is taken. */
+	}
 	issue("update", KVM_SEV_SNP_LAUNCH_UPDATE, &update);
 	issue("finish", KVM_SEV_SNP_LAUNCH_FINISH, &finish);
-	if (argc > 1)
+	if (!strcmp(what, "keep"))
 		pause();
 	return 0;
 }

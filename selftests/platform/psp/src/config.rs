@@ -56,6 +56,8 @@ pub struct Config {
     pub tcb: u64,
     /// Whether SMT is on: then a guest whose policy forbids it cannot be launched.
     pub smt: bool,
+    /// A CPUID function (EAX) that has to be all zero in a guest's table.
+    pub cpuid_refused: Option<u32>,
     /// Where the chip's identity and keys come from. The same seed gives the same chip.
     pub seed: u64,
 }
@@ -74,6 +76,7 @@ impl Config {
         tsc_khz: 2_450_000,
         tcb: 0xdb14_0000_0000_0004,
         smt: false,
+        cpuid_refused: None,
         seed: 0,
     };
 

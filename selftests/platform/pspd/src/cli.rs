@@ -68,6 +68,10 @@ pub struct Serve {
     /// Seed of the chip's identity and keys
     #[arg(long, default_value_t = Config::MILAN.seed)]
     pub seed: u64,
+    /// A CPUID function (EAX, such as 0x8000001f) that firmware refuses in a guest's table unless
+    /// it is all zero
+    #[arg(long, value_name = "FUNCTION", value_parser = function)]
+    pub refuse_cpuid: Option<u32>,
     /// Make a command misbehave (may be repeated; see below)
     #[arg(long, value_name = "SPEC", long_help = fault::HELP)]
     pub fault: Vec<Fault>,
@@ -98,6 +102,10 @@ pub enum Irq {
     None,
 }
 
+fn function(text: &str) -> Result<u32, String> {
+    fault::number(text).ok_or_else(|| format!("'{text}' is no number"))
+}
+
 impl Serve {
     pub fn psp_config(&self) -> Config {
         Config {
@@ -106,6 +114,7 @@ impl Serve {
             checks: self.checks == Checks::On,
             c_bit: self.c_bit,
             seed: self.seed,
+            cpuid_refused: self.refuse_cpuid,
             ..Config::MILAN
         }
     }

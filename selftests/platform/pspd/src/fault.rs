@@ -157,7 +157,8 @@ fn positive(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("'{text}' is no count from 1 on"))
 }
 
-fn number(text: &str) -> Option<u32> {
+/// Decimal, or hexadecimal with 0x.
+pub fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),

@@ -3,15 +3,26 @@
 
 use super::launch_abi::CpuidTable;
 use crate::call::must_be_zero;
-use crate::Status;
+use crate::{Config, Status};
 
-/// Checks the shape of a table. Which values firmware accepts is not public and depends on the CPU,
-/// so contents are taken as they are; a table that is malformed is INVALID_PARAM.
-pub(super) fn checked(table: &CpuidTable) -> Result<&CpuidTable, Status> {
-    let functions = table.functions.get(..table.count.get() as usize);
+/// Checks a table. One that is malformed is INVALID_PARAM; for one with values that firmware does
+/// not accept the result is what it would accept.
+///
+/// Which values those are is not public and depends on the CPU, so it is a switch: of the function
+/// that [`Config::cpuid_refused`] names every bit of an output is one too many (model choice).
+pub(super) fn check(config: &Config, table: &CpuidTable) -> Result<Option<CpuidTable>, Status> {
     must_be_zero(&table.reserved)?;
-    for function in functions.ok_or(Status::InvalidParam)? {
+    let count = table.count.get() as usize;
+    let mut better = table.clone();
+    for function in better.functions.get_mut(..count).ok_or(Status::InvalidParam)? {
         must_be_zero(&function.reserved)?;
+        if config.cpuid_refused == Some(function.eax_in.get()) {
+            let outputs =
+                [&mut function.eax, &mut function.ebx, &mut function.ecx, &mut function.edx];
+            for output in outputs {
+                *output = 0.into();
+            }
+        }
     }
-    Ok(table)
+    Ok((better != *table).then_some(better))
 }

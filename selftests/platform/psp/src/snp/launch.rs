@@ -7,10 +7,10 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::abi;
 use super::digest::{LaunchDigest, PageInfo, PageType};
 use super::guest::{Guest, State};
-use super::launch_abi::{CpuidTable, IdAuth, IdBlock};
+use super::launch_abi::{CpuidTable, IdAuth, IdBlock, Vmsa};
 use super::{cpuid, id_block, secrets, POLICY_DEBUG};
 use crate::call::{must_be_zero, Call, Fact};
-use crate::{Psp, Status};
+use crate::{Config, Psp, Status};
 
 const POLICY_SMT: u64 = 1 << 16;
 const POLICY_MUST_BE_ONE: u64 = 1 << 17;
@@ -30,8 +30,9 @@ const POLICY_KNOWN: u64 = 0xffff
     | POLICY_RAPL_DIS
     | POLICY_CIPHERTEXT_HIDING;
 
-/// Where a VMSA has Secure TSC (bit 9 of SEV_FEATURES: `struct sev_es_save_area` in asm/svm.h).
-const VMSA_SECURE_TSC: (usize, u8) = (0x3b1, 1 << 1);
+/// SEV_FEATURES (`SVM_SEV_FEAT_*` in asm/svm.h).
+const FEATURE_SNP: u64 = 1 << 0;
+const FEATURE_SECURE_TSC: u64 = 1 << 9;
 
 /// Migration agents and migration images are not modelled: asking for one is INVALID_PARAM.
 pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
@@ -79,7 +80,7 @@ pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let (gctx, pa) = (call.address(request.gctx), call.address(request.address));
     let flags = request.flags.get();
     call.fact("page", Fact::Address(pa));
-    let seed = psp.config.seed;
+    let config = psp.config.clone();
     let guest = psp.guest(call, gctx)?;
     if guest.state != State::Launch {
         return Err(Status::InvalidGuestState);
@@ -87,12 +88,7 @@ pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     if guest.asid == 0 {
         return Err(Status::Inactive);
     }
-    must_be_zero(&request.reserved)?;
-    must_be_zero(&request.reserved2)?;
-    must_be_zero(&request.reserved3)?;
-    let imi = flags & (1 << 4) != 0;
-    let page_type = PageType::from_number((flags >> 1) & 7).filter(|_| flags >> 5 == 0 && !imi);
-    let page_type = page_type.ok_or(Status::InvalidParam)?;
+    let page_type = well_formed(&request)?;
     let size = if flags & 1 == 0 { PageSize::Size4K } else { PageSize::Size2M };
     call.fact("page_type", Fact::Word(page_type.name()));
 
@@ -100,54 +96,104 @@ pub(crate) fn update(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let gpa = checked.map_err(|refusal| call.refused(pa, refusal))?.gpa();
     call.fact("gpa", Fact::Address(gpa));
     let given = call.read(pa, size.bytes())?;
-    let content = content(seed, guest, page_type, size, given)?;
+    let content = match content(&config, guest, page_type, size, given)? {
+        Content::Good(content) => content,
+        Content::Corrected(content) => {
+            // The host may tell the guest's owner what would have been taken.
+            call.platform.write(pa, &content);
+            return Err(Status::InvalidParam);
+        }
+    };
     let [vmpl1, vmpl2, vmpl3] = request.vmpl_perms;
     let upper = u64::from(u32::from_le_bytes([0, vmpl1, vmpl2, vmpl3]));
-    let vmsa = page_type == PageType::Vmsa;
-    let launched = call.rmp()?.launch(pa, guest.asid, size, vmsa, upper);
+    let vmsa = (page_type == PageType::Vmsa).then(|| Vmsa::ref_from_bytes(&content).ok()).flatten();
+    let launched = call.rmp()?.launch(pa, guest.asid, size, vmsa.is_some(), upper);
     launched.map_err(|refusal| call.refused(pa, refusal))?;
-    guest.secure_tsc |= vmsa && content[VMSA_SECURE_TSC.0] & VMSA_SECURE_TSC.1 != 0;
+    if let Some(vmsa) = vmsa {
+        guest.secure_tsc |= vmsa.sev_features.get() & FEATURE_SECURE_TSC != 0;
+        if let Some(oddity) = odd(vmsa) {
+            call.report(oddity, pa);
+        }
+    }
     // Not encrypted: the model keeps plain text. The page is the command's own, it was Pre-Guest.
     call.platform.write(pa, &content);
-    // A 2 MiB page counts as 512 pages in sequence (model choice; KVM launches none).
-    for (n, part) in content.chunks(0x1000).enumerate() {
-        let gpa = gpa + ((n as u64) << 12);
-        guest.digest.extend(&PageInfo {
-            page_type,
-            imi,
-            vmpl_perms: request.vmpl_perms,
-            gpa,
-            content: part,
-        });
-    }
+    measure(guest, page_type, request.vmpl_perms, gpa, &content);
     let digest = guest.digest.bytes().to_vec();
     call.fact("digest", Fact::Bytes(digest));
     Ok(())
 }
 
-/// What is in the page when it has become the guest's. The host has given `given`.
+/// A 2 MiB page counts as 512 pages in sequence (model choice; KVM launches none).
+fn measure(guest: &mut Guest, page_type: PageType, vmpl_perms: [u8; 3], gpa: u64, content: &[u8]) {
+    for (n, content) in content.chunks(0x1000).enumerate() {
+        let gpa = gpa + ((n as u64) << 12);
+        guest.digest.extend(&PageInfo { page_type, imi: false, vmpl_perms, gpa, content });
+    }
+}
+
+/// Checks what the request says by itself. An initial migration image is not modelled.
+fn well_formed(request: &abi::LaunchUpdate) -> Result<PageType, Status> {
+    must_be_zero(&request.reserved)?;
+    must_be_zero(&request.reserved2)?;
+    must_be_zero(&request.reserved3)?;
+    // Read, write, execute user, execute supervisor. The CPU has no supervisor shadow stacks for
+    // VMPLs, so their bit is reserved, too.
+    if request.vmpl_perms.iter().any(|perms| *perms & !0x0f != 0) {
+        return Err(Status::InvalidParam);
+    }
+    let flags = request.flags.get();
+    let page_type = PageType::from_number((flags >> 1) & 7).filter(|_| flags >> 4 == 0);
+    page_type.ok_or(Status::InvalidParam)
+}
+
+/// What a VMSA has that no SNP guest can run with. What firmware answers is not public, so it takes
+/// the page, and the host is reported (model choice).
+fn odd(vmsa: &Vmsa) -> Option<&'static str> {
+    const EFER_SVME: u64 = 1 << 12;
+    [
+        (vmsa.sev_features.get() & FEATURE_SNP == 0, "VMSA without SNP in SEV_FEATURES"),
+        (vmsa.efer.get() & EFER_SVME == 0, "VMSA without SVME in EFER"),
+        (vmsa.vmpl > 3, "VMSA of a VMPL that there is not"),
+    ]
+    .into_iter()
+    .find_map(|(odd, what)| odd.then_some(what))
+}
+
+/// What becomes of a launch page.
+enum Content {
+    /// This, and it is the guest's.
+    Good(Vec<u8>),
+    /// This is what would have been taken.
+    Corrected(Vec<u8>),
+}
+
+/// What is in the page then. The host has given `given`.
 fn content(
-    seed: u64,
+    config: &Config,
     guest: &Guest,
     page_type: PageType,
     size: PageSize,
     given: Vec<u8>,
-) -> Result<Vec<u8>, Status> {
-    Ok(match (page_type, size) {
+) -> Result<Content, Status> {
+    Ok(Content::Good(match (page_type, size) {
         (PageType::Normal | PageType::Unmeasured, _) => given,
         (PageType::Zero, _) => vec![0; given.len()],
         (_, PageSize::Size2M) => return Err(Status::InvalidPageSize),
         (PageType::Vmsa, _) => given,
         (PageType::Secrets, _) => {
-            secrets::page(seed, guest.serial, &guest.gosvw).as_bytes().to_vec()
+            secrets::page(config.seed, guest.serial, &guest.gosvw).as_bytes().to_vec()
         }
         (PageType::Cpuid, _) => {
-            let (table, _) =
-                CpuidTable::ref_from_prefix(&given).map_err(|_| Status::InvalidParam)?;
-            cpuid::checked(table)?;
-            given
+            let (table, rest) =
+                CpuidTable::read_from_prefix(&given).map_err(|_| Status::InvalidParam)?;
+            match cpuid::check(config, &table)? {
+                None => given,
+                Some(better) => {
+                    return Ok(Content::Corrected([better.as_bytes(), rest].concat()));
+                }
+            }
         }
-    })
+    }))
 }
 
 /// The launch is complete, and what was launched is what the owner has signed, if he has.

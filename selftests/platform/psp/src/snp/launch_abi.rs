@@ -50,6 +50,18 @@ structures! {
         reserved: [u8; 8],
     }
 
+    /// A VMSA, as far as firmware looks at it (`struct sev_es_save_area` in asm/svm.h).
+    Vmsa {
+        segments: [u8; 0xca],
+        vmpl: u8,
+        cpl: u8,
+        reserved: [u8; 4],
+        efer: U64,
+        registers: [u8; 0x2d8],
+        sev_features: U64,
+        rest: [u8; 0xc48],
+    }
+
     /// PAGE_INFO, of which the launch digest is a chain.
     PageInfo {
         digest: [u8; 48],
@@ -97,3 +109,4 @@ structures! {
 
 const _: () = assert!(size_of::<Secrets>() == 0x1000);
 const _: () = assert!(size_of::<IdAuth>() == 0x1000);
+const _: () = assert!(size_of::<Vmsa>() == 0x1000);

@@ -38,7 +38,7 @@ const KINDS: &[Kind] = &[
         name: "CPUID",
         sizes: &[(1, size_of::<abi::CpuidRequest>())],
         answer: size_of::<abi::CpuidAnswer>(),
-        run: |_, _, request| answered(cpuid_answer(&payload(request))?),
+        run: |psp, _, request| answered(cpuid_answer(psp, &payload(request))?),
     },
     Kind {
         number: 3,
@@ -155,8 +155,11 @@ fn shared_page(call: &mut Call<'_>, pa: u64) -> Result<Vec<u8>, Status> {
 }
 
 /// As in a launch page.
-fn cpuid_answer(request: &abi::CpuidRequest) -> Result<abi::CpuidAnswer, Status> {
-    let CpuidTable { count, functions, .. } = cpuid::checked(&request.table)?.clone();
+fn cpuid_answer(psp: &Psp, request: &abi::CpuidRequest) -> Result<abi::CpuidAnswer, Status> {
+    if cpuid::check(&psp.config, &request.table)?.is_some() {
+        return Err(Status::InvalidParam);
+    }
+    let CpuidTable { count, functions, .. } = request.table.clone();
     Ok(abi::CpuidAnswer { count, functions, ..abi::CpuidAnswer::new_zeroed() })
 }
 

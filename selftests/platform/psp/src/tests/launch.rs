@@ -266,6 +266,9 @@ fn update_checks_guest_and_page() {
         row("reserved word", with_page, normal().u32(12, 1), InvalidParam),
         row("reserved byte", with_page, normal().u8(24, 1), InvalidParam),
         row("reserved tail", with_page, normal().u32(28, 1), InvalidParam),
+        row("all permissions", with_page, normal().u32(24, 0x0f0f_0f00), Success),
+        row("shadow stacks of VMPL1", with_page, normal().u8(25, 0x10), InvalidParam),
+        row("no permission of VMPL3", with_page, normal().u8(27, 0x80), InvalidParam),
     ]);
 }
 
@@ -323,6 +326,65 @@ fn cpuid_pages_must_be_well_formed() {
         let expected = if *status == Status::Success { State::GuestValid } else { State::PreGuest };
         assert_eq!(lab.machine.state(PAGE), Some(expected), "{what}");
         assert_eq!(lab.machine.peek(PAGE, 4096), page, "{what}");
+    }
+}
+
+/// A table with values that firmware does not accept comes back with those that it would, and the
+/// page can be launched with them.
+#[test]
+fn cpuid_pages_are_corrected() {
+    let refused = Config { cpuid_refused: Some(0x8000_001f), ..Config::MILAN };
+    let mut table = vec![0; 4096];
+    table[0] = 2;
+    let mut function = |n: usize, eax: u32, ecx_out: u32| {
+        let at = 16 + 48 * n;
+        table[at..at + 4].copy_from_slice(&eax.to_le_bytes());
+        table[at + 32..at + 36].copy_from_slice(&ecx_out.to_le_bytes());
+    };
+    function(0, 1, 0x1234);
+    function(1, 0x8000_001f, 0x5678);
+    function(2, 0x8000_001f, 0x9abc);
+    let mut corrected = table.clone();
+    corrected[16 + 48 + 32..16 + 48 + 36].fill(0);
+
+    let mut lab = with_page();
+    lab.psp.config = refused;
+    lab.machine.poke(PAGE, &table);
+    let cpuid = update(PageType::Cpuid);
+    assert_eq!(lab.status("SNP_LAUNCH_UPDATE", &cpuid), Status::InvalidParam);
+    assert_eq!(lab.machine.state(PAGE), Some(State::PreGuest));
+    assert_eq!(lab.machine.peek(PAGE, 4096), corrected, "functions beyond the count do not count");
+    lab.ok("SNP_LAUNCH_UPDATE", &cpuid);
+    assert_eq!(lab.machine.peek(PAGE, 4096), corrected);
+
+    let mut lab = with_page();
+    lab.machine.poke(PAGE, &table);
+    lab.ok("SNP_LAUNCH_UPDATE", &cpuid);
+    assert_eq!(lab.machine.peek(PAGE, 4096), table, "nothing is refused unless it is asked for");
+}
+
+#[test]
+fn vmsas_that_cannot_run_are_reported() {
+    let with = |features: u64, efer: u64, vmpl: u8| {
+        let mut page = vec![0; 4096];
+        page[0x3b0..0x3b8].copy_from_slice(&features.to_le_bytes());
+        page[0xd0..0xd8].copy_from_slice(&efer.to_le_bytes());
+        page[0xca] = vmpl;
+        page
+    };
+    for (page, expected) in [
+        (with(1, 1 << 12, 0), None),
+        (with(0x21, 0x1d01, 3), None),
+        (with(0x20, 1 << 12, 0), Some("VMSA without SNP in SEV_FEATURES")),
+        (with(1, 0xd01, 0), Some("VMSA without SVME in EFER")),
+        (with(1, 1 << 12, 4), Some("VMSA of a VMPL that there is not")),
+    ] {
+        let mut lab = launching();
+        lab.machine.poke(PAGE, &page);
+        lab.pre_guest(PAGE, 3, 0x8000);
+        let outcome = lab.ok("SNP_LAUNCH_UPDATE", &update(PageType::Vmsa));
+        let reported = outcome.reports.first().map(|report| (report.what, report.address));
+        assert_eq!(reported, expected.map(|what| (what, PAGE)));
     }
 }
 
