@@ -37,6 +37,10 @@ pub(crate) fn init_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> 
     let flags = request.flags.get();
     let tmr = tmr(call, flags, request.tmr, request.tmr_len.get())?;
     let nv = Area { pa: call.address(request.nv), len: NV_LEN as u64 };
+    // Linux has it at a page (model choice).
+    if nv.pa % 0x1000 != 0 {
+        return Err(Status::InvalidAddress);
+    }
     let place = call.output(nv.pa, nv.len)?;
     let content = call.read(nv.pa, nv.len)?;
     let seed = psp.config.seed;

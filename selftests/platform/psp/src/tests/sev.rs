@@ -281,6 +281,7 @@ fn init_ex_checks_lengths_and_nv() {
         row("wrong length", Lab::new, init_ex().u32(0, 20), InvalidLen),
         row("wrong NV length", Lab::new, init_ex().u32(32, 0x4000), InvalidLen),
         row("NV beyond RAM", Lab::new, init_ex().u64(24, RAM - 0x1000), InvalidAddress),
+        row("NV not at a page", Lab::new, init_ex().u64(24, NV + 0x800), InvalidAddress),
         row("twice", initialised, init_ex(), InvalidPlatformState),
         row("damaged NV", damaged, init_ex(), SecureDataInvalid),
     ]);
