@@ -151,3 +151,19 @@ def test_a_reset(how):
     assert states[3:9] == [held, "held" if lost else "closed", "enabled", "enabled", "enabled", "closed"]
     asked = [entry["cmd"] for entry in result.commands() if not entry["status"]]
     assert asked.count("SNP_INIT_EX") == 2 and "SNP_LAUNCH_FINISH" in asked
+
+
+def test_guests_that_a_reset_has_taken():
+    """Firmware knows them no longer: they are none of those that keep SNP_EN when the PSP is unbound."""
+    steps = ["+kvm_amd", "guest", "order:reset,firmware", "status", "end", "-kvm_amd", "+kvm_amd", "unbind:41"]
+    result = boot("psps.sh", *steps, limit=240)
+    # KVM remarks that it could not end the guest, nothing else.
+    splats = [line for line in result.splats() if "snp_decommission_context" not in line and "Call Trace" not in line]
+    assert result.status == 0 and not splats and len(result.splats()) == 2, result.splats()
+    after = [value.split()[:3] for value in values(result, "after")]
+    states = ["enabled"] * 3 + ["held"] * 3 + ["enabled", "closed"]
+    did = ["failed" if step == "status" else "done" for step in steps]
+    assert after == [list(row) for row in zip(steps, did, states)]
+    assert said(result, LOST) == 1 and said(result, r"own memory|SNP_DECOMMISSION failed") == 0
+    told = [entry["cmd"] for entry in result.commands() if entry["cmd"] != "SNP_PAGE_RECLAIM"]
+    assert told[-2:] == ["SHUTDOWN", "SNP_SHUTDOWN_EX"]

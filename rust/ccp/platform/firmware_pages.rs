@@ -119,7 +119,7 @@ impl<T: Transport> Platform<T> {
         }
     }
 
-    /// SNP firmware is in the UNINIT state, and has no guest any more.
+    /// SNP firmware is in the UNINIT state, by a shutdown or a reset, and has no guest any more.
     pub(super) fn forget_contexts(&mut self) {
         for page in self.firmware_pages.values_mut() {
             page.context = false;

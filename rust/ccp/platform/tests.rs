@@ -1446,6 +1446,8 @@ mod suite {
     fn reset(plan: &Plan) {
         plan.snp_init.set(false);
         plan.sev.set(0);
+        plan.active.set(0);
+        plan.dirty.set(false);
     }
 
     #[test]
@@ -1500,6 +1502,48 @@ mod suite {
             );
             check!(HOST.assigned() == 0, "{}", told);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn guests_that_a_reset_has_taken_are_none() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        check!(p.init(true, 0).is_ok());
+        let (_, context) = guest(&mut p)?;
+        HOST.forget_events();
+        reset(&plan);
+        p.after_reset();
+        check!(HOST.saw(&LOST) && p.guests() == 0);
+        let record = p.channel.record();
+        check!(!record.snp() && record.guests() == 0 && record.pages() == 1);
+        // KVM still has the guest, and keeps its context when that cannot be ended.
+        plan.once(
+            CommandId::SNP_DECOMMISSION,
+            Refuses(Status::INVALID_PLATFORM_STATE),
+        );
+        check!(relay_context(&mut p, CommandId::SNP_DECOMMISSION, context).is_err());
+        check!(HOST.saw(&[DECOMMISSION]));
+        HOST.forget();
+        // The context of before is none of the guests that may keep SNP_EN.
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START) && p.guests() == 0);
+        guest(&mut p)?;
+        check!(p.guests() == 1);
+        p.shutdown(Leaving::KvmGone);
+        check!(HOST.saw(&[
+            GCTX_CREATE,
+            SHUTDOWN,
+            DECOMMISSION,
+            SNP_SHUTDOWN,
+            SNP_DF_FLUSH,
+            SNP_SHUTDOWN,
+            CLOSE_SNP_OFF
+        ]));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
+        p.shutdown(Leaving::DeviceGone);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
+        HOST.forget();
         Ok(())
     }
 
