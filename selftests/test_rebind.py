@@ -110,6 +110,21 @@ def test_an_answer_that_comes_during_the_wait():
     assert all(entry["status"] == 0 for entry in result.commands() if entry["cmd"] == "SNP_PLATFORM_STATUS")
 
 
+def test_guests_that_another_binding_left():
+    """The driver loses touch with firmware under a guest: the lines have their number, and what they say to do first
+    is done first."""
+    steps = ["+ccp", "psp_cmd_timeout=2", "+kvm_amd", "guest", "order:fault,PLATFORM_STATUS@1:silent", "status"]
+    steps += ["order:clear", "unbind:41", "bind:41", "unbind:41", "bind:41", "end", "-kvm_amd", "+kvm_amd"]
+    steps += ["guest", "end", "-kvm_amd", "-ccp"]
+    result, did, _ = psps(*steps)
+    assert did == ["failed" if step == "status" else "done" for step in steps], list(zip(steps, did))
+    assert said(result, r"SNP firmware was left initialised, with 1 guest\(s\)") == 2
+    # Its context is not one of those that this binding has handed out, so it is not decommissioned.
+    assert said(result, "SNP_SHUTDOWN_EX failed: .*, 1 of which this driver knows; end them") == 1
+    states = [value.split()[2] for value in values(result, "after")]
+    assert states[-1] == "closed"
+
+
 def test_an_interrupt_that_is_lost():
     """It costs a fraction of a second, not a slice; then answers are looked for until interrupts come again."""
     steps = ["+ccp", "order:fault,PLATFORM_STATUS@1:no-irq", "status", "status", "status", "order:fault,*:no-irq"]

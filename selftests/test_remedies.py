@@ -60,8 +60,8 @@ AT_ONCE = {
     "guests": (
         {"psp": ["--fault=SNP_SHUTDOWN_EX:status=0xf"]},
         "+kvm_amd -kvm_amd | clear +kvm_amd -kvm_amd",
-        "SNP_SHUTDOWN_EX failed: DFFLUSH_REQUIRED (0xf), although it was done: SNP guests still have ASIDs; end them, "
-        "then reload and unload kvm_amd",
+        "SNP_SHUTDOWN_EX failed: DFFLUSH_REQUIRED (0xf), although it was done: SNP guests still have ASIDs, 0 of which "
+        "this driver knows; end them, then reload and unload kvm_amd",
         CLOSED,
     ),
     "SVM in use": (

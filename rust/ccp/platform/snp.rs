@@ -328,9 +328,10 @@ impl<T: Transport> Platform<T> {
             // This is the answer after a flush, so the flush is not what firmware misses.
             err if err.is(Status::DFFLUSH_REQUIRED) => dev_err!(
                 self.dev(),
-                "{} failed: {}, although it was done: SNP guests still have ASIDs; end them, then reload and unload kvm_amd to stop SNP\n",
+                "{} failed: {}, although it was done: SNP guests still have ASIDs, {} of which this driver knows; end them, then reload and unload kvm_amd to stop SNP\n",
                 command.name,
-                Status::DFFLUSH_REQUIRED
+                Status::DFFLUSH_REQUIRED,
+                self.guests()
             ),
             err => self.channel.report(command, err),
         }
