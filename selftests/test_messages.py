@@ -27,11 +27,20 @@ CASES = {
         ("+kvm_amd",),
         "ccp 0000:41:00.0: SNP stays off: firmware has API 1.49.0, SNP needs 1.51",
     ),
-    "firmware image": (
-        {"files": {"usr/lib/firmware/amd/sev.fw": paths.TOP / "COPYING"}},
-        ("+ccp",),
-        "ccp 0000:41:00.0: DOWNLOAD_FIRMWARE failed: BAD_SIGNATURE",
-    ),
+    # For all models, and for this one, which comes first.
+    **{
+        f"firmware image {names[-1]}": (
+            {"api": "1.55.7", "files": {f"usr/lib/firmware/{name}": paths.TOP / "COPYING" for name in names}},
+            ("+ccp",),
+            "ccp 0000:41:00.0: DOWNLOAD_FIRMWARE failed: BAD_SIGNATURE (0xa): a signature does not verify; check that "
+            f"the file belongs to this CPU model; the image is {names[-1]}, firmware 1.55.7 goes on",
+        )
+        for names in (
+            ["amd/sev.fw"],
+            ["amd/sev.fw", "amd/amd_sev_fam19h_model0xh.sbin"],
+            ["amd/sev.fw", "amd/amd_sev_fam19h_model0xh.sbin", "amd/amd_sev_fam19h_model01h.sbin"],
+        )
+    },
     "too many ranges": (
         {"append": MANY_RANGES},
         ("+kvm_amd",),
