@@ -92,6 +92,21 @@ def test_the_master_stays_the_master():
     assert [commands(trace) for trace in result.other_traces] == [[]]
 
 
+def test_the_master_is_gone_for_good():
+    """Then another one is chosen when ccp is loaded anew, as the line says where it stands in Documentation."""
+    steps = ["+kvm_amd", "remove:41", "unbind:61", "bind:61", "-kvm_amd", "-ccp", "+ccp", "+kvm_amd", "guest", "end"]
+    result = boot("psps.sh", *steps, "-kvm_amd", "-ccp", other_psps=[[]])
+    assert result.status == 0 and not result.splats() and result.rmp["assigned"] == 0, result.splats()
+    closed, gone, up = "closed node", "closed no-node", "enabled node"
+    states = [up, closed, gone, closed, closed, gone, closed, up, up, up, closed, gone]
+    assert after(result) == [f"{step} done {state}" for step, state in zip([*steps, "-kvm_amd", "-ccp"], states)]
+    assert (
+        result.console.count("ccp 0000:61:00.0: this PSP is not the master, which is not bound or does not answer") == 1
+    )
+    assert commands(result.trace)[-1] == "SNP_SHUTDOWN_EX" and "SNP_LAUNCH_FINISH" not in commands(result.trace)
+    assert "SNP_LAUNCH_FINISH" in commands(result.other_traces[0])
+
+
 def test_a_silent_master_is_not_asked_again():
     """It may still be at work on what it was asked; binding it anew gives it time to answer, and nothing else."""
     steps = ["+ccp", "unbind:61", "bind:61", "unbind:41", "bind:41", "order:clear", "unbind:41", "bind:41", "-ccp"]

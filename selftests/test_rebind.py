@@ -110,6 +110,18 @@ def test_an_answer_that_comes_during_the_wait():
     assert all(entry["status"] == 0 for entry in result.commands() if entry["cmd"] == "SNP_PLATFORM_STATUS")
 
 
+def test_more_time_for_slow_commands():
+    """What the line says that a command without an answer leaves: a longer time-out, and binding anew."""
+    steps = ["+ccp", "psp_cmd_timeout=2", "order:fault,PLATFORM_STATUS:delay=4000", "status", "status"]
+    remedy = ["psp_cmd_timeout=30", "unbind:41", "bind:41", "status", "-ccp", "-snp_host"]
+    result, did, took = psps(*steps, *remedy)
+    assert did == ["done"] * 3 + ["failed"] * 2 + ["done"] * len(remedy)
+    line = "firmware did not answer PLATFORM_STATUS within 2 s: the mailbox is dead, .*if the command is only slow, raise ccp.psp_cmd_timeout and bind the PSP again"
+    assert said(result, line) == 1 and said(result, "the mailbox is dead") == 1
+    # The first of them waits, the second is not issued.
+    assert 2000 <= took[3] < 4000 and took[4] < 1000
+
+
 def test_guests_that_another_binding_left():
     """The driver loses touch with firmware under a guest: the lines have their number, and what they say to do first
     is done first."""

@@ -2,7 +2,8 @@
 """What a message says to do is done, and then it works."""
 
 import pytest
-from conftest import boot, module, values
+from conftest import boot, module, paths, values
+from test_messages import MANY_RANGES
 
 OLD = {"api": "1.49.0"}
 REFUSED = {"psp": ["--fault=SNP_INIT_EX:status=3"]}
@@ -64,6 +65,19 @@ AT_ONCE = {
         "this driver knows; end them, then reload and unload kvm_amd",
         CLOSED,
     ),
+    "snp=0": (
+        {},
+        "+ccp,snp=0 +kvm_amd | -kvm_amd -ccp +ccp +kvm_amd snp",
+        "SNP stays off: ccp was loaded with snp=0",
+        ENABLED,
+    ),
+    # It is frozen by whoever does not look at the count of disabled hotplug, and goes on.
+    "CPU stays": (
+        {"files": "freeze"},
+        "+kvm_amd /freeze.ko -freeze | -kvm_amd /freeze.ko",
+        "snp_host: CPU 1 stays online: SNP is enabled, and it might come back without SNP_EN. Unload kvm_amd first",
+        CLOSED,
+    ),
     "SVM in use": (
         {"files": "misuse"},
         "+kvm_amd,sev=0 +snp_host /misuse.ko | -kvm_amd +kvm_amd",
@@ -116,6 +130,43 @@ AFTER_RESTART = {
         "first, or boot with sev=nosnp",
         {"threads": 2, "append": "sev=nosnp"},
         "smt-off +kvm_amd smt-on",
+    ),
+    # Legacy SEV works meanwhile.
+    "too many ranges": (
+        {"append": MANY_RANGES},
+        "+kvm_amd sev-guest",
+        "SNP stays off: SNP_INIT_EX takes no list as long as that of the memory that the BIOS has reserved",
+        {},
+        "+kvm_amd snp",
+    ),
+    # The firmware that is there goes on meanwhile.
+    "firmware image": (
+        {"files": {"usr/lib/firmware/amd/sev.fw": paths.TOP / "COPYING"}},
+        "+kvm_amd snp",
+        "DOWNLOAD_FIRMWARE failed: BAD_SIGNATURE (0xa)",
+        {},
+        "+kvm_amd snp",
+    ),
+    "pci=nomsi": (
+        {"append": "pci=nomsi"},
+        "+ccp",
+        "cannot get an MSI-X or MSI vector",
+        {},
+        "+kvm_amd snp",
+    ),
+    "maxcpus": (
+        {"append": "maxcpus=1"},
+        "+kvm_amd",
+        "snp_host: SNP is not enabled: CPUs 1 are present but offline",
+        {},
+        "+kvm_amd snp",
+    ),
+    "nosmt": (
+        {"threads": 2, "append": "nosmt"},
+        "+kvm_amd",
+        "snp_host: SNP is not enabled: CPUs 1 are present but offline",
+        {"threads": 2},
+        "+kvm_amd snp",
     ),
     "sev=nosnp": (
         {"append": "sev=nosnp"},
@@ -176,7 +227,9 @@ AFTER_RESTART = {
 
 
 def take(steps: list[str], machine: dict):
-    files = {f"{machine['files']}.ko": module(machine["files"])} if "files" in machine else {}
+    files = machine.get("files", {})
+    if isinstance(files, str):
+        files = {f"{files}.ko": module(files)}
     result = boot("window.sh", *(step.rstrip("!") for step in steps), limit=240, **machine | {"files": files})
     # Of a CPU without its microcode.
     splats = [line for line in result.splats() if "hw-vuln/srso" not in line]
