@@ -16,7 +16,11 @@ mod suite {
             CmdError,
             Dead, //
         },
-        sys::physical::Physical,
+        sys::{
+            caller_memory::CallerMemory,
+            mem_encrypt::pretence::Sme,
+            physical::Physical, //
+        },
         testing::{
             check,
             compound, //
@@ -238,6 +242,44 @@ mod suite {
         let mut pages = HvPages::zeroed(Gfp::KERNEL, order)?;
         pages.bytes_mut().fill(0x5a);
         Ok(pages)
+    }
+
+    #[test]
+    fn a_range_has_the_frames_that_it_touches() -> Result {
+        let _sme = Sme::pretend();
+        // SAFETY: Nobody gets these frames.
+        let memory = unsafe { CallerMemory::trust() };
+        for (address, len, first, count) in [
+            (0x1234_5000, 1, 0x12345, 1),
+            (0x1234_5000, 0x1000, 0x12345, 1),
+            (0x1234_5000, 0x1001, 0x12345, 2),
+            (0x1234_5fff, 1, 0x12345, 1),
+            (0x1234_5fff, 2, 0x12345, 2),
+            // Offset in the first page, and a part of the last.
+            (0x1234_5123, 0xedd, 0x12345, 1),
+            (0x1234_5123, 0xede, 0x12345, 2),
+            (0x1234_5123, 0x1000, 0x12345, 2),
+            (0x1234_5123, 0x1edd, 0x12345, 2),
+            (0x1234_5123, 0x1ede, 0x12345, 3),
+            (0x1234_6000, 0x2000, 0x12346, 2),
+        ] {
+            for mask in [0, Sme::MASK] {
+                let frames = memory.frames(address | mask, len)?;
+                check!(
+                    frames.pfn() == first && frames.count() == count,
+                    "{:#x} {:#x}",
+                    address | mask,
+                    len
+                );
+                let mut each = frames.iter().enumerate();
+                check!(each.all(|(n, frame)| frame.pfn() == first + n as u64 && frame.count() == 1));
+            }
+        }
+        for (address, len) in [(u64::MAX, 1 << 52), (1, u64::MAX), (0, u64::MAX)] {
+            let refused = memory.frames(address, len).err();
+            check!(refused == Some(EINVAL), "{:#x} {:#x}", address, len);
+        }
+        Ok(())
     }
 
     #[test]

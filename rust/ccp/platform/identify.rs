@@ -149,7 +149,7 @@ impl<T: Transport> Platform<T> {
             return;
         };
         let before = self.api;
-        if let Err(err) = self.download(&image) {
+        if let Err(err) = self.download(image.data()) {
             if !matches!(err, CmdError::Died(_)) {
                 dev_warn!(
                     self.dev(),
@@ -185,9 +185,14 @@ impl<T: Transport> Platform<T> {
         })
     }
 
-    fn download(&mut self, image: &Firmware) -> Result<(), CmdError> {
-        let len = u32::try_from(image.size()).map_err(|_| E2BIG)?;
-        let pages = HvPages::with_data(image.data())?;
+    /// DOWNLOAD_FIRMWARE of an image.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`].
+    pub(super) fn download(&mut self, image: &[u8]) -> Result<(), CmdError> {
+        let len = u32::try_from(image.len()).map_err(|_| E2BIG)?;
+        let pages = HvPages::with_data(image)?;
         let pages = pages.lend();
         let mut request = sev::DownloadFirmware {
             address: pages.spa().encrypted(),

@@ -17,16 +17,23 @@ mod suite {
             NotIdle,
             Wait, //
         },
-        pages::leaked,
+        pages::{
+            leaked,
+            HvPages, //
+        },
         sys::{
             bindings::*,
             caller_memory::CallerMemory,
             iomem::MemoryResource,
-            mem_encrypt,
+            mem_encrypt::{
+                self,
+                pretence::Sme, //
+            },
             pages::Gfp, //
         },
         testing::{
             check,
+            compound,
             device,
             script::{
                 silence,
@@ -48,6 +55,7 @@ mod suite {
             snp::{
                 Feature,
                 FeatureInfo,
+                SnpConfig,
                 SnpInitEx,
                 SnpShutdownEx,
                 SnpStatus,
@@ -730,12 +738,13 @@ mod suite {
     #[test]
     fn firmware_that_was_left_initialised_is_started_anew() -> Result {
         static HOST: FakeHost = FakeHost::new();
-        for sev in [false, true] {
+        // UNINIT, INIT, WORKING.
+        for sev in [0, 1, 2] {
             let before = leaked();
             let plan = Plan::new();
             let (_faux, mut p) = unidentified(&HOST, &plan)?;
             plan.snp_init.set(true);
-            plan.sev.set(sev.into());
+            plan.sev.set(sev);
             HOST.snp_en.store(CPUS, Relaxed);
             check!(p.identify().is_ok(), "{}", sev);
             check!(HOST.saw(&[SNP_STATUS, Open, SNP_STATUS, FEATURE_INFO, STATUS]));
@@ -744,7 +753,7 @@ mod suite {
             check!(errno(p.init(false, 0)) == Some(EBUSY) && HOST.saw(&[]));
             check!(p.init(true, 0).is_ok(), "{}", sev);
             let stop = [SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF];
-            let stop = stop.get(usize::from(!sev)..).ok_or(EINVAL)?;
+            let stop = stop.get(usize::from(sev == 0)..).ok_or(EINVAL)?;
             let mut events = KVec::new();
             for event in Iterator::chain(stop.iter(), &START) {
                 events.push(*event, GFP_KERNEL)?;
@@ -952,6 +961,142 @@ mod suite {
         HOST.snp_en.store(1, Relaxed);
         check!(p.init(false, 0).is_ok());
         check!(errno(relay(&mut p, start)) == Some(EIO) && HOST.saw(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn factory_reset_in_each_state() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        const RESET: Event = Command(CommandId::FACTORY_RESET);
+        for (state, refused, events) in [
+            (0, None, &[STATUS, RESET][..]),
+            (1, None, &[STATUS, SHUTDOWN, RESET]),
+            (2, Some((EBUSY, Some(0))), &[STATUS]),
+        ] {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, true)?;
+            let before = leaked();
+            if state != 0 {
+                check!(p.init(true, 0).is_ok());
+                plan.sev.set(state);
+            }
+            HOST.forget_events();
+            let tmr = p.tmr.as_ref().map(FwPages::spa);
+            let said = p.factory_reset().err();
+            let said = said.map(|failure| (failure.errno, failure.fw_error));
+            check!(said == refused, "{}", state);
+            check!(HOST.saw(events), "{}", state);
+            // What was up is up again afterwards, and the TMR is the one that there was.
+            check!(p.start_sev().is_ok() && p.sev == Sev::Init, "{}", state);
+            let again = if state == 2 {
+                &[][..]
+            } else {
+                &[INIT, DF_FLUSH]
+            };
+            check!(HOST.saw(again), "{}", state);
+            let same = tmr.is_none() || p.tmr.as_ref().map(FwPages::spa) == tmr;
+            check!(p.tmr.is_some() && same, "{}", state);
+            p.shutdown(Leaving::KvmGone);
+            check!(HOST.assigned() == 0 && leaked() == before, "{}", state);
+            HOST.forget_events();
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_image_for_firmware() -> Result {
+        // Two pages; one byte differs from all others.
+        let mut image = [0x5a_u8; 5000];
+        image[4321] = 0xa5;
+        // The API; what firmware says; how often it gets the image.
+        for (minor, answers, times) in [
+            (49, &[Status::SUCCESS, Status::SUCCESS][..], 2),
+            (49, &[Status::SUCCESS, Status::BAD_SVN], 2),
+            (49, &[Status::BAD_SIGNATURE], 1),
+            (50, &[Status::SUCCESS], 1),
+            (55, &[Status::SUCCESS], 1),
+            (55, &[Status::BAD_VERSION], 1),
+        ] {
+            static HOST: FakeHost = FakeHost::new();
+            let (_faux, dev) = device()?;
+            let before = leaked();
+            let asked = Cell::new(0);
+            let transport = Scripted::new(|call: &Call| {
+                let same = || -> Result<bool> {
+                    let (address, len): (u64, u32) = (call.field(0)?, call.field(8)?);
+                    let read = |bytes: &mut [u8]| bytes[..] == image[..];
+                    Ok(len as usize == image.len()
+                        && call.memory().with(address, image.len(), read))
+                };
+                let right = call.is(CommandId::DOWNLOAD_FIRMWARE) && same() == Ok(true);
+                let answer = answers.get(asked.get()).filter(|_| right);
+                asked.set(asked.get() + 1);
+                Ok(answer.copied().unwrap_or(Status::INVALID_COMMAND))
+            });
+            let mut p = Platform::unidentified(Channel::new(dev, transport, &HOST)?);
+            p.api = ApiVersion {
+                major: 1,
+                minor,
+                build: 1,
+            };
+            let result = p.download(&image);
+            let last = answers.last().copied().unwrap_or(Status::SUCCESS);
+            check!(asked.get() == times, "{} {:?}", minor, answers);
+            check!(
+                match result {
+                    Ok(()) => last.is_success(),
+                    Err(err) => err.is(last) && !last.is_success(),
+                },
+                "{} {:?}",
+                minor,
+                answers
+            );
+            check!(HOST.assigned() == 0 && leaked() == before, "{}", minor);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn policy_bits_come_one_by_one() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        const BASE: u64 = 0x001f_ffff;
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        // Bits of ECX of SNP_FEATURE_INFO and of the policy, by the ABI.
+        for (ecx, policy) in [(2, 23), (3, 24), (4, 22), (5, 21)] {
+            p.features.ecx = 1 << ecx;
+            check!(p.snp_policy_bits() == BASE | 1 << policy, "{}", ecx);
+        }
+        p.features.ecx = !(1 << 2 | 1 << 3 | 1 << 4 | 1 << 5);
+        check!(p.snp_policy_bits() == BASE);
+        p.features.ecx = u32::MAX;
+        check!(p.snp_policy_bits() == BASE | 0b1111 << 21);
+        p.features.ecx = 0;
+        // PAGE_SWAP_DISABLE: by the API, of firmware that has SNP_FEATURE_INFO.
+        for (flags, minor, bits) in [
+            (0, 58, BASE),
+            (1 << 3, 57, BASE),
+            (1 << 3, 58, BASE | 1 << 25),
+            (u32::MAX, 59, BASE | 1 << 25),
+            (!(1 << 3), 59, BASE),
+        ] {
+            p.snp_status.flags = flags;
+            p.api.minor = minor;
+            check!(p.snp_policy_bits() == bits, "{:#x} {}", flags, minor);
+        }
+        // Ciphertext hiding needs firmware and BIOS.
+        for (ecx, flags, has) in [
+            (0, 0, false),
+            (1 << 3, 0, false),
+            (0, 1 << 5, false),
+            (1 << 3, 1 << 5, true),
+            (!(1 << 3), u32::MAX, false),
+            (u32::MAX, !(1 << 5), false),
+        ] {
+            p.features.ecx = ecx;
+            p.snp_status.flags = flags;
+            check!(p.has_ciphertext_hiding() == has, "{:#x} {:#x}", ecx, flags);
+        }
         Ok(())
     }
 
@@ -1260,9 +1405,11 @@ mod suite {
         const TWICE: &[Event] = &[SHUTDOWN, SNP_SHUTDOWN, SNP_DF_FLUSH, SNP_SHUTDOWN];
         const HALF: &[Event] = &[SHUTDOWN, SNP_SHUTDOWN, SNP_DF_FLUSH];
         for x86 in [true, false] {
-            for (faults, busy, events) in [
-                (&[][..], None, ONCE),
-                (&[(CommandId::SNP_SHUTDOWN_EX, lost, 1)], None, TWICE),
+            // What firmware does; what it is asked; whether SNP is over then.
+            for (faults, busy, events, over) in [
+                (&[][..], None, ONCE, true),
+                (&[(CommandId::SNP_SHUTDOWN_EX, lost, 1)], None, TWICE, true),
+                (&[(CommandId::SNP_SHUTDOWN_EX, lost, 2)], None, TWICE, false),
                 (
                     &[
                         (CommandId::SNP_SHUTDOWN_EX, lost, 1),
@@ -1270,8 +1417,20 @@ mod suite {
                     ],
                     None,
                     HALF,
+                    false,
                 ),
+                (
+                    &[
+                        (CommandId::SNP_SHUTDOWN_EX, lost, 1),
+                        (CommandId::SNP_DF_FLUSH, lost, 1),
+                    ],
+                    None,
+                    HALF,
+                    false,
+                ),
+                (&[(CommandId::SNP_SHUTDOWN_EX, owed, 1)], None, ONCE, false),
                 // What SEV says is of no interest.
+                (&[(CommandId::SHUTDOWN, lost, 1)], None, ONCE, true),
                 (
                     &[(
                         CommandId::SHUTDOWN,
@@ -1280,9 +1439,10 @@ mod suite {
                     )],
                     None,
                     ONCE,
+                    true,
                 ),
-                (&[], Some(NotIdle::Busy), &[]),
-                (&[], Some(NotIdle::Gone), &[]),
+                (&[], Some(NotIdle::Busy), &[], false),
+                (&[], Some(NotIdle::Gone), &[], false),
             ] {
                 let plan = Plan::new();
                 let (_faux, mut p) = platform(&HOST, &plan, x86)?;
@@ -1298,13 +1458,13 @@ mod suite {
                     x86
                 );
                 check!(HOST.assigned() == if taken { 0 } else { 512 }, "{}", x86);
-                let done = x86 && busy.is_none() && events.len() != HALF.len();
                 check!(
-                    (HOST.snp_en.load(Relaxed) == 0) == done,
+                    (HOST.snp_en.load(Relaxed) == 0) == (x86 && over),
                     "{} {:?}",
                     x86,
                     busy
                 );
+                check!(p.channel.record().snp() != over, "{} {:?}", x86, busy);
                 // For the test alone: its pages come back.
                 plan.set(&[]);
                 p.shutdown(Leaving::KvmGone);
@@ -1347,6 +1507,113 @@ mod suite {
         check!(p.identify().is_ok());
         panic(&HOST, &plan, &p, None)?;
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN]));
+        Ok(())
+    }
+
+    /// Where addresses stand in command buffers, by the firmware ABI.
+    const ADDRESSES: [(CommandId, &[u16]); 19] = [
+        (CommandId::INIT, &[8]),
+        (CommandId::PLATFORM_STATUS, &[]),
+        (CommandId::PEK_CSR, &[0]),
+        (CommandId::PEK_CERT_IMPORT, &[0, 16]),
+        (CommandId::PDH_CERT_EXPORT, &[0, 16]),
+        (CommandId::DOWNLOAD_FIRMWARE, &[0]),
+        (CommandId::GET_ID, &[0]),
+        (CommandId::LAUNCH_MEASURE, &[8]),
+        (CommandId::SNP_PLATFORM_STATUS, &[0]),
+        (CommandId::SNP_INIT_EX, &[8]),
+        (CommandId::SNP_SHUTDOWN_EX, &[]),
+        (CommandId::SNP_DECOMMISSION, &[0]),
+        (CommandId::SNP_GCTX_CREATE, &[0]),
+        (CommandId::SNP_PAGE_RECLAIM, &[0]),
+        (CommandId::SNP_CONFIG, &[]),
+        (CommandId::SNP_COMMIT, &[]),
+        (CommandId::SNP_VLEK_LOAD, &[8]),
+        (CommandId::SNP_FEATURE_INFO, &[8]),
+        (CommandId::LAUNCH_UPDATE_DATA, &[8]),
+    ];
+    /// The only ones without encryption bit: the TMR, and pages to reclaim.
+    const PLAIN: [CommandId; 2] = [CommandId::INIT, CommandId::SNP_PAGE_RECLAIM];
+
+    #[test]
+    fn addresses_have_the_encryption_bit() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let _sme = Sme::pretend();
+        let plan = Plan::new();
+        let seen = [const { Cell::new(false) }; ADDRESSES.len()];
+        // The first command with an address that is wrong, or of which the table has nothing.
+        let wrong = Cell::new(None);
+        let look = |call: &Call| {
+            let bit = |address: u64| address & Sme::MASK != 0 && address & !Sme::MASK != 0;
+            let row = ADDRESSES.iter().zip(&seen);
+            let mut rows = row.filter(|((id, _), _)| call.is(*id));
+            let right = match rows.next() {
+                None => call.command.len == 0,
+                Some(((_, offsets), seen)) => {
+                    seen.set(true);
+                    let plain = PLAIN.contains(&call.command.id);
+                    bit(call.spa)
+                        && offsets.iter().all(|&offset| {
+                            call.field::<u64>(offset)
+                                .is_ok_and(|address| address != 0 && bit(address) != plain)
+                        })
+                }
+            };
+            if !right && wrong.get().is_none() {
+                wrong.set(Some(call.command.name));
+            }
+            plan.execute(&HOST, call)
+        };
+        let (_faux, dev) = device()?;
+        let mut p = Platform::unidentified(Channel::new(dev, Scripted::new(look), &HOST)?);
+        let page = || HvPages::zeroed(Gfp::KERNEL, 0);
+        check!(p.identify().is_ok());
+        check!(p.download(&[0x55; 5000]).is_ok());
+        check!(p.init(true, 0).is_ok() && p.is_snp_up());
+        check!(p.pek_csr(Some(64)).is_ok_and(|csr| csr.result.is_ok()));
+        check!(p.get_id(Some(128)).is_ok_and(|id| id.result.is_ok()));
+        check!(p
+            .pdh_cert_export(Some([64, 5000]), true)
+            .is_ok_and(|certs| certs.result.is_ok()));
+        check!(p.cert_import(page()?, 16, page()?, 16).is_ok());
+        check!(p.vlek_load(page()?, [0; 3]).is_ok());
+        let config = SnpConfig::read_from_bytes(&[0; 64]).map_err(|_| EINVAL)?;
+        check!(p.set_config(config).is_ok());
+        check!(p.commit().is_ok() && p.snp_platform_status().is_ok());
+        guest(&mut p)?;
+        // Both name two pages at offset 8, and their length at 16.
+        for id in [CommandId::LAUNCH_MEASURE, CommandId::LAUNCH_UPDATE_DATA] {
+            let mut memory = compound(1)?;
+            memory.bytes_mut().fill(0x5a);
+            let address = memory.phys() | Sme::MASK;
+            let mut data = [0; 20];
+            data[8..16].copy_from_slice(&address.to_le_bytes());
+            data[16..].copy_from_slice(&8192_u32.to_le_bytes());
+            let before = data;
+            // SAFETY: The address is that of two pages of this test.
+            let caller = unsafe { CallerMemory::trust() };
+            let command = Relayed::new(id.row()).ok_or(EPERM)?;
+            check!(p.relay(command, &mut data, &caller).is_ok());
+            check!(data == before, "{:?}", id);
+            // What stood in for them was zeroed; the guest's own stay as they are.
+            let bounced = id == CommandId::LAUNCH_MEASURE;
+            let filled = if bounced { 0 } else { 0x5a };
+            check!(
+                memory.bytes().iter().all(|byte| *byte == filled),
+                "{:?}",
+                id
+            );
+        }
+        p.shutdown(Leaving::DeviceGone);
+        HOST.forget();
+        p.features.ecx = 0;
+        check!(p.init(true, 0).is_ok());
+        p.last_shutdown(Scripted::new(look))?.run();
+        check!(wrong.get().is_none(), "{:?}", wrong.get());
+        let missing = seen.iter().position(|seen| !seen.get());
+        check!(missing.is_none(), "{:?}", missing);
+        p.shutdown(Leaving::KvmGone);
+        HOST.forget();
         Ok(())
     }
 

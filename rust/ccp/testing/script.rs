@@ -28,6 +28,7 @@ use crate::{
             snp_host_close,
             snp_host_keep, //
         },
+        mem_encrypt::sme_mask,
         physical::Physical,
         rmp::{
             Frames,
@@ -307,9 +308,10 @@ impl FakeHost {
         self.assigned.load(Relaxed)
     }
 
-    /// Whether the page at this address is the last one that became firmware's.
+    /// Whether the page at this address (with or without encryption bit) is the last one that became
+    /// firmware's.
     pub(crate) fn is_assigned(&self, address: u64) -> bool {
-        self.last_assigned.load(Relaxed) == address
+        self.last_assigned.load(Relaxed) == address & !sme_mask()
     }
 
     /// The RMP is cleared.
