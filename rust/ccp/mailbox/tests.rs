@@ -465,6 +465,54 @@ mod suite {
     }
 
     #[test]
+    fn no_time_out_is_early() -> Result {
+        /// Ticks that come late make a sleep shorter, but not by half of this.
+        const MS: u32 = 400;
+        let (_faux, dev) = device()?;
+        let first = Limits {
+            first_ms: MS,
+            ..IMPATIENT
+        };
+        let snp_init = Limits {
+            snp_init_ms: MS,
+            ..IMPATIENT
+        };
+        let later = Limits {
+            command_ms: MS,
+            ..IMPATIENT
+        };
+        let status = CommandId::PLATFORM_STATUS.row();
+        let init = CommandId::SNP_INIT_EX.row();
+        // Limits; what is asked, after an answer or as the first thing; somebody else's command.
+        for (limits, command, answered, owed) in [
+            (first, status, false, 0),
+            (first, init, false, 0),
+            (first, status, false, rung(init)),
+            (snp_init, init, true, 0),
+            (later, status, true, 0),
+        ] {
+            for wait in WAITS {
+                let psp = Psp::new()?;
+                psp.plan.set(SILENT);
+                psp.cmdresp.set(owed);
+                let mut mailbox = bound(&psp, &dev, limits);
+                mailbox.answered = answered;
+                let start = Instant::<Monotonic>::now();
+                check!(mailbox.execute(command, Address::NONE, wait).is_err());
+                let elapsed = start.elapsed().as_millis();
+                check!(
+                    elapsed >= i64::from(MS) / 2 && elapsed < FAR_TOO_LONG_MS,
+                    "{} {:?}: {}",
+                    command.name,
+                    wait,
+                    elapsed
+                );
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn an_interrupt_before_the_wait_is_not_lost() -> Result {
         let (_faux, dev) = device()?;
         let psp = Psp::new()?;
@@ -609,12 +657,9 @@ mod suite {
         let answer = mailbox.execute(CommandId::INIT.row(), Address::NONE, Wait::Interrupt);
         check!(matches!(answer, Err(CmdError::Died(Dead::Silent { .. }))));
         // Each costs a tick at least.
-        let (reads, _) = psp.accesses();
-        check!(
-            reads as u64 <= msecs_to_jiffies(SHORT_MS) as u64,
-            "{}",
-            reads
-        );
+        let (reads, writes) = psp.accesses();
+        let ticks = msecs_to_jiffies(SHORT_MS) as usize;
+        check!((1..=ticks).contains(&reads) && writes == 3, "{}", reads);
         Ok(())
     }
 
@@ -703,16 +748,23 @@ mod suite {
     #[test]
     fn an_answer_to_somebody_elses_command_is_waited_for() -> Result {
         let (_faux, dev) = device()?;
-        for (plan, ms, idle) in [
-            (PROMPT, 1, Ok(())),
-            (SILENT, SHORT_MS, Err(NotIdle::Busy)),
+        let after = |unfinished| Plan {
+            unfinished,
+            ..PROMPT
+        };
+        let last = SHORT_MS as usize - 1;
+        for (plan, ms, idle, reads) in [
+            (PROMPT, 1, Ok(()), 1),
+            (SILENT, 1, Err(NotIdle::Busy), 1),
+            (SILENT, SHORT_MS, Err(NotIdle::Busy), SHORT_MS as usize),
+            (after(5), SHORT_MS, Ok(()), 6),
+            // In the last millisecond, and in the one after it.
+            (after(last), SHORT_MS, Ok(()), last + 1),
             (
-                Plan {
-                    unfinished: 5,
-                    ..PROMPT
-                },
+                after(last + 1),
                 SHORT_MS,
-                Ok(()),
+                Err(NotIdle::Busy),
+                SHORT_MS as usize,
             ),
             (
                 Plan {
@@ -721,6 +773,7 @@ mod suite {
                 },
                 SHORT_MS,
                 Err(NotIdle::Gone),
+                1,
             ),
         ] {
             let psp = Psp::new()?;
@@ -735,9 +788,12 @@ mod suite {
             psp.accesses();
             let start = Instant::<Monotonic>::now();
             check!(second.poll_idle(ms) == idle);
-            check!(start.elapsed().as_millis() < FAR_TOO_LONG_MS);
+            let elapsed = start.elapsed().as_millis();
+            // A millisecond for each look that found nothing; clocks differ a little.
+            let least = reads as i64 - 1 - i64::from(idle != Err(NotIdle::Busy));
+            check!(elapsed >= least && elapsed < FAR_TOO_LONG_MS, "{}", elapsed);
             // It writes nothing.
-            check!(psp.accesses().1 == 0);
+            check!(psp.accesses() == (reads, 0));
         }
         Ok(())
     }
