@@ -308,8 +308,8 @@ impl FakeHost {
         self.assigned.load(Relaxed)
     }
 
-    /// Whether the page at this address (with or without encryption bit) is the last one that became
-    /// firmware's.
+    /// Whether the page at this address (with or without encryption bit) is the last one that
+    /// became firmware's.
     pub(crate) fn is_assigned(&self, address: u64) -> bool {
         self.last_assigned.load(Relaxed) == address & !sme_mask()
     }
