@@ -117,8 +117,8 @@ def test_more_time_for_slow_commands():
     result, did, took = psps(*steps, *remedy)
     assert did == ["done"] * 3 + ["failed"] * 2 + ["done"] * len(remedy)
     line = "firmware did not answer PLATFORM_STATUS within 2 s: the mailbox is dead, .*"
-    remedy = "if the command is only slow, raise ccp.psp_cmd_timeout and bind the PSP again"
-    assert said(result, line + remedy) == 1 and said(result, "the mailbox is dead") == 1
+    advice = "if the command is only slow, raise ccp.psp_cmd_timeout and bind the PSP again"
+    assert said(result, line + advice) == 1 and said(result, "the mailbox is dead") == 1
     # The first of them waits, the second is not issued.
     assert 2000 <= took[3] < 4000 and took[4] < 1000
 
