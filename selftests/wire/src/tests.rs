@@ -75,6 +75,15 @@ fn misplaced() -> BTreeSet<&'static str> {
         .collect()
 }
 
+/// Room for less would drop a buffer without a word.
+#[test]
+fn there_is_room_for_every_row() {
+    let len = command::TABLE.iter().map(|row| usize::from(row.len)).max();
+    assert_eq!(Some(command::MAX_LEN), len);
+    let buffers = command::TABLE.iter().map(|row| row.fw_buffers.len()).max();
+    assert_eq!(Some(command::MAX_FW_BUFFERS), buffers);
+}
+
 #[test]
 fn what_the_kernel_has_a_wrong_structure_for_is_not_relayed() {
     assert_eq!(Vec::from_iter(misplaced()), ["SEND_UPDATE_VMSA"]);
