@@ -42,7 +42,6 @@ impl Owned {
     /// PAGE_RECLAIM has given the page back.
     pub(crate) fn came_back(&mut self, page: u64) {
         self.reclaimed.insert(page);
-        self.written.remove(&page);
     }
 
     /// A command that has succeeded, or not, was about the page. Whether that is one which came back
