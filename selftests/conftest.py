@@ -12,7 +12,6 @@ from xdist.scheduler.loadfile import LoadFileScheduling
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from vmlib import launch, paths, test_modules  # noqa: E402
-from vmlib.console import splats  # noqa: E402, F401
 from vmlib.machine import Config, Machine, boot, once_more  # noqa: E402, F401
 
 

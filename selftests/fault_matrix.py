@@ -10,11 +10,13 @@ import functools
 from pathlib import Path
 
 from driver_tables import tables
-from vmlib import paths, suite
+from vmlib import health, paths, suite
 from vmlib.machine import Config
 
 SCENARIO = paths.VM_SCRIPTS / "fault-matrix.sh"
 PHASES = ("probe", "init", "launch", "ask", "unload")
+# Kinds of fault after which the mailbox is dead: what the driver says of it.
+DEADLY = {"silent": "did not answer", "stale": "did not answer", "allones": "all ones", "gone": "all ones"}
 # For a cell in which a command is not answered, seconds: long enough for a healthy PSP on a busy machine.
 TIMEOUT = 4
 # Seconds for a boot, and for a cell, before the machine counts as hung.
@@ -61,7 +63,19 @@ class Cell:
         return f"{self.command}@1:{self.kind.action}"
 
     def case(self) -> suite.Case:
-        return suite.Case(self.name, f"{self.phase} {self.kind.seconds} {self.kind.wait} {self.fault}")
+        words = f"{self.phase} {self.kind.seconds} {self.kind.wait} {self.fault}"
+        return suite.Case(self.name, words, allows=self.allows())
+
+    @property
+    def deadly(self) -> bool:
+        """Firmware never answers, so the driver gives the mailbox up."""
+        return self.kind.name in DEADLY
+
+    def allows(self) -> tuple[str, ...]:
+        """Warnings that are not the driver's to prevent, and what stays with firmware, which fault_rules counts."""
+        stays = self.deadly or self.command in ("SNP_PAGE_RECLAIM", "SNP_SHUTDOWN_EX", "SNP_DECOMMISSION")
+        kvms = self.phase == "launch" and (self.deadly or self.command == "SNP_DECOMMISSION")
+        return health.LEFT * stays + (r"arch/x86/kvm/svm/sev\.c",) * kvms
 
 
 STATUSES = tables().statuses | {"0x9000": 0x9000}

@@ -7,14 +7,11 @@ A cell is like the run without a fault (`fault_matrix.healthy`), except for what
 import re
 from collections import Counter
 
-from fault_matrix import STATUSES, Cell
-from vmlib import console, suite
+from fault_matrix import DEADLY, STATUSES, Cell
+from vmlib import suite
 
 # No step takes longer, in seconds, on a busy machine; how long an answer is waited for comes on top.
 BOUND = 20
-
-# Firmware never answers, so the driver gives the mailbox up.
-DEADLY = {"silent": "did not answer", "stale": "did not answer", "allones": "all ones", "gone": "all ones"}
 
 # The most pages that go with one command: its buffer, that of SNP_PAGE_RECLAIM, and two for the answer.
 DYING_COSTS = 4
@@ -46,10 +43,6 @@ NO_SEV = {"sev": "N", "sev_es": "N", "sev_snp": "N", "launch": "create-vm EINVAL
 UNTOUCHED = "0xdeadbeef"
 
 
-def is_deadly(cell: Cell) -> bool:
-    return cell.kind.name in DEADLY
-
-
 def is_gone_for_good(cell: Cell) -> bool:
     return cell.kind.name == "gone"
 
@@ -60,7 +53,7 @@ def changes(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
         return {}
     if cell.kind.name == "garbage":
         return {f"ask {CALLS[cell.command]}": "EIO 0"}
-    return died(cell, healthy) if is_deadly(cell) else refused(cell, healthy)
+    return died(cell, healthy) if cell.deadly else refused(cell, healthy)
 
 
 def asks(healthy: dict[str, str]) -> list[str]:
@@ -132,7 +125,7 @@ def spoken(cell: Cell) -> str | None:
     """The one message of the driver that names the command and what happened; None if a caller gets
     the status instead (KVM and /dev/sev hand it to user space)."""
     command = rf"\b{cell.command}\b"
-    if is_deadly(cell):
+    if cell.deadly:
         return rf"ccp .*{DEADLY[cell.kind.name]} (during )?{command}.*: the mailbox is dead, SEV and SNP commands fail"
     if cell.kind.name == "garbage":
         return rf"ccp .*{command} failed: firmware says that it put 0xffffffff bytes"
@@ -149,22 +142,6 @@ def spoken(cell: Cell) -> str | None:
         # Done, and tried again.
         return None
     return rf"ccp .*{command} failed: .*\({cell.kind.status:#x}\)"
-
-
-def allowed_splats(cell: Cell) -> str | None:
-    """Warnings that are not the driver's to prevent."""
-    if cell.kind.name in ("late", "garbage"):
-        return None
-    if cell.phase == "launch" and (is_deadly(cell) or cell.command == "SNP_DECOMMISSION"):
-        return r"arch/x86/kvm/svm/sev\.c|Call Trace"
-    return None
-
-
-def without_kvms_leak(kernel: list[str]) -> list[str]:
-    """Kernel messages without kmemleak's reports of the two ASID bitmaps that kvm-amd forgets when SEV cannot
-    be initialised (sev_hardware_setup() has no way back for them, sev_hardware_unsetup() leaves early)."""
-    reports = re.split(r"^(?=unreferenced object)|^(?! )", "\n".join(kernel), flags=re.M)
-    return "".join(r for r in reports if not ("bitmap_zalloc" in r and "kvm_x86_vendor_init" in r)).splitlines()
 
 
 def view(outcome, prefix: str = "", again: bool = False) -> dict[str, str]:
@@ -205,14 +182,14 @@ def kept_by_iommu(cell: Cell, trace: list[dict]) -> int:
     the driver sees it end."""
     first = trace[: next((n for n, entry in enumerate(trace) if entry.get("text") == "phase again"), len(trace))]
     done = [entry["cmd"] for entry in first if entry.get("status") == 0 and "cmd" in entry]
-    ended = "SNP_SHUTDOWN_EX" in done and not is_deadly(cell)
+    ended = "SNP_SHUTDOWN_EX" in done and not cell.deadly
     return IOMMU_EVENT_LOG if any(cmd.startswith("SNP_INIT") for cmd in done) and not ended else 0
 
 
 def complaints(cell: Cell, outcome, healthy) -> list[str]:
     """Everything about a cell that is not as it should be."""
     if outcome.failure:
-        return [f"the machine had to be given up: {outcome.failure.splitlines()[0]}"]
+        return [outcome.failure.splitlines()[0]]
     out = []
     if not any(cell.fault in entry.get("fault", ()) for entry in outcome.trace):
         out.append("the fault never struck")
@@ -234,10 +211,6 @@ def complaints(cell: Cell, outcome, healthy) -> list[str]:
         step, _, milliseconds, *_ = line.split()
         if int(milliseconds) > 1000 * (BOUND + cell.kind.seconds):
             out.append(f"{step} took {milliseconds} ms")
-
-    splats = console.splats("\n".join(without_kvms_leak(outcome.kernel)))
-    allowed = allowed_splats(cell)
-    out += [f"kernel: {line}" for line in splats if not (allowed and re.search(allowed, line))]
 
     messages = suite.sections(outcome.kernel, r"phase (\w+)", str)
     second = messages.pop("again", [])
@@ -266,7 +239,7 @@ def complaints(cell: Cell, outcome, healthy) -> list[str]:
         out.append(f"{assigned} pages are assigned in the RMP, but only {excused} are said to be lost or the IOMMU's")
     # What is not issued, because the mailbox is dead, costs nothing.
     affordable = DYING_COSTS if cell.phase == "ask" else 0
-    if is_deadly(cell) and lost_pages(messages["ask"]) > affordable:
+    if cell.deadly and lost_pages(messages["ask"]) > affordable:
         out.append(f"calls of /dev/sev lost {lost_pages(messages['ask'])} pages to a dead mailbox")
     if again(cell, {}) and not any(
         re.search(r"ccp .*(SEV is not available|SEV stays off|registers read all ones|not issued)", line)

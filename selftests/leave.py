@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from vmlib import paths, suite  # noqa: E402
+from vmlib import health, paths, suite  # noqa: E402
 from vmlib.machine import Config  # noqa: E402
 
 SCENARIO = paths.VM_SCRIPTS / "leave.sh"
@@ -28,8 +28,8 @@ REFUSAL = "SNP_SHUTDOWN_EX:status=0xf+SNP_DF_FLUSH:status=0xe"
 DRIVERS = ("ours", "intree")
 # Repeated for every page, or asked by others.
 UNTOLD = {"SNP_PAGE_RECLAIM", "SNP_PLATFORM_STATUS", "PLATFORM_STATUS", "SNP_FEATURE_INFO", "SNP_GUEST_REQUEST"}
-# KVM's own remark that it could not end a guest, and the trace that comes with it.
-REMARK = re.compile(r"snp_decommission_context|Call Trace")
+# KVM's own remark that it could not end a guest; and a guest that goes on without its ASID.
+REMARK = r"snp_decommission_context|ends with VMEXIT_INVALID: firmware has not bound ASID"
 # What a machine without SNP says of itself when it ends.
 ENDS = {
     "reboot": "the machine went away before the scenario ended",
@@ -51,7 +51,13 @@ class Cell:
         return "/".join((self.driver, self.door, self.guest, self.firmware, *more))
 
     def case(self) -> suite.Case:
-        return suite.Case(self.name, f"{self.door} {self.guest} {REFUSAL if self.firmware == 'refuses' else '-'}")
+        return suite.Case(
+            self.name,
+            f"{self.door} {self.guest} {REFUSAL if self.firmware == 'refuses' else '-'}",
+            # What stays is counted below, row by row.
+            allows=health.LEFT + (REMARK,) * (self.guest != "none"),
+            ends=ENDS.get(self.door),
+        )
 
     def config(self) -> Config:
         return Config(
@@ -78,20 +84,16 @@ class Row:
     tried: list[str]
     commands: list[dict]
 
-    def splats(self) -> list[str]:
-        return [line for line in self.outcome.splats() if not (self.cell.door == "panic" and "Call Trace" in line)]
-
     def trouble(self) -> list[str]:
         """What the kernel complains of, KVM's remark aside, which is right: its guest was taken away."""
-        return [line for line in self.splats() if not REMARK.search(line)]
+        return health.judge(self.outcome.findings(), allows=(*health.LEFT, REMARK))
 
     def kernel(self) -> str:
         """What the kernel says, but not when the machine goes off behind a door that it has survived."""
         return "\n".join(itertools.takewhile(lambda line: line != f"case {self.cell.name} ends", self.outcome.kernel))
 
     def failure(self) -> str | None:
-        said = (self.outcome.failure or "").splitlines()[:1]
-        return None if said == [ENDS.get(self.cell.door)] else (said or [None])[0]
+        return self.outcome.failure
 
     def said(self) -> str:
         """What the driver says of what it leaves."""
@@ -116,7 +118,7 @@ class Row:
         if not (self.before and self.after):
             return [f"the cell did not get to its end; logs: {self.outcome.run}"]
         out = self.trouble()
-        remarks = len([line for line in self.splats() if "snp_decommission_context" in line])
+        remarks = len([line for line in self.outcome.findings() if "snp_decommission_context" in line])
         if remarks > (cell.guest != "none"):
             out.append(f"KVM remarks {remarks} times that it cannot end a guest")
         if cell.door == "unload" and cell.guest != "none":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from vmlib import paths, suite  # noqa: E402
+from vmlib import health, paths, suite  # noqa: E402
 from vmlib.machine import Config  # noqa: E402
 
 SCENARIO = paths.VM_SCRIPTS / "life-cycle.sh"
@@ -70,7 +70,9 @@ class Cell:
         return self.driver, self.firmware, MSRS.get(self.init, ()), self.event == "kexec"
 
     def case(self) -> suite.Case:
-        return suite.Case(self.name, f"{INITS[self.init]} {EVENTS[self.event]}")
+        # The in-tree driver is there for comparison: the table says what is reported of it.
+        allows = (".",) if self.driver == "intree" else health.LEFT if "silent" in self.init else ()
+        return suite.Case(self.name, f"{INITS[self.init]} {EVENTS[self.event]}", allows=allows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +242,7 @@ def row(cell: Cell, outcome: suite.Outcome) -> Row:
         others=commands.get("before", []),
         commands=commands.get("initialise", []) + commands.get("event", []),
         failure=outcome.failure,
-        splats=outcome.splats(),
+        splats=health.judge(outcome.findings(), allows=health.LEFT),
         run=outcome.run,
     )
 

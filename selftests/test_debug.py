@@ -17,7 +17,6 @@ def test_first_launch(driver, request):
     cycles = 10 if driver == "ours" and long else 1
     result, launches = first_launch(driver, "debug", cycles)
     assert result.status == 0, result.lines
-    assert not result.splats()
     assert len(launches) == cycles * len(launch.GUESTS)
     assert all(item.equal for item in launches), "\n".join(str(item) for item in launches)
     assert result.rmp["assigned"] == 0

@@ -5,14 +5,13 @@ loads without SEV."""
 import re
 
 import pytest
-from conftest import boot, splats, values
+from conftest import boot, values
 
 
 def load(*faults: str, **config):
     """Load kvm-amd while the PSP misbehaves; the machine must survive and unload cleanly."""
     result = boot("load.sh", psp=[f"--fault={fault}" for fault in faults], limit=180, **config)
     assert result.status == 0, result.lines
-    assert not splats(result.console)
     return result
 
 
@@ -21,7 +20,7 @@ def said(result, pattern: str) -> list[str]:
 
 
 def test_psp_that_never_answers():
-    result = load("*:silent")
+    result = load("*:silent", expects=("1 page.* are lost until",))
     assert values(result, "sev") == ["N"] and values(result, "kvm") == ["yes"]
     # One command was tried, and it got the probe time-out.
     line = said(result, r"ccp .*did not answer SNP_PLATFORM_STATUS within 5 s: the mailbox is dead")
@@ -37,7 +36,7 @@ def test_registers_all_ones():
 
 
 def test_registers_all_ones_later():
-    result = load("*@1:allones")
+    result = load("*@1:allones", expects=(" 2 lost so far",))
     assert values(result, "sev") == ["N"] and values(result, "kvm") == ["yes"]
     assert len(said(result, r"ccp .*the registers read all ones during SNP_PLATFORM_STATUS")) == 1
 
@@ -71,7 +70,7 @@ def test_first_status_refused(status, words):
 def test_interrupts(irq):
     """MSI where there is no MSI-X; with neither, the device is refused and the machine lives on."""
     result = boot("load.sh", psp=[f"--irq={irq}"])
-    assert result.status == 0 and not splats(result.console)
+    assert result.status == 0
     assert values(result, "snp") == ["Y" if irq == "msi" else "N"]
 
 
@@ -79,5 +78,5 @@ def test_interrupts(irq):
 def test_generations(device):
     """The registers of every generation are where the driver looks for them."""
     result = boot("load.sh", psp=[f"--device={device}"])
-    assert result.status == 0 and not splats(result.console)
+    assert result.status == 0
     assert values(result, "snp") == ["Y"]

@@ -3,8 +3,8 @@
 that passes."""
 
 import pytest
-from conftest import splats
 from vmlib import kernels, ktap
+from vmlib.console import splats
 
 REPORT = """\
 Run /init as init process

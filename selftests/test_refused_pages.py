@@ -7,7 +7,7 @@ from conftest import boot, values
 
 
 def test_another_page_is_tried():
-    result = boot("refused-pages.sh")
+    result = boot("refused-pages.sh", expects=("are lost until",), allows=("Call Trace",))
     assert result.status == 0, result.lines
     calls = [line.split(" ", 2)[2] for line in result.lines if line.startswith("@ioctl snp-platform-status ")]
     assert [call.split()[0] for call in calls] == ["0", "EIO", "0"]
@@ -19,5 +19,4 @@ def test_another_page_is_tried():
     assert all(int(address, 16) >> 12 == int(pfn, 16) for address, pfn in said)
     # The kernel says so, too, with a call trace each; nothing else is wrong.
     assert result.console.count("RMPUPDATE failed") == 4
-    assert {re.sub(r".*(Call Trace).*", r"\1", line) for line in result.splats()} <= {"Call Trace"}
     assert result.lines.count("@launch start 0 error=0") == 1

@@ -53,9 +53,9 @@ def test_cases_share_boots():
     assert [outcome.values("did") for outcome in outcomes if outcome.case.words == "fine"] == [
         [f"{n}-fine"] for n in (0, 3, 5, 7)
     ]
-    assert [outcome.case.words for outcome in outcomes if outcome.failure] == ["panic", "hang"]
+    assert [outcome.case.words for outcome in outcomes if outcome.failure] == ["warn", "panic", "hang"]
     assert "sysrq triggered crash" in outcomes[2].failure and "no end within 40 s" in outcomes[4].failure
-    assert [outcome.case.words for outcome in outcomes if any("planted" in line for line in outcome.splats())] == [
+    assert [outcome.case.words for outcome in outcomes if any("planted" in line for line in outcome.findings())] == [
         "warn"
     ]
 

@@ -32,7 +32,7 @@ def outcomes(**config) -> dict[str, tuple[int, list[str]]]:
         limit=LIMIT * len(TESTS) + 180,
         **config,
     )
-    assert result.status == 0 and not result.splats(), result.lines
+    assert result.status == 0, result.lines
     # What differs from run to run.
     chance = re.compile(r"[pt]id=\d+|Random seed: \S+")
     found = kvm_selftests.outcomes(result)

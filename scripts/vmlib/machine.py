@@ -17,8 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import console as messages
-from . import initramfs, kernels, paths, test_modules
+from . import health, initramfs, kernels, paths, test_modules
 from .channel import Channel
 
 # RAM up to this size lies below 4 GiB in one piece on q35, so that offset and address are the same.
@@ -70,6 +69,8 @@ class Config:
     kexec: bool = False  # have a kernel in the machine that can follow the first (next_kernel in vm/lib.sh)
     crashkernel: int = 0  # MiB set aside for a kernel that follows a panic (crash_kernel in vm/lib.sh)
     append: str = ""  # more kernel parameters
+    expects: tuple[str, ...] = ()  # findings that the run must have (vmlib/health.py)
+    allows: tuple[str, ...] = ()  # and those that it may have
     files: dict[str, Path] = dataclasses.field(default_factory=dict)  # name inside -> file outside
 
     def psp_arguments(self) -> list[str]:
@@ -102,34 +103,11 @@ class Result:
     seconds: float
     cpu_seconds: float  # user and system time of QEMU, and of the scans that the scenario asked for
     run: Path
-
-    def splats(self) -> list[str]:
-        """What a healthy run does not have: reports of the kernel's own checks, and of the models."""
-        return (
-            messages.splats(self.console)
-            + [describe(report) for report in self.rmp.get("reports", [])]
-            + overruns(self.trace)
-        )
+    findings: list[str]  # what a healthy run does not have
+    wrong: list[str]  # those that the configuration does not name, and what it names in vain
 
     def commands(self) -> list[dict]:
         return [entry for entry in self.trace if "cmd" in entry]
-
-
-def overruns(trace: list[dict]) -> list[str]:
-    """What the PSP model has seen the host do wrong: commands while it worked on another one, and its reports."""
-    busy = [
-        f"PSP model: doorbell of command {entry['id']:#x} while busy"
-        for entry in trace
-        if entry.get("event") == "doorbell while busy"
-    ]
-    reports = [entry for entry in trace if "event" in entry and "address" in entry]
-    return busy + [f"PSP model: {entry['event']}, {entry['address']}, at {entry['command']}" for entry in reports]
-
-
-def describe(report: dict) -> str:
-    """A report of the CPU model in words."""
-    where = f"pc {report['pc']} address {report['address']}"
-    return f"CPU model: CPU {report['cpu']}: {report['report']}, {report['count']} times, first at {where}"
 
 
 def rmp_size(memory: int) -> int:
@@ -407,15 +385,43 @@ class Machine:
         limit: float = 120,
         on_line: Callable[[str], None] | None = None,
         on_ask: Callable[[str], str | None] | None = None,
+        judge: bool = True,
     ) -> Result:
         """Boot, run `scenario` (a shell script of selftests/vm) and wait for the end, at most `limit`
         seconds (those of the stock kernel). `on_line` gets each line of its output as it comes.
+
+        A run that was not healthy is an error, unless somebody else is to `judge` (Result.wrong).
 
         A line "@ask QUESTION" is answered. `on_ask` may do that, and then the limit counts anew from
         there; by default "scan" is answered with the number of pages that are assigned in the RMP,
         "reports" with the CPU model's reports so far (KIND:cpuN:COUNT), "snp-state" with the CPUs that have
         SNP_EN as the CPU model sees them and the number of entries of the RMP that are not zero, "plug-cpu"
         plugs a CPU in, and everything else is an order for the PSP model (pspd --help)."""
+        try:
+            result = self._run(scenario, arguments, limit, on_line, on_ask)
+        except NoResult:
+            raise
+        except VmError as error:
+            if judge and (wrong := self._wrong_until_its_end()):
+                raise self._unhealthy([*wrong, f"and then: {error}"]) from None
+            raise
+        if judge and result.wrong:
+            raise self._unhealthy([*result.wrong, f"logs: {result.run}"])
+        return result
+
+    def _unhealthy(self, why: list[str]) -> health.Unhealthy:
+        text = "\n".join(why)
+        (self.run_dir / "failure").write_text(f"{text}\n")
+        return health.Unhealthy(text)
+
+    def _run(
+        self,
+        scenario: Path,
+        arguments: list[str],
+        limit: float,
+        on_line: Callable[[str], None] | None,
+        on_ask: Callable[[str], str | None] | None,
+    ) -> Result:
         limit *= self.kernel.patience
         self._channel = Channel(self.fast / "channel", self.run_dir / "result.log")
         initrd = self._initrd(scenario, list(arguments))
@@ -456,9 +462,45 @@ class Machine:
         seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - cpu_start
         rmp = self.rmp()
         other_traces = [self.trace(name) for name in self._names[1:]]
+        findings = self.evidence().findings()
         return Result(
-            int(end[1]), lines[:-1], self.console(), self.trace(), other_traces, rmp, seconds, cpu_seconds, self.run_dir
+            int(end[1]), lines[:-1], self.console(), self.trace(), other_traces, rmp, seconds, cpu_seconds,
+            self.run_dir, findings, self._judge(findings),
+        )  # fmt: skip
+
+    def _wrong_until_its_end(self) -> list[str]:
+        """What is wrong with a machine that ended before the scenario, as it may have been meant to. What is left of it
+        in the RMP is no sign."""
+        try:
+            evidence = self.evidence()
+        except VmError:
+            return []  # There was no machine yet.
+        evidence.kernel, evidence.left = health.until_its_end(evidence.kernel), 0
+        return self._judge(evidence.findings())
+
+    def _judge(self, findings: list[str]) -> list[str]:
+        return health.judge(findings, self.config.expects, self.config.allows)
+
+    def evidence(self) -> health.Evidence:
+        """What speaks for or against the health of the run so far."""
+        evidence = self.models()
+        evidence.kernel = self.console()
+        evidence.trace = [entry for name in self._names for entry in self.trace(name)]
+        return evidence
+
+    def models(self) -> health.Evidence:
+        """The models' part of that."""
+        rmp = self.rmp()
+        return health.Evidence(
+            reports=rmp.get("reports", []),
+            notes=self._lines("cpu.log"),
+            complaints=[line for name in self._names for line in self._lines(f"pspd{name}.log")],
+            left=rmp.get("assigned", 0),
         )
+
+    def _lines(self, name: str) -> list[str]:
+        file = self.run_dir / name
+        return file.read_text(errors="replace").splitlines() if file.exists() else []
 
     def trace(self, name: str = "") -> list[dict]:
         """What the PSP model has written so far."""

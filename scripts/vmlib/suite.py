@@ -12,14 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import console
-from .machine import Config, Machine, NoResult, VmError, describe, overruns
+from . import health
+from .machine import Config, Machine, NoResult, VmError
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
     name: str  # one word
     words: str = ""  # what the scenario's function gets besides
+    expects: tuple[str, ...] = ()  # findings that it must have (health.py)
+    allows: tuple[str, ...] = ()  # and those that it may have
+    ends: str | None = None  # what Machine.run says of a machine that ends, as this case wants it
 
 
 @dataclasses.dataclass
@@ -31,19 +34,32 @@ class Outcome:
     kernel: list[str] = dataclasses.field(default_factory=list)  # kernel messages, without time stamps
     trace: list[dict] = dataclasses.field(default_factory=list)  # of the PSP model
     seconds: float = 0
-    failure: str | None = None  # why the machine had to be given up
+    # Why the case went wrong: the machine had to be given up, or was not healthy.
+    failure: str | None = None
     run: Path | None = None
-    reports: list[dict] = dataclasses.field(default_factory=list)  # of the CPU model
+    evidence: health.Evidence = dataclasses.field(default_factory=health.Evidence)
     rmp: dict = dataclasses.field(
         default_factory=dict
     )  # of the last case of a machine: what a scan finds after its end
 
-    def splats(self) -> list[str]:
-        return (
-            console.splats("\n".join(self.kernel))
-            + [describe(report) for report in self.reports]
-            + overruns(self.trace)
-        )
+    def findings(self) -> list[str]:
+        """What a healthy case does not have."""
+        return self.evidence.findings()
+
+    def judge(self, failure: str | None) -> None:
+        """Say what went wrong; `failure` is what became of the machine."""
+        if self.case.ends:
+            self.evidence.kernel = health.until_its_end(self.evidence.kernel)
+            if failure and re.search(self.case.ends, failure):
+                failure, self.evidence.left = None, 0
+            elif not failure:
+                failure = f"the machine did not end as it should: {self.case.ends}"
+        wrong = health.judge(self.findings(), self.case.expects, self.case.allows)
+        if wrong and not failure:
+            failure = f"not healthy: {'; '.join(wrong)}"
+        elif failure:
+            failure = "\n".join([failure, *wrong])
+        self.failure = failure
 
     def values(self, key: str) -> list[str]:
         """What the scenario said of `key`, a line each."""
@@ -57,6 +73,8 @@ class _Boot:
         self.machine, self.waiting = machine, waiting
         self.done: list[Outcome] = []
         self._since = 0.0
+        self._open = False  # a case is going on
+        self._seen = health.Evidence()
         self._reported: dict[tuple[int, str], int] = {}
 
     def on_ask(self, question: str) -> str | None:
@@ -70,7 +88,7 @@ class _Boot:
             return "ok"
         case = self.waiting.pop(0)
         self.done.append(Outcome(case, run=self.machine.run_dir))
-        self._since = time.monotonic()
+        self._since, self._open = time.monotonic(), True
         self.machine.order(f"mark case {case.name}")
         return f"ok {case.name} {case.words}"
 
@@ -79,37 +97,57 @@ class _Boot:
             self.done[-1].lines.append(line)
 
     def _end_case(self) -> None:
-        if not self.done:
+        """What the models have seen since the case before goes to this one, and to the first what came before it."""
+        if not self._open:
             return
-        self.done[-1].seconds = time.monotonic() - self._since
-        for report in self.machine.reports():
+        self._open = False
+        outcome, now = self.done[-1], self.machine.models()
+        outcome.seconds = time.monotonic() - self._since
+        for report in now.reports:
             key, count = (report["cpu"], report["report"]), report["count"]
             if count > self._reported.get(key, 0):
-                self.done[-1].reports.append(report | {"count": count - self._reported.get(key, 0)})
+                outcome.evidence.reports.append(report | {"count": count - self._reported.get(key, 0)})
                 self._reported[key] = count
+        outcome.evidence.notes = now.notes[len(self._seen.notes) :]
+        outcome.evidence.complaints = now.complaints[len(self._seen.complaints) :]
+        outcome.evidence.left = now.left - self._seen.left
+        self._seen = now
 
-    def finish(self, kernel: str) -> None:
-        """Give every case its part of the kernel messages and of the trace."""
+    def take_back(self) -> Case:
+        """The case that goes on is none of this boot's."""
+        self._open = False
+        return self.done.pop().case
+
+    def finish(self, failure: str | None) -> None:
+        """Give every case its part of the kernel messages and of the trace, and ask whether it was healthy.
+        `failure` is the last one's."""
         self._end_case()
-        messages = sections(
-            [re.sub(r"^\[ *\d+\.\d+\] ", "", line) for line in kernel.splitlines()], r"case (\S+) begins", str
-        )
+        lines = [re.sub(r"^\[ *\d+\.\d+\] ", "", line) for line in self.machine.console().splitlines()]
+        kernel = sections(lines, r"case (\S+) begins", str)
         trace = sections(self.machine.trace(), r"case (\S+)", lambda entry: entry.get("text", ""))
-        self.done[-1].rmp = self.machine.rmp()
+        last = self.done[-1]
+        last.rmp = self.machine.rmp()
         for outcome in self.done:
-            outcome.kernel = messages.get(outcome.case.name, [])
-            outcome.trace = trace.get(outcome.case.name, [])
+            name, first = outcome.case.name, outcome is self.done[0]
+            outcome.kernel, outcome.trace = kernel.get(name, []), trace.get(name, [])
+            outcome.evidence.kernel = "\n".join((kernel.get(None, []) if first else []) + outcome.kernel)
+            outcome.evidence.trace = (trace.get(None, []) if first else []) + outcome.trace
+            outcome.judge(failure if outcome is last else None)
+            if outcome.failure:
+                with (outcome.run / "failure").open("a") as file:
+                    file.write(f"{name}: {outcome.failure}\n")
 
 
-def sections(entries: list, begins: str, text: Callable) -> dict[str, list]:
+def sections(entries: list, begins: str, text: Callable) -> dict[str | None, list]:
     """Cut a list into parts: each begins behind an entry whose text is `begins`, whose group is its name.
-    What comes before the first belongs to none."""
+    What comes before the first has the name None."""
     out, current = {}, None
     for entry in entries:
         if found := re.fullmatch(begins, text(entry)):
-            current = out.setdefault(found[1], [])
-        elif current is not None:
-            current.append(entry)
+            current = found[1]
+            out.setdefault(current, [])
+        else:
+            out.setdefault(current, []).append(entry)
     return out
 
 
@@ -120,7 +158,7 @@ def run(config: Config, scenario: Path, cases: list[Case], limit: float, name: s
         with Machine(config, name) as machine:
             boot, failure = _Boot(machine, waiting), None
             try:
-                result = machine.run(scenario, limit=limit, on_line=boot.on_line, on_ask=boot.on_ask)
+                result = machine.run(scenario, limit=limit, on_line=boot.on_line, on_ask=boot.on_ask, judge=False)
                 if result.status:
                     failure = f"the scenario ended with status {result.status}; logs: {result.run}"
             except VmError as error:
@@ -128,13 +166,11 @@ def run(config: Config, scenario: Path, cases: list[Case], limit: float, name: s
                 if once_more and isinstance(error, NoResult):
                     print(f"# once more: {error}", flush=True)
                     once_more, failure = False, None
-                    waiting[:0] = [outcome.case for outcome in boot.done[-1:]]
-                    del boot.done[-1:]
+                    if boot.done:
+                        waiting.insert(0, boot.take_back())
                     if not boot.done:
                         continue
             if not boot.done:
                 raise VmError(failure or f"the scenario asked for no case; logs: {machine.run_dir}")
-            boot.finish(machine.console())
-        if failure:
-            boot.done[-1].failure = failure
+            boot.finish(failure)
         yield from boot.done

@@ -6,6 +6,7 @@ hang)
 	echo "about to hang"
 	sleep 1000
 	;;
+warn) echo "WARNING: planted" >/dev/kmsg ;;
 panic) echo c >/proc/sysrq-trigger ;;
 stale) echo "Oops: int3 (planted)" >/dev/kmsg && echo c >/proc/sysrq-trigger ;;
 esac
