@@ -13,6 +13,8 @@ pub struct Activity {
     nested_refused: AtomicBool,
     /// VMCB and VMSA of the guest that runs; 0 for none.
     in_use: [AtomicU64; 2],
+    /// Its TLB may have a translation by which it can write to the RMP, before SNP is active.
+    rmp_writable: AtomicBool,
 }
 
 impl Activity {
@@ -22,7 +24,18 @@ impl Activity {
             foreign_table: AtomicU64::new(0),
             nested_refused: AtomicBool::new(false),
             in_use: [const { AtomicU64::new(0) }; 2],
+            rmp_writable: AtomicBool::new(false),
         }
+    }
+
+    /// A translation enters the TLB by which it can write to the RMP.
+    pub fn set_rmp_writable(&self) {
+        self.rmp_writable.store(true, Relaxed);
+    }
+
+    /// Whether there may be one, which no longer holds.
+    pub fn take_rmp_writable(&self) -> bool {
+        self.rmp_writable.swap(false, Relaxed)
     }
 
     /// A walk of page tables begins.

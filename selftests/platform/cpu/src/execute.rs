@@ -9,7 +9,6 @@ use crate::acpi::{self, NotPatched};
 use crate::cpu::{Cpu, Fault, Outcome, Reg};
 use crate::cpuid::{self, ENCRYPTED_MEMORY};
 use crate::insn::Kind;
-use crate::iommu;
 use crate::model::Model;
 use crate::msr::{self, Msr, Written};
 use crate::rmp_insn;
@@ -24,6 +23,7 @@ impl Model<'_> {
             Kind::Rdmsr => self.rdmsr(cpu),
             Kind::Wrmsr => self.wrmsr(cpu),
             Kind::Wbinvd => self.wbinvd(cpu),
+            Kind::Wbnoinvd => self.wbnoinvd(cpu),
             Kind::Vmrun => self.vmrun(cpu),
             Kind::Rmpupdate => rmp_insn::rmpupdate(self, cpu),
             Kind::Psmash => rmp_insn::psmash(self, cpu),
@@ -139,16 +139,25 @@ impl Model<'_> {
         Some((number, Msr::from_number(number)?)).filter(|_| cpu.cpl() == 0)
     }
 
-    /// TCG has no caches to write back; the PSP wants to see that software did it. It is done
-    /// before SNP_INIT, which wants to know the IOMMU's pages.
+    /// TCG has no caches to write back; the models want to know that software did it.
     fn wbinvd(&self, cpu: &impl Cpu) -> Outcome {
         if cpu.cpl() == 0 {
-            match self.iommu.load(Acquire) {
-                0 => {}
-                registers => iommu::publish(cpu, registers, self.link),
+            // First: this one comes behind what firmware has done.
+            if self.pages_were_taken() {
+                cpu.flush_all_translations();
             }
-            self.link_cpu(cpu).wbinvd.fetch_add(1, Release);
+            if self.writes_back(cpu.index()) {
+                cpu.flush_translations();
+            }
             self.stats.wbinvd();
+        }
+        Outcome::Native
+    }
+
+    /// Nobody's debts are paid by it.
+    fn wbnoinvd(&self, cpu: &impl Cpu) -> Outcome {
+        if cpu.cpl() == 0 {
+            self.stats.wbnoinvd();
         }
         Outcome::Native
     }
@@ -188,6 +197,7 @@ impl Model<'_> {
 mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
+    use link::Report;
     use rmp::{Entry, State};
 
     use super::*;
@@ -404,11 +414,27 @@ mod tests {
     #[test]
     fn cache_writebacks_are_counted_per_cpu() {
         let model = machine(false);
-        assert_eq!(model.execute(Kind::Wbinvd, &Fake::new(&[])), Outcome::Native);
-        let user = Fake::new(&[(Reg::Cs, 0x33)]);
-        assert_eq!(model.execute(Kind::Wbinvd, &user), Outcome::Native);
-        let counts = [0, 1].map(|n| model.link.cpu[n].wbinvd.load(Relaxed));
-        assert_eq!(counts, [0, 1]);
+        for (kind, cs, count) in
+            [(Kind::Wbinvd, 0x10, 1), (Kind::Wbinvd, 0x33, 1), (Kind::Wbnoinvd, 0x10, 1)]
+        {
+            let cpu = Fake::new(&[(Reg::Cs, cs)]);
+            assert_eq!(model.execute(kind, &cpu), Outcome::Native);
+            let counts = [0, 1].map(|n| model.link.cpu[n].wbinvd.load(Relaxed));
+            assert_eq!(counts, [0, count], "{kind:?} {cs:#x}");
+        }
+    }
+
+    /// A WBINVD behind SNP_INIT does not count for the time before, however late the CPUs notice.
+    #[test]
+    fn snp_init_is_noticed_before_a_write_back() {
+        let model = machine(true);
+        model.stores_to(1, BASE);
+        model.link.pages_taken.fetch_add(1, Relaxed);
+        let cpu = Fake::new(&[]);
+        model.execute(Kind::Wbinvd, &cpu);
+        let stale = &model.link.cpu[1].reports[Report::StaleCache as usize];
+        assert_eq!(stale.count.load(Relaxed), 1);
+        assert_eq!(cpu.flushes.get(), 101, "all TLBs for firmware's pages, its own for the RMP");
     }
 
     #[test]

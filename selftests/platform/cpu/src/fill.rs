@@ -14,7 +14,7 @@ use crate::guest::inside::Inside;
 use crate::guest::Layer;
 use crate::insn::RESET_VECTOR;
 use crate::model::Model;
-use crate::qemu::ffi::Functions;
+use crate::qemu::ffi::{CpuWork, Functions};
 use crate::qemu::tlb::{self, Request};
 use crate::qemu::vcpu::{Slot, Vcpu};
 use crate::qemu::{env, fatal};
@@ -22,6 +22,8 @@ use crate::watch::{Need, Translation, Verdict, Who, RMP_FAULT};
 
 /// A CPU that translates.
 pub struct Translator<'a> {
+    /// What a CPU does once it has written to the IOMMU's registers.
+    pub after_iommu: CpuWork,
     pub f: &'a Functions,
     pub model: &'a Model<'static>,
     pub guest: Option<&'a Layer>,
@@ -124,10 +126,22 @@ impl Translator<'_> {
             }
             let pc = || request.pc(self.f);
             self.model.runs(self.index, pc);
-            if !self.model.watches(self.index) {
+            let (stores, watches) = (request.access == tlb::STORE, self.model.watches(self.index));
+            if !stores && !watches {
                 return true;
             }
             let Some(filled) = request.filled(self.f) else { return true };
+            if stores && self.model.is_iommu(filled.page()) {
+                filled.ask_again();
+                self.vcpu().queue(self.after_iommu);
+                return true;
+            }
+            if stores {
+                self.model.stores_to(self.index, filled.page());
+            }
+            if !watches {
+                return true;
+            }
             if self.refuses_walk(Who::Host, pc) {
                 filled.revoke();
                 return self.page_fault(request);

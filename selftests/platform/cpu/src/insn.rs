@@ -14,8 +14,10 @@ pub enum Kind {
     Rdmsr,
     /// WRMSR.
     Wrmsr,
-    /// WBINVD or WBNOINVD; nothing distinguishes them here.
+    /// WBINVD.
     Wbinvd,
+    /// WBNOINVD.
+    Wbnoinvd,
     /// VMRUN.
     Vmrun,
     /// RMPUPDATE.
@@ -36,11 +38,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Cpuid,
         Kind::Rdmsr,
         Kind::Wrmsr,
         Kind::Wbinvd,
+        Kind::Wbnoinvd,
         Kind::Vmrun,
         Kind::Rmpupdate,
         Kind::Psmash,
@@ -88,6 +91,7 @@ pub fn decode(bytes: &[u8]) -> Option<Insn> {
         (_, [0x0f, 0xa2]) => Some(Kind::Cpuid),
         (_, [0x0f, 0x32]) => Some(Kind::Rdmsr),
         (_, [0x0f, 0x30]) => Some(Kind::Wrmsr),
+        (0xf3, [0x0f, 0x09]) => Some(Kind::Wbnoinvd),
         (_, [0x0f, 0x09]) => Some(Kind::Wbinvd),
         (_, [0x0f, 0x01, 0xd8]) => Some(Kind::Vmrun),
         (0xf2, [0x0f, 0x01, 0xfe]) => Some(Kind::Rmpupdate),
@@ -136,7 +140,8 @@ mod tests {
             (&[0x0f, 0x32], Some(Kind::Rdmsr)),
             (&[0x48, 0x0f, 0x30], Some(Kind::Wrmsr)),
             (&[0x0f, 0x09], Some(Kind::Wbinvd)),
-            (&[0xf3, 0x0f, 0x09], Some(Kind::Wbinvd)),
+            (&[0xf2, 0x0f, 0x09], Some(Kind::Wbinvd)),
+            (&[0xf3, 0x0f, 0x09], Some(Kind::Wbnoinvd)),
             (&[0x0f, 0x01, 0xd8], Some(Kind::Vmrun)),
             (&[0xf2, 0x0f, 0x01, 0xfe], Some(Kind::Rmpupdate)),
             (&[0xf3, 0x0f, 0x01, 0xff], Some(Kind::Psmash)),

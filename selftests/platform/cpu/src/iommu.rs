@@ -6,11 +6,12 @@
 //! exclusion range names the completion-wait semaphore if the IOMMU has SNP, in init.c
 //! (iommu_set_cwwb_range).
 
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use link::Link;
 
 use crate::acpi::Memory;
+use crate::model::Model;
 
 const EVENT_LOG: u64 = 0x10;
 const EXCLUSION_BASE: u64 = 0x20;
@@ -23,7 +24,7 @@ const PAGES: u64 = ((1 << 40) - 1) << 12;
 const LENGTH_SHIFT: u32 = 56;
 
 /// Reads the IOMMU's registers at `registers` and puts what they name into the link page.
-pub fn publish(memory: &impl Memory, registers: u64, link: &Link) {
+fn publish(memory: &impl Memory, registers: u64, link: &Link) {
     let read = |offset| {
         let mut bytes = [0; 8];
         memory.read(registers + offset, &mut bytes).then(|| u64::from_le_bytes(bytes)).unwrap_or(0)
@@ -35,6 +36,18 @@ pub fn publish(memory: &impl Memory, registers: u64, link: &Link) {
     for (buffer, (base, len)) in link.iommu.iter().zip(found) {
         buffer.len.store(len, Release);
         buffer.base.store(base, Release);
+    }
+}
+
+impl Model<'_> {
+    /// Whether the IOMMU's registers of which it reads are in this page.
+    pub fn is_iommu(&self, page: u64) -> bool {
+        page != 0 && page == self.iommu.load(Acquire)
+    }
+
+    /// A CPU has written to them.
+    pub fn iommu_written(&self, memory: &impl Memory) {
+        publish(memory, self.iommu.load(Acquire), self.link);
     }
 }
 

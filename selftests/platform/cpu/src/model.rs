@@ -59,6 +59,7 @@ impl Model<'_> {
     pub fn add_cpu(&self, index: usize) {
         let snp_en = self.snp_en >> index & 1 != 0;
         msr::reset(&self.link.cpu[index], self.rmp.geometry(), self.low(), snp_en);
+        self.has_empty_caches(&self.link.cpu[index]);
     }
 
     /// A CPU is at the reset vector: the machine has been powered on, or reset as a whole.
@@ -72,6 +73,7 @@ impl Model<'_> {
         }
         for cpu in self.link.present() {
             msr::reset(cpu, self.rmp.geometry(), self.low(), false);
+            self.has_empty_caches(cpu);
         }
         self.pinned.store(false, Release);
         self.link.iommu_snp.store(0, Relaxed);

@@ -258,10 +258,20 @@ pub unsafe extern "C" fn on_tlb_fill(
         return unsafe { request.fill() };
     };
     let Machine { functions, model, guest, .. } = machine;
-    let translator = Translator { f: functions, model, guest: guest.as_ref(), index, slot };
+    let guest = guest.as_ref();
+    let translator = Translator { after_iommu, f: functions, model, guest, index, slot };
     // SAFETY: as above. If a page fault is raised, this frame is skipped; nothing in it has a
     // destructor.
     unsafe { translator.translate(&request) }
+}
+
+/// A CPU has written to the IOMMU's registers, and left the block in which it did.
+unsafe extern "C" fn after_iommu(cpu: *mut CpuState, _: u64) {
+    let Some(machine) = MACHINE.get() else { return };
+    let Some((index, slot)) = machine.slot_of(cpu) else { return };
+    // SAFETY: QEMU runs what is queued for a CPU on its thread, between blocks.
+    let vcpu = unsafe { Vcpu::outside_block(&machine.functions, slot, index) };
+    machine.model.iommu_written(&vcpu);
 }
 
 /// The end of the process: the summary.

@@ -17,6 +17,7 @@ const CODES: [&str; 5] = ["success", "fail_input", "fail_permission", "fail_inus
 pub struct Stats {
     cpuid: AtomicU64,
     wbinvd: AtomicU64,
+    wbnoinvd: AtomicU64,
     vmrun: AtomicU64,
     vmrun_not_modelled: AtomicU64,
     resets: AtomicU64,
@@ -40,9 +41,14 @@ impl Stats {
         count(&self.cpuid);
     }
 
-    /// Caches were written back.
+    /// Caches were written back and emptied.
     pub fn wbinvd(&self) {
         count(&self.wbinvd);
+    }
+
+    /// Caches were written back.
+    pub fn wbnoinvd(&self) {
+        count(&self.wbnoinvd);
     }
 
     /// A guest was left to TCG.
@@ -119,6 +125,7 @@ impl fmt::Display for Stats {
             line("rmpread", code, &self.rmpread[n])?;
         }
         line("wbinvd", "", &self.wbinvd)?;
+        line("wbnoinvd", "", &self.wbnoinvd)?;
         line("vmrun", "", &self.vmrun)?;
         line("vmrun_not_modelled", "", &self.vmrun_not_modelled)?;
         for fault in Fault::ALL {

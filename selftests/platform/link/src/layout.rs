@@ -17,7 +17,7 @@ pub const SNP_EN: u64 = 1 << 24;
 pub const ASIDS: usize = 128;
 
 /// "LINK" and the version of this layout.
-const MAGIC: u64 = 0x4b4e_494c_0000_0004;
+const MAGIC: u64 = 0x4b4e_494c_0000_0005;
 
 /// MSRs without rules of their own that firmware compares between CPUs, with their names: memory
 /// types and where memory ends. [`Cpu::config`] has their values in this order.
@@ -85,11 +85,14 @@ pub enum Report {
     ForeignVmcb,
     /// VMRUN, with SNP_EN set, with a VMCB or VMSA that starts 2 MiB.
     AlignedInUse,
+    /// It has not executed WBINVD between the last write of software to the RMP and SNP_INIT: its
+    /// caches may hold other entries than firmware's.
+    StaleCache,
 }
 
 impl Report {
     /// Every kind, in the order of its number.
-    pub const ALL: [Report; 9] = [
+    pub const ALL: [Report; 10] = [
         Report::NoSnpEn,
         Report::RmpWrite,
         Report::ForeignWrite,
@@ -99,6 +102,7 @@ impl Report {
         Report::HostArea,
         Report::ForeignVmcb,
         Report::AlignedInUse,
+        Report::StaleCache,
     ];
 
     /// For logs and tests.
@@ -113,6 +117,7 @@ impl Report {
             Report::HostArea => "host-area",
             Report::ForeignVmcb => "foreign-vmcb",
             Report::AlignedInUse => "aligned-in-use",
+            Report::StaleCache => "stale-cache",
         }
     }
 }
@@ -142,7 +147,7 @@ pub struct Cpu {
     pub hsave_pa: AtomicU64,
     /// MSR C0010015.
     pub hwcr: AtomicU64,
-    /// How often this CPU executed WBINVD or WBNOINVD.
+    /// How often this CPU executed WBINVD. WBNOINVD, which leaves lines where they are, is none.
     pub wbinvd: AtomicU64,
     /// MSR C0010132, first byte of the RMP.
     pub rmp_base: AtomicU64,
@@ -158,7 +163,9 @@ pub struct Cpu {
     pub rmpupdate: AtomicU64,
     /// The same of PSMASH.
     pub psmash: AtomicU64,
-    padding: [AtomicU64; 9],
+    /// What [`Link::rmp_written`] was when this CPU executed WBINVD last, or came into being.
+    pub rmp_flushed: AtomicU64,
+    padding: [AtomicU64; 5],
 }
 
 /// Whom an ASID is bound to, a byte of [`Link::asids`].
@@ -200,9 +207,12 @@ pub struct Link {
     /// How often firmware has given pages away that were the host's (SNP_INIT). A CPU model that
     /// sees it change empties TLBs. The PSP model counts it up, behind its changes of the RMP.
     pub pages_taken: AtomicU64,
-    reserved: [AtomicU64; 3],
+    /// How often software has been seen to write to the RMP, before SNP is active. The CPU model
+    /// counts it up: once for each page, between two WBINVDs of the CPU that writes.
+    pub rmp_written: AtomicU64,
+    reserved: [AtomicU64; 2],
     /// The IOMMU's event log, PPR log and completion-wait semaphore. The CPU model reads the
-    /// IOMMU's registers when a CPU writes its caches back, which must be done before SNP_INIT.
+    /// IOMMU's registers whenever a CPU has written to them.
     pub iommu: [IommuBuffer; 3],
     reserved2: [AtomicU64; 2],
     /// CPUs by QEMU's index.

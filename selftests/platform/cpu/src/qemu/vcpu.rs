@@ -8,7 +8,7 @@ use std::{ptr, slice};
 
 use link::MAX_CPUS;
 
-use super::ffi::{Array, ByteArray, CpuState, Env, Functions, RegDescriptor, Register};
+use super::ffi::{Array, ByteArray, CpuState, CpuWork, Env, Functions, RegDescriptor, Register};
 use super::layout::{place, At};
 use super::{env, tlb};
 use crate::acpi::Memory;
@@ -245,6 +245,12 @@ impl<'a> Vcpu<'a> {
     /// blocks, that it is in.
     pub fn queue_flush_of_all(&self) {
         self.queue_flush(|_| true);
+    }
+
+    /// Has this CPU do something when it has left the block that it executes.
+    pub fn queue(&self, work: CpuWork) {
+        // SAFETY: this CPU, which calls it on its own thread.
+        unsafe { (self.f.async_run_on_cpu)(self.slot.state, work, 0) };
     }
 
     fn queue_flush(&self, which: impl Fn(*mut CpuState) -> bool) {
