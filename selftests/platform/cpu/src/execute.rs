@@ -273,6 +273,22 @@ mod tests {
         assert_eq!(model.execute(Kind::Rmpupdate, &give(PAGE)), eax(2), "still");
     }
 
+    #[test]
+    fn ranges_are_refused_as_long_as_they_are_to_be() {
+        let model = machine(true);
+        let update = |page: u64| Fake::new(&[(Reg::Rax, page)]).with_operand(PRE_GUEST);
+        model.link.no_rmpupdate.set(PAGE, 0x1000);
+        assert_eq!(model.execute(Kind::Rmpupdate, &update(PAGE)), eax(2));
+        assert_eq!(model.rmp.state(PAGE), Some(State::Hypervisor), "nothing has happened to it");
+        assert_eq!(model.execute(Kind::Rmpupdate, &update(PAGE + 0x1000)), eax(0));
+        model.link.no_rmpupdate.set(0, 0);
+        assert_eq!(model.execute(Kind::Rmpupdate, &update(PAGE)), eax(0));
+        let psmash = Fake::new(&[(Reg::Rax, 0)]);
+        assert_eq!(model.execute(Kind::Psmash, &psmash), eax(1), "no 2 MiB page");
+        model.link.no_psmash.set(0, 0x20_0000);
+        assert_eq!(model.execute(Kind::Psmash, &psmash), eax(2));
+    }
+
     /// Writable translations of a page that is given away must be looked up anew; of one that comes
     /// back, none exists.
     #[test]

@@ -40,6 +40,7 @@ pub fn rmpupdate(model: &Model, cpu: &impl Cpu) -> Outcome {
     let pa = cpu.get(Reg::Rax);
     let code = match RmpUpdate::from_bytes(&bytes) {
         // What VMRUN has taken into use is so until #VMEXIT (notes).
+        Some(_) if model.link.no_rmpupdate.holds(pa) => Code::FailPermission,
         Some(new) if model.in_use(pa..pa.saturating_add(new.bytes()), None) => Code::FailInUse,
         Some(new) => {
             if new.assigned && model.link.take_refusal() {
@@ -63,7 +64,9 @@ pub fn psmash(model: &Model, cpu: &impl Cpu) -> Outcome {
     if let Some(outcome) = gate(model, cpu) {
         return outcome;
     }
-    let code = model.rmp.psmash(cpu.get(Reg::Rax));
+    let pa = cpu.get(Reg::Rax);
+    let code =
+        if model.link.no_psmash.holds(pa) { Code::FailPermission } else { model.rmp.psmash(pa) };
     model.link_cpu(cpu).psmash.fetch_add(1, Release);
     model.stats.psmash(code);
     done(code as u32)

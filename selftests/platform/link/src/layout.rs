@@ -180,6 +180,30 @@ pub enum Bound {
     Snp = 2,
 }
 
+/// A range of physical addresses.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Range {
+    start: AtomicU64,
+    /// The first byte behind it.
+    end: AtomicU64,
+}
+
+impl Range {
+    /// Another range; empty if `length` is 0.
+    pub fn set(&self, start: u64, length: u64) {
+        self.end.store(0, Ordering::Release);
+        self.start.store(start, Ordering::Release);
+        self.end.store(start.saturating_add(length), Ordering::Release);
+    }
+
+    /// Whether an address is in it.
+    pub fn holds(&self, address: u64) -> bool {
+        let (start, end) = (&self.start, &self.end);
+        (start.load(Ordering::Acquire)..end.load(Ordering::Acquire)).contains(&address)
+    }
+}
+
 /// Memory that one of the IOMMU's registers names.
 #[repr(C)]
 #[derive(Debug)]
@@ -210,11 +234,13 @@ pub struct Link {
     /// How often software has been seen to write to the RMP, before SNP is active. The CPU model
     /// counts it up: once for each page, between two WBINVDs of the CPU that writes.
     pub rmp_written: AtomicU64,
-    reserved: [AtomicU64; 2],
+    /// Where RMPUPDATE is refused, whatever it is to do. Tests order it from the PSP model.
+    pub no_rmpupdate: Range,
     /// The IOMMU's event log, PPR log and completion-wait semaphore. The CPU model reads the
     /// IOMMU's registers whenever a CPU has written to them.
     pub iommu: [IommuBuffer; 3],
-    reserved2: [AtomicU64; 2],
+    /// Where PSMASH is refused. Tests order it, too.
+    pub no_psmash: Range,
     /// CPUs by QEMU's index.
     pub cpu: [Cpu; MAX_CPUS],
     /// One byte per 2 MiB region of memory (modulo [`RMP_LOCKS`]): 0 free, 1 held. The `rmp` crate
@@ -323,6 +349,20 @@ mod tests {
         );
         link.bind(5, Bound::Free);
         assert_eq!(link.bound(5), Bound::Free);
+    }
+
+    #[test]
+    fn ranges_hold_their_first_byte_and_not_the_one_behind() {
+        let link = zeroed();
+        assert!(!link.no_psmash.holds(0));
+        link.no_psmash.set(0x20_0000, 0x1000);
+        assert_eq!(
+            [0x1f_ffff, 0x20_0000, 0x20_0fff, 0x20_1000].map(|at| link.no_psmash.holds(at)),
+            [false, true, true, false]
+        );
+        assert!(!link.no_rmpupdate.holds(0x20_0000));
+        link.no_psmash.set(0, 0);
+        assert!(!link.no_psmash.holds(0x20_0000));
     }
 
     #[test]

@@ -29,6 +29,8 @@ One order per line, one line as answer: 'ok', 'ok ANSWER' or 'error REASON'.
   mark TEXT      write {\"event\":\"mark\",\"text\":TEXT} into the trace, with counts
   refuse-rmpupdate N   make the pages HV-Fixed that the next N RMPUPDATEs would give away, instead
                  of all earlier ones
+  no-rmpupdate START LENGTH, no-psmash START LENGTH
+                 refuse the instruction there (FAIL_PERMISSION), instead of anywhere else
   pending        the command without an answer and the milliseconds since its doorbell, or nothing";
 
 /// What orders act on.
@@ -108,6 +110,8 @@ impl Control {
                 self.link.refuse_rmpupdate.store(count, Ordering::Release);
                 Ok(String::new())
             }
+            ("no-rmpupdate", range) => refuse(&self.link.no_rmpupdate, range),
+            ("no-psmash", range) => refuse(&self.link.no_psmash, range),
             ("pending", "") => Ok(self.pending.describe()),
             _ => Err(format!("'{line}' is no order; see --help")),
         }
@@ -155,4 +159,17 @@ pub fn remove_stale_socket(path: &Path) -> Result<(), String> {
         Ok(_) => Err(format!("{} exists and is no socket; name another path", path.display())),
         Err(error) => Err(format!("cannot look at {}: {error}", path.display())),
     }
+}
+
+/// Takes "START LENGTH", each decimal or 0x….
+fn refuse(place: &link::Range, range: &str) -> Result<String, String> {
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    };
+    let parsed =
+        range.split_once(' ').and_then(|(start, length)| Some((number(start)?, number(length)?)));
+    let (start, length) = parsed.ok_or_else(|| format!("'{range}' is no START LENGTH"))?;
+    place.set(start, length);
+    Ok(String::new())
 }
