@@ -14,8 +14,8 @@
 //!   instructions), `cpuid`, `msr`, `rmp_insn` and `svm` (their rules). `guest`: SEV guests.
 //! * `watch`: which translations the RMP forbids, and what is reported or refused.
 //! * `caches`: what has not been written back when it should have been.
-//! * `model`: the state of all CPUs, which those rules are about; `cpu`: what a rule sees of the CPU
-//!   that executes; `activity`: what goes on on each; `variant`: what differs between machines.
+//! * `model`: the state of all CPUs, which those rules are about; `cpu`: what a rule sees of the
+//!   CPU that executes; `activity`: what goes on on each; `variant`: what differs between machines.
 //! * `acpi`: the firmware tables that announce the IOMMU and CPUs to come. `iommu`: the pages that
 //!   it writes to. `ram`: guest memory.
 //! * `args` and `stats`, `log`: what comes in at load and goes out at exit.

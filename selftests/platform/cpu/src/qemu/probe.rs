@@ -339,7 +339,8 @@ mod tests {
 
     #[test]
     fn code_is_read() {
-        // cpu_clear_ignne of a build, from its AND on; MOV ESI, ECX and EDX of x86_cpu_do_interrupt.
+        // cpu_clear_ignne of a build, from its AND on; below, MOV ESI, ECX and EDX of
+        // x86_cpu_do_interrupt.
         let and = [0x90, 0x81, 0xa0, 0xa4, 0x41, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xc3];
         assert_eq!(ignne_field(&and), Ok(0x41a4));
         let mut other = and;
