@@ -105,4 +105,12 @@ unsigned int snp_host_psp_owed(unsigned long long psp);
 /* The answer of that PSP has come. */
 void snp_host_psp_answered(unsigned long long psp);
 
+/*
+ * Whose a page is, as its own entry in the RMP has it: the ASID (0 is firmware) and the guest physical address in
+ * bytes. Of a 2 MiB page only the first entry says so. To be asked of pages that are assigned, while SNP is in use.
+ *
+ * Returns 0, -EIO if there is no such entry or SNP is not enabled on this CPU, -ENOMEM, -EOPNOTSUPP.
+ */
+int snp_host_rmp_owner(u64 pfn, u32 *asid, u64 *gpa);
+
 #endif /* _LINUX_SNP_HOST_H */

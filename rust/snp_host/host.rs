@@ -11,6 +11,10 @@
 //! take it: they look at [`WINDOW_OPEN`] alone.
 
 use crate::{
+    entry::{
+        Entries,
+        Owner, //
+    },
     prepare::{
         cpus::{
             check_all_online,
@@ -105,6 +109,8 @@ pub(crate) struct SnpHost {
     pin: Option<ModulePin>,
     /// Differences between CPUs that the last preflight found, and that firmware may refuse.
     warnings: KVec<CString>,
+    /// The entries of the RMP, from the first question about one.
+    entries: Option<Entries>,
     module: &'static ThisModule,
 }
 
@@ -125,6 +131,7 @@ impl Registration {
             disabled: None,
             pin: None,
             warnings: KVec::new(),
+            entries: None,
             module,
         };
         match unfit {
@@ -159,6 +166,19 @@ pub(crate) fn with_host<T>(f: impl FnOnce(&mut SnpHost) -> Result<T>) -> Result<
 }
 
 impl SnpHost {
+    /// `snp_host_rmp_owner()`.
+    ///
+    /// # Errors
+    ///
+    /// See there.
+    pub(crate) fn rmp_owner(&mut self, pfn: u64) -> Result<Owner> {
+        let entries = match self.entries.take() {
+            Some(entries) => entries,
+            None => Entries::find()?,
+        };
+        self.entries.insert(entries).owner(pfn)
+    }
+
     /// Opens the window if SNP_EN was set before this module was loaded.
     fn find_snp_en(&mut self) -> Result {
         // No CPU may come between reading the CPUs and opening the window.
@@ -476,7 +496,22 @@ mod exports {
         owed::forget(psp);
     }
 
+    /// # Safety
+    ///
+    /// `asid` and `gpa` are valid for writing.
+    #[no_mangle]
+    unsafe extern "C" fn snp_host_rmp_owner(pfn: u64, asid: *mut u32, gpa: *mut u64) -> c_int {
+        errno(with_host(|host| host.rmp_owner(pfn)).map(|owner| {
+            // SAFETY: By the caller's promise.
+            unsafe {
+                asid.write(owner.asid);
+                gpa.write(owner.gpa);
+            }
+        }))
+    }
+
     same_prototypes! {
+        snp_host_rmp_owner(_, _, _);
         snp_host_window_open();
         snp_host_prepare();
         snp_host_window_close(_);

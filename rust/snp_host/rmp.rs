@@ -238,6 +238,19 @@ impl Table {
         }
     }
 
+    /// Maps all entries for reading.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn map(&self) -> Result<Mapped> {
+        let mut parts = KVec::new();
+        for segment in &self.segments {
+            parts.push((*segment, mapped(segment.entries)?), GFP_KERNEL)?;
+        }
+        Ok(Mapped(parts))
+    }
+
     /// Calls `work` with every piece of the entries, on several CPUs, until it fails.
     fn on_pieces(&self, work: impl Fn(Segment) -> Result + Sync) -> Result {
         let next = Atomic::<u64>::new(0);
@@ -255,6 +268,19 @@ impl Table {
             }
         });
         kernel::error::to_result(errno.load(Relaxed))
+    }
+}
+
+/// The entries, mapped for reading.
+pub(crate) struct Mapped(KVec<(Segment, Mapping)>);
+
+impl Mapped {
+    /// The lower half of the entry of the page with this number, if it has one.
+    pub(crate) fn low(&self, pfn: u64) -> Option<u64> {
+        self.0.iter().find_map(|(segment, mapping)| {
+            let word = rmp_table::low_word(*segment, pfn)?;
+            mapping.word(usize::try_from(word).ok()?)
+        })
     }
 }
 

@@ -286,6 +286,14 @@ pub(crate) fn check_covers_itself(contiguous: Segment) -> Result<(), TableError>
     Ok(())
 }
 
+/// Where in a segment the entry of the page with this number begins, in words of 8 bytes; [`None`]
+/// if it is not in there.
+pub(crate) fn low_word(segment: Segment, pfn: u64) -> Option<u64> {
+    let address = pfn.checked_mul(PAGE)?;
+    let offset = address.checked_sub(segment.covers.start)?;
+    (offset < segment.covers.len).then_some(offset / PAGE * (ENTRY / 8))
+}
+
 /// The `n`-th piece of at most `size` bytes of entries, counted over all segments; [`None`] behind
 /// the last.
 pub(crate) fn piece(segments: &[Segment], size: u64, mut n: u64) -> Option<Segment> {

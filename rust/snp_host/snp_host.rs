@@ -19,6 +19,7 @@
 //! | `compare.rs` | the comparison; pure |
 //! | `syscfg.rs` | SNP_EN and EFER.SVME of all CPUs |
 //! | `rmp.rs` | the RMP as memory: finds, clears, scans it |
+//! | `entry.rs` | the owner of a page |
 //! | `rmp_table.rs` | the layout of the RMP, and its checks; pure |
 
 #![deny(unsafe_code)]
@@ -31,6 +32,7 @@ use sys::{
 };
 
 mod compare;
+mod entry;
 mod host;
 mod owed;
 mod preflight;

@@ -47,6 +47,12 @@ impl Mapping {
         })
     }
 
+    /// Reads the word number `i`, if there is one.
+    pub fn word(&self, i: usize) -> Option<u64> {
+        // SAFETY: As above.
+        (i < self.words).then(|| unsafe { self.start.add(i).read_volatile() })
+    }
+
     /// Sets every word to zero.
     ///
     /// # Safety
@@ -58,6 +64,9 @@ impl Mapping {
         unsafe { self.start.write_bytes(0, self.words) };
     }
 }
+
+// SAFETY: A mapping may be used by any task; its methods only read, but for one that is unsafe.
+unsafe impl Send for Mapping {}
 
 impl Drop for Mapping {
     fn drop(&mut self) {
