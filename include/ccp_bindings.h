@@ -15,5 +15,6 @@
 #include <asm/kvm.h>
 #include <asm/sev.h>
 
+#include <linux/snp_gmem.h>
 #include <linux/snp_host.h>
 #include "../rust/shim/pages.h"

@@ -14,6 +14,8 @@
 //! | `platform.rs` | the state of firmware, behind the command lock |
 //! | `uapi.rs` | `/dev/sev` |
 //! | `kapi.rs` | the functions that kvm-amd and others import |
+//! | `gmem.rs` | memory of SNP guests, for a kvm-amd with hooks |
+//! | `stopped_cpus.rs` | CPUs that a panic with SNP guests stops |
 
 #![deny(unsafe_code)]
 
@@ -28,6 +30,7 @@ mod cmd;
 mod display;
 mod driver;
 mod error;
+mod gmem;
 mod irq;
 mod kapi;
 mod mailbox;

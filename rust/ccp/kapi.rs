@@ -48,6 +48,8 @@ use crate::{
     }, //
 };
 
+mod gmem;
+
 /// Converts to what C returns, and stores firmware's status where C wants it.
 ///
 /// # Safety

@@ -51,6 +51,7 @@ mod lost;
 mod tests;
 
 pub(crate) use lost::{
+    is_lost,
     leaked,
     Leaked,
     Record, //

@@ -76,6 +76,7 @@ use crate::{
 mod firmware_pages;
 mod identify;
 mod init;
+mod launch;
 pub(crate) mod leave;
 mod panic;
 mod ranges;

@@ -21,6 +21,7 @@ use crate::sys::{
     },
 };
 
+pub(crate) mod guest_rmp;
 pub(crate) mod script;
 
 /// Ends a test with an error if the condition does not hold. Other than `assert!`, which ends the

@@ -8,6 +8,7 @@ use super::{
 };
 use kernel::{
     bindings,
+    page::PAGE_SIZE,
     prelude::*, //
 };
 
@@ -45,27 +46,57 @@ impl CallerMemory {
     ///
     /// [`EFAULT`] if the address is not in the direct map.
     pub(crate) fn write(&self, address: u64, data: &[u8]) -> Result {
-        let phys = address & !mem_encrypt::sme_mask();
-        // SAFETY: The variable is constant after early boot.
-        let base = unsafe { bindings::page_offset_base } as u64;
-        let last = (data.len() as u64).checked_sub(1).ok_or(EFAULT)?;
-        let end = phys.checked_add(last).ok_or(EFAULT)?;
-        for edge in [phys, end] {
-            let va = base.checked_add(edge).ok_or(EFAULT)?;
-            // SAFETY: Takes any address.
-            if !unsafe { bindings::__virt_addr_valid(va as usize) } {
-                return Err(EFAULT);
-            }
-        }
+        let to = mapped(address, data.len())?;
         // SAFETY: Both ends are mapped RAM and the caller owns all of it (see `trust()`). `data` is
         // memory of this driver, so the ranges do not overlap.
-        unsafe {
-            core::ptr::copy_nonoverlapping(
-                data.as_ptr(),
-                base.wrapping_add(phys) as *mut u8,
-                data.len(),
-            )
-        };
+        unsafe { core::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len()) };
         Ok(())
     }
+
+    /// Copies what is at `address` (with or without encryption bit) to `data`. User space may be
+    /// changing it meanwhile: then the result is some of both.
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`] if the address is not in the direct map.
+    pub(crate) fn read(&self, address: u64, data: &mut [u8]) -> Result {
+        let from = mapped(address, data.len())?;
+        // SAFETY: As in `write()`. `memcpy()` copes with memory that changes, and nothing depends
+        // on the bytes being those of one moment.
+        unsafe { bindings::memcpy(data.as_mut_ptr().cast(), from.cast(), data.len()) };
+        Ok(())
+    }
+
+    /// Copies the first frame of `from` to the first of `to`, which is another. As [`Self::read`].
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`] if one is not in the direct map.
+    pub(crate) fn copy_page(&self, to: Frames, from: Frames) -> Result {
+        let to = mapped(to.phys(), PAGE_SIZE)?;
+        let from = mapped(from.phys(), PAGE_SIZE)?;
+        if to == from {
+            return Err(EFAULT);
+        }
+        // SAFETY: As above; two different pages do not overlap.
+        unsafe { bindings::memcpy(to.cast(), from.cast(), PAGE_SIZE) };
+        Ok(())
+    }
+}
+
+/// Where `len` bytes at this physical address are in the direct map.
+fn mapped(address: u64, len: usize) -> Result<*mut u8> {
+    let phys = address & !mem_encrypt::sme_mask();
+    // SAFETY: The variable is constant after early boot.
+    let base = unsafe { bindings::page_offset_base } as u64;
+    let last = (len as u64).checked_sub(1).ok_or(EFAULT)?;
+    let end = phys.checked_add(last).ok_or(EFAULT)?;
+    for edge in [phys, end] {
+        let va = base.checked_add(edge).ok_or(EFAULT)?;
+        // SAFETY: Takes any address.
+        if !unsafe { bindings::__virt_addr_valid(va as usize) } {
+            return Err(EFAULT);
+        }
+    }
+    Ok(base.wrapping_add(phys) as *mut u8)
 }

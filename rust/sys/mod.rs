@@ -20,6 +20,7 @@ pub mod cpuid;
 pub mod crash_dump;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod fake_io;
+pub mod guest_rmp;
 pub mod hotplug;
 pub mod iomem;
 pub mod iommu;

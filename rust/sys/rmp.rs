@@ -110,6 +110,25 @@ impl Frames {
         self.first << PAGE_SHIFT
     }
 
+    /// Whether the first frame is at a multiple of `n`, a power of two.
+    pub(crate) fn is_aligned(self, n: usize) -> bool {
+        self.first & (n as u64).wrapping_sub(1) == 0
+    }
+
+    /// Writes the cache lines of the frames back to memory and drops them from the caches.
+    pub(crate) fn clflush(self) {
+        // SAFETY: The variable is constant after early boot.
+        let base = unsafe { bindings::page_offset_base } as u64;
+        for frame in self.iter() {
+            let va = base.wrapping_add(frame.phys());
+            // SAFETY: Takes any address.
+            if unsafe { bindings::__virt_addr_valid(va as usize) } {
+                // SAFETY: The page is in the direct map.
+                unsafe { bindings::clflush_cache_range(va as *mut c_void, 1 << PAGE_SHIFT) };
+            }
+        }
+    }
+
     /// Keeps the frames from the allocator for good: takes a reference to each that is never
     /// dropped. A frame that is free, or no RAM, is left alone.
     pub(crate) fn hold(self) {

@@ -130,7 +130,7 @@ statuses! {
     HWERROR_PLATFORM = 0x13 named: "the hardware or its configuration failed, memory contents are safe; check IOMMU and memory-encryption settings in the BIOS set-up",
     HWERROR_UNSAFE = 0x14 named: "the hardware failed and memory contents may be damaged; restart the machine",
     UNSUPPORTED = 0x15: "this platform does not have the feature",
-    INVALID_PARAM = 0x16: "a parameter or a reserved field has a value that firmware does not accept",
+    INVALID_PARAM = 0x16 named: "a parameter or a reserved field has a value that firmware does not accept",
     RESOURCE_LIMIT = 0x17: "firmware has no room for it; stop some guests",
     SECURE_DATA_INVALID = 0x18 named: "the persistent SEV state failed its integrity check; firmware resets it on the next attempt",
     INVALID_PAGE_SIZE = 0x19: "the RMP entry of a page has the wrong page size",

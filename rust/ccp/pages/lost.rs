@@ -108,6 +108,12 @@ pub(crate) fn leaked() -> usize {
     COUNT.load(Relaxed)
 }
 
+/// Whether the first frame has been lost. Sleeps.
+pub(crate) fn is_lost(frame: Frames) -> bool {
+    let lost = LOST.lock();
+    lost.frames.iter().any(|range| range.contains(&frame.pfn()))
+}
+
 /// Proof that pages are lost: they do not return to the allocator, and [`leaked`] counts them.
 #[derive(Debug)]
 pub(crate) struct Leaked(());

@@ -206,7 +206,7 @@ pub(crate) struct FailAt {
 }
 
 impl FailAt {
-    const fn never() -> Self {
+    pub(super) const fn never() -> Self {
         Self {
             good: AtomicUsize::new(0),
             bad: AtomicUsize::new(0),
@@ -219,7 +219,7 @@ impl FailAt {
         self.bad.store(times, Relaxed);
     }
 
-    fn call(&self) -> Result {
+    pub(super) fn call(&self) -> Result {
         let less = |left: usize| left.checked_sub(1);
         if self.good.fetch_update(Relaxed, Relaxed, less).is_ok() {
             return Ok(());
