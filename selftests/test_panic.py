@@ -12,11 +12,11 @@ from vmlib.machine import Config, Machine, VmError
 FAILED = "SNP is not shut down for the panic: "
 
 
-def panic(case: str, message: str = "sysrq triggered crash", **config):
+def panic(case: str, *more: str, message: str = "sysrq triggered crash", **config):
     """All that the PSP got, what it got after the panic, the console, and the RMP in the end."""
     with Machine(Config(**config), "panic") as machine:
         with pytest.raises(VmError, match=message):
-            machine.run(paths.VM_SCRIPTS / "panic.sh", [case])
+            machine.run(paths.VM_SCRIPTS / "panic.sh", [case, *more])
         parts = suite.sections(machine.trace(), r"(panic)", lambda entry: entry.get("text", ""))
         commands = [entry for entry in machine.trace() if "cmd" in entry]
         after = [entry for entry in parts.get("panic", []) if "cmd" in entry]

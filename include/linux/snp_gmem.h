@@ -86,4 +86,13 @@ int snp_gmem_launch(struct file *sev, const struct snp_gmem_launch *page, int *f
  */
 int snp_gmem_launch_vmsa(struct file *sev, const struct snp_gmem_launch *page, u64 sev_features, int *fw_error);
 
+/*
+ * A CPU is being stopped. If the kernel panics and there are SNP guests, it waits here until the panicking CPU has
+ * taken them from firmware, and writes its caches back, which firmware wants of every CPU then. Otherwise, and after
+ * a minute in any case, nothing happens.
+ *
+ * Context: NMI or interrupts off, virtualization disabled. Takes no lock.
+ */
+void snp_gmem_cpu_stopped(void);
+
 #endif /* _LINUX_SNP_GMEM_H */

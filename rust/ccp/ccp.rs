@@ -38,6 +38,7 @@ mod pages;
 mod platform;
 mod psps;
 mod regs;
+mod stopped_cpus;
 #[path = "../sys/mod.rs"]
 mod sys;
 #[cfg(CONFIG_KUNIT = "y")]

@@ -149,7 +149,7 @@ impl<T: Transport> Channel<T> {
             reclaim_buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
             snp: Snp::Down,
             reset_sign: None,
-            record: Arc::new(Record::new(), GFP_KERNEL)?,
+            record: Arc::new(Record::new()?, GFP_KERNEL)?,
         })
     }
 
@@ -167,6 +167,11 @@ impl<T: Transport> Channel<T> {
     /// What firmware was asked to do, for the panic path.
     pub(crate) fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// The same, for who issues commands meanwhile.
+    pub(crate) fn record_for_panic(&self) -> Arc<Record> {
+        self.record.clone()
     }
 
     /// Waits for firmware's answer to the last command, whoever issued it; see

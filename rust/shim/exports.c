@@ -33,6 +33,7 @@ EXPORT_SYMBOL_FOR_MODULES(snp_gmem_make_private, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(snp_gmem_make_shared, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(snp_gmem_max_level, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(snp_gmem_launch, "kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(snp_gmem_cpu_stopped, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(snp_gmem_launch_vmsa, "kvm-amd");
 
 /* For amdtee. */

@@ -8,6 +8,7 @@ use kernel::macros::kunit_tests;
 #[allow(unsafe_code)] // The macro's; there is none here.
 mod suite {
     use crate::{
+        entry::Owner,
         sys::{
             hotplug::CpusRead,
             percpu::PerCpu,
@@ -24,6 +25,23 @@ mod suite {
             Relaxed, //
         },
     };
+
+    /// The formats of Zen 3 and Zen 4 in memory, and of RMPREAD.
+    #[test]
+    fn owners_are_decoded() {
+        let guest = Owner {
+            asid: 0x3ff,
+            gpa: 0x7_ffff_ffff_f000,
+        };
+        // Every bit of address and ASID; assigned, size, count of subpages; then all others.
+        let raw = 0x3ff << 51 | ((1u64 << 39) - 1) << 12;
+        for noise in [0, 0xfff, 7 << 61] {
+            assert_eq!(Owner::from_raw(raw | noise), guest);
+            assert_eq!(Owner::from_raw(noise), Owner { asid: 0, gpa: 0 });
+        }
+        let rmpread = [0x7_ffff_ffff_f000, 0x3ff << 32 | 0x1_0101];
+        assert_eq!(Owner::from_rmpread(rmpread), guest);
+    }
 
     #[test]
     fn each_online_cpu_answers_for_itself() -> Result {

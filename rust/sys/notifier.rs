@@ -52,6 +52,12 @@ unsafe impl Chain for Panic {
     }
 }
 
+/// Whether the kernel panics, for CPUs that are being stopped: they are stopped for a restart, too.
+pub fn in_panic() -> bool {
+    // SAFETY: A word that is changed at the begin of a panic; whoever reads it early reads zero.
+    unsafe { (&raw const bindings::oops_in_progress).read_volatile() != 0 }
+}
+
 /// System sleep begins or is over. Callbacks may sleep; an error before sleep refuses it, and is
 /// returned to whoever asked for it.
 pub struct SystemSleep;

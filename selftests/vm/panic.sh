@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# panic.sh idle|guest|busy|late|holder: the kernel panics with SNP up; with a guest; with a command in flight that
+# panic.sh idle|guest [NUMBER]|busy|late|holder: the kernel panics with SNP up; with so many guests; with a command in flight that
 # firmware answers too late, or 3 s later; with a holder of the command lock whose command was answered, and that waits
 # for a CPU.
 . /vm/lib.sh
@@ -14,8 +14,10 @@ in_flight() {
 }
 case $1 in
 guest)
-	snp-launch keep >/tmp/launch 2>&1 &
-	until grep -q "^@launch finish 0" /tmp/launch; do sleep 0.1; done
+	for n in $(seq "${2:-1}"); do
+		snp-launch keep >/tmp/launch-$n 2>&1 &
+		until grep -q "^@launch finish 0" /tmp/launch-$n; do sleep 0.1; done
+	done
 	;;
 busy) in_flight platform-status PLATFORM_STATUS 60000 ;;
 late) in_flight platform-status PLATFORM_STATUS 3000 ;;

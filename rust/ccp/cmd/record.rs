@@ -8,9 +8,12 @@
 //! it gets the effect of a command before the command is issued, and loses the effect after the
 //! answer to the command that ends it.
 
-use kernel::sync::atomic::{
-    Atomic,
-    Relaxed, //
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 
 use crate::{
@@ -25,6 +28,9 @@ use crate::{
     },
 };
 
+/// How many guests there can be: one for each ASID, of which the largest processors have 1006.
+const GUESTS: usize = 1024;
+
 /// See the top of this file.
 pub(crate) struct Record {
     /// The number of the last command; 0 before the first.
@@ -33,6 +39,8 @@ pub(crate) struct Record {
     snp: Atomic<bool>,
     /// Guest contexts that firmware has.
     guests: Atomic<u32>,
+    /// Where their contexts are, as firmware was told; 0 is none.
+    contexts: KVec<Atomic<u64>>,
     /// Pages that other modules have from `snp_alloc_firmware_page()`.
     pages: Atomic<u32>,
     /// The TMR; whether a page of it is firmware's is for the RMP to say.
@@ -40,14 +48,22 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(super) const fn new() -> Self {
-        Self {
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(super) fn new() -> Result<Self> {
+        let mut contexts = KVec::with_capacity(GUESTS, GFP_KERNEL)?;
+        for _ in 0..GUESTS {
+            contexts.push(Atomic::new(0), GFP_KERNEL)?;
+        }
+        Ok(Self {
             command: Atomic::new(0),
             snp: Atomic::new(false),
             guests: Atomic::new(0),
+            contexts,
             pages: Atomic::new(0),
             tmr: AtomicFrames::none(),
-        }
+        })
     }
 
     /// To be called before a command is issued.
@@ -79,6 +95,26 @@ impl Record {
     pub(crate) fn set_firmware_pages(&self, guests: u32, pages: u32) {
         self.guests.store(guests, Relaxed);
         self.pages.store(pages, Relaxed);
+    }
+
+    /// Firmware has this context, or has not. One more than there can be guests is left out.
+    pub(crate) fn set_context(&self, address: u64, has: bool) {
+        let (from, to) = match has {
+            true => (0, address),
+            false => (address, 0),
+        };
+        let known = self.contexts().any(|context| context == address);
+        let slot = self.contexts.iter().find(|slot| slot.load(Relaxed) == from);
+        match slot {
+            Some(slot) if known != has => slot.store(to, Relaxed),
+            _ => {}
+        }
+    }
+
+    /// The contexts that firmware has.
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = u64> + '_ {
+        let contexts = self.contexts.iter().map(|slot| slot.load(Relaxed));
+        contexts.filter(|address| *address != 0)
     }
 
     /// To be called before the TMR is given to firmware, and with [`None`] after it was taken back.

@@ -642,7 +642,7 @@ mod suite {
 
     #[test]
     fn the_record_is_right_while_a_command_is_in_flight() -> Result {
-        let record = Record::new();
+        let record = Record::new()?;
         check!(!record.snp());
         for init in [CommandId::SNP_INIT, CommandId::SNP_INIT_EX] {
             record.asked(init.row());
@@ -672,7 +672,7 @@ mod suite {
 
     #[test]
     fn the_record_has_the_tmr_as_it_is() -> Result {
-        let record = Record::new();
+        let record = Record::new()?;
         check!(record.tmr().is_none());
         for order in [0, 1, 9] {
             let pages = Pages::zeroed(Gfp::KERNEL, order)?;

@@ -25,6 +25,7 @@ use crate::{
         slot,
         Failure, //
     },
+    stopped_cpus,
     sys::{
         bindings as c,
         caller_memory::CallerMemory,
@@ -87,6 +88,12 @@ extern "C" fn snp_gmem_max_level(pfn: u64) -> c_int {
     let level = frames(&memory, pfn, 1).map_or(Level::Size4K, |frame| max_level(&KERNEL, frame));
     // CAST: A small constant.
     level.raw() as c_int
+}
+
+/// A CPU is being stopped.
+#[no_mangle]
+extern "C" fn snp_gmem_cpu_stopped() {
+    stopped_cpus::hold();
 }
 
 /// Launches a page.
@@ -175,6 +182,7 @@ c::same_prototypes! {
     snp_gmem_make_private(_, _, _, _, _);
     snp_gmem_make_shared(_, _);
     snp_gmem_max_level(_);
+    snp_gmem_cpu_stopped();
     snp_gmem_launch(_, _, _);
     snp_gmem_launch_vmsa(_, _, _, _);
 }

@@ -27,6 +27,7 @@ use crate::{
         Address,
         HvPages, //
     },
+    stopped_cpus,
     sys::{
         pages::Gfp,
         rmp::Frames,
@@ -104,6 +105,7 @@ impl<T: Transport> Platform<T> {
         for page in self.firmware_pages.values_mut() {
             if page.address().raw() == address {
                 page.context = context;
+                self.channel.record().set_context(address, context);
             }
         }
         self.record_pages();
@@ -123,6 +125,8 @@ impl<T: Transport> Platform<T> {
     pub(super) fn forget_contexts(&mut self) {
         for page in self.firmware_pages.values_mut() {
             page.context = false;
+            let address = page.address().raw();
+            self.channel.record().set_context(address, false);
         }
         self.record_pages();
     }
@@ -134,6 +138,7 @@ impl<T: Transport> Platform<T> {
         self.channel
             .record()
             .set_firmware_pages(self.contexts(), pages);
+        stopped_cpus::set_guests(self.contexts());
     }
 
     /// Takes back pages that are firmware's, by address.

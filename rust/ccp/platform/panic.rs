@@ -36,6 +36,10 @@ use crate::{
         leaked, //
     },
     regs::Registers,
+    stopped_cpus::{
+        self,
+        OtherCpus, //
+    },
     sys::{
         completion::Completion,
         cpu, iommu,
@@ -48,9 +52,13 @@ use crate::{
     wire::{
         command::{
             SHUTDOWN,
+            SNP_DECOMMISSION,
             SNP_PAGE_RECLAIM, //
         },
-        snp::PageReclaim,
+        snp::{
+            Addr,
+            PageReclaim, //
+        },
         CommandInfo, //
     },
 };
@@ -92,6 +100,7 @@ impl<T: Transport> Platform<T> {
         Ok(LastShutdown {
             channel: self.channel.for_panic(transport)?,
             x86_snp_shutdown: self.has_x86_snp_shutdown(),
+            others: &stopped_cpus::MACHINE,
         })
     }
 }
@@ -101,6 +110,7 @@ pub(crate) struct LastShutdown<T> {
     channel: Channel<T>,
     /// Firmware has X86_SNP_SHUTDOWN.
     x86_snp_shutdown: bool,
+    pub(super) others: &'static dyn OtherCpus,
 }
 
 impl<T: Transport + Send> Callback for LastShutdown<T> {
@@ -114,6 +124,11 @@ impl<T: Transport + Send> Callback for LastShutdown<T> {
 
 impl<T: Transport> LastShutdown<T> {
     pub(super) fn run(&mut self) {
+        self.stop();
+        self.others.let_go();
+    }
+
+    fn stop(&mut self) {
         if !self.channel.record().snp() {
             return;
         }
@@ -137,6 +152,7 @@ impl<T: Transport> LastShutdown<T> {
     ///
     /// The command that failed, and how.
     fn shutdown(&mut self) -> Result<Outcome, (&'static CommandInfo, CmdError)> {
+        self.end_guests()?;
         // Firmware refuses SHUTDOWN if SEV is not up. If SEV stays up, SNP_SHUTDOWN_EX fails.
         let _ = self.channel.issue_polling(SHUTDOWN, &mut ());
         // The other CPUs have executed WBINVD in the NMI that stopped them (kdump_sev_callback()).
@@ -159,6 +175,46 @@ impl<T: Transport> LastShutdown<T> {
                 false => iommu::snp_disable(),
             },
         })
+    }
+
+    /// Takes the guests from firmware, if the other CPUs can still do what that obliges them to.
+    ///
+    /// # Errors
+    ///
+    /// The command that failed, and how.
+    fn end_guests(&mut self) -> Result<(), (&'static CommandInfo, CmdError)> {
+        let guests = self.channel.record().guests();
+        if guests == 0 {
+            return Ok(());
+        }
+        if !self.others.are_held() {
+            dev_err!(
+                self.channel.dev(),
+                "{guests} SNP guest(s) cannot be ended for the panic: the other CPUs would have to write their caches back, and this kvm_amd does not have them wait; one with hooks does\n"
+            );
+            return Ok(());
+        }
+        // Its own, because a command uses the channel.
+        let record = self.channel.record_for_panic();
+        for context in record.contexts() {
+            let bytes = context.to_le_bytes();
+            let mut request = Addr::read_from_bytes(&bytes).unwrap_or_default();
+            self.channel
+                .issue_polling(SNP_DECOMMISSION, &mut request)
+                .map_err(|err| (SNP_DECOMMISSION.info(), err))?;
+        }
+        let ended = record.contexts().count();
+        let flushed = self.others.write_back();
+        dev_info!(
+            self.channel.dev(),
+            "{ended} SNP guest(s) ended for the panic{}\n",
+            if flushed {
+                ""
+            } else {
+                ", but not all CPUs have written their caches back"
+            }
+        );
+        Ok(())
     }
 
     /// Reclaims the pages of the TMR, and returns how many stay firmware's.

@@ -70,7 +70,10 @@ mod suite {
     };
     use core::{
         cell::Cell,
-        sync::atomic::Ordering::Relaxed, //
+        sync::atomic::{
+            AtomicBool,
+            Ordering::Relaxed, //
+        },
     };
     use kernel::{
         bindings::{
@@ -1471,6 +1474,103 @@ mod suite {
                 HOST.forget();
                 HOST.snp_en.store(0, Relaxed);
             }
+        }
+        Ok(())
+    }
+
+    /// CPUs that are being stopped: whether they wait, and what they were told.
+    struct Others {
+        held: AtomicBool,
+        in_time: AtomicBool,
+        host: &'static FakeHost,
+    }
+
+    /// They have written back, and were let go.
+    const WRITTEN_BACK: Event = Keep(100);
+    const LET_GO: Event = Keep(101);
+
+    impl crate::stopped_cpus::OtherCpus for Others {
+        fn are_held(&self) -> bool {
+            self.held.load(Relaxed)
+        }
+
+        fn write_back(&self) -> bool {
+            self.host.note(WRITTEN_BACK);
+            self.in_time.load(Relaxed)
+        }
+
+        fn let_go(&self) {
+            self.host.note(LET_GO);
+        }
+    }
+
+    /// Guests are ended first, one after the other, if the other CPUs can pay for it; they are let
+    /// go in any case.
+    #[test]
+    fn panic_ends_guests() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        static OTHERS: Others = Others {
+            held: AtomicBool::new(false),
+            in_time: AtomicBool::new(true),
+            host: &HOST,
+        };
+        const STUCK: &[Event] = &[SHUTDOWN, SNP_SHUTDOWN, SNP_DF_FLUSH, SNP_SHUTDOWN, LET_GO];
+        const REFUSED: &[Event] = &[DECOMMISSION, DECOMMISSION, LET_GO];
+        const ENDED: &[Event] = &[
+            DECOMMISSION,
+            DECOMMISSION,
+            WRITTEN_BACK,
+            SHUTDOWN,
+            SNP_SHUTDOWN,
+            SNP_DF_FLUSH,
+            SNP_SHUTDOWN,
+            LET_GO,
+        ];
+        for (held, refused, events) in [
+            (false, false, STUCK),
+            (true, false, ENDED),
+            (true, true, REFUSED),
+        ] {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, true)?;
+            check!(p.init(true, 0).is_ok());
+            // One of three has gone.
+            let guests = [guest(&mut p)?, guest(&mut p)?, guest(&mut p)?];
+            relay_context(&mut p, CommandId::SNP_DECOMMISSION, guests[0].1)?;
+            plan.dirty.set(false);
+            OTHERS.held.store(held, Relaxed);
+            HOST.forget_events();
+            let polled = Scripted::new(|call: &Call| match call.wait {
+                // The second of two.
+                Wait::Poll if refused && call.is(CommandId::SNP_DECOMMISSION) => {
+                    let answer = plan.execute(&HOST, call);
+                    match plan.active.get() {
+                        0 => Ok(Status::INVALID_GUEST),
+                        _ => answer,
+                    }
+                }
+                Wait::Poll => plan.execute(&HOST, call),
+                Wait::Interrupt => silence(call.command),
+            });
+            let mut last = p.last_shutdown(polled)?;
+            last.others = &OTHERS;
+            last.run();
+            check!(HOST.saw(events), "{} {}", held, refused);
+            check!(
+                (HOST.snp_en.load(Relaxed) == 0) == (events.len() == ENDED.len()),
+                "{}",
+                held
+            );
+            // For the test alone: its pages come back.
+            plan.active.set(0);
+            plan.dirty.set(false);
+            p.shutdown(Leaving::KvmGone);
+            for (page, _) in guests {
+                p.free_firmware_page(page);
+            }
+            HOST.forget();
+            HOST.forget_events();
+            HOST.snp_en.store(0, Relaxed);
         }
         Ok(())
     }

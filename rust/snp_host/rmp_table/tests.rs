@@ -372,3 +372,29 @@ fn no_input_overflows() {
         }
     }
 }
+
+#[test]
+fn entry_of_a_page() {
+    // The second GiB, whose entries are elsewhere.
+    let segment = Segment {
+        entries: Range {
+            start: 0x7000_0000,
+            len: 0x40_0000,
+        },
+        covers: Range {
+            start: 1 << 30,
+            len: 1 << 30,
+        },
+    };
+    let rows = [
+        (0x3_ffff, None),
+        (0x4_0000, Some(0)),
+        (0x4_0001, Some(2)),
+        (0x7_ffff, Some(2 * 0x3_ffff)),
+        (0x8_0000, None),
+        (u64::MAX, None),
+    ];
+    for (pfn, word) in rows {
+        assert_eq!(low_word(segment, pfn), word, "{pfn:#x}");
+    }
+}
