@@ -25,7 +25,7 @@ help:
 	@echo "make shell [DRIVER=intree] [KERNEL=debug] a root shell in a machine on the software SNP platform"
 	@echo "make modules           build snp_host.ko and ccp.ko (to CCP_CACHE/modules; KERNEL=debug: modules-debug)"
 	@echo "make debug-kernel      build the debug kernel: KUnit, KASAN, UBSAN, lockdep, kmemleak, fault injection"
-	@echo "make kvm-amd           build kvm-amd.ko from the kernel's own source"
+	@echo "make kvm-amd           build a kvm-amd.ko that uses our hooks, from the kernel's own source with our patches"
 	@echo "make platform          build the PSP model and the CPU model"
 	@echo "make check             formatting and lints of everything"
 	@echo "make install | uninstall   put the modules in the place of the in-tree driver on this machine, or go back"
@@ -51,8 +51,8 @@ debug-modules: debug-kernel
 kunit: debug-modules
 	@$(IN_ROOT) scripts/kunit $(T)
 
-kvm-amd: setup
-	@$(IN_ROOT) scripts/kvm-amd/build
+kvm-amd: modules
+	@$(IN_ROOT) scripts/kvm-amd/build --kernel $(KERNEL)
 
 demo: platform $(DEBUG_KERNEL) $(if $(filter ours,$(DRIVER)),modules)
 	@$(IN_ROOT) scripts/demo --driver $(DRIVER) --kernel $(KERNEL) $(DEMO_ARGS)
