@@ -35,6 +35,7 @@ MINUTES = [
     "compile_fail",
     "runner",
     "kvm_selftests",
+    "hooked",
 ]
 LONGEST = [f"selftests/test_{name}.py" for name in MINUTES]
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """KVM's own selftests, built from the kernel's source and not changed, run on the platform with
-both drivers; with ours, `make test-long` runs them on the debug kernel, too."""
+both drivers, and with a kvm-amd that has our hooks; with ours, `make test-long` runs them on the debug kernel, too."""
 
 import functools
 
 import kvm_selftests
 import pytest
 from conftest import boot, values
-from vmlib import kernels
+from vmlib import hooked, kernels
 
 # Tests that are skipped here, and the words in which they say why.
 SKIPPED = {
@@ -35,9 +35,9 @@ SEV_NO_DEBUG, SEV_ES = 1 << 0, 1 << 2
 SNP, SNP_DEBUG = 1 << 17, 1 << 19
 
 
-@pytest.fixture(params=["intree", "ours", "ours-debug"])
+@pytest.fixture(params=["intree", "ours", "ours-debug", "hooked"])
 def system(request) -> tuple[str, str]:
-    """Driver and kernel."""
+    """Driver ("hooked": ours, and a kvm-amd with hooks) and kernel."""
     driver, _, kernel = request.param.partition("-")
     if kernel and not request.config.getoption("--long"):
         pytest.skip("takes long; 'make test-long' does it")
@@ -51,6 +51,9 @@ def run(system: tuple[str, str], *tests: str):
     limit = 900 if tests == tuple(SLOW) else 200
     inside = limit * kernels.get(kernel).patience
     files = kvm_selftests.files(tests)
+    if driver == "hooked":
+        files |= hooked.files()
+        driver = "ours"
     result = boot(
         "kvm-selftests.sh",
         str(inside),
