@@ -15,7 +15,7 @@ def run(what: str, *words: str, kernel: str = "stock", **config):
     files = hooked.files(kernel)
     result = boot("hooked.sh", what, *words, guest=True, kernel=kernel, files=files, limit=300, **config)
     assert result.status == 0, result.lines
-    assert not result.splats() and result.rmp["assigned"] == 0, result.splats()
+    assert result.rmp["assigned"] == 0
     assert values(result, "module")[-1] == "kvm_amd updates/kvm-amd.ko"
     assert values(result, "lost") == ["0"] and all(line.endswith(" 0") for line in values(result, "left"))
     cases = {}
@@ -104,7 +104,7 @@ def test_random_calls(long, note):
     result = boot(
         "hooked.sh", "random", f"{calls},{seed}", guest=True, kernel=kernel, files=hooked.files(kernel), limit=900
     )
-    assert result.status == 0 and not result.splats(), (result.lines, result.splats())
+    assert result.status == 0, result.lines
     done, succeeded, launched = map(int, *[line.split() for line in values(result, "random")])
     note(f"random calls: {done}, of which {succeeded} succeeded; {launched} guests launched")
     assert done >= calls and succeeded > done / 20 and launched
@@ -127,7 +127,9 @@ FAULTS = {
 
 def test_what_firmware_keeps_is_lost_and_nothing_else():
     """A page that is not launched comes back, or is counted and kept: the RMP has no page that the allocator has."""
-    result = boot("hooked.sh", "faults", *FAULTS, guest=True, files=hooked.files(), limit=300)
+    result = boot(
+        "hooked.sh", "faults", *FAULTS, guest=True, files=hooked.files(), limit=300, expects=("are lost until",)
+    )
     assert result.status == 0, result.lines
     lost = [int(count) for count in values(result, "lost-by-now")]
     assert [now - before for before, now in zip([0, *lost], lost)] == [*FAULTS.values()], result.lines
@@ -135,7 +137,6 @@ def test_what_firmware_keeps_is_lost_and_nothing_else():
     # They stay where they were, and are all that stays.
     left = [int(line.split()[-1]) for line in values(result, "left")]
     assert left == lost, result.lines
-    assert not result.splats(), result.splats()
 
 
 def test_qemu_and_its_digests():
