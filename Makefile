@@ -11,7 +11,7 @@ CARGO := $(IN_ROOT) cargo
 PLATFORM := --manifest-path selftests/platform/Cargo.toml --locked
 DEBUG_KERNEL := $(if $(filter debug,$(KERNEL)),debug-kernel)
 
-.PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants check install uninstall clean
+.PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants mutants-long check install uninstall clean
 help:
 	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch and run SNP guests"
 	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko; KERNEL=debug: on the debug kernel"
@@ -19,7 +19,8 @@ help:
 	@echo "make test-long [T=name]    the same, but whole matrices instead of samples (hours)"
 	@echo "make test-list         names of all tests"
 	@echo "make coverage [T=name] which lines of the modules do the tests execute?"
-	@echo "make mutants [T=name]  plant bugs, one at a time, and say which test catches each"
+	@echo "make mutants [T=file]  plant small bugs in the modules, one at a time, and say which no KUnit suite notices (40 minutes)"
+	@echo "make mutants-long      all of them, and those of selftests/mutants with the test that is to catch each (hours)"
 	@echo "make bench [T=name]    what the platform and the drivers cost: boots, exits, OVMF, counts (BENCH_ARGS='--pairs N --json FILE')"
 	@echo "make kunit [T=name]    the modules' KUnit suites, in the debug kernel"
 	@echo "make shell [DRIVER=intree] [KERNEL=debug] a root shell in a machine on the software SNP platform"
@@ -76,7 +77,11 @@ coverage: platform modules debug-modules
 	@$(IN_ROOT) scripts/coverage $(T)
 
 mutants: platform debug-kernel
-	@$(IN_ROOT) scripts/mutants $(T)
+	@$(IN_ROOT) scripts/mutate --minutes 40 $(T)
+
+mutants-long: platform debug-kernel
+	@$(IN_ROOT) scripts/mutate
+	@$(IN_ROOT) scripts/mutants
 
 check: setup
 	@$(IN_ROOT) python3 -B -m pytest -p no:cacheprovider -q selftests/test_sources.py

@@ -108,7 +108,7 @@ def test_shell_scripts():
 
 
 def test_planted_bugs_apply():
-    """A mutant that does not apply any more shows nothing; make mutants, which says so, takes an hour."""
+    """A mutant that does not apply any more shows nothing; scripts/mutants, which says so, takes an hour."""
     mutants = sorted((TOP / "selftests/mutants").glob("*.patch"))
     stale = [
         mutant.name
