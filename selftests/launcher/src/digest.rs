@@ -28,7 +28,7 @@ pub fn of(pages: &[Page]) -> [u8; 48] {
 
 /// As text.
 pub fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //! A guest of 64-bit code that reports in which vCPUs it runs.
 //!
 //! The boot vCPU starts the others one after the other by AP_CREATE, each with a VMSA that it makes
-//! from a template (at 0x40000 and following), and waits for each to say that it runs. In the end it asks to be terminated:
-//! code 1 if all is well, 2 if not, 0x80 and more for an exception that it did not expect. Without a
-//! VMSA in the image the VMM sets the registers of all vCPUs, and the others only say that they run.
+//! from a template (at 0x40000 and following), and waits for each to say that it runs. In the end
+//! it asks to be terminated: code 1 if all is well, 2 if not, 0x80 and more for an exception that
+//! it did not expect. Without a VMSA in the image the VMM sets the registers of all vCPUs, and the
+//! others only say that they run.
 
 use core::arch::global_asm;
 

@@ -175,8 +175,9 @@ fn tables(c_bit: u64) -> Vec<(u64, Vec<u8>)> {
     let private = (0..at::ALIAS).step_by(PAGE).map(entry);
     let shared = (0..at::ALIAS).step_by(PAGE).map(|address| address | PRESENT_WRITABLE);
     let mut descriptors = vec![0u64; 512];
-    descriptors[1] = 0x00af_9b00_0000_ffff; // code, 64 bits, selector 8
-                                            // #VC, vector 29: a gate of the IDT, which begins at word 32.
+    // Code, 64 bits, selector 8.
+    descriptors[1] = 0x00af_9b00_0000_ffff;
+    // #VC, vector 29: a gate of the IDT, which begins at word 32.
     let handler = guest::exception_entry();
     descriptors[32 + 2 * 29] =
         (handler & 0xffff) | 8 << 16 | 0x8e00 << 32 | (handler >> 16 & 0xffff) << 48;

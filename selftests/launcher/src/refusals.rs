@@ -53,8 +53,10 @@ const REFUSALS: [(&str, i32, Attempt); 11] = [
 const OTHERS: [&str; 5] =
     ["second-page", "after-finish", "no-snp", "no-boot-vcpu", "changing-source"];
 
+type Change = fn(&mut VcpuState);
+
 /// What is changed in a binding that would be right otherwise.
-const BINDINGS: [(&str, fn(&mut VcpuState)); 6] = [
+const BINDINGS: [(&str, Change); 6] = [
     ("bind-unknown-bit", |state| state.valid_fields |= 1 << 2),
     ("bind-padding", |state| state.pad[4] = 1),
     ("bind-misaligned", |state| state.vmsa_gpa += 8),
@@ -194,8 +196,8 @@ pub fn refusal(file: &str, name: &str) -> Result<()> {
 }
 
 /// Another thread changes the VMPL in the source all the time. What is launched has the one that
-/// was checked: either the call is refused, or the digest is that of VMPL 0. Goes on until both have
-/// been seen. Prints "@changing REFUSED LAUNCHED", and how often.
+/// was checked: either the call is refused, or the digest is that of VMPL 0. Goes on until both
+/// have been seen. Prints "@changing REFUSED LAUNCHED", and how often.
 fn changing_source(image: &Image) -> Result<()> {
     const VMS: usize = 200;
     let page = vmsa(image)?;

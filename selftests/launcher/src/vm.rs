@@ -165,8 +165,8 @@ impl Vm {
         self.command(sev_cmd_id_KVM_SEV_SNP_LAUNCH_UPDATE, &mut update)
     }
 
-    /// Launches a page. One that cannot hold a VMSA, because of where KVM has it from, is given back
-    /// for another one.
+    /// Launches a page. One that cannot hold a VMSA, because of where KVM has it from, is given
+    /// back for another one.
     pub fn launch(&self, page: &Page) -> Result<()> {
         for _ in 0..10 {
             self.write(page.gpa, &page.data);
