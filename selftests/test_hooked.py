@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A kvm-amd with our hooks: guests bring the boot vCPU's VMSA, vCPUs come after the launch, memory is in the driver's hands."""
+"""A kvm-amd with our hooks: guests bring the boot vCPU's VMSA, vCPUs come after the launch, memory
+is in the driver's hands."""
 
 import random
 import re
@@ -43,7 +44,8 @@ def everybody(count: int) -> str:
 
 
 def test_digest_does_not_depend_on_the_number_of_vcpus():
-    """With a VMSA in the image one digest, which the image alone determines; without, another for each number. And all vCPUs run."""
+    """With a VMSA in the image one digest, which the image alone determines; without, another for each
+    number. And all vCPUs run."""
     counts = (1, 2, 8, 64)
     without = [f"--no-vmsa,--vcpus,{count}" for count in (1, 2)]
     result, cases = run("run", *(f"--vcpus,{count}" for count in counts), *without)
@@ -71,7 +73,8 @@ def test_vcpus_come_after_the_launch():
 
 
 def test_vmsas_are_bound():
-    """In the mode in which user space binds VMSAs: bound vCPUs run at once, the others when the boot vCPU starts them."""
+    """In the mode in which user space binds VMSAs: bound vCPUs run at once, the others when the boot
+    vCPU starts them."""
     result, cases = run(
         "run-3-vmsas", "--direct,--vcpus,4", "--direct,--vcpus,3,--late,1", "--direct,--vcpus,1,--late,3"
     )
@@ -97,7 +100,8 @@ def test_refusals():
 
 
 def test_random_calls(long, note):
-    """The host stays well, whatever user space calls: on the stock kernel a sample, on the debug kernel in `make test-long`."""
+    """The host stays well, whatever user space calls: on the stock kernel a sample, on the debug
+    kernel in `make test-long`."""
     seed = random.randrange(1 << 32)
     print("seed", seed)
     kernel, calls = ("debug", 10000) if long else ("stock", 2000)

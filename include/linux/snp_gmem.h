@@ -73,8 +73,8 @@ struct snp_gmem_launch {
  *
  * Context: sleeps.
  * Returns 0; -EBADF; -EAGAIN for a VMSA in a page at a multiple of 2 MiB, where another page would do (of the guest's
- * address that is -EINVAL); -EEXIST if the page is assigned already; -EFAULT if the page is lost; -EINVAL; -EIO if firmware
- * or the RMP refuses; else as sev_issue_cmd_external_user().
+ * address that is -EINVAL); -EEXIST if the page is assigned already; -EFAULT if the page is lost; -EINVAL;
+ * -EIO if firmware or the RMP refuses; else as sev_issue_cmd_external_user().
  */
 int snp_gmem_launch(struct file *sev, const struct snp_gmem_launch *page, int *fw_error);
 

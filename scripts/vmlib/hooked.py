@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A machine whose kvm-amd has our hooks (scripts/kvm-amd), and the program that launches guests there (selftests/launcher)."""
+"""A machine whose kvm-amd has our hooks (scripts/kvm-amd), and the program that launches guests
+there (selftests/launcher)."""
 
 import functools
 import subprocess

@@ -60,7 +60,8 @@ class SourceCopy:
         return names
 
     def run(self, *command, limit: float) -> subprocess.CompletedProcess:
-        """Run a command in the copy; one that does not end within `limit` seconds is killed with all that it started."""
+        """Run a command in the copy; one that does not end within `limit` seconds is killed with all that
+        it started."""
         env = os.environ | {
             "CCP_CACHE": str(self.cache),
             "CARGO_TARGET_DIR": str(self.work / "target"),

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-# hooked.sh run OPTIONS…|run-N-vmsas OPTIONS…|faults FAULT…|random CALLS,SEED…|refusals [NAME…]: launch guests of the program
-# launcher on a kvm-amd with hooks. OPTIONS are those of "launcher run", with commas for spaces. Prints what that says behind
-# "@case OPTIONS", and "@left OPTIONS PAGES".
+# hooked.sh run OPTIONS…|run-N-vmsas OPTIONS…|faults FAULT…|random CALLS,SEED…|refusals [NAME…]:
+# launch guests of the program launcher on a kvm-amd with hooks. OPTIONS are those of "launcher
+# run", with commas for spaces. Prints what that says behind "@case OPTIONS", and "@left OPTIONS
+# PAGES".
 # shellcheck disable=SC2046 # they are words
 . /vm/lib.sh
 

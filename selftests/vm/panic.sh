@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# panic.sh idle|guest [NUMBER]|busy|late|holder: the kernel panics with SNP up; with so many guests; with a command in flight that
-# firmware answers too late, or 3 s later; with a holder of the command lock whose command was answered, and that waits
-# for a CPU.
+# panic.sh idle|guest [NUMBER]|busy|late|holder: the kernel panics with SNP up; with so many guests;
+# with a command in flight that firmware answers too late, or 3 s later; with a holder of the
+# command lock whose command was answered, and that waits for a CPU.
 . /vm/lib.sh
 [ "$1" = holder ] && modprobe ccp psp_init_on_probe=0
 modprobe kvm_amd || fail "kvm_amd does not load"

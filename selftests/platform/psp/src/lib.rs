@@ -12,7 +12,8 @@
 //!
 //! Sources: include/linux/psp-sev.h (ids, layouts), include/uapi/linux/psp-sev.h (status codes),
 //! AMD's Apache-2.0 `sev-tool` (state machines, certificates), the Linux driver's own expectations.
-//! Reading order: [`Psp`], `step`, `command` (the table), `call` (checked access), then `sev` and `snp`.
+//! Reading order: [`Psp`], `step`, `command` (the table), `call` (checked access), then `sev` and
+//! `snp`.
 
 mod abi;
 mod asid;

@@ -4,7 +4,8 @@
 //! Silicon keeps secrets of guests in TMR and contexts, and the identity in the NV area. The model
 //! has all of that elsewhere, but uses the memory as silicon does: at commands that follow from the
 //! seed it writes there, and at every command it looks at some of it whether somebody else has. So
-//! whoever frees such memory too early meets its new owner's data in ruins, or is reported, or both.
+//! whoever frees such memory too early meets its new owner's data in ruins, or is reported, or
+//! both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,8 +45,8 @@ impl Owned {
         self.reclaimed.insert(page);
     }
 
-    /// A command that has succeeded, or not, was about the page. Whether that is one which came back
-    /// and which firmware was not given again.
+    /// A command that has succeeded, or not, was about the page. Whether that is one which came
+    /// back and which firmware was not given again.
     pub(crate) fn named(&mut self, page: u64, success: bool) -> bool {
         match success {
             true => {

@@ -23,9 +23,9 @@ impl Psp {
         Psp { config, sev, snp, asids: Asids::default(), owned: Owned::default() }
     }
 
-    /// Whether firmware uses the page at `pa` for itself: it is SEV's or the IOMMU's. Such a page is
-    /// not given back, and does not become anything else (model choice: Linux reclaims TMR and NV
-    /// area after SHUTDOWN, and the IOMMU's pages not at all).
+    /// Whether firmware uses the page at `pa` for itself: it is SEV's or the IOMMU's. Such a page
+    /// is not given back, and does not become anything else (model choice: Linux reclaims TMR and
+    /// NV area after SHUTDOWN, and the IOMMU's pages not at all).
     pub(crate) fn holds(&self, pa: u64) -> bool {
         let snp = self.snp.running.as_ref();
         self.sev.holds(pa) || snp.is_some_and(|snp| snp.iommu_pages.contains(&pa))

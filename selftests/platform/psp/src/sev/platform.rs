@@ -76,7 +76,8 @@ fn tmr(call: &mut Call<'_>, flags: u32, tmr: U64, len: u32) -> Result<Option<Are
     }
     let pa = call.address(tmr);
     if pa != tmr.get() {
-        // __sev_platform_init_locked() of sev-dev.c leaves it out, and says that firmware ignores it.
+        // __sev_platform_init_locked() of sev-dev.c leaves it out, and says that firmware ignores
+        // it.
         call.report("C-bit in the address of the TMR", pa);
     }
     let need = if call.rmp.is_some() { 2 << 20 } else { 1 << 20 };
