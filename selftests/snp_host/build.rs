@@ -13,6 +13,8 @@ fn main() {
         .args([HEADER, "--newtype-enum", "snp_host_.*"])
         .args(["--allowlist-type", "snp_host_keep", "--output"])
         .arg(out.join("snp_host.rs"))
+        // What the kernel's <linux/types.h> has of it.
+        .args(["--", "-Du64=unsigned long long", "-Du32=unsigned int"])
         .status()
         .expect("bindgen runs");
     assert!(status.success(), "bindgen cannot read {HEADER}");
