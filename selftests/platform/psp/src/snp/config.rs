@@ -42,8 +42,9 @@ pub(crate) fn vlek_load(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status
         return Err(Status::InvalidParam);
     }
     let wrapped: WrappedVlek = call.read_as(call.address(request.address))?;
-    must_be_zero(&wrapped.reserved)?;
+    // What does not unwrap says nothing about its fields.
     let vlek = Vlek::unwrap(psp.config.seed, &wrapped).ok_or(Status::InvalidKey)?;
+    must_be_zero(&wrapped.reserved)?;
     if !tcb::within(vlek.tcb, psp.snp.current_tcb) {
         return Err(Status::InvalidParam);
     }
