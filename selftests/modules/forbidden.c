@@ -176,14 +176,16 @@ static int hsave(u8 *region)
 static int psmash_twice(u8 *region)
 {
 	phys_addr_t pa = virt_to_phys(region);
+	u32 kept = 0;
 
 	pr_info("tried: give away %u\n", rmpupdate(pa, true, true, ASID));
 	pr_info("tried: psmash inside %u\n", psmash_raw(pa + PAGE_SIZE));
 	pr_info("tried: psmash %u\n", psmash_raw(pa));
 	pr_info("tried: psmash again %u\n", psmash_raw(pa));
 	for (int n = 0; n < PTRS_PER_PMD; n++)
-		if (rmpupdate(pa + n * PAGE_SIZE, false, false, 0))
-			pr_info("tried: page %d does not come back\n", n);
+		kept += rmpupdate(pa + n * PAGE_SIZE, false, false, 0) != 0;
+	if (kept)
+		pr_info("tried: pages that do not come back %u\n", kept);
 	pr_info("tried: psmash of memory that is the host's %u\n", psmash_raw(pa));
 	return 0;
 }

@@ -27,6 +27,9 @@ guest() {
 modprobe kvm_amd || fail "kvm_amd does not load"
 act psmash
 act overlap
+ask no-psmash 0 0x80000000 || fail "$reply"
+act psmash-refused
+ask no-psmash 0 0
 ask tmr || fail "where is the TMR?"
 act write-tmr "$reply"
 ask iommu || fail "where is a page of the IOMMU's?"
@@ -38,6 +41,9 @@ exec 5>/tmp/to 6</tmp/from
 read -r line <&6
 page=${line#@page }
 guest before
+ask no-rmpupdate "$page" 4096 || fail "$reply"
+act give-refused "$page"
+ask no-rmpupdate 0 0
 act give "$page"
 guest given
 act take "$page"
