@@ -45,16 +45,15 @@ impl Owned {
         self.reclaimed.insert(page);
     }
 
-    /// A command that has succeeded, or not, was about the page. Whether that is one which came
-    /// back and which firmware was not given again.
-    pub(crate) fn named(&mut self, page: u64, success: bool) -> bool {
-        match success {
-            true => {
-                self.reclaimed.remove(&page);
-                false
-            }
-            false => self.reclaimed.contains(&page),
-        }
+    /// A command was about the page, and it succeeded or found that the RMP assigns it. So whatever
+    /// came back has been given again.
+    pub(crate) fn given_again(&mut self, page: u64) {
+        self.reclaimed.remove(&page);
+    }
+
+    /// Whether the page is one that came back and was not given again.
+    pub(crate) fn is_back(&self, page: u64) -> bool {
+        self.reclaimed.contains(&page)
     }
 
     /// Looks at some of the pages, each in its turn: those that are not as firmware left them.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use rmp::Rmp;
+use rmp::{Rmp, State};
 
 use crate::call::{Call, Fact};
 use crate::command::{self, Command};
@@ -60,15 +60,22 @@ impl Psp {
             _ => None,
         };
         let pages: BTreeSet<u64> = call.facts.iter().filter_map(named).collect();
+        let geometry = self.snp.geometry();
+        let rmp = geometry.map(|geometry| Rmp::new(geometry, call.platform));
+        let assigned = |page| {
+            let state = rmp.as_ref().and_then(|rmp| rmp.state(page));
+            state.is_some_and(|state| !matches!(state, State::Hypervisor | State::Reclaim))
+        };
         for page in pages {
-            if self.owned.named(page, status == Status::Success) {
+            if status == Status::Success || assigned(page) {
+                self.owned.given_again(page);
+            } else if self.owned.is_back(page) {
                 call.report("page named after it came back", page);
             }
         }
         for page in std::mem::take(&mut call.reclaimed) {
             self.owned.came_back(page);
         }
-        let rmp = self.snp.geometry().map(|geometry| Rmp::new(geometry, call.platform));
         let pages = self.own_pages();
         self.owned.scribble(call.platform, rmp.as_ref(), self.config.seed, &pages);
     }

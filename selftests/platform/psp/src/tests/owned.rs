@@ -112,3 +112,18 @@ fn a_page_that_came_back_is_not_named_again() {
     assert_eq!(lab.machine.state(GCTX), Some(State::Firmware));
     assert_eq!(reports(&lab.run("SNP_DECOMMISSION", &gctx)), []);
 }
+
+/// A launch that is refused, whose page comes back and is assigned once more for another attempt.
+#[test]
+fn a_page_that_is_assigned_again_is_no_longer_one_that_came_back() {
+    let mut lab = Lab::context();
+    let update = buf(32).u64(0, GCTX).u32(8, 2).u64(16, PAGE);
+    for _ in 0..2 {
+        lab.pre_guest(PAGE, 3, 0x8000);
+        let outcome = lab.run("SNP_LAUNCH_UPDATE", &update);
+        assert_eq!((outcome.status, reports(&outcome)), (Status::InvalidGuestState, vec![]));
+        lab.ok("SNP_PAGE_RECLAIM", &buf(8).u64(0, PAGE));
+    }
+    assert_eq!(lab.machine.rmp().rmpupdate(PAGE, &RmpUpdate::default()), rmp::Code::Success);
+    assert_eq!(reports(&lab.run("SNP_LAUNCH_UPDATE", &update)), [(CAME_BACK, PAGE)]);
+}
