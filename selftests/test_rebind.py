@@ -114,7 +114,7 @@ def test_more_time_for_slow_commands():
     """What the line says that a command without an answer leaves: a longer time-out, and binding anew."""
     steps = ["+ccp", "psp_cmd_timeout=2", "order:fault,PLATFORM_STATUS:delay=4000", "status", "status"]
     remedy = ["psp_cmd_timeout=30", "unbind:41", "bind:41", "status", "-ccp", "-snp_host"]
-    result, did, took = psps(*steps, *remedy)
+    result, did, took = psps(*steps, *remedy, expects=(" 1 lost so far",))
     assert did == ["done"] * 3 + ["failed"] * 2 + ["done"] * len(remedy)
     line = "firmware did not answer PLATFORM_STATUS within 2 s: the mailbox is dead, .*"
     advice = "if the command is only slow, raise ccp.psp_cmd_timeout and bind the PSP again"
