@@ -37,9 +37,7 @@ pub(crate) struct Record {
     command: Atomic<u32>,
     /// SNP firmware is in the INIT state, or may be.
     snp: Atomic<bool>,
-    /// Guest contexts that firmware has.
-    guests: Atomic<u32>,
-    /// Where their contexts are, as firmware was told; 0 is none.
+    /// Where the guest contexts are that firmware has, as it was told; 0 is none.
     contexts: KVec<Atomic<u64>>,
     /// Pages that other modules have from `snp_alloc_firmware_page()`.
     pages: Atomic<u32>,
@@ -59,7 +57,6 @@ impl Record {
         Ok(Self {
             command: Atomic::new(0),
             snp: Atomic::new(false),
-            guests: Atomic::new(0),
             contexts,
             pages: Atomic::new(0),
             tmr: AtomicFrames::none(),
@@ -90,10 +87,8 @@ impl Record {
         self.snp.store(up, Relaxed);
     }
 
-    /// Stores the number of guest contexts, and of pages that other modules have from
-    /// `snp_alloc_firmware_page()`.
-    pub(crate) fn set_firmware_pages(&self, guests: u32, pages: u32) {
-        self.guests.store(guests, Relaxed);
+    /// Stores the number of pages that other modules have from `snp_alloc_firmware_page()`.
+    pub(crate) fn set_pages(&self, pages: u32) {
         self.pages.store(pages, Relaxed);
     }
 
@@ -134,7 +129,8 @@ impl Record {
 
     /// Guest contexts that firmware has.
     pub(crate) fn guests(&self) -> u32 {
-        self.guests.load(Relaxed)
+        // CAST: There are at most `GUESTS`.
+        self.contexts().count() as u32
     }
 
     /// Pages that other modules have from `snp_alloc_firmware_page()`.

@@ -131,13 +131,11 @@ impl<T: Transport> Platform<T> {
         self.record_pages();
     }
 
-    /// Updates the record for the panic path.
+    /// Updates what the panic path knows of the pages.
     fn record_pages(&self) {
         // CAST: There are fewer pages than that.
         let pages = self.firmware_pages.values().count() as u32;
-        self.channel
-            .record()
-            .set_firmware_pages(self.contexts(), pages);
+        self.channel.record().set_pages(pages);
         stopped_cpus::set_guests(self.contexts());
     }
 
