@@ -36,6 +36,10 @@ use crate::{
         Leaked, //
     },
     sys::{
+        bindings::{
+            SNP_PAGE_TYPE_CPUID,
+            SNP_PAGE_TYPE_VMSA, //
+        },
         caller_memory::CallerMemory,
         guest_rmp::{
             GuestRmp,
@@ -281,10 +285,6 @@ pub(crate) struct LaunchPage {
     contents: Contents,
 }
 
-/// `page_type`: SNP_PAGE_TYPE_* of linux/psp-sev.h.
-pub(crate) const VMSA: u32 = 2;
-const CPUID: u32 = 6;
-
 impl LaunchPage {
     /// # Errors
     ///
@@ -300,7 +300,7 @@ impl LaunchPage {
         contents: Contents,
     ) -> Result<Self> {
         let pages = Level::Size2M.pages();
-        let vmsa = page_type == VMSA;
+        let vmsa = page_type == SNP_PAGE_TYPE_VMSA;
         let wrong_type = matches!(contents, Contents::Vmsa(_)) && !vmsa;
         let wrong_place = vmsa && gfn & (pages as u64).wrapping_sub(1) == 0;
         if wrong_place || wrong_type || asid == 0 || !(1..8).contains(&page_type) {
@@ -334,7 +334,7 @@ impl LaunchPage {
     /// The page that firmware's corrections go to, if it makes any.
     pub(crate) fn corrections_to(&self) -> Option<Frames> {
         match self.contents {
-            Contents::CopyOf(source) if self.page_type == CPUID => Some(source),
+            Contents::CopyOf(source) if self.page_type == SNP_PAGE_TYPE_CPUID => Some(source),
             _ => None,
         }
     }

@@ -324,9 +324,9 @@ mod suite {
             let frame = frames.skip(n).first(1);
             LaunchPage::new(0, frame, gfn, ASID, page_type, Contents::InPlace).map(|_| ())
         };
-        check!(matches!(new(512, 1, VMSA), Err(err) if err == EAGAIN));
-        check!(matches!(new(1, 512, VMSA), Err(err) if err == EINVAL));
-        check!(new(1, 1, VMSA).is_ok() && new(0, 0, 1).is_ok());
+        check!(matches!(new(512, 1, SNP_PAGE_TYPE_VMSA), Err(err) if err == EAGAIN));
+        check!(matches!(new(1, 512, SNP_PAGE_TYPE_VMSA), Err(err) if err == EINVAL));
+        check!(new(1, 1, SNP_PAGE_TYPE_VMSA).is_ok() && new(0, 0, 1).is_ok());
         check!(new(1, 1, 0).is_err() && new(1, 1, 8).is_err() && new(1, 1 << 39, 1).is_err());
         Ok(())
     }

@@ -18,8 +18,7 @@ use crate::{
         Contents,
         LaunchPage,
         Private,
-        Vmsa,
-        VMSA, //
+        Vmsa, //
     },
     platform::{
         slot,
@@ -132,7 +131,7 @@ unsafe extern "C" fn snp_gmem_launch_vmsa(
     // SAFETY: By the caller's promise.
     unsafe {
         launch(sev, &*page, fw_error, |memory| {
-            if (*page).type_ != VMSA {
+            if (*page).type_ != c::SNP_PAGE_TYPE_VMSA {
                 return Err(EINVAL);
             }
             let source = frames(memory, (*page).source_pfn, 1)?;
