@@ -65,6 +65,8 @@ mod suite {
             make_private(&rmp, &private(frames, level)?)?;
             check!(rmp.all(frames, Some((level, ASID, GFN))), "{:?}", level);
             check!(rmp.assigns() == count / level.pages(), "{:?}", level);
+            // Whose entries are immutable firmware alone may change.
+            check!(rmp.immutable() == 0, "{:?}", level);
             // Again: they are this guest's, and nothing is done.
             make_private(&rmp, &private(frames, level)?)?;
             check!(rmp.assigns() == count / level.pages(), "{:?}", level);

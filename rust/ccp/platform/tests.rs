@@ -1221,6 +1221,11 @@ mod suite {
         let (page, context) = guest(&mut p)?;
         let (_, second) = guest(&mut p)?;
         check!(p.guests() == 2 && record(&p) == (2, 3));
+        // A context that is known already is no guest more.
+        for known in p.channel.record_for_panic().contexts() {
+            p.channel.record().set_context(known, true);
+        }
+        check!(record(&p) == (2, 3));
         p.free_firmware_page(other);
         check!(p.guests() == 2 && record(&p) == (2, 2));
         // What firmware refuses changes nothing.

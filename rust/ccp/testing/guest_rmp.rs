@@ -31,6 +31,7 @@ pub(crate) struct FakeRmp {
     /// Why entries cannot be looked at.
     pub(crate) blind: Cell<Option<Error>>,
     assigns: Cell<usize>,
+    immutable: Cell<usize>,
     releases: Cell<usize>,
     splits: Cell<usize>,
     /// A change was tried that the kernel would repeat for ever, or that nobody may make.
@@ -53,6 +54,7 @@ impl FakeRmp {
             unsplittable: Cell::new(false),
             blind: Cell::new(None),
             assigns: Cell::new(0),
+            immutable: Cell::new(0),
             releases: Cell::new(0),
             splits: Cell::new(0),
             illegal: Cell::new(false),
@@ -106,6 +108,11 @@ impl FakeRmp {
         self.assigns.get()
     }
 
+    /// How many of them made an entry immutable.
+    pub(crate) fn immutable(&self) -> usize {
+        self.immutable.get()
+    }
+
     /// How many changes to a shared page were tried.
     pub(crate) fn releases(&self) -> usize {
         self.releases.get()
@@ -138,9 +145,12 @@ impl GuestRmp for FakeRmp {
         self.get(frame).map(|(_, owner)| owner).ok_or(EIO)
     }
 
-    fn assign(&self, page: Frames, level: Level, owner: Owner, _immutable: bool) -> Result {
+    fn assign(&self, page: Frames, level: Level, owner: Owner, immutable: bool) -> Result {
         self.assign_fails.call()?;
         count(&self.assigns);
+        if immutable {
+            count(&self.immutable);
+        }
         if page.count() != level.pages() || !page.is_aligned(level.pages()) {
             self.illegal.set(true);
         }

@@ -133,7 +133,7 @@ mod suite {
         let (mut pages, rmp) = block()?;
         let outcome = launch(&HOST, &rmp, &mut pages, NORMAL, GOOD)?;
         check!(errno(&outcome).is_none() && outcome.given == 0x22 && outcome.lost == 0);
-        check!(HOST.saw(&[UPDATE]) && rmp.assigns() == 1);
+        check!(HOST.saw(&[UPDATE]) && rmp.assigns() == 1 && rmp.immutable() == 1);
         let page = Frames::of(&pages).skip(1).first(1);
         check!(rmp.all(page, Some((Level::Size4K, ASID, GFN))));
         Ok(())
