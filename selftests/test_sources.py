@@ -118,6 +118,8 @@ def test_planted_bugs_apply():
         ).returncode
     ]
     assert mutants and not stale, stale
+    # And their heads can be read.
+    check("scripts/mutants", "--list")
 
 
 def test_prose_fits_100_columns():
