@@ -38,8 +38,9 @@ impl Leaving {
     /// SNP_EN stays set as long as KVM may be at work on a guest, even after the guest was
     /// decommissioned. The guest's memory then stays in the RMP, and no other kernel can use it.
     ///
-    /// A panic decommissions no guest: after SNP_DECOMMISSION every CPU has to execute WBINVD
-    /// before the flush that SNP_SHUTDOWN_EX demands, and the other CPUs are stopped.
+    /// After SNP_DECOMMISSION every CPU has to execute WBINVD before the flush that
+    /// SNP_SHUTDOWN_EX demands. In a panic the other CPUs are stopped, so there the guests are
+    /// decommissioned only if kvm-amd has these CPUs wait for that (`platform/panic.rs`).
     pub(super) fn plan(self, guests: u32, x86_snp_shutdown: bool) -> Plan {
         match self {
             Leaving::KvmGone => Plan {
@@ -51,7 +52,7 @@ impl Leaving {
                 clear_snp_en: x86_snp_shutdown && guests == 0,
             },
             Leaving::Panic => Plan {
-                decommission: false,
+                decommission: guests != 0,
                 clear_snp_en: x86_snp_shutdown,
             },
         }

@@ -152,15 +152,17 @@ impl<T: Transport> LastShutdown<T> {
     ///
     /// The command that failed, and how.
     fn shutdown(&mut self) -> Result<Outcome, (&'static CommandInfo, CmdError)> {
-        self.end_guests()?;
+        let guests = self.channel.record().guests();
+        let plan = Leaving::Panic.plan(guests, self.x86_snp_shutdown);
+        if plan.decommission {
+            self.end_guests(guests)?;
+        }
         // Firmware refuses SHUTDOWN if SEV is not up. If SEV stays up, SNP_SHUTDOWN_EX fails.
         let _ = self.channel.issue_polling(SHUTDOWN, &mut ());
-        // The other CPUs have executed WBINVD in the NMI that stopped them (kdump_sev_callback()).
+        // For the shutdown the other CPUs have executed WBINVD in the NMI that stopped them
+        // (kdump_sev_callback()). The one after SNP_DECOMMISSION is another.
         cpu::wbinvd_local();
-        let guests = self.channel.record().guests();
-        let clear_snp_en = Leaving::Panic
-            .plan(guests, self.x86_snp_shutdown)
-            .clear_snp_en;
+        let clear_snp_en = plan.clear_snp_en;
         // Without SNP_EN no CPU enforces the RMP.
         let tmr_pages_left = match clear_snp_en {
             true => 0,
@@ -182,11 +184,7 @@ impl<T: Transport> LastShutdown<T> {
     /// # Errors
     ///
     /// The command that failed, and how.
-    fn end_guests(&mut self) -> Result<(), (&'static CommandInfo, CmdError)> {
-        let guests = self.channel.record().guests();
-        if guests == 0 {
-            return Ok(());
-        }
+    fn end_guests(&mut self, guests: u32) -> Result<(), (&'static CommandInfo, CmdError)> {
         if !self.others.are_held() {
             dev_err!(
                 self.channel.dev(),

@@ -1253,13 +1253,13 @@ mod suite {
             (Leaving::DeviceGone, 1, true, true, false),
             (Leaving::DeviceGone, u32::MAX, true, true, false),
             (Leaving::Panic, 0, true, false, true),
-            (Leaving::Panic, 1, true, false, true),
+            (Leaving::Panic, 1, true, true, true),
             (Leaving::KvmGone, 0, false, false, false),
             (Leaving::KvmGone, 1, false, true, false),
             (Leaving::DeviceGone, 0, false, false, false),
             (Leaving::DeviceGone, 1, false, true, false),
             (Leaving::Panic, 0, false, false, false),
-            (Leaving::Panic, 1, false, false, false),
+            (Leaving::Panic, 1, false, true, false),
         ] {
             let plan = leaving.plan(guests, x86);
             check!(
