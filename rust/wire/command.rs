@@ -7,7 +7,10 @@
 //! buffer name memory that firmware writes. The row makes three things: a [`CommandId`], a
 //! [`CommandInfo`] for commands that arrive as bytes (KVM passes command buffers through
 //! `sev_do_cmd()`), and a constant of type [`Command`] or [`StartCommand`] by which the driver
-//! issues the command itself. A new command is a new row.
+//! issues the command itself.
+//!
+//! A new command is a new row, which is all that KVM needs to issue it. Documentation/architecture.md
+//! says what else a command of the driver's own needs.
 
 use core::marker::PhantomData;
 
@@ -109,8 +112,8 @@ pub(crate) struct CommandInfo {
     /// commands only: for SNP commands the ABI makes the caller supply pages in the right state.
     pub(crate) fw_buffers: &'static [FwBuffer],
     /// Offsets of the addresses of 4 KiB pages that firmware writes or takes: the pages that
-    /// callers of SNP commands supply. Guest contexts are not among them, which are pages of this
-    /// driver.
+    /// callers of SNP commands supply. The context of a guest is among them only where the command
+    /// makes it (SNP_GCTX_CREATE); later it is a page of this driver.
     pub(crate) pages: &'static [u16],
 }
 
@@ -253,7 +256,7 @@ macro_rules! commands {
 //
 // Commands that the in-tree driver has ids for but no length (SNP_SHUTDOWN, ACTIVATE_EX,
 // PAGE_SWAP_*, PAGE_MOVE, PAGE_MD_INIT, PAGE_SET_STATE, DOWNLOAD_FIRMWARE_EX) have no user and no
-// row. Neither has SEND_UPDATE_VMSA: the kernel's structure lacks the reserved word at offset 4, so
+// row; selftests/wire compares ids and lengths with the kernel's sources. Neither has SEND_UPDATE_VMSA: the kernel's structure lacks the reserved word at offset 4, so
 // that firmware would take all addresses and lengths from the wrong place.
 commands! {
     INIT = 0x001, sev::Init, start;
