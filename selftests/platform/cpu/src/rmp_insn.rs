@@ -39,10 +39,12 @@ pub fn rmpupdate(model: &Model, cpu: &impl Cpu) -> Outcome {
     }
     let pa = cpu.get(Reg::Rax);
     let code = match RmpUpdate::from_bytes(&bytes) {
-        // What VMRUN has taken into use is so until #VMEXIT (notes).
+        // A refusal that a test has asked for.
         Some(_) if model.link.no_rmpupdate.holds(pa) => Code::FailPermission,
+        // Pages of a running VMSA are in use until #VMEXIT.
         Some(new) if model.in_use(pa..pa.saturating_add(new.bytes()), None) => Code::FailInUse,
         Some(new) => {
+            // The same, for the next page: its entry becomes immutable, which RMPUPDATE refuses.
             if new.assigned && model.link.take_refusal() {
                 model.rmp.fix(pa);
             }

@@ -22,12 +22,12 @@ pub const BASE: u64 = 0x20_0000;
 const BYTES: u64 = 16 * 1024 + 2 * 512 * 16;
 const RAM: u64 = 0x40_0000;
 
-/// A CPU: number 1.
+/// The CPU with number 1.
 pub struct Fake {
     pub registers: RefCell<HashMap<usize, u64>>,
     pub operand: Cell<Option<[u8; 16]>>,
     pub bios_reads: Cell<u32>,
-    /// TLB flushes: own ones, and 100 for each of all CPUs.
+    /// TLB flushes of this CPU, plus 100 for each flush of all CPUs.
     pub flushes: Cell<u32>,
 }
 

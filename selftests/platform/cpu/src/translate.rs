@@ -11,13 +11,13 @@ use crate::qemu::ffi::{self, Functions, Tb, VcpuCallback};
 /// The longest instruction.
 const LONGEST: usize = 15;
 
-/// Has `callback` called before each instruction of a block that is the model's, those that only
-/// `guests` need among them or not.
+/// Has `callback` called before each instruction of a block that the model executes itself. Without
+/// `guests` that leaves out the instructions that only guests need.
 ///
 /// # Safety
 ///
-/// In the translation callback of `tb`. `callback` must take a callback's arguments as they are in
-/// generated code.
+/// To be called in the translation callback of `tb`. QEMU calls `callback` from generated code, with
+/// the CPU's number and what [`What`] is packed into.
 pub unsafe fn watch(f: &Functions, tb: *mut Tb, guests: bool, callback: VcpuCallback) {
     // SAFETY: tb is valid during this callback, and so are its instructions, of which there are
     // this many. insn_data writes at most as many bytes as it is told.

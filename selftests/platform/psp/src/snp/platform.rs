@@ -29,7 +29,7 @@ pub(crate) fn init(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     start(psp, call, INIT_RMP, &[], 0)
 }
 
-/// As the host asks for it.
+/// SNP_INIT_EX: the flags, the HV-Fixed list and the split of the ASIDs are the host's.
 pub(crate) fn init_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     if !psp.config.has_init_ex() {
         return Err(Status::InvalidCommand);
@@ -228,15 +228,15 @@ pub(crate) fn shutdown_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Stat
     stop(psp, call, request.flags.get())
 }
 
-/// Legacy SEV must have been shut down (Linux' order; INVALID_PLATFORM_STATE is a model choice). A
-/// guest that has an ASID is in the way, and so is an ASID that was not flushed (public reports;
-/// that the status is DFFLUSH_REQUIRED for both is a model choice). Contexts without one end with
-/// it: their pages become Firmware (model choice). All else in the RMP stays as it is: with SNP_EN
-/// set it stays enforced, and Firmware pages stay so until the next SNP_INIT. With X86_SNP_SHUTDOWN
-/// firmware clears SNP_EN and lets host software write the table again.
-///
-/// With IOMMU_SNP_SHUTDOWN the IOMMU stops checking, and its pages are given back (the comment in
-/// __sev_snp_shutdown_locked(), sev-dev.c): as Reclaim, by firmware before 1.53 as Hypervisor.
+/// * Legacy SEV must have been shut down (Linux' order). Else INVALID_PLATFORM_STATE (model choice).
+/// * No guest may have an ASID, and no ASID may want a flush (public reports). Else DFFLUSH_REQUIRED
+///   for both (model choice).
+/// * Pages of contexts without an ASID become Firmware (model choice).
+/// * All else in the RMP stays as it is: with SNP_EN set it stays enforced, and Firmware pages stay
+///   so until the next SNP_INIT.
+/// * With X86_SNP_SHUTDOWN firmware clears SNP_EN and lets host software write the table again.
+/// * With IOMMU_SNP_SHUTDOWN the IOMMU stops checking, and its pages are given back (the comment in
+///   __sev_snp_shutdown_locked(), sev-dev.c): as Reclaim, by firmware before 1.53 as Hypervisor.
 fn stop(psp: &mut Psp, call: &mut Call<'_>, flags: u32) -> Result<(), Status> {
     let rmp = call.rmp()?;
     if psp.sev.initialised() {
@@ -259,7 +259,8 @@ fn stop(psp: &mut Psp, call: &mut Call<'_>, flags: u32) -> Result<(), Status> {
     let reclaim = psp.config.reclaims_iommu_pages();
     if flags & IOMMU_SNP_SHUTDOWN != 0 {
         for page in &psp.running()?.iommu_pages {
-            // As above: Firmware since SNP_INIT, or without an entry.
+            // Fails only for a page that the RMP has no entry for: the others are Firmware since
+            // SNP_INIT.
             let _ = if reclaim { rmp.hand_back(*page) } else { rmp.drop_firmware(*page) };
         }
     }
