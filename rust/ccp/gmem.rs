@@ -7,7 +7,7 @@
 //!            make_private()                              PVALIDATE (the guest)
 //!   shared ─────────────────► assigned, not validated ─────────────────────────► valid
 //!     ▲  │                                                                        │ ▲
-//!     │  └── launch(): assigned, immutable ── SNP_LAUNCH_UPDATE ──────────────────┼─┘
+//!     │  └── launch(): assigned, immutable ── SNP_LAUNCH_UPDATE: valid ───────────┼─┘
 //!     │                     │ refused: SNP_PAGE_RECLAIM                           │
 //!     ├─────────────────────┘                                                     │
 //!     └────────────────────────────── make_shared() ──────────────────────────────┘
@@ -59,8 +59,8 @@ mod vmsa;
 
 pub(crate) use vmsa::Vmsa;
 
-/// How often an entry is tried to be split that another CPU is at, and how long to wait between.
-/// The other CPU executes one instruction.
+/// How many times PSMASH is repeated while another CPU works on the same entry, and the pause in
+/// between. The other CPU needs the time of one instruction.
 const SPLITS: usize = 100;
 const SPLIT_WAIT: Delta = Delta::from_micros(10);
 
@@ -289,8 +289,8 @@ impl LaunchPage {
     /// # Errors
     ///
     /// [`EINVAL`] if a number is out of range, and for a VMSA at a multiple of 2 MiB of the guest;
-    /// [`EAGAIN`] for one in such a page of the host, whose entry in the RMP some CPUs take for
-    /// that of the whole 2 MiB.
+    /// [`EAGAIN`] for a VMSA at a multiple of 2 MiB of the host's memory, whose entry in the RMP
+    /// some CPUs take for that of the whole 2 MiB.
     pub(crate) fn new(
         gctx: u64,
         frame: Frames,

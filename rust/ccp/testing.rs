@@ -24,7 +24,7 @@ use crate::sys::{
 pub(crate) mod guest_rmp;
 pub(crate) mod script;
 
-/// Ends a test with an error if the condition does not hold. Other than `assert!`, which ends the
+/// Ends a test with an error if the condition does not hold. Unlike `assert!`, which ends the
 /// thread, it lets go of what the test holds, and it can name the row of a table.
 macro_rules! check {
     ($condition:expr, $($row:tt)+) => {

@@ -2,8 +2,9 @@
 
 //! `/dev/sev`: the requests of `include/uapi/linux/psp-sev.h`.
 //!
-//! [`Caller::issue`] is the list of requests, each with its permission check: the file must be
-//! writable for requests that change the platform.
+//! [`Caller::issue`] is the list of requests. The file must be writable for those that change the
+//! platform ([`Caller::check_writable`]), and for SEV_PDH_CERT_EXPORT if that has to start legacy
+//! SEV ([`Platform::pdh_cert_export`](crate::platform::Platform::pdh_cert_export)).
 //!
 //! Requests, structures, errno and the order of checks are those of the in-tree driver, so that
 //! existing tools notice no difference. Three things differ: the command lock is never held while

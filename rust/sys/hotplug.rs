@@ -13,7 +13,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// A section in which no CPU comes or goes (`cpus_read_lock()`). Sleeps to get it; nests.
+/// A section in which no CPU comes or goes (`cpus_read_lock()`). Sleeps to get it.
 ///
 /// The lock is a reader-writer semaphore of this task, so the guard does not move to another.
 pub struct CpusRead(PhantomData<*mut ()>);

@@ -52,9 +52,10 @@ unsafe impl Chain for Panic {
     }
 }
 
-/// Whether the kernel panics, for CPUs that are being stopped: they are stopped for a restart, too.
+/// Whether the kernel panics. For a CPU that is being stopped, which cannot tell a panic from a
+/// restart otherwise: `panic()` raises the word and leaves it so, a restart does not.
 pub fn in_panic() -> bool {
-    // SAFETY: A word that is changed at the begin of a panic; whoever reads it early reads zero.
+    // SAFETY: A word that changes at the beginning of a panic; whoever reads it early reads zero.
     unsafe { (&raw const bindings::oops_in_progress).read_volatile() != 0 }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The C functions of `include/linux/snp_gmem.h`, exported by `rust/shim/exports.c`.
+//! What guest_memfd's hooks in kvm-amd call (gmem: guest memory): the C functions of
+//! `include/linux/snp_gmem.h`, exported by `rust/shim/exports.c`.
 
 #![allow(unsafe_code, reason = "the seam to C: numbers come in as they are")]
 

@@ -97,8 +97,8 @@ mod suite {
             }
         }
 
-        /// Whether the frame behind the first `host` is `stuck`, the next `firmware` are
-        /// firmware's, and all others the host's.
+        /// Whether the frames, in their order, are: `host` of the host, one that is `stuck`'s,
+        /// `firmware` of firmware, and the rest of the host.
         fn is(&self, host: usize, stuck: Owner, firmware: usize) -> bool {
             let mut owners = self.owners.iter().enumerate();
             !self.illegal.get()

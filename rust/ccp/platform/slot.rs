@@ -48,7 +48,8 @@ use crate::{
 
 struct Master {
     platform: Platform,
-    // Declared last: the notifier is unregistered after the platform is gone, which it notices.
+    // Declared last, so dropped after the platform. A panic in between goes by the record and the
+    // registers, which are still there.
     _notifier: PanicNotifier,
 }
 

@@ -66,13 +66,13 @@ impl<T: Transport> Platform<T> {
     /// A host that cannot do SNP (the firmware is too old, a CPU is offline, the RMP has a gap) is
     /// no error: the log has the reason, nothing has been changed, and legacy SEV may still work.
     ///
+    /// `max_snp_asid`: the ASIDs up to this one are for SNP guests alone (ciphertext hiding); 0 if
+    /// they are not split.
+    ///
     /// # Errors
     ///
     /// If the host can do SNP, but something failed. The log has the reason. CPUs may have SNP_EN
     /// set then; the hotplug window is closed if that is safe and kept otherwise.
-    ///
-    /// `max_snp_asid`: the ASIDs up to this one are for SNP guests alone (ciphertext hiding); 0 if
-    /// they are not split.
     pub(super) fn start_snp(&mut self, max_snp_asid: u16) -> Result<(), CmdError> {
         if self.channel.snp_init() {
             return Ok(());
