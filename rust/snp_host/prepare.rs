@@ -39,8 +39,8 @@ pub(crate) fn snp_prepare<M: Machine>(machine: &mut M) -> Result<(), M::Error> {
     machine.wbinvd_on_all_cpus();
 
     // MtrrFixDramModEn is not shared between the threads of a core, so it must be set on all CPUs
-    // before SNP_EN is set on any. A failure is undone where SNP_EN is not set; a CPU that has it from
-    // an earlier prepare ignores the write.
+    // before SNP_EN is set on any. A failure is undone where SNP_EN is not set; a CPU that has it
+    // from an earlier prepare ignores the write.
     if let Err(err) = machine.on_each_cpu(Write::SetMfdm) {
         let _ = machine.on_each_cpu(Write::ClearMfdm);
         return Err(err);

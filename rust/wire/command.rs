@@ -9,8 +9,8 @@
 //! `sev_do_cmd()`), and a constant of type [`Command`] or [`StartCommand`] by which the driver
 //! issues the command itself.
 //!
-//! A new command is a new row, which is all that KVM needs to issue it. Documentation/architecture.md
-//! says what else a command of the driver's own needs.
+//! A new command is a new row, which is all that KVM needs to issue it.
+//! Documentation/architecture.md says what else a command of the driver's own needs.
 
 use core::marker::PhantomData;
 
@@ -256,8 +256,9 @@ macro_rules! commands {
 //
 // Commands that the in-tree driver has ids for but no length (SNP_SHUTDOWN, ACTIVATE_EX,
 // PAGE_SWAP_*, PAGE_MOVE, PAGE_MD_INIT, PAGE_SET_STATE, DOWNLOAD_FIRMWARE_EX) have no user and no
-// row; selftests/wire compares ids and lengths with the kernel's sources. Neither has SEND_UPDATE_VMSA: the kernel's structure lacks the reserved word at offset 4, so
-// that firmware would take all addresses and lengths from the wrong place.
+// row; selftests/wire compares ids and lengths with the kernel's sources. Neither has
+// SEND_UPDATE_VMSA: the kernel's structure lacks the reserved word at offset 4, so that firmware
+// would take all addresses and lengths from the wrong place.
 commands! {
     INIT = 0x001, sev::Init, start;
     SHUTDOWN = 0x002, (), own;

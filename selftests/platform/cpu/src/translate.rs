@@ -16,8 +16,8 @@ const LONGEST: usize = 15;
 ///
 /// # Safety
 ///
-/// To be called in the translation callback of `tb`. QEMU calls `callback` from generated code, with
-/// the CPU's number and what [`What`] is packed into.
+/// To be called in the translation callback of `tb`. QEMU calls `callback` from generated code,
+/// with the CPU's number and what [`What`] is packed into.
 pub unsafe fn watch(f: &Functions, tb: *mut Tb, guests: bool, callback: VcpuCallback) {
     // SAFETY: tb is valid during this callback, and so are its instructions, of which there are
     // this many. insn_data writes at most as many bytes as it is told.

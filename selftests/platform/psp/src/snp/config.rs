@@ -30,8 +30,8 @@ pub(crate) fn commit(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     Ok(())
 }
 
-/// AMD wraps a VLEK with a key that it shares with the chip. So does the model, with a key of its own
-/// ([`crate::endorsement`]). What does not unwrap gets INVALID_KEY (by the status' name).
+/// AMD wraps a VLEK with a key that it shares with the chip. So does the model, with a key of its
+/// own ([`crate::endorsement`]). What does not unwrap gets INVALID_KEY (by the status' name).
 pub(crate) fn vlek_load(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     call.rmp()?;
     let request: abi::VlekLoad = call.request();

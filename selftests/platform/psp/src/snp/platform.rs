@@ -228,9 +228,10 @@ pub(crate) fn shutdown_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Stat
     stop(psp, call, request.flags.get())
 }
 
-/// * Legacy SEV must have been shut down (Linux' order). Else INVALID_PLATFORM_STATE (model choice).
-/// * No guest may have an ASID, and no ASID may want a flush (public reports). Else DFFLUSH_REQUIRED
-///   for both (model choice).
+/// * Legacy SEV must have been shut down (Linux' order). Else INVALID_PLATFORM_STATE (model
+///   choice).
+/// * No guest may have an ASID, and no ASID may want a flush (public reports). Else
+///   DFFLUSH_REQUIRED for both (model choice).
 /// * Pages of contexts without an ASID become Firmware (model choice).
 /// * All else in the RMP stays as it is: with SNP_EN set it stays enforced, and Firmware pages stay
 ///   so until the next SNP_INIT.
