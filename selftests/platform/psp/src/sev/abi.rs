@@ -67,7 +67,7 @@ structures! {
         len: U32,
     }
 
-    /// DECOMMISSION, DEACTIVATE, LAUNCH_FINISH.
+    /// DECOMMISSION, DEACTIVATE, LAUNCH_FINISH, SEND_FINISH, SEND_CANCEL, RECEIVE_FINISH.
     Handle {
         handle: U32,
     }
@@ -78,6 +78,15 @@ structures! {
         asid: U32,
     }
 
+    /// ACTIVATE_EX, with the APIC ids of CPUs at `list`.
+    ActivateEx {
+        length: U32,
+        handle: U32,
+        asid: U32,
+        count: U32,
+        list: U64,
+    }
+
     /// GUEST_STATUS. All but the handle is an answer.
     GuestStatus {
         handle: U32,
@@ -86,8 +95,8 @@ structures! {
         state: u8,
     }
 
-    /// LAUNCH_START. The handle is an answer, too.
-    LaunchStart {
+    /// LAUNCH_START, RECEIVE_START. The handle is an answer, too.
+    Start {
         handle: U32,
         policy: U32,
         dh_cert: U64,
@@ -106,6 +115,47 @@ structures! {
         len: U32,
     }
 
+    /// LAUNCH_UPDATE_SECRET, SEND_UPDATE_DATA, SEND_UPDATE_VMSA, RECEIVE_UPDATE_DATA,
+    /// RECEIVE_UPDATE_VMSA. Of the SEND ones the lengths of header and data are answers, too.
+    Packet {
+        handle: U32,
+        reserved: [u8; 4],
+        header: U64,
+        header_len: U32,
+        reserved2: [u8; 4],
+        guest: U64,
+        guest_len: U32,
+        reserved3: [u8; 4],
+        data: U64,
+        data_len: U32,
+    }
+
+    /// ATTESTATION_REPORT. The length is an answer, too.
+    AttestationReport {
+        handle: U32,
+        reserved: [u8; 4],
+        address: U64,
+        nonce: [u8; 16],
+        len: U32,
+    }
+
+    /// SEND_START. Policy and length of the session are answers.
+    SendStart {
+        handle: U32,
+        policy: U32,
+        pdh: U64,
+        pdh_len: U32,
+        reserved: [u8; 4],
+        chain: U64,
+        chain_len: U32,
+        reserved2: [u8; 4],
+        vendor: U64,
+        vendor_len: U32,
+        reserved3: [u8; 4],
+        session: U64,
+        session_len: U32,
+    }
+
     /// DBG_DECRYPT, DBG_ENCRYPT.
     Dbg {
         handle: U32,
@@ -121,7 +171,7 @@ structures! {
         nonce: [u8; 16],
     }
 
-    /// What a guest's owner sends with LAUNCH_START.
+    /// What a guest's owner sends with LAUNCH_START, and one platform to another.
     Session {
         nonce: [u8; 16],
         wrapped_keys: [u8; 32],
@@ -135,6 +185,38 @@ structures! {
     TransportKeys {
         encryption: [u8; 16],
         integrity: [u8; 16],
+    }
+
+    /// What comes with the data of a packet.
+    Header {
+        flags: U32,
+        iv: [u8; 16],
+        mac: [u8; 32],
+    }
+
+    /// What is authenticated with the data, which follows.
+    Sealed {
+        context: u8,
+        flags: U32,
+        iv: [u8; 16],
+        guest_len: U32,
+        data_len: U32,
+    }
+
+    /// What ATTESTATION_REPORT answers at `address`.
+    Attested {
+        body: AttestedBody,
+        usage: U32,
+        algorithm: U32,
+        reserved: [u8; 4],
+        signature: crypto::Signature,
+    }
+
+    /// What the PEK signs of it.
+    AttestedBody {
+        nonce: [u8; 16],
+        digest: [u8; 32],
+        policy: U32,
     }
 
     /// What is authenticated by a measurement.

@@ -12,7 +12,8 @@ use crate::Api;
 /// Bytes of a certificate.
 pub(crate) const LEN: usize = size_of::<abi::Certificate>();
 
-const ECDSA_SHA256: u32 = 2;
+/// An algorithm of signatures.
+pub(crate) const ECDSA_SHA256: u32 = 2;
 const ECDH_SHA256: u32 = 3;
 
 /// Whose key a certificate or signature is about.

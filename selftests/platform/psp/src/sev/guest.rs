@@ -8,7 +8,6 @@
 use sha2::Sha256;
 use zerocopy::little_endian::U32;
 
-use super::session::IntegrityKey;
 use super::{abi, Sev, State as PlatformState};
 use crate::asid::Owner;
 use crate::call::{must_be_zero, Call, Fact};
@@ -29,6 +28,12 @@ pub(crate) enum State {
     /// LSECRET: measured.
     Secret = 2,
     Running = 3,
+    /// SUPDATE: on its way to another platform.
+    Sending = 4,
+    /// RUPDATE: on its way from one.
+    Receiving = 5,
+    /// It is there, and runs no more here.
+    Sent = 6,
 }
 
 /// A guest.
@@ -38,12 +43,31 @@ pub(crate) struct Guest {
     pub(super) policy: u32,
     /// 0 while not activated.
     pub(super) asid: u32,
-    pub(super) tik: IntegrityKey,
-    /// Of all that was launched so far.
+    /// Shared with its owner, or with the platform that it is sent to or received from.
+    pub(super) keys: abi::TransportKeys,
+    /// It was launched elsewhere.
+    pub(super) received: bool,
+    /// Of all that was launched here so far.
     pub(super) digest: Sha256,
+    /// What LAUNCH_MEASURE has answered, zero before.
+    pub(super) measurement: [u8; 32],
 }
 
 impl Guest {
+    pub(super) fn new(state: State, policy: u32, keys: abi::TransportKeys) -> Guest {
+        let received = state == State::Receiving;
+        let digest = Sha256::default();
+        Guest { state, policy, asid: 0, keys, received, digest, measurement: [0; 32] }
+    }
+
+    /// INVALID_GUEST_STATE in any other state.
+    pub(super) fn is(&self, state: State) -> Result<(), Status> {
+        match self.state == state {
+            true => Ok(()),
+            false => Err(Status::InvalidGuestState),
+        }
+    }
+
     /// INACTIVE if it has no ASID: its memory has no key in the memory controller.
     pub(super) fn active(&self) -> Result<(), Status> {
         match self.asid {
@@ -68,10 +92,23 @@ impl Sev {
 /// Guests with encrypted registers have the ASIDs below those of the others (CPUID 8000001F).
 pub(crate) fn activate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let request: abi::Activate = call.request();
-    let asid = request.asid.get();
+    bind(psp, call, request.handle, request.asid.get())
+}
+
+/// The same for some CPUs. The model binds the ASID on all of them, so all that the list does here
+/// is to exist.
+pub(crate) fn activate_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    let request: abi::ActivateEx = call.request();
+    call.whole(request.length)?;
+    let list = call.address(request.list);
+    call.read(list, u64::from(request.count) * size_of::<U32>() as u64)?;
+    bind(psp, call, request.handle, request.asid.get())
+}
+
+fn bind(psp: &mut Psp, call: &mut Call<'_>, handle: U32, asid: u32) -> Result<(), Status> {
     call.fact("asid", Fact::Number(asid.into()));
     let (min_sev, max) = (psp.config.min_sev_asid, psp.config.max_asid);
-    let guest = psp.sev.guest(call, request.handle)?;
+    let guest = psp.sev.guest(call, handle)?;
     let fits = match guest.policy & POLICY_ES {
         0 => (min_sev..=max).contains(&asid),
         _ => (1..min_sev).contains(&asid),
@@ -79,7 +116,7 @@ pub(crate) fn activate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status>
     if !fits {
         return Err(Status::InvalidAsid);
     }
-    psp.asids.bind(asid, Owner::Sev(request.handle.get()), call.platform)?;
+    psp.asids.bind(asid, Owner::Sev(handle.get()), call.platform)?;
     guest.asid = asid;
     Ok(())
 }

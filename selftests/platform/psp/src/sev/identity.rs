@@ -95,6 +95,11 @@ impl Identity {
         crypto::derive(self.seed, "CEK", 0)
     }
 
+    /// What the PEK says of a digest.
+    pub(crate) fn sign(&self, digest: &[u8]) -> crypto::Signature {
+        crypto::sign(&self.pek_key(), digest)
+    }
+
     /// The PEK without signatures, for an owner to sign.
     pub(crate) fn pek_csr(&self, api: Api) -> Certificate {
         Certificate::new(api, Usage::Pek, &self.pek_key())

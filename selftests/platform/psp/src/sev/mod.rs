@@ -7,6 +7,8 @@ pub(crate) mod guest;
 pub(crate) mod identity;
 pub(crate) mod keys;
 pub(crate) mod launch;
+pub(crate) mod migration;
+mod packet;
 pub(crate) mod platform;
 mod session;
 
@@ -103,6 +105,11 @@ impl Sev {
             .chain_update(self.drawn.to_le_bytes())
             .finalize();
         std::array::from_fn(|n| hash[n])
+    }
+
+    /// Transport keys that nobody else knows.
+    fn new_keys(&mut self) -> abi::TransportKeys {
+        abi::TransportKeys { encryption: self.random(), integrity: self.random() }
     }
 
     /// Whether the page at `pa` is part of the TMR or NV area in use.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The session between a guest's owner and the platform: how the guest's keys get here, and what
-//! their owner learns of the launch. Source of the formats: virtee/sev (`src/session`), AMD's
-//! sev-tool.
+//! The session between a guest's owner and the platform, or two platforms: how the guest's keys get
+//! here, and what their owner learns of the launch. Source of the formats: virtee/sev
+//! (`src/session`), AMD's sev-tool.
 
 use aes::cipher::{KeyIvInit, StreamCipher};
 use hmac::{Hmac, Mac};
@@ -11,31 +11,64 @@ use zerocopy::IntoBytes;
 use super::abi;
 use crate::{Api, Status};
 
-/// The key that measurements are made with. (Its companion, the transport encryption key, encrypts
-/// what the owner sends into the guest; there is no command for that here.)
-pub(super) type IntegrityKey = [u8; 16];
-
-/// The keys that the owner has wrapped with the secret shared with the platform's PDH.
+/// The keys that the other side has wrapped with the secret shared with the platform's PDH.
 pub(super) fn open(
     shared: &[u8],
     session: &abi::Session,
     policy: u32,
-) -> Result<IntegrityKey, Status> {
-    let master = derive(shared, "sev-master-secret", &session.nonce);
-    let (encryption, integrity) =
-        (derive(&master, "sev-kek", &[]), derive(&master, "sev-kik", &[]));
-    verify(&integrity, &session.wrapped_keys, &session.wrap_mac)?;
+) -> Result<abi::TransportKeys, Status> {
+    let wrapping = Wrapping::new(shared, &session.nonce);
+    verify(&wrapping.integrity, &[&session.wrapped_keys], &session.wrap_mac)?;
     let mut keys = session.wrapped_keys;
-    ctr::Ctr128BE::<aes::Aes128>::new(&encryption.into(), &session.wrap_iv.into())
-        .apply_keystream(&mut keys);
+    encrypt(&wrapping.encryption, session.wrap_iv, &mut keys);
     let keys: abi::TransportKeys = zerocopy::transmute!(keys);
-    verify(&keys.integrity, &policy.to_le_bytes(), &session.policy_mac)?;
-    Ok(keys.integrity)
+    verify(&keys.integrity, &[&policy.to_le_bytes()], &session.policy_mac)?;
+    Ok(keys)
+}
+
+/// The reverse, for another platform.
+pub(super) fn wrap(
+    shared: &[u8],
+    keys: &abi::TransportKeys,
+    nonce: [u8; 16],
+    wrap_iv: [u8; 16],
+    policy: u32,
+) -> abi::Session {
+    let wrapping = Wrapping::new(shared, &nonce);
+    let mut wrapped_keys: [u8; 32] = zerocopy::transmute!(keys.clone());
+    encrypt(&wrapping.encryption, wrap_iv, &mut wrapped_keys);
+    abi::Session {
+        nonce,
+        wrapped_keys,
+        wrap_iv,
+        wrap_mac: tag(&wrapping.integrity, &[&wrapped_keys]),
+        policy_mac: tag(&keys.integrity, &[&policy.to_le_bytes()]),
+    }
+}
+
+/// What transport keys are wrapped with.
+struct Wrapping {
+    encryption: [u8; 16],
+    integrity: [u8; 16],
+}
+
+impl Wrapping {
+    fn new(shared: &[u8], nonce: &[u8; 16]) -> Wrapping {
+        let master = derive(shared, "sev-master-secret", nonce);
+        let (encryption, integrity) =
+            (derive(&master, "sev-kek", &[]), derive(&master, "sev-kik", &[]));
+        Wrapping { encryption, integrity }
+    }
+}
+
+/// AES-128 in counter mode, which is its own reverse.
+pub(super) fn encrypt(key: &[u8; 16], iv: [u8; 16], bytes: &mut [u8]) {
+    ctr::Ctr128BE::<aes::Aes128>::new(key.into(), &iv.into()).apply_keystream(bytes);
 }
 
 /// What the owner compares: the measurement and the nonce in it.
 pub(super) fn measurement(
-    tik: &IntegrityKey,
+    tik: &[u8; 16],
     api: Api,
     policy: u32,
     digest: [u8; 32],
@@ -51,16 +84,25 @@ pub(super) fn measurement(
         digest,
         nonce,
     };
-    let measurement = mac(tik).chain_update(measured.as_bytes()).finalize().into_bytes().into();
-    abi::Measurement { measurement, nonce }
+    abi::Measurement { measurement: tag(tik, &[measured.as_bytes()]), nonce }
+}
+
+/// HMAC-SHA-256 of the parts in sequence.
+pub(super) fn tag(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    over(key, parts).finalize().into_bytes().into()
+}
+
+/// BAD_MEASUREMENT unless `tag` is that of the parts.
+pub(super) fn verify(key: &[u8], parts: &[&[u8]], tag: &[u8]) -> Result<(), Status> {
+    over(key, parts).verify_slice(tag).map_err(|_| Status::BadMeasurement)
+}
+
+fn over(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
+    parts.iter().fold(mac(key), |mac, part| mac.chain_update(part))
 }
 
 fn mac(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
-}
-
-fn verify(key: &[u8], bytes: &[u8], tag: &[u8]) -> Result<(), Status> {
-    mac(key).chain_update(bytes).verify_slice(tag).map_err(|_| Status::BadMeasurement)
 }
 
 /// NIST SP 800-108 in counter mode with HMAC-SHA-256, whose first block is all that 128 bits need.

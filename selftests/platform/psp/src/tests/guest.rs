@@ -11,31 +11,31 @@ use sha2::{Digest, Sha256};
 use super::lab::*;
 use crate::Status::{self, *};
 
-const ES: u32 = 1 << 2;
+pub(super) const ES: u32 = 1 << 2;
 const NO_DEBUG: u32 = 1 << 0;
 const NO_KEY_SHARING: u32 = 1 << 1;
 /// The first handle after reset.
-const HANDLE: u32 = 1;
+pub(super) const HANDLE: u32 = 1;
 /// As CPUID says: with encrypted registers below 50, without from there on.
-const ES_ASID: u32 = 49;
-const SEV_ASID: u32 = 50;
+pub(super) const ES_ASID: u32 = 49;
+pub(super) const SEV_ASID: u32 = 50;
 /// What a launch adds, two pages.
-const DATA: u64 = 0x6_0000;
+pub(super) const DATA: u64 = 0x6_0000;
 
-fn handle() -> Buf {
+pub(super) fn handle() -> Buf {
     buf(4).u32(0, HANDLE)
 }
 
-fn launch_start(policy: u32) -> Buf {
+pub(super) fn launch_start(policy: u32) -> Buf {
     buf(36).u32(4, policy)
 }
 
-fn activate(asid: u32) -> Buf {
+pub(super) fn activate(asid: u32) -> Buf {
     buf(8).u32(0, HANDLE).u32(4, asid)
 }
 
 /// LAUNCH_UPDATE_*, LAUNCH_MEASURE.
-fn region(pa: u64, len: u32) -> Buf {
+pub(super) fn region(pa: u64, len: u32) -> Buf {
     buf(20).u32(0, HANDLE).u64(8, pa).u32(16, len)
 }
 
@@ -43,8 +43,18 @@ fn dbg(src: u64, dst: u64, len: u32) -> Buf {
     buf(28).u32(0, HANDLE).u64(8, src).u64(16, dst).u32(24, len)
 }
 
+/// Where headers and data of packets are.
+pub(super) const HEADER: u64 = 0x8_0000;
+pub(super) const PACKET: u64 = 0x8_1000;
+
+/// LAUNCH_UPDATE_SECRET, SEND_UPDATE_*, RECEIVE_UPDATE_*.
+pub(super) fn packet(guest: u64, len: u32) -> Buf {
+    let header = buf(52).u32(0, HANDLE).u64(8, HEADER).u32(16, 52);
+    header.u64(24, guest).u32(32, len).u64(40, PACKET).u32(48, len)
+}
+
 /// SEV initialised as Linux does it without SNP.
-fn initialised() -> Lab {
+pub(super) fn initialised() -> Lab {
     let mut lab = Lab::new();
     lab.ok("INIT", &buf(20).u32(0, 1).u64(8, TMR).u32(16, 1 << 20));
     lab.machine.wbinvd();
@@ -52,31 +62,31 @@ fn initialised() -> Lab {
     lab
 }
 
-fn started(policy: u32) -> Lab {
+pub(super) fn started(policy: u32) -> Lab {
     let mut lab = initialised();
     lab.ok("LAUNCH_START", &launch_start(policy));
     lab
 }
 
-fn activated(policy: u32) -> Lab {
+pub(super) fn activated(policy: u32) -> Lab {
     let mut lab = started(policy);
     lab.ok("ACTIVATE", &activate(if policy & ES == 0 { SEV_ASID } else { ES_ASID }));
     lab
 }
 
-fn measured() -> Lab {
+pub(super) fn measured() -> Lab {
     let mut lab = activated(0);
     lab.ok("LAUNCH_MEASURE", &region(OUT, 48));
     lab
 }
 
-fn running() -> Lab {
+pub(super) fn running() -> Lab {
     let mut lab = measured();
     lab.ok("LAUNCH_FINISH", &handle());
     lab
 }
 
-fn row(
+pub(super) fn row(
     what: &'static str,
     lab: fn() -> Lab,
     command: &'static str,
@@ -96,7 +106,17 @@ fn commands() -> Vec<(&'static str, Buf)> {
         ("LAUNCH_UPDATE_DATA", region(DATA, 0x1000)),
         ("LAUNCH_UPDATE_VMSA", region(DATA, 0x1000)),
         ("LAUNCH_MEASURE", region(OUT, 48)),
+        ("LAUNCH_UPDATE_SECRET", packet(DATA, 16)),
         ("LAUNCH_FINISH", handle()),
+        ("ATTESTATION_REPORT", buf(36).u32(0, HANDLE).u64(8, OUT).u32(32, 208)),
+        ("SEND_START", buf(68).u32(0, HANDLE)),
+        ("SEND_UPDATE_DATA", packet(DATA, 16)),
+        ("SEND_UPDATE_VMSA", packet(DATA, 0x1000)),
+        ("SEND_FINISH", handle()),
+        ("SEND_CANCEL", handle()),
+        ("RECEIVE_UPDATE_DATA", packet(DATA, 16)),
+        ("RECEIVE_UPDATE_VMSA", packet(DATA, 0x1000)),
+        ("RECEIVE_FINISH", handle()),
         ("DBG_DECRYPT", dbg(DATA, OUT, 16)),
         ("DBG_ENCRYPT", dbg(OUT, DATA, 16)),
     ]
@@ -112,7 +132,9 @@ fn commands_need_a_guest() {
             assert_eq!(status, InvalidGuest, "{command}: handle {wrong:#x}");
         }
     }
-    assert_eq!(Lab::new().status("LAUNCH_START", &launch_start(0)), InvalidPlatformState);
+    for command in ["LAUNCH_START", "RECEIVE_START"] {
+        assert_eq!(Lab::new().status(command, &launch_start(0)), InvalidPlatformState, "{command}");
+    }
 }
 
 #[test]
@@ -181,6 +203,24 @@ fn asids_are_those_of_the_kind_of_guest() {
         try_asid("another guest's", owned, SEV_ASID, AsidOwned),
         try_asid("no DF_FLUSH since INIT", unflushed, SEV_ASID, DfFlushRequired),
     ]);
+}
+
+/// ACTIVATE_EX: on some CPUs, whose APIC ids are in a list.
+#[test]
+fn a_list_of_cpus_is_read() {
+    let list = |asid: u32| buf(24).u32(0, 24).u32(4, HANDLE).u32(8, asid).u32(12, 2).u64(16, PAGE);
+    let try_list = |what, buffer, status| row(what, || started(0), "ACTIVATE_EX", buffer, status);
+    check(vec![
+        try_list("two CPUs", list(SEV_ASID), Success),
+        try_list("wrong length", list(SEV_ASID).u32(0, 20), InvalidLen),
+        try_list("no such guest", list(SEV_ASID).u32(4, 2), InvalidGuest),
+        try_list("one of SEV-ES", list(ES_ASID), InvalidAsid),
+        try_list("beyond RAM", list(SEV_ASID).u64(16, RAM - 4), InvalidAddress),
+    ]);
+    let mut lab = started(0);
+    lab.ok("ACTIVATE_EX", &list(SEV_ASID));
+    assert_eq!(lab.machine.asids.borrow().get(&SEV_ASID), Some(&false));
+    assert_eq!(lab.status("ACTIVATE", &activate(SEV_ASID)), Active);
 }
 
 /// DEACTIVATE, then WBINVD everywhere, then DF_FLUSH: only then does the ASID have another owner.
@@ -363,16 +403,16 @@ fn memory_belongs_to_firmware_while_snp_is_up() {
 }
 
 /// An owner's side by virtee/sev: keys wrapped for our PDH, and what it makes of our measurement.
-struct Owner {
-    session: Session<sev::session::Initialized>,
+pub(super) struct Owner {
+    pub(super) session: Session<sev::session::Initialized>,
     start: Start,
 }
 
-const DH_CERT: u64 = 0x7_0000;
-const SESSION: u64 = 0x7_1000;
+pub(super) const DH_CERT: u64 = 0x7_0000;
+pub(super) const SESSION: u64 = 0x7_1000;
 
 impl Owner {
-    fn new(lab: &mut Lab, policy: u32) -> Owner {
+    pub(super) fn new(lab: &mut Lab, policy: u32) -> Owner {
         lab.ok(
             "PDH_CERT_EXPORT",
             &buf(28).u64(0, OUT).u32(8, 2084).u64(16, OUT + 0x1000).u32(24, 6252),
@@ -389,7 +429,7 @@ impl Owner {
         Owner { session, start }
     }
 
-    fn buffer(policy: u32) -> Buf {
+    pub(super) fn buffer(policy: u32) -> Buf {
         launch_start(policy).u64(8, DH_CERT).u32(16, 2084).u64(24, SESSION).u32(32, 128)
     }
 }
