@@ -90,10 +90,12 @@ pub(crate) const COMMANDS: &[Command] = &[
     reads(0x92, "SNP_GUEST_STATUS", len::<abi::GuestStatus>(), snp::guest::status),
     reads(0x93, "SNP_GCTX_CREATE", len::<abi::Gctx>(), snp::guest::gctx_create),
     reads(0x94, "SNP_GUEST_REQUEST", len::<abi::GuestRequest>(), snp::request::guest_request),
+    reads(0x95, "SNP_ACTIVATE_EX", len::<abi::ActivateEx>(), snp::guest::activate_ex),
     reads(0xa0, "SNP_LAUNCH_START", len::<abi::LaunchStart>(), snp::launch::start),
     reads(0xa1, "SNP_LAUNCH_UPDATE", len::<abi::LaunchUpdate>(), snp::launch::update),
     reads(0xa2, "SNP_LAUNCH_FINISH", len::<abi::LaunchFinish>(), snp::launch::finish),
-    reads(0xb0, "SNP_DBG_DECRYPT", len::<abi::DbgDecrypt>(), snp::guest::dbg_decrypt),
+    reads(0xb0, "SNP_DBG_DECRYPT", len::<abi::Dbg>(), snp::guest::dbg_decrypt),
+    reads(0xb1, "SNP_DBG_ENCRYPT", len::<abi::Dbg>(), snp::guest::dbg_encrypt),
     reads(
         0xb2,
         "SNP_VERIFY_MITIGATION",
@@ -110,8 +112,6 @@ pub(crate) const COMMANDS: &[Command] = &[
 /// Commands of the ABI that the model does not have. They end in INVALID_COMMAND, as an id that
 /// nobody assigned does; the names are here so that a trace says what a driver asked for.
 const NOT_MODELLED: &[(u32, &str)] = &[
-    (0x95, "SNP_ACTIVATE_EX"),
-    (0xb1, "SNP_DBG_ENCRYPT"),
     (0xc0, "SNP_PAGE_SWAP_OUT"),
     (0xc1, "SNP_PAGE_SWAP_IN"),
     (0xc2, "SNP_PAGE_MOVE"),

@@ -18,6 +18,16 @@ structures! {
         asid: U32,
     }
 
+    /// SNP_ACTIVATE_EX, with the APIC ids of CPUs at `list` (AMD's sev-tool).
+    ActivateEx {
+        length: U32,
+        reserved: [u8; 4],
+        gctx: U64,
+        asid: U32,
+        count: U32,
+        list: U64,
+    }
+
     /// SNP_GUEST_STATUS.
     GuestStatus {
         gctx: U64,
@@ -32,8 +42,8 @@ structures! {
         reserved: [u8; 19],
     }
 
-    /// SNP_DBG_DECRYPT.
-    DbgDecrypt {
+    /// SNP_DBG_DECRYPT, SNP_DBG_ENCRYPT.
+    Dbg {
         gctx: U64,
         src: U64,
         dst: U64,

@@ -2,6 +2,7 @@
 //! Guests and their contexts.
 
 use rmp::State as PageState;
+use zerocopy::little_endian::U32;
 use zerocopy::IntoBytes;
 
 use super::abi;
@@ -10,8 +11,10 @@ use super::id_block::IdBlock;
 use super::launch_abi::VMPCKS;
 use super::{Running, POLICY_DEBUG};
 use crate::asid::Owner;
-use crate::call::{Call, Fact};
+use crate::call::{must_be_zero, Call, Fact};
 use crate::{Psp, Status};
+
+const PAGE: u64 = 0x1000;
 
 /// GCTX.STATE, by the numbers that GUEST_STATUS reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +122,23 @@ pub(crate) fn decommission(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Sta
 /// The guest gets an ASID.
 pub(crate) fn activate(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let request: abi::Activate = call.request();
-    let (gctx, asid) = (call.address(request.gctx), request.asid.get());
+    let gctx = call.address(request.gctx);
+    bind(psp, call, gctx, request.asid.get())
+}
+
+/// The same for some CPUs. The model binds the ASID on all of them, so all that the list does here
+/// is to exist.
+pub(crate) fn activate_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    let request: abi::ActivateEx = call.request();
+    call.rmp()?;
+    call.whole(request.length)?;
+    must_be_zero(&request.reserved)?;
+    let (gctx, list) = (call.address(request.gctx), call.address(request.list));
+    call.read(list, u64::from(request.count) * size_of::<U32>() as u64)?;
+    bind(psp, call, gctx, request.asid.get())
+}
+
+fn bind(psp: &mut Psp, call: &mut Call<'_>, gctx: u64, asid: u32) -> Result<(), Status> {
     let max_asid = psp.running()?.max_asid;
     call.fact("asid", Fact::Number(asid.into()));
     let guest = psp.guest(call, gctx)?;
@@ -153,25 +172,54 @@ pub(crate) fn status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
 /// The plain text of a page of a debuggable guest. The model does not encrypt,
 /// so what remains of the command are its checks: the policy, the owner, the destination.
 pub(crate) fn dbg_decrypt(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let request: abi::DbgDecrypt = call.request();
+    let (asid, src, dst) = debug(psp, call)?;
+    let place = call.output(dst, PAGE)?;
+    let page = call.read(src, PAGE)?;
+    owned(call, src, asid)?;
+    call.write(place, &page);
+    Ok(())
+}
+
+/// The reverse. Firmware writes to a guest's page only while the guest cannot: the destination is
+/// Pre-Guest or Pre-Swap (model choice).
+pub(crate) fn dbg_encrypt(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
+    let (asid, src, dst) = debug(psp, call)?;
+    let page = call.read(src, PAGE)?;
+    call.read(dst, PAGE)?;
+    owned(call, dst, asid)?;
+    match call.rmp()?.state(dst) {
+        Some(PageState::PreGuest | PageState::PreSwap) => {}
+        state => {
+            let state = state.unwrap_or(PageState::Hypervisor);
+            return Err(call.refused(dst, rmp::Refusal::State(state)));
+        }
+    }
+    call.platform.write(dst, &page);
+    Ok(())
+}
+
+/// The guest's ASID, source and destination, if the host may look into the guest.
+fn debug(psp: &mut Psp, call: &mut Call<'_>) -> Result<(u32, u64, u64), Status> {
+    let request: abi::Dbg = call.request();
     let (src, dst) = (call.address(request.src), call.address(request.dst));
     let gctx = call.address(request.gctx);
     let guest = psp.guest(call, gctx)?;
-    let (policy, asid) = (guest.policy, guest.asid);
     if guest.state == State::Init {
         return Err(Status::InvalidGuestState);
     }
-    if policy & POLICY_DEBUG == 0 {
+    if guest.policy & POLICY_DEBUG == 0 {
         return Err(Status::PolicyFailure);
     }
-    if src % 0x1000 != 0 || dst % 0x1000 != 0 {
+    if src % PAGE != 0 || dst % PAGE != 0 {
         return Err(Status::InvalidAddress);
     }
-    let place = call.output(dst, 0x1000)?;
-    let page = call.read(src, 0x1000)?;
-    if call.rmp()?.entry(src).map_or(0, |entry| entry.asid()) != asid || asid == 0 {
-        return Err(Status::InvalidPageOwner);
+    Ok((guest.asid, src, dst))
+}
+
+/// INVALID_PAGE_OWNER unless the page is that of the guest with this ASID.
+fn owned(call: &Call<'_>, page: u64, asid: u32) -> Result<(), Status> {
+    match call.rmp()?.entry(page) {
+        Some(entry) if entry.asid() == asid && asid != 0 => Ok(()),
+        _ => Err(Status::InvalidPageOwner),
     }
-    call.write(place, &page);
-    Ok(())
 }

@@ -59,7 +59,7 @@ fn snp_commands_need_snp() {
 
 #[test]
 fn unknown_and_unmodelled_commands_are_invalid() {
-    for id in [0, 0xe, 0x24, 0x70, 0x95, 0xca, 0xd0, 0xff, 0x7ff, u32::MAX] {
+    for id in [0, 0xe, 0x24, 0x70, 0x96, 0xca, 0xd0, 0xff, 0x7ff, u32::MAX] {
         let outcome = Lab::snp().run_at(id, BUFFER, &buf(64));
         assert_eq!(outcome.status, Status::InvalidCommand, "{id:#x}");
         assert!(outcome.output.is_none());

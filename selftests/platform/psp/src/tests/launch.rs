@@ -78,6 +78,7 @@ fn commands_need_a_context() {
         ("SNP_LAUNCH_UPDATE", buf(32)),
         ("SNP_LAUNCH_FINISH", buf(64)),
         ("SNP_DBG_DECRYPT", buf(24)),
+        ("SNP_DBG_ENCRYPT", buf(24)),
     ] {
         for gctx in [0, GCTX, PAGE, RMP_BASE, COVERED, RAM, !C_BIT] {
             let mut lab = Lab::snp();
@@ -169,6 +170,22 @@ fn activate() {
         row("already active", launching, with(GCTX, 4), Active),
         row("ASID of another guest", other_started, with(PAGE, 3), AsidOwned),
         row("before the first flush", unflushed, with(GCTX, 1), DfFlushRequired),
+    ]);
+    let with = |asid| buf(32).u32(0, 32).u64(8, GCTX).u32(16, asid).u32(20, 2).u64(24, PAGE);
+    let row = |what, buffer, status| Row {
+        what,
+        lab: started,
+        command: "SNP_ACTIVATE_EX",
+        buffer,
+        status,
+    };
+    check(vec![
+        row("on two CPUs", with(1), Success),
+        row("ASID 0", with(0), InvalidAsid),
+        row("wrong length", with(1).u32(0, 24), InvalidLen),
+        row("reserved", with(1).u32(4, 1), InvalidParam),
+        row("no context", with(1).u64(8, PAGE), InvalidGuest),
+        row("list beyond RAM", with(1).u64(24, RAM - 4), InvalidAddress),
     ]);
 }
 
@@ -480,6 +497,43 @@ fn dbg_decrypt_needs_policy_and_ownership() {
     let mut lab = debug();
     lab.ok("SNP_DBG_DECRYPT", &good());
     assert_eq!(lab.machine.peek(OUT, 4096), [0x5a; 4096]);
+}
+
+#[test]
+fn dbg_encrypt_needs_policy_and_a_page_that_waits() {
+    use Status::*;
+    let row =
+        |what, lab, buffer, status| Row { what, lab, command: "SNP_DBG_ENCRYPT", buffer, status };
+    fn guest(policy: u64) -> Lab {
+        let lab = Lab::launching(policy);
+        lab.machine.poke(LIST, &[0xa5; 4096]);
+        lab.pre_guest(PAGE, 3, 0x8000);
+        lab.pre_guest(OUT, 4, 0x9000);
+        lab
+    }
+    fn launched() -> Lab {
+        let mut lab = guest(POLICY | DEBUG);
+        lab.ok("SNP_LAUNCH_UPDATE", &update(PageType::Normal));
+        lab
+    }
+    let debug: fn() -> Lab = || guest(POLICY | DEBUG);
+    let good = || buf(24).u64(0, GCTX).u64(8, LIST).u64(16, PAGE);
+    check(vec![
+        row("debuggable", debug, good(), Success),
+        row("not debuggable", || guest(POLICY), good(), PolicyFailure),
+        row("before start", Lab::context, good(), InvalidGuestState),
+        row("the guest may write it", launched, good(), InvalidPageState),
+        row("the host's page", debug, good().u64(16, LIST), InvalidPageOwner),
+        row("another guest's", debug, good().u64(16, OUT), InvalidPageOwner),
+        row("source misaligned", debug, good().u64(8, LIST + 16), InvalidAddress),
+        row("destination misaligned", debug, good().u64(16, PAGE + 16), InvalidAddress),
+        row("source beyond RAM", debug, good().u64(8, RAM), InvalidAddress),
+        row("destination beyond RAM", debug, good().u64(16, RAM), InvalidAddress),
+    ]);
+    let mut lab = debug();
+    lab.ok("SNP_DBG_ENCRYPT", &good());
+    assert_eq!(lab.machine.peek(PAGE, 4096), [0xa5; 4096]);
+    assert_eq!(lab.machine.state(PAGE), Some(State::PreGuest));
 }
 
 #[test]
