@@ -16,5 +16,6 @@
 #include <asm/sev.h>
 
 #include <linux/snp_gmem.h>
+#include <linux/snp_guests.h>
 #include <linux/snp_host.h>
 #include "../rust/shim/pages.h"

@@ -15,11 +15,13 @@
 //! | `uapi.rs` | `/dev/sev` |
 //! | `kapi.rs` | the functions that kvm-amd and others import |
 //! | `gmem.rs` | memory of SNP guests, for a kvm-amd with hooks |
+//! | `guests.rs` | what KVM is asked about all guests |
 //! | `stopped_cpus.rs` | CPUs that a panic with SNP guests stops |
 
 #![deny(unsafe_code)]
 
 use kernel::{
+    debugfs,
     driver::Registration,
     prelude::*,
     str::CString, //
@@ -31,6 +33,7 @@ mod display;
 mod driver;
 mod error;
 mod gmem;
+mod guests;
 mod irq;
 mod kapi;
 mod mailbox;
@@ -60,11 +63,14 @@ struct Ccp {
     directory: sysfs::Directory,
     #[pin]
     driver: Registration<sys::pci_adapter::Adapter<driver::PspDriver>>,
+    #[pin]
+    refresh_guests: debugfs::File<()>,
     lost: pages::Record,
 }
 
 impl kernel::InPlaceModule for Ccp {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        let debug = debugfs::Dir::new(c"ccp");
         try_pin_init!(Self {
             _: {
                 // SAFETY: A module is initialised once, and no device is bound before the driver is
@@ -73,12 +79,14 @@ impl kernel::InPlaceModule for Ccp {
                 unsafe {
                     platform::slot::init();
                     psps::init();
+                    guests::init();
                 }
             },
             #[allow(unsafe_code)]
             // SAFETY: As above.
             lost: unsafe { pages::Record::init() },
             directory: sysfs::Directory::in_kernel(c"ccp", &FILES)?,
+            refresh_guests <- guests::file(&debug),
             driver <- Registration::new(c"ccp", module),
             _: { psps::complete() },
         })

@@ -49,6 +49,7 @@ use crate::{
 };
 
 mod gmem;
+mod guests;
 
 /// Converts to what C returns, and stores firmware's status where C wants it.
 ///

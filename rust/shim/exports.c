@@ -9,6 +9,7 @@
 #include <linux/psp-sev.h>
 #include <linux/psp-tee.h>
 #include <linux/snp_gmem.h>
+#include <linux/snp_guests.h>
 
 /* For kvm-amd. */
 EXPORT_SYMBOL_GPL(sev_platform_init);
@@ -28,13 +29,15 @@ EXPORT_SYMBOL_GPL(sev_is_snp_ciphertext_hiding_supported);
 EXPORT_SYMBOL_GPL(sev_get_snp_policy_bits);
 EXPORT_SYMBOL_FOR_MODULES(sev_firmware_supported_vm_types, "kvm-amd");
 
-/* For a kvm-amd with hooks: rust/ccp/kapi/gmem.rs. */
+/* For a kvm-amd with hooks: rust/ccp/kapi/gmem.rs, guests.rs. */
 EXPORT_SYMBOL_FOR_MODULES(snp_gmem_make_private, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(snp_gmem_make_shared, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(snp_gmem_max_level, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(snp_gmem_launch, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(snp_gmem_cpu_stopped, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(snp_gmem_launch_vmsa, "kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(snp_guests_register, "kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(snp_guests_unregister, "kvm-amd");
 
 /* For amdtee. */
 EXPORT_SYMBOL(psp_tee_process_cmd);

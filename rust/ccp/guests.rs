@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! SNP guests that live. KVM knows them, the driver has no table of them.
+//!
+//! Firmware that was replaced under guests takes each of them over at its SNP_GUEST_STATUS. KVM
+//! issues that for all of its guests, under its own locks, and ends those alone that firmware
+//! refuses. A kvm-amd with hooks has registered for being asked to; Debian's own has not.
+//!
+//! `refresh_guests` in debugfs has KVM asked by hand.
+//!
+//! # Locking
+//!
+//! The lock here is held while KVM is at it. It comes before locks of KVM's, which come before the
+//! command lock.
+
+use kernel::{
+    debugfs::{
+        Dir,
+        File, //
+    },
+    prelude::*,
+    uaccess::UserSliceReader, //
+};
+
+use crate::sys::bindings::snp_guests_asked as Asked;
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
+
+#[allow(
+    unsafe_code,
+    reason = "a lock in a static has to be initialised by hand"
+)]
+mod lock {
+    use kernel::prelude::*;
+
+    kernel::sync::global_lock! {
+        // SAFETY: `super::init()` initialises it before anybody can register.
+        pub(super) unsafe(uninit) static KVM: Mutex<Option<&'static dyn super::AllGuests>> = None;
+    }
+}
+use lock::KVM;
+
+/// Who knows all guests.
+pub(crate) trait AllGuests: Send + Sync {
+    /// See `ask_all` in `include/linux/snp_guests.h`.
+    fn ask_all(&self, asked: &mut Asked) -> Result;
+}
+
+/// # Safety
+///
+/// To be called once, before anything else here.
+#[allow(unsafe_code)]
+pub(crate) unsafe fn init() {
+    // SAFETY: By the caller's promise.
+    unsafe { KVM.init() };
+}
+
+/// # Errors
+///
+/// [`EBUSY`] if somebody is registered.
+pub(crate) fn register(kvm: &'static dyn AllGuests) -> Result {
+    let mut registered = KVM.lock();
+    if registered.is_some() {
+        return Err(EBUSY);
+    }
+    *registered = Some(kvm);
+    Ok(())
+}
+
+/// Waits for KVM if it is being asked. Who is not registered may be unregistered.
+pub(crate) fn unregister(kvm: &'static dyn AllGuests) {
+    let mut registered = KVM.lock();
+    if registered.is_some_and(|found| core::ptr::addr_eq(found, kvm)) {
+        *registered = None;
+    }
+}
+
+/// Has firmware asked for the status of every guest.
+///
+/// # Errors
+///
+/// [`EOPNOTSUPP`] if kvm-amd has no hooks or is not loaded; else KVM's: not all guests were asked.
+pub(crate) fn ask_all() -> Result<Asked> {
+    let registered = KVM.lock();
+    let kvm = registered.ok_or(EOPNOTSUPP)?;
+    let mut asked = Asked { known: 0, ended: 0 };
+    let result = kvm.ask_all(&mut asked);
+    let Asked { known, ended } = asked;
+    match result {
+        Ok(()) => {
+            pr_info!("firmware has told the status of {known} SNP guest(s), and refused {ended}, which KVM has ended\n");
+            Ok(asked)
+        }
+        Err(err) => {
+            pr_err!("not all SNP guests could be asked for their status ({err:?}): {known} were, and KVM has ended {ended}\n");
+            Err(err)
+        }
+    }
+}
+
+/// `refresh_guests` in `dir`: writing anything to it asks for all guests.
+pub(crate) fn file(dir: &Dir) -> impl PinInit<File<()>> + '_ {
+    dir.write_callback_file(
+        c"refresh_guests",
+        (),
+        &|(): &(), _: &mut UserSliceReader| ask_all().map(drop),
+    )
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who is asked about all guests, and who is not.
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ccp_guests)]
+mod suite {
+    use super::super::*;
+    use crate::testing::check;
+
+    struct Kvm(Result);
+
+    impl AllGuests for Kvm {
+        fn ask_all(&self, asked: &mut Asked) -> Result {
+            (asked.known, asked.ended) = (2, 1);
+            self.0
+        }
+    }
+
+    static FIRST: Kvm = Kvm(Ok(()));
+    static SECOND: Kvm = Kvm(Err(EIO));
+
+    #[test]
+    fn kvm_is_asked_while_it_is_registered() -> Result {
+        check!(ask_all().is_err_and(|err| err == EOPNOTSUPP));
+        register(&FIRST)?;
+        check!(ask_all().is_ok_and(|asked| (asked.known, asked.ended) == (2, 1)));
+        unregister(&FIRST);
+        check!(ask_all().is_err_and(|err| err == EOPNOTSUPP));
+        Ok(())
+    }
+
+    #[test]
+    fn one_alone_is_registered() -> Result {
+        register(&SECOND)?;
+        check!(register(&FIRST).is_err_and(|err| err == EBUSY));
+        // Not the one that is.
+        unregister(&FIRST);
+        check!(ask_all().is_err_and(|err| err == EIO));
+        unregister(&SECOND);
+        Ok(())
+    }
+}
