@@ -18,6 +18,8 @@ pub enum Fact {
     Bytes(Vec<u8>),
     /// A word.
     Word(&'static str),
+    /// What has no word of its own, such as a version.
+    Text(String),
 }
 
 /// Memory that the command may write: it was RAM, and Firmware if SNP is up, when it was checked.

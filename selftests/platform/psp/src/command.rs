@@ -4,7 +4,7 @@
 use crate::call::Call;
 use crate::sev::abi as legacy;
 use crate::snp::abi;
-use crate::{sev, snp, Psp, Status};
+use crate::{firmware, sev, snp, Psp, Status};
 
 pub(crate) type Handler = fn(&mut Psp, &mut Call<'_>) -> Result<(), Status>;
 
@@ -31,6 +31,9 @@ const fn len<T>() -> u32 {
     size_of::<T>() as u32
 }
 
+/// The one that firmware which does not work takes.
+const DOWNLOAD_FIRMWARE_EX: u32 = 0xca;
+
 /// Every command that is modelled, by id.
 pub(crate) const COMMANDS: &[Command] = &[
     reads(0x01, "INIT", len::<legacy::Init>(), sev::platform::init),
@@ -43,12 +46,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     answers(0x08, "PDH_CERT_EXPORT", len::<legacy::PdhCertExport>(), sev::keys::pdh_cert_export),
     reads(0x09, "PDH_GEN", 0, sev::keys::pdh_gen),
     reads(0x0a, "DF_FLUSH", 0, sev::platform::df_flush),
-    reads(
-        0x0b,
-        "DOWNLOAD_FIRMWARE",
-        len::<legacy::DownloadFirmware>(),
-        sev::platform::download_firmware,
-    ),
+    reads(0x0b, "DOWNLOAD_FIRMWARE", len::<firmware::Download>(), firmware::download),
     answers(0x0c, "GET_ID", len::<legacy::Place>(), sev::keys::get_id),
     reads(0x0d, "INIT_EX", len::<legacy::InitEx>(), sev::platform::init_ex),
     reads(0x20, "DECOMMISSION", len::<legacy::Handle>(), sev::guest::decommission),
@@ -104,6 +102,12 @@ pub(crate) const COMMANDS: &[Command] = &[
     ),
     reads(0xc7, "SNP_PAGE_RECLAIM", len::<abi::PageReclaim>(), snp::page::reclaim),
     reads(0xc9, "SNP_CONFIG", len::<abi::Config>(), snp::config::config),
+    reads(
+        DOWNLOAD_FIRMWARE_EX,
+        "SNP_DOWNLOAD_FIRMWARE_EX",
+        len::<firmware::DownloadEx>(),
+        firmware::download_ex,
+    ),
     reads(0xcb, "SNP_COMMIT", len::<abi::Commit>(), snp::config::commit),
     reads(0xcd, "SNP_VLEK_LOAD", len::<abi::VlekLoad>(), snp::config::vlek_load),
     reads(0xce, "SNP_FEATURE_INFO", len::<abi::FeatureInfo>(), snp::info::feature_info),
@@ -118,7 +122,6 @@ const NOT_MODELLED: &[(u32, &str)] = &[
     (0xc3, "SNP_PAGE_MD_INIT"),
     (0xc6, "SNP_PAGE_SET_STATE"),
     (0xc8, "SNP_PAGE_UNSMASH"),
-    (0xca, "SNP_DOWNLOAD_FIRMWARE_EX"),
     (0xd0, "TIO_STATUS"),
     (0xd1, "TIO_INIT"),
     (0xd2, "TIO_DEV_CREATE"),
@@ -126,6 +129,11 @@ const NOT_MODELLED: &[(u32, &str)] = &[
     (0xd4, "TIO_DEV_CONNECT"),
     (0xd5, "TIO_DEV_DISCONNECT"),
 ];
+
+/// Whether firmware that was installed and does not work takes the command.
+pub(crate) fn restores(id: u32) -> bool {
+    id == DOWNLOAD_FIRMWARE_EX
+}
 
 pub(crate) fn find(id: u32) -> Option<&'static Command> {
     COMMANDS.iter().find(|command| command.id == id)

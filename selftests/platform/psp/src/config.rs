@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::snp::tcb;
+
 /// A firmware version. Legacy PLATFORM_STATUS and SNP_PLATFORM_STATUS report the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Api {
@@ -33,10 +35,51 @@ impl FromStr for Api {
     }
 }
 
+impl Api {
+    /// Whether the firmware commits what it is replaced with by DOWNLOAD_FIRMWARE
+    /// (sev_update_firmware(), sev-dev.c).
+    pub(crate) fn commits_downloads(self) -> bool {
+        (self.major, self.minor) >= (1, 50)
+    }
+
+    /// Whether contexts and ASIDs are as good after SNP_DOWNLOAD_FIRMWARE_EX as before (Andersen's
+    /// patches: from 1.58 on).
+    pub(crate) fn needs_no_flush_after_download(self) -> bool {
+        (self.major, self.minor) >= (1, 58)
+    }
+
+    /// Whether SNP_FEATURE_INFO exists. The first version that has it is not public; 1.55 has
+    /// (model choice).
+    pub(crate) fn has_feature_info(self) -> bool {
+        (self.major, self.minor) >= (1, 55)
+    }
+
+    /// Whether the IOMMU's pages become Reclaim at shutdown, not Hypervisor (sev-dev.c: from 1.53
+    /// on).
+    pub(crate) fn reclaims_iommu_pages(self) -> bool {
+        (self.major, self.minor) >= (1, 53)
+    }
+
+    /// Whether a guest's policy can forbid that its pages are swapped.
+    pub(crate) fn has_page_swap_disable(self) -> bool {
+        (self.major, self.minor) >= (1, 58)
+    }
+
+    /// Whether reports and derived keys know of verified mitigations (virtee/sev: from 1.58 on).
+    pub(crate) fn attests_mitigations(self) -> bool {
+        (self.major, self.minor) >= (1, 58)
+    }
+
+    /// Whether SNP_INIT_EX exists (sev-dev.c: from 1.52 on).
+    pub(crate) fn has_init_ex(self) -> bool {
+        (self.major, self.minor) >= (1, 52)
+    }
+}
+
 /// A modelled part with its firmware.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Firmware version.
+    /// Version of the firmware that the BIOS loads.
     pub api: Api,
     /// Whether SNP_SHUTDOWN_EX can clear SNP_EN (FEATURE_INFO.ECX bit 1).
     pub x86_shutdown: bool,
@@ -54,6 +97,10 @@ pub struct Config {
     pub tsc_khz: u32,
     /// Security version numbers in the layout of the part, as TCB_VERSION.
     pub tcb: u64,
+    /// Firmware version and TCB that the chip does not go back behind, if they are not those above.
+    pub committed_api: Option<Api>,
+    /// See [`Config::committed_api`].
+    pub committed_tcb: Option<u64>,
     /// Whether SMT is on: then a guest whose policy forbids it cannot be launched.
     pub smt: bool,
     /// A CPUID function (EAX) that has to be all zero in a guest's table.
@@ -63,6 +110,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether what is committed is not newer than the firmware, in no part.
+    pub fn commits_what_it_has(&self) -> bool {
+        let api = self.committed_api.is_none_or(|api| api <= self.api);
+        api && self.committed_tcb.is_none_or(|tcb| tcb::within(tcb, self.tcb))
+    }
+
     /// A Milan with firmware that Linux 7.3 uses fully. The SNP SVN (byte 6) stays below 0x1b,
     /// from where on Linux offers no plain SEV-ES next to SNP (AMD-SB-3023).
     pub const MILAN: Config = Config {
@@ -75,37 +128,12 @@ impl Config {
         cpu: [0x19, 1, 1],
         tsc_khz: 2_450_000,
         tcb: 0xdb14_0000_0000_0004,
+        committed_api: None,
+        committed_tcb: None,
         smt: false,
         cpuid_refused: None,
         seed: 0,
     };
-
-    /// Whether SNP_FEATURE_INFO exists. The first version that has it is not public; 1.55 has
-    /// (model choice).
-    pub(crate) fn has_feature_info(&self) -> bool {
-        (self.api.major, self.api.minor) >= (1, 55)
-    }
-
-    /// Whether the IOMMU's pages become Reclaim at shutdown, not Hypervisor (sev-dev.c: from 1.53
-    /// on).
-    pub(crate) fn reclaims_iommu_pages(&self) -> bool {
-        (self.api.major, self.api.minor) >= (1, 53)
-    }
-
-    /// Whether a guest's policy can forbid that its pages are swapped.
-    pub(crate) fn has_page_swap_disable(&self) -> bool {
-        (self.api.major, self.api.minor) >= (1, 58)
-    }
-
-    /// Whether reports and derived keys know of verified mitigations (virtee/sev: from 1.58 on).
-    pub(crate) fn attests_mitigations(&self) -> bool {
-        (self.api.major, self.api.minor) >= (1, 58)
-    }
-
-    /// Whether SNP_INIT_EX exists (sev-dev.c: from 1.52 on).
-    pub(crate) fn has_init_ex(&self) -> bool {
-        (self.api.major, self.api.minor) >= (1, 52)
-    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ mod command;
 mod config;
 mod crypto;
 pub mod endorsement;
+mod firmware;
+pub mod image;
 mod owned;
 mod platform;
 mod psp;

@@ -2,6 +2,7 @@
 //! The processor: state of both platforms.
 
 use crate::asid::Asids;
+use crate::firmware::Firmware;
 use crate::owned::Owned;
 use crate::sev::Sev;
 use crate::snp::Snp;
@@ -10,6 +11,7 @@ use crate::Config;
 /// The secure processor.
 pub struct Psp {
     pub(crate) config: Config,
+    pub(crate) firmware: Firmware,
     pub(crate) sev: Sev,
     pub(crate) snp: Snp,
     pub(crate) asids: Asids,
@@ -19,8 +21,14 @@ pub struct Psp {
 impl Psp {
     /// A processor after reset.
     pub fn new(config: Config) -> Psp {
-        let (sev, snp) = (Sev::new(&config), Snp::new(&config));
-        Psp { config, sev, snp, asids: Asids::default(), owned: Owned::default() }
+        Psp {
+            firmware: Firmware::new(&config),
+            sev: Sev::new(&config),
+            snp: Snp::default(),
+            config,
+            asids: Asids::default(),
+            owned: Owned::default(),
+        }
     }
 
     /// Whether firmware uses the page at `pa` for itself: it is SEV's or the IOMMU's. Such a page
@@ -40,10 +48,12 @@ impl Psp {
         tmr.chain(snp.into_iter().flat_map(|snp| snp.guests.keys().copied())).collect()
     }
 
-    /// A reset of the machine: everything but what is kept in flash is lost.
+    /// A reset of the machine: everything but what is kept in flash is lost, and the BIOS loads its
+    /// own firmware again.
     pub fn reset(&mut self) {
+        self.firmware = Firmware::new(&self.config);
         self.sev.reset();
-        self.snp = Snp::new(&self.config);
+        self.snp = Snp::default();
         self.asids = Asids::default();
         self.owned = Owned::default();
     }

@@ -37,6 +37,9 @@ impl Psp {
         let buffer = buffer & !(1 << self.config.c_bit);
         self.look_after(&mut call);
         let (status, input, output) = match command::find(id) {
+            Some(_) if self.firmware.unusable && !command::restores(id) => {
+                (Status::RestoreRequired, Vec::new(), None)
+            }
             Some(command) => self.run(command, &mut call, buffer),
             None => (Status::InvalidCommand, Vec::new(), None),
         };

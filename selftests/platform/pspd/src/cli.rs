@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The command line.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use psp::{Api, Config};
@@ -50,9 +52,18 @@ pub struct Serve {
     /// PCI device id, which also says where the registers are
     #[arg(long, value_enum, default_value_t = Generation::Id1486)]
     pub device: Generation,
-    /// Firmware version
+    /// Version of the firmware that the BIOS loads; images replace it (sbin makes some)
     #[arg(long, default_value_t = Config::MILAN.api)]
     pub api: Api,
+    /// Version that is committed [default: that of --api]
+    #[arg(long, value_name = "API")]
+    pub committed_api: Option<Api>,
+    /// TCB version with that firmware
+    #[arg(long, value_name = "HEX", default_value_t = Tcb(Config::MILAN.tcb))]
+    pub tcb: Tcb,
+    /// TCB version that is committed, no part of which is above --tcb's [default: that of --tcb]
+    #[arg(long, value_name = "HEX")]
+    pub committed_tcb: Option<Tcb>,
     /// Whether SNP_SHUTDOWN_EX can clear SNP_EN (x86) or not (legacy)
     #[arg(long, value_enum, default_value_t = Shutdown::X86)]
     pub shutdown: Shutdown,
@@ -106,10 +117,42 @@ fn function(text: &str) -> Result<u32, String> {
     fault::number(text).ok_or_else(|| format!("'{text}' is no number"))
 }
 
+/// A TCB version, in hexadecimal digits.
+#[derive(Clone, Copy)]
+pub struct Tcb(u64);
+
+impl FromStr for Tcb {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Tcb, String> {
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        let number = u64::from_str_radix(digits, 16);
+        number.map(Tcb).map_err(|_| format!("'{text}' is no hexadecimal number of 64 bits"))
+    }
+}
+
+impl fmt::Display for Tcb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 impl Serve {
-    pub fn psp_config(&self) -> Config {
+    /// The part to model; a message if there is no such part.
+    pub fn psp_config(&self) -> Result<Config, String> {
+        let config = self.config();
+        match config.commits_what_it_has() {
+            true => Ok(config),
+            false => Err("what is committed is newer than the firmware".to_owned()),
+        }
+    }
+
+    fn config(&self) -> Config {
         Config {
             api: self.api,
+            committed_api: self.committed_api,
+            tcb: self.tcb.0,
+            committed_tcb: self.committed_tcb.map(|tcb| tcb.0),
             x86_shutdown: self.shutdown == Shutdown::X86,
             checks: self.checks == Checks::On,
             c_bit: self.c_bit,
@@ -128,6 +171,25 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn versions_are_the_defaults_or_what_was_given() {
+        let config = |more: &str| -> Result<_, String> {
+            let line = format!("pspd --socket s --link l --trace t{more}");
+            let cli =
+                Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
+            let serve = cli.serve.expect("serving is what was asked for");
+            let config = serve.psp_config()?;
+            Ok((config.api, config.committed_api, config.tcb, config.committed_tcb))
+        };
+        assert_eq!(config(""), Ok((Config::MILAN.api, None, Config::MILAN.tcb, None)));
+        let api = |build| Api { major: 1, minor: 56, build };
+        let given = " --api 1.56.3 --committed-api 1.56.1 --tcb 0xff04 --committed-tcb ff03";
+        assert_eq!(config(given), Ok((api(3), Some(api(1)), 0xff04, Some(0xff03))));
+        for newer in [" --committed-api 1.55.22", " --tcb 0xff04 --committed-tcb 0xfe05"] {
+            assert!(config(newer).is_err_and(|error| error.contains("newer")), "{newer}");
+        }
     }
 
     #[test]

@@ -111,9 +111,9 @@ impl Parts {
         }
     }
 
-    fn worker(self, options: &Serve) -> Worker {
+    fn worker(self, options: &Serve, config: psp::Config) -> Worker {
         Worker {
-            psp: psp::Psp::new(options.psp_config()),
+            psp: psp::Psp::new(config),
             machine: Machine { memory: self.memory, link: self.link },
             registers: self.registers,
             interrupts: self.interrupts,
@@ -130,6 +130,7 @@ fn cannot(what: &str, path: &Path, error: impl std::fmt::Display) -> String {
 }
 
 fn serve(options: &Serve) -> Result<(), String> {
+    let config = options.psp_config()?;
     let parts = Parts::new(options)?;
     if let Some(dir) = &options.dump_pages {
         fs::create_dir_all(dir).map_err(|error| cannot("make", dir, error))?;
@@ -148,7 +149,7 @@ fn serve(options: &Serve) -> Result<(), String> {
         listening.map_err(|error| cannot("listen on", path, error))?;
     }
     let trace = Arc::clone(&parts.trace);
-    let worker = parts.worker(options);
+    let worker = parts.worker(options, config);
     thread::spawn(move || worker.run(&commands));
 
     println!("ready");

@@ -100,6 +100,7 @@ fn value(fact: &Fact) -> Value {
         Fact::Number(number) => (*number).into(),
         Fact::Bytes(bytes) => hex(bytes).into(),
         Fact::Word(word) => (*word).into(),
+        Fact::Text(text) => text.as_str().into(),
     }
 }
 

@@ -61,12 +61,6 @@ structures! {
         chain_len: U32,
     }
 
-    /// DOWNLOAD_FIRMWARE.
-    DownloadFirmware {
-        address: U64,
-        len: U32,
-    }
-
     /// DECOMMISSION, DEACTIVATE, LAUNCH_FINISH, SEND_FINISH, SEND_CANCEL, RECEIVE_FINISH.
     Handle {
         handle: U32,

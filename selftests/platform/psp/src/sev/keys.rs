@@ -21,7 +21,7 @@ pub(crate) fn pdh_gen(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> 
 /// The PEK without signatures, for an owner to sign.
 pub(crate) fn pek_csr(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     needs_init(psp)?;
-    let csr = psp.sev.active.pek_csr(psp.config.api);
+    let csr = psp.sev.active.pek_csr(psp.firmware.current.api);
     answer(call, csr.bytes())
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn pek_cert_import(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
     must_be_zero(&request.reserved)?;
     let pek = certificate(call, call.address(request.pek), Usage::Pek)?;
     let oca = certificate(call, call.address(request.oca), Usage::Oca)?;
-    let ours = psp.sev.active.pek_csr(psp.config.api);
+    let ours = psp.sev.active.pek_csr(psp.firmware.current.api);
     if pek.public_key() != ours.public_key() {
         return Err(Status::InvalidCertificate);
     }
@@ -63,7 +63,7 @@ pub(crate) fn pdh_cert_export(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
     }
     let pdh_place = call.output(pdh_pa, LEN as u64)?;
     let chain_place = call.output(chain_pa, 3 * LEN as u64)?;
-    let api = psp.config.api;
+    let api = psp.firmware.current.api;
     let chain = psp.sev.active.chain(api);
     call.write(pdh_place, psp.sev.active.pdh(api).bytes());
     call.write(chain_place, &chain.map(|cert| cert.bytes().to_vec()).concat());

@@ -46,7 +46,7 @@ pub(super) fn begin(psp: &mut Psp, call: &mut Call<'_>, state: State) -> Result<
         return Err(Status::InvalidParam);
     }
     let wanted = ((policy >> 16) as u8, (policy >> 24) as u8);
-    if wanted > (psp.config.api.major, psp.config.api.minor)
+    if wanted > (psp.firmware.current.api.major, psp.firmware.current.api.minor)
         || (policy & POLICY_ES != 0 && !psp.sev.es)
     {
         return Err(Status::PolicyFailure);
@@ -132,7 +132,7 @@ fn update(
 
 /// The measurement is complete.
 pub(crate) fn measure(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let (api, nonce) = (psp.config.api, psp.sev.random());
+    let (api, nonce) = (psp.firmware.current.api, psp.sev.random());
     let mut buffer: abi::Launch = call.request();
     let guest = psp.sev.guest(call, buffer.handle)?;
     guest.is(State::Launch)?;

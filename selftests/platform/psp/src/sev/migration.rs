@@ -77,7 +77,7 @@ fn receiver(
     {
         return Err(Status::BadSignature);
     }
-    let [_, own, _] = psp.sev.active.chain(psp.config.api);
+    let [_, own, _] = psp.sev.active.chain(psp.firmware.current.api);
     if policy & POLICY_DOMAIN != 0 && own.public_key() != oca.public_key() {
         return Err(Status::PolicyFailure);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! INIT, INIT_EX, SHUTDOWN, FACTORY_RESET, PLATFORM_STATUS, DF_FLUSH, DOWNLOAD_FIRMWARE.
+//! INIT, INIT_EX, SHUTDOWN, FACTORY_RESET, PLATFORM_STATUS, DF_FLUSH.
 
 use zerocopy::little_endian::U64;
 
@@ -10,8 +10,6 @@ use crate::call::{must_be_zero, Call};
 use crate::{Psp, Status};
 
 const INIT_ES: u32 = 1;
-/// Larger than any image that AMD has published.
-const MAX_IMAGE: u32 = 1 << 20;
 
 /// Keys are those in flash.
 pub(crate) fn init(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
@@ -119,7 +117,7 @@ pub(crate) fn factory_reset(psp: &mut Psp, _call: &mut Call<'_>) -> Result<(), S
 
 /// What the platform says about itself.
 pub(crate) fn status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let api = psp.config.api;
+    let api = psp.firmware.current.api;
     let owner = u32::from(psp.sev.identity().externally_owned());
     let flags = owner | (u32::from(psp.sev.es) << 8);
     call.answer(&abi::PlatformStatus {
@@ -138,19 +136,4 @@ pub(crate) fn df_flush(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status>
         return Err(Status::InvalidPlatformState);
     }
     psp.asids.flush(call.platform)
-}
-
-/// No image is accepted: an image must be signed with AMD's key, and the model
-/// runs no code that an image could replace.
-pub(crate) fn download_firmware(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    if psp.sev.initialised() || call.rmp.is_some() {
-        return Err(Status::InvalidPlatformState);
-    }
-    let request: abi::DownloadFirmware = call.request();
-    let len = request.len.get();
-    if len == 0 || len > MAX_IMAGE {
-        return Err(Status::InvalidLen);
-    }
-    call.read(call.address(request.address), len.into())?;
-    Err(Status::BadSignature)
 }

@@ -13,7 +13,7 @@ pub(crate) fn config(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let request: abi::Config = call.request();
     let (reported, flags) = (request.reported_tcb.get(), request.flags.get());
     must_be_zero(&request.reserved)?;
-    if flags & !3 != 0 || !tcb::within(reported, psp.snp.committed_tcb) {
+    if flags & !3 != 0 || !tcb::within(reported, psp.firmware.committed.tcb) {
         return Err(Status::InvalidParam);
     }
     psp.snp.reported_tcb = (reported != 0).then_some(reported);
@@ -26,7 +26,7 @@ pub(crate) fn config(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
 pub(crate) fn commit(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let request: abi::Commit = call.request();
     call.whole(request.length)?;
-    psp.snp.committed_tcb = psp.snp.current_tcb;
+    psp.commit();
     Ok(())
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn vlek_load(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status
     // What does not unwrap says nothing about its fields.
     let vlek = Vlek::unwrap(psp.config.seed, &wrapped).ok_or(Status::InvalidKey)?;
     must_be_zero(&wrapped.reserved)?;
-    if !tcb::within(vlek.tcb, psp.snp.current_tcb) {
+    if !tcb::within(vlek.tcb, psp.firmware.current.tcb) {
         return Err(Status::InvalidParam);
     }
     psp.snp.vlek = Some(vlek);

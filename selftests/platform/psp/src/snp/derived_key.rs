@@ -34,7 +34,7 @@ pub(super) fn answer(
     let block = guest.id_block.as_ref();
 
     let mut known = POLICY | IMAGE_ID | FAMILY_ID | MEASUREMENT | GUEST_SVN | TCB_VERSION;
-    if asker.version >= 2 && psp.config.attests_mitigations() {
+    if asker.version >= 2 && psp.firmware.current.api.attests_mitigations() {
         known |= MITIGATIONS;
     }
     // What a guest may mix in is bounded by what it is, so that an old guest, or one on old
@@ -44,7 +44,7 @@ pub(super) fn answer(
         && fields & !known == 0
         && asker.speaks_for(vmpl)
         && svn <= block.map_or(0, |block| block.guest_svn)
-        && tcb::within(tcb, psp.snp.committed_tcb)
+        && tcb::within(tcb, psp.firmware.committed.tcb)
         && mitigations & !psp.snp.mitigations_verified == 0;
     if !allowed {
         return Err(Status::InvalidParam);

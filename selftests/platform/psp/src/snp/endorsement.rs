@@ -27,7 +27,7 @@ impl Endorsement {
             2 => true,
             _ => return Err(Status::InvalidParam),
         };
-        let good = |vlek: &Vlek| tcb::within(psp.snp.reported_tcb(), vlek.tcb);
+        let good = |vlek: &Vlek| tcb::within(psp.reported_tcb(), vlek.tcb);
         match vlek {
             true if loaded.is_some_and(good) => Ok(Endorsement::Vlek),
             false if !guest.vcek_disabled => Ok(Endorsement::Vcek),
@@ -38,7 +38,7 @@ impl Endorsement {
     /// The key, unless the host has masked it (SNP_CONFIG's MASK_CHIP_KEY, which is about the
     /// VCEK).
     pub(super) fn key(self, psp: &Psp) -> Option<SigningKey> {
-        let tcb = psp.snp.reported_tcb();
+        let tcb = psp.reported_tcb();
         match self {
             Endorsement::Vlek => psp.snp.vlek.as_ref().map(|vlek| vlek.key(tcb)),
             Endorsement::Vcek if psp.snp.mask_chip_key => None,

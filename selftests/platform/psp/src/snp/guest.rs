@@ -12,6 +12,7 @@ use super::launch_abi::VMPCKS;
 use super::{Running, POLICY_DEBUG};
 use crate::asid::Owner;
 use crate::call::{must_be_zero, Call, Fact};
+use crate::firmware::Version;
 use crate::{Psp, Status};
 
 const PAGE: u64 = 0x1000;
@@ -41,6 +42,8 @@ pub(crate) struct Guest {
     pub(crate) tsc_khz: u32,
     /// A VMSA of it has Secure TSC.
     pub(crate) secure_tsc: bool,
+    /// The firmware that the context is of.
+    pub(crate) firmware: Version,
     /// The platform when the launch began, for reports.
     pub(crate) launch_tcb: u64,
     pub(crate) launch_mitigations: u64,
@@ -53,9 +56,10 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    fn new(serial: u64) -> Guest {
+    fn new(serial: u64, firmware: Version) -> Guest {
         Guest {
             state: State::Init,
+            firmware,
             policy: 0,
             asid: 0,
             digest: LaunchDigest::START,
@@ -75,7 +79,24 @@ impl Guest {
 
 impl Psp {
     /// The guest whose context is at `gctx`. INVALID_GUEST if that is no Context page.
+    ///
+    /// A context of the firmware before this one waits for SNP_GUEST_STATUS, which brings it up to
+    /// date (Glaze's patches); until then it is INVALID_GUEST_STATE (model choice). Firmware from
+    /// 1.58 on does that by itself.
     pub(super) fn guest(&mut self, call: &mut Call<'_>, gctx: u64) -> Result<&mut Guest, Status> {
+        let current = self.firmware.current;
+        let guest = self.any_guest(call, gctx)?;
+        if current.api.needs_no_flush_after_download() {
+            guest.firmware = current;
+        }
+        match guest.firmware == current {
+            true => Ok(guest),
+            false => Err(Status::InvalidGuestState),
+        }
+    }
+
+    /// The same, whatever firmware the context is of.
+    fn any_guest(&mut self, call: &mut Call<'_>, gctx: u64) -> Result<&mut Guest, Status> {
         call.fact("gctx", Fact::Address(gctx));
         let context = call.rmp()?.state(gctx) == Some(PageState::Context);
         let running = self.snp.running.as_mut().ok_or(Status::InvalidPlatformState)?;
@@ -96,6 +117,7 @@ pub(crate) fn gctx_create(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Stat
     let gctx = call.address(request.gctx);
     call.fact("gctx", Fact::Address(gctx));
     let held = psp.holds(gctx);
+    let firmware = psp.firmware.current;
     let running = psp.running()?;
     if held {
         return Err(call.refused(gctx, rmp::Refusal::State(PageState::Firmware)));
@@ -103,7 +125,7 @@ pub(crate) fn gctx_create(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Stat
     let result = call.rmp()?.make_context(gctx);
     result.map_err(|refusal| call.refused(gctx, refusal))?;
     let serial = running.next_serial();
-    running.guests.insert(gctx, Guest::new(serial));
+    running.guests.insert(gctx, Guest::new(serial, firmware));
     Ok(())
 }
 
@@ -111,7 +133,7 @@ pub(crate) fn gctx_create(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Stat
 pub(crate) fn decommission(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let request: abi::Gctx = call.request();
     let gctx = call.address(request.gctx);
-    psp.guest(call, gctx)?;
+    psp.any_guest(call, gctx)?;
     let result = call.rmp()?.drop_context(gctx);
     result.map_err(|refusal| call.refused(gctx, refusal))?;
     psp.running()?.guests.remove(&gctx);
@@ -153,11 +175,12 @@ fn bind(psp: &mut Psp, call: &mut Call<'_>, gctx: u64, asid: u32) -> Result<(), 
     Ok(())
 }
 
-/// What firmware knows of the guest.
+/// What firmware knows of the guest. A context of the firmware before is brought up to date.
 pub(crate) fn status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     let request: abi::GuestStatus = call.request();
     let gctx = call.address(request.gctx);
-    let guest = psp.guest(call, gctx)?;
+    let current = psp.firmware.current;
+    let guest = psp.any_guest(call, gctx)?;
     let answer = abi::GuestStatusAnswer {
         policy: guest.policy.into(),
         asid: guest.asid.into(),
@@ -165,6 +188,7 @@ pub(crate) fn status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
         reserved: [0; 19],
     };
     let place = call.output_in_page(call.address(request.address), size_of_val(&answer) as u64)?;
+    guest.firmware = current;
     call.write(place, answer.as_bytes());
     Ok(())
 }

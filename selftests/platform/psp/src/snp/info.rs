@@ -25,23 +25,23 @@ pub(crate) fn platform_status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
     let flags = u32::from(snp.mask_chip_id)
         | (u32::from(snp.mask_chip_key) << 1)
         | (u32::from(snp.vlek.is_some()) << 2)
-        | (u32::from(psp.config.has_feature_info()) << 3)
+        | (u32::from(psp.firmware.current.api.has_feature_info()) << 3)
         | (u32::from(snp.running.as_ref().is_some_and(|r| r.rapl_disabled)) << 4)
         | (u32::from(features(psp) & CIPHERTEXT_HIDING != 0) << 5)
         | (u32::from(snp.running.as_ref().is_some_and(|r| r.ciphertext_hiding)) << 6);
     let guests = snp.running.as_ref().map_or(0, |running| running.guests.len());
     let answer = abi::PlatformStatusAnswer {
-        api_major: psp.config.api.major,
-        api_minor: psp.config.api.minor,
+        api_major: psp.firmware.current.api.major,
+        api_minor: psp.firmware.current.api.minor,
         state: snp.running.is_some().into(),
         // Alias check complete: the BIOS has verified that no two addresses reach the same memory,
         // which holds for RAM that is one file.
         rmp_flags: u8::from(snp.running.is_some()) | (1 << 1),
-        build: u32::from(psp.config.api.build).into(),
+        build: u32::from(psp.firmware.current.api.build).into(),
         flags: flags.into(),
         guest_count: (guests as u32).into(),
-        current_tcb: snp.current_tcb.into(),
-        reported_tcb: snp.reported_tcb().into(),
+        current_tcb: psp.firmware.current.tcb.into(),
+        reported_tcb: psp.reported_tcb().into(),
     };
     call.write(place, answer.as_bytes());
     if let Some(rmp) = &call.rmp {
@@ -53,7 +53,7 @@ pub(crate) fn platform_status(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
 
 /// CPUID Fn8000_0024. Only sub-leaf 0 exists.
 pub(crate) fn feature_info(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    if !psp.config.has_feature_info() {
+    if !psp.firmware.current.api.has_feature_info() {
         return Err(Status::InvalidCommand);
     }
     let request: abi::FeatureInfo = call.request();
@@ -72,7 +72,7 @@ pub(crate) fn feature_info(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Sta
 
 /// ECX of sub-leaf 0: what the model does, and no more.
 pub(super) fn features(psp: &Psp) -> u32 {
-    if !psp.config.has_feature_info() {
+    if !psp.firmware.current.api.has_feature_info() {
         return 0;
     }
     let x86 = if psp.config.x86_shutdown { X86_SNP_SHUTDOWN } else { 0 };

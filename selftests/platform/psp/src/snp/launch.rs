@@ -41,8 +41,12 @@ pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     call.fact("policy", Fact::Number(policy));
     let may = policy_allows(psp, policy)?;
     let known = POLICY_KNOWN
-        | if psp.config.has_page_swap_disable() { POLICY_PAGE_SWAP_DISABLE } else { 0 };
-    let (tcb, mitigations) = (psp.snp.current_tcb, psp.snp.mitigations_verified);
+        | if psp.firmware.current.api.has_page_swap_disable() {
+            POLICY_PAGE_SWAP_DISABLE
+        } else {
+            0
+        };
+    let (tcb, mitigations) = (psp.firmware.current.tcb, psp.snp.mitigations_verified);
     let guest = psp.guest(call, gctx)?;
     if guest.state != State::Init {
         return Err(Status::InvalidGuestState);
@@ -65,7 +69,7 @@ pub(crate) fn start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
 
 /// Whether the platform is what the guest's owner asks for.
 fn policy_allows(psp: &mut Psp, policy: u64) -> Result<bool, Status> {
-    let (api, smt) = (psp.config.api, psp.config.smt);
+    let (api, smt) = (psp.firmware.current.api, psp.config.smt);
     let running = psp.running()?;
     let wanted = ((policy >> 8) as u8, policy as u8);
     Ok(wanted <= (api.major, api.minor)

@@ -20,7 +20,7 @@ pub(crate) mod platform;
 mod report;
 pub(crate) mod request;
 mod secrets;
-mod tcb;
+pub(crate) mod tcb;
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,6 @@ use guest::Guest;
 use rmp::Geometry;
 
 use crate::endorsement::Vlek;
-use crate::Config;
 
 /// Guest policy bit 19: the host may read and write the guest's memory.
 const POLICY_DEBUG: u64 = 1 << 19;
@@ -58,14 +57,12 @@ impl Running {
 }
 
 /// The SNP platform.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Snp {
     pub(crate) running: Option<Running>,
     /// An SNP_INIT with INIT_RMP has succeeded, and the host could not write the table since.
     pub(crate) rmp_initialised: bool,
-    pub(crate) current_tcb: u64,
-    pub(crate) committed_tcb: u64,
-    /// What SNP_CONFIG asked reports to show; none follows the current one.
+    /// What SNP_CONFIG asked reports to show; none follows the committed one.
     pub(crate) reported_tcb: Option<u64>,
     pub(crate) mask_chip_id: bool,
     pub(crate) mask_chip_key: bool,
@@ -74,25 +71,6 @@ pub(crate) struct Snp {
 }
 
 impl Snp {
-    pub(crate) fn new(config: &Config) -> Snp {
-        Snp {
-            running: None,
-            rmp_initialised: false,
-            current_tcb: config.tcb,
-            committed_tcb: config.tcb,
-            reported_tcb: None,
-            mask_chip_id: false,
-            mask_chip_key: false,
-            vlek: None,
-            mitigations_verified: 0,
-        }
-    }
-
-    /// The TCB that reports show and that selects the VCEK.
-    pub(crate) fn reported_tcb(&self) -> u64 {
-        self.reported_tcb.unwrap_or(self.current_tcb)
-    }
-
     pub(crate) fn geometry(&self) -> Option<Geometry> {
         self.running.as_ref().map(|running| running.geometry.clone())
     }

@@ -31,7 +31,7 @@ pub(crate) fn init(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
 
 /// SNP_INIT_EX: the flags, the HV-Fixed list and the split of the ASIDs are the host's.
 pub(crate) fn init_ex(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    if !psp.config.has_init_ex() {
+    if !psp.firmware.current.api.has_init_ex() {
         return Err(Status::InvalidCommand);
     }
     let request: abi::InitEx = call.request();
@@ -257,7 +257,7 @@ fn stop(psp: &mut Psp, call: &mut Call<'_>, flags: u32) -> Result<(), Status> {
         // Nobody but firmware can have changed a Context page, so this does not fail.
         let _ = rmp.drop_context(*gctx);
     }
-    let reclaim = psp.config.reclaims_iommu_pages();
+    let reclaim = psp.firmware.current.api.reclaims_iommu_pages();
     if flags & IOMMU_SNP_SHUTDOWN != 0 {
         for page in &psp.running()?.iommu_pages {
             // Fails only for a page that the RMP has no entry for: the others are Firmware since

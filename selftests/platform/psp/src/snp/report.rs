@@ -9,7 +9,7 @@ use super::endorsement::Endorsement;
 use super::guest::Guest;
 use super::message_abi::{Report, ReportAnswer, ReportBody, ReportRequest, Version};
 use crate::call::must_be_zero;
-use crate::{crypto, endorsement, Psp, Status};
+use crate::{crypto, endorsement, Api, Psp, Status};
 
 const ECDSA_P384: u32 = 1;
 /// SIGNING_KEY in KEY_INFO for a report without signature.
@@ -43,13 +43,14 @@ fn signed(psp: &Psp, body: ReportBody, endorsement: Endorsement) -> Report {
 
 /// Version 3 is the first with the CPU's family, model and stepping, 5 that with mitigations.
 fn body(psp: &Psp, guest: &Guest, request: &ReportRequest, endorsement: Endorsement) -> ReportBody {
-    let (snp, api) = (&psp.snp, psp.config.api);
+    let (snp, firmware) = (&psp.snp, &psp.firmware);
+    let mitigations = firmware.current.api.attests_mitigations();
     let mut body = ReportBody {
-        version: if psp.config.attests_mitigations() { 5 } else { 3 }.into(),
+        version: if mitigations { 5 } else { 3 }.into(),
         policy: guest.policy.into(),
         vmpl: request.vmpl,
         signature_algorithm: ECDSA_P384.into(),
-        current_tcb: snp.current_tcb.into(),
+        current_tcb: firmware.current.tcb.into(),
         platform_info: platform_info(psp).into(),
         key_info: key_info(psp, guest, endorsement).into(),
         report_data: request.report_data,
@@ -58,12 +59,11 @@ fn body(psp: &Psp, guest: &Guest, request: &ReportRequest, endorsement: Endorsem
         report_id: report_id(psp.config.seed, guest.serial),
         // No migration agent.
         report_id_ma: [0xff; 32],
-        reported_tcb: snp.reported_tcb().into(),
+        reported_tcb: psp.reported_tcb().into(),
         cpuid: psp.config.cpu,
-        committed_tcb: snp.committed_tcb.into(),
-        // Firmware is never replaced here, so the committed version is the current one.
-        current: Version { build: api.build, minor: api.minor, major: api.major, reserved: 0 },
-        committed: Version { build: api.build, minor: api.minor, major: api.major, reserved: 0 },
+        committed_tcb: firmware.committed.tcb.into(),
+        current: version(firmware.current.api),
+        committed: version(firmware.committed.api),
         launch_tcb: guest.launch_tcb.into(),
         ..ReportBody::new_zeroed()
     };
@@ -77,11 +77,15 @@ fn body(psp: &Psp, guest: &Guest, request: &ReportRequest, endorsement: Endorsem
     if !snp.mask_chip_id {
         body.chip_id = endorsement::chip_id(psp.config.seed);
     }
-    if psp.config.attests_mitigations() {
+    if mitigations {
         body.launch_mitigations = guest.launch_mitigations.into();
         body.current_mitigations = snp.mitigations_verified.into();
     }
     body
+}
+
+fn version(api: Api) -> Version {
+    Version { build: api.build, minor: api.minor, major: api.major, reserved: 0 }
 }
 
 fn key_info(psp: &Psp, guest: &Guest, endorsement: Endorsement) -> u32 {

@@ -3,7 +3,7 @@
 
 /// Whether no component of `tcb` is above that of `limit`. The layouts of the parts differ only
 /// in which byte is which component, so a comparison byte by byte fits all.
-pub(super) fn within(tcb: u64, limit: u64) -> bool {
+pub(crate) fn within(tcb: u64, limit: u64) -> bool {
     tcb.to_le_bytes().iter().zip(limit.to_le_bytes()).all(|(part, limit)| *part <= limit)
 }
 

@@ -22,6 +22,7 @@ use x509_cert::der::Encode;
 use super::inside::*;
 use super::lab::*;
 use crate::endorsement::{chip_id, Vlek};
+use crate::image::{Image, Signer, Takeover};
 use crate::{Api, Config, Status};
 
 const SEED: u64 = Config::MILAN.seed;
@@ -264,6 +265,32 @@ fn the_host_lowers_the_tcb_and_masks() {
     assert_eq!(bytes_of(&raw, 0x2a0, 512), [0; 512], "no signature");
     assert_eq!(bytes_of(&raw, 0x1a0, 64), chip_id(SEED));
     assert!(!sev_accepts(&vcek(SEED, TCB), &raw));
+}
+
+/// A verifier needs the VCEK of the reported TCB, which is the committed one, whatever runs.
+#[test]
+fn reports_show_which_firmware_runs_and_which_is_committed() {
+    let mut inside = Launch::plain().run();
+    let (api, new) = (Api { major: 1, minor: 56, build: 3 }, 0xdb15_0000_0000_0004u64);
+    let image = Image { part: [0x19, 1], api, svn: 21, takeover: Takeover::Live };
+    let bytes = image.signed(Signer::Vendor);
+    inside.lab.machine.poke(NV, &bytes);
+    let download = buf(24).u32(0, 24).u64(8, NV).u32(16, bytes.len() as u32);
+    inside.lab.ok("SNP_DOWNLOAD_FIRMWARE_EX", &download);
+    inside.lab.firmware(OUT, 1);
+    inside.lab.ok("SNP_GUEST_STATUS", &buf(16).u64(0, GCTX).u64(8, OUT));
+    // Current, reported, committed, launch; current and committed version.
+    let shown = |raw: &[u8]| {
+        let tcb = |at| u64::from_le_bytes(bytes_of(raw, at, 8).try_into().unwrap());
+        ([0x38, 0x180, 0x1e0, 0x1f0].map(tcb), bytes_of(raw, 0x1e8, 8).to_vec())
+    };
+    let raw = inside.report([0; 64]);
+    assert_eq!(shown(&raw), ([new, TCB, TCB, TCB], vec![3, 56, 1, 0, 21, 55, 1, 0]));
+    assert!(sev_accepts(&vcek(SEED, TCB), &raw) && !sev_accepts(&vcek(SEED, new), &raw));
+    inside.lab.ok("SNP_COMMIT", &buf(4).u32(0, 4));
+    let raw = inside.report([0; 64]);
+    assert_eq!(shown(&raw), ([new, new, new, TCB], vec![3, 56, 1, 0, 3, 56, 1, 0]));
+    assert!(sev_accepts(&vcek(SEED, new), &raw) && !sev_accepts(&vcek(SEED, TCB), &raw));
 }
 
 /// The answer to a request with this VMPL and key selection.

@@ -7,6 +7,7 @@ mod lab;
 mod attest;
 mod derived_key;
 mod every;
+mod firmware;
 mod guest;
 mod launch;
 mod message;

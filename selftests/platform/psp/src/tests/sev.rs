@@ -308,7 +308,7 @@ fn nv_keeps_keys_and_damage_is_healed_once() {
 }
 
 #[test]
-fn download_firmware_takes_nothing() {
+fn download_firmware_needs_both_platforms_down() {
     use Status::*;
     let row =
         |what, lab, buffer, status| Row { what, lab, command: "DOWNLOAD_FIRMWARE", buffer, status };
