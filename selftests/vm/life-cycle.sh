@@ -3,6 +3,7 @@
 # then somebody takes a CPU offline, suspends, and plugs a CPU in.
 . /vm/lib.sh
 cpus=/sys/devices/system/cpu
+pm_test_delay=/sys/module/suspend/parameters/pm_test_delay # seconds that a suspend waits before it goes back
 reply=''
 
 # What the machine looks like, "@state WHEN" and words: the kernel's own count of outstanding
@@ -86,6 +87,7 @@ cell() {
 		try smt $cpus/smt/control off && echo on >$cpus/smt/control
 	fi
 	echo processors >/sys/power/pm_test
+	echo 0 >$pm_test_delay
 	try suspend /sys/power/state mem
 	ask plug-cpu || fail "no CPU can be plugged in: $reply"
 	for _ in $(seq 50); do

@@ -43,7 +43,11 @@ take() {
 	offline) echo 0 >/sys/devices/system/cpu/cpu1/online ;;
 	online) echo 1 >/sys/devices/system/cpu/cpu1/online ;;
 	unbind | bind) echo 0000:41:00.0 >/sys/bus/pci/drivers/ccp/"$1" ;;
-	suspend) echo processors >/sys/power/pm_test && echo mem >/sys/power/state ;;
+	suspend)
+		# Without the 5 s that it waits before it goes back.
+		echo 0 >/sys/module/suspend/parameters/pm_test_delay
+		echo processors >/sys/power/pm_test && echo mem >/sys/power/state
+		;;
 	sleep) echo freeze >/sys/power/state ;;
 	# modprobe would look for ours, and for snp_host.
 	intree)
