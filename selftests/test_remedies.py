@@ -227,7 +227,18 @@ AFTER_RESTART = {
 }
 
 
+RUNS = {}
+
+
 def take(steps: list[str], machine: dict):
+    """Steps that are the same on the same machine, as are those of most remedies after a restart, are taken once."""
+    key = repr((steps, machine))
+    if key not in RUNS:
+        RUNS[key] = take_now(steps, machine)
+    return RUNS[key]
+
+
+def take_now(steps: list[str], machine: dict):
     # Of a CPU without its microcode; and what firmware keeps until the remedy.
     allows = ("hw-vuln/srso", *health.LEFT)
     files = machine.get("files", {})
