@@ -18,4 +18,5 @@
 #include <linux/snp_gmem.h>
 #include <linux/snp_guests.h>
 #include <linux/snp_host.h>
+#include "../rust/shim/nv_file.h"
 #include "../rust/shim/pages.h"

@@ -46,11 +46,6 @@ CASES = {
         ("+kvm_amd",),
         "ccp 0000:41:00.0: SNP stays off: SNP_INIT_EX takes no list as long as",
     ),
-    "init_ex_path": (
-        {"append": "ccp.init_ex_path=/nv"},
-        ("+kvm_amd",),
-        "ccp 0000:41:00.0: SEV stays off: init_ex_path is set",
-    ),
     "damaged storage": ({"psp": ("--fault=INIT@1:status=0x18",)}, ("+kvm_amd",), "ccp 0000:41:00.0: INIT: "),
     "SEV without SNP": (
         {"snp_en": "on"},

@@ -54,8 +54,8 @@ AT_ONCE = {
     ),
     "init_ex_path": (
         {},
-        "+ccp,init_ex_path=/nv pek-gen! -ccp | +ccp +kvm_amd sev-guest",
-        "SEV stays off: init_ex_path is set, and INIT_EX is not supported yet; load ccp without it",
+        "+ccp,init_ex_path=/vm/window.sh pek-gen! -ccp | +ccp,init_ex_path=/nv +kvm_amd sev-guest",
+        "SEV stays off: init_ex_path names /vm/window.sh, which has ",
         ENABLED,
     ),
     # The guests end at "clear": the model refuses as firmware with an ASID in use does.

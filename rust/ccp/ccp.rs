@@ -37,6 +37,8 @@ mod guests;
 mod irq;
 mod kapi;
 mod mailbox;
+mod nv;
+mod nv_file;
 mod pages;
 mod platform;
 mod psps;
@@ -78,6 +80,7 @@ impl kernel::InPlaceModule for Ccp {
                 #[allow(unsafe_code)]
                 unsafe {
                     platform::slot::init();
+                    nv_file::init();
                     psps::init();
                     guests::init();
                 }

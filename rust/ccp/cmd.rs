@@ -121,6 +121,8 @@ pub(crate) struct Channel<T> {
     record: Arc<Record>,
     /// See [`Self::take_reset_sign`].
     reset_sign: Option<ResetSign>,
+    /// See [`Self::take_platform_command`].
+    platform_command: bool,
 }
 
 /// A sign that firmware was reset, and is not in the state any more that the driver has brought it
@@ -149,6 +151,7 @@ impl<T: Transport> Channel<T> {
             reclaim_buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
             snp: Snp::Down,
             reset_sign: None,
+            platform_command: false,
             record: Arc::new(Record::new()?, GFP_KERNEL)?,
         })
     }
@@ -242,6 +245,12 @@ impl<T: Transport> Channel<T> {
             true => Some(ResetSign::Registers),
             false => answer,
         }
+    }
+
+    /// Whether firmware was given a command since the last call that may change its persistent
+    /// state.
+    pub(crate) fn take_platform_command(&mut self) -> bool {
+        core::mem::take(&mut self.platform_command)
     }
 
     /// Gives pages to firmware to write to: in the Firmware state if SNP firmware is initialised.
@@ -409,6 +418,7 @@ impl<T: Transport> Channel<T> {
         wait: Wait,
     ) -> Result<Status, CmdError> {
         self.record.asked(command);
+        self.platform_command |= command.id.is_for_sev_platform();
         let status = self.transport.execute(command, buffer, wait)?;
         self.record.answered(command, status);
         if status == Status::INVALID_PLATFORM_STATE {

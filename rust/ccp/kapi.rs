@@ -79,7 +79,12 @@ unsafe extern "C" fn sev_platform_init(args: *mut c::sev_platform_init_args) -> 
     let Some(args) = (unsafe { args.as_mut() }) else {
         return EINVAL.to_errno();
     };
-    let result = slot::lock()
+    // Legacy SEV starts later where kvm-amd is not being loaded.
+    let locked = match args.probe {
+        true => slot::lock_to_start(),
+        false => slot::lock(),
+    };
+    let result = locked
         .map_err(Failure::from)
         .and_then(|mut platform| platform.init(args.probe, args.max_snp_asid));
     // SAFETY: A field of a valid structure.
@@ -132,7 +137,11 @@ unsafe extern "C" fn sev_do_cmd(cmd: c_int, data: *mut c_void, psp_ret: *mut c_i
     };
     // SAFETY: The addresses in the buffer name the caller's memory, by its promise.
     let memory = unsafe { CallerMemory::trust() };
-    let result = slot::lock()
+    let locked = match command.id.needs_sev() {
+        true => slot::lock_to_start(),
+        false => slot::lock(),
+    };
+    let result = locked
         .map_err(Failure::from)
         .and_then(|mut platform| platform.relay(relayed, buffer, &memory));
     // SAFETY: By the caller's promise.

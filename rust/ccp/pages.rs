@@ -352,6 +352,11 @@ impl FwPages {
         self.pages.as_ref().map_or(0, Pages::len)
     }
 
+    /// The contents, while firmware carries out no command: the RMP lets CPUs read.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.pages.as_ref().map_or(&[], Pages::bytes)
+    }
+
     /// Kernel virtual address, for a C caller that owns the contents.
     pub(crate) fn virt(&self) -> *mut c_void {
         self.pages

@@ -50,6 +50,7 @@ use crate::{
         Transport,
         Wait, //
     },
+    nv::Nv,
     pages::FwPages,
     regs::{
         Registers,
@@ -218,6 +219,8 @@ pub(crate) struct Platform<T = Mailbox<MasterIo, PspEnvironment>> {
     sev_on_demand: bool,
     /// The trusted memory region, from the first INIT until the next shutdown.
     tmr: Option<FwPages>,
+    /// Firmware's persistent state.
+    nv: Nv,
     /// Firmware has refused SNP_INIT, so SNP_EN is set for nothing.
     snp_refused: bool,
     /// Pages that `snp_alloc_firmware_page()` gave to callers, by virtual address.
@@ -262,6 +265,7 @@ impl<T: Transport> Platform<T> {
             sev: Sev::Uninit,
             sev_on_demand: false,
             tmr: None,
+            nv: Nv::new(params::init_ex_path().is_some()),
             snp_refused: false,
             firmware_pages: RBTree::new(),
         }

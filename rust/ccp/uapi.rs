@@ -133,12 +133,12 @@ impl Caller {
             }
             c::SEV_PEK_GEN => {
                 self.check_writable()?;
-                slot::lock_killable()?.pek_gen()
+                slot::lock_killable_to_start()?.pek_gen()
             }
             c::SEV_PEK_CSR => self.pek_csr(),
             c::SEV_PDH_GEN => {
                 self.check_writable()?;
-                slot::lock_killable()?.pdh_gen()
+                slot::lock_killable_to_start()?.pdh_gen()
             }
             c::SEV_PDH_CERT_EXPORT => self.pdh_cert_export(),
             c::SEV_PEK_CERT_IMPORT => self.pek_cert_import(),
@@ -169,7 +169,7 @@ impl Caller {
         let mut user: c::sev_user_data_pek_csr = get(self.data)?;
         let target = UserBuffer::new(user.address, user.length);
         let len = target.wanted().map(within_limit).transpose()?;
-        let csr = slot::lock_killable()?.pek_csr(len)?;
+        let csr = slot::lock_killable_to_start()?.pek_csr(len)?;
         [user.length] = csr.len;
         put(self.data, &user).map_err(after_firmware)?;
         copy_out(&csr, [target.address])
@@ -183,7 +183,7 @@ impl Caller {
             (Some(pdh), Some(chain)) => Some([within_limit(pdh)?, within_limit(chain)?]),
             _ => None,
         };
-        let certs = slot::lock_killable()?.pdh_cert_export(len, self.writable)?;
+        let certs = slot::lock_killable_to_start()?.pdh_cert_export(len, self.writable)?;
         [user.pdh_cert_len, user.cert_chain_len] = certs.len;
         put(self.data, &user).map_err(after_firmware)?;
         copy_out(&certs, [pdh.address, chain.address])
@@ -196,7 +196,7 @@ impl Caller {
         let pek = UserBuffer::new(user.pek_cert_address, pek_len);
         let oca = UserBuffer::new(user.oca_cert_address, oca_len);
         let (pek, oca) = (pek.contents()?, oca.contents()?);
-        slot::lock_killable()?.cert_import(pek, pek_len, oca, oca_len)
+        slot::lock_killable_to_start()?.cert_import(pek, pek_len, oca, oca_len)
     }
 
     fn get_id(&self) -> Result<(), Failure> {

@@ -25,4 +25,4 @@ MODULE_PARM_DESC(snp, " initialise SNP when kvm_amd is loaded; without it CPU ho
 char *ccp_init_ex_path;
 module_param_named(init_ex_path, ccp_init_ex_path, charp, 0444);
 MODULE_PARM_DESC(init_ex_path,
-		 " file for persistent SEV state (INIT_EX): not supported yet, SEV stays off if it is set");
+		 " file for the persistent state of SEV firmware (INIT_EX), instead of the PSP's own storage");

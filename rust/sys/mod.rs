@@ -31,6 +31,7 @@ pub mod misc_device;
 pub mod module_pin;
 pub mod msr;
 pub mod notifier;
+pub mod nv_file;
 pub mod pages;
 pub mod params;
 pub mod pci_adapter;

@@ -36,8 +36,11 @@ pub(crate) fn snp() -> bool {
     unsafe { ccp_snp }
 }
 
-/// Whether `init_ex_path` was given.
-pub(crate) fn has_init_ex_path() -> bool {
+/// `init_ex_path`, if it names anything.
+pub(crate) fn init_ex_path() -> Option<&'static CStr> {
     // SAFETY: Set before module init and never again.
-    unsafe { !ccp_init_ex_path.is_null() }
+    let path = unsafe { ccp_init_ex_path };
+    // SAFETY: A string, which lives as long as the module.
+    let path = (!path.is_null()).then(|| unsafe { CStr::from_char_ptr(path) })?;
+    (!path.is_empty()).then_some(path)
 }

@@ -60,6 +60,12 @@ impl CommandId {
         self < Self::SNP_INIT
     }
 
+    /// Whether the command is one for the legacy platform, not for a guest: only those change the
+    /// platform's persistent state.
+    pub(crate) fn is_for_sev_platform(self) -> bool {
+        self < Self::DECOMMISSION
+    }
+
     /// Whether the command needs legacy SEV to be initialised: the commands of legacy guests, and
     /// DF_FLUSH, which KVM issues before it reuses an ASID.
     pub(crate) fn needs_sev(self) -> bool {
@@ -272,7 +278,7 @@ commands! {
     DF_FLUSH = 0x00a, ();
     DOWNLOAD_FIRMWARE = 0x00b, sev::DownloadFirmware, own;
     GET_ID = 0x00c, sev::OutBuffer, out [bounce @ 0, 8];
-    INIT_EX = 0x00d, [u8; 36], start;
+    INIT_EX = 0x00d, sev::InitEx, start;
     DECOMMISSION = 0x020, [u8; 4];
     ACTIVATE = 0x021, [u8; 8];
     DEACTIVATE = 0x022, [u8; 4];

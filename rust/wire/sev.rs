@@ -22,7 +22,23 @@ pub(crate) struct Init {
     pub(crate) tmr_len: u32,
 }
 
-/// `flags` of INIT: SEV-ES guests will be run, the TMR fields are valid.
+/// `INIT_EX`: as [`Init`], and firmware's persistent state is in memory of the host.
+#[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, packed)]
+pub(crate) struct InitEx {
+    /// Of this structure.
+    pub(crate) len: u32,
+    /// As in [`Init`].
+    pub(crate) flags: u32,
+    /// Without the encryption bit.
+    pub(crate) tmr_address: Address,
+    pub(crate) tmr_len: u32,
+    pub(crate) reserved: u32,
+    pub(crate) nv_address: Address,
+    pub(crate) nv_len: u32,
+}
+
+/// `flags` of INIT and INIT_EX: SEV-ES guests will be run, the TMR fields are valid.
 pub(crate) const INIT_FLAG_ES: u32 = 1 << 0;
 
 /// `PLATFORM_STATUS`.

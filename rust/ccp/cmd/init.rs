@@ -10,6 +10,7 @@ use super::{
     CmdError,
     InitProof,
     PageKind,
+    Request,
     Snp,
     SnpIsUp, //
 };
@@ -21,9 +22,9 @@ use crate::{
     sys::snp_host::SnpEnabled,
     wire::{
         command,
-        sev,
         snp,
         CommandInfo,
+        StartCommand,
         Status, //
     },
 };
@@ -171,16 +172,17 @@ impl<T: Transport> Channel<T> {
         self.snp_init().then_some(SnpIsUp(()))
     }
 
-    /// Issues INIT, which starts the legacy platform. Nothing has been logged on failure.
+    /// Issues INIT or INIT_EX, which start the legacy platform. Nothing has been logged on failure.
     ///
     /// # Errors
     ///
     /// See [`CmdError`].
-    pub(crate) fn init_sev(
+    pub(crate) fn init_sev<R: Request>(
         &mut self,
-        request: &mut sev::Init,
+        command: StartCommand<R>,
+        request: &mut R,
         _proof: &InitProof,
     ) -> Result<(), CmdError> {
-        self.issue_start(command::INIT, request)
+        self.issue_start(command, request)
     }
 }

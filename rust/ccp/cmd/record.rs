@@ -43,6 +43,8 @@ pub(crate) struct Record {
     pages: Atomic<u32>,
     /// The TMR; whether a page of it is firmware's is for the RMP to say.
     tmr: AtomicFrames,
+    /// The NV area, likewise.
+    nv: AtomicFrames,
 }
 
 impl Record {
@@ -60,6 +62,7 @@ impl Record {
             contexts,
             pages: Atomic::new(0),
             tmr: AtomicFrames::none(),
+            nv: AtomicFrames::none(),
         })
     }
 
@@ -117,6 +120,11 @@ impl Record {
         self.tmr.store(tmr);
     }
 
+    /// The same for the NV area.
+    pub(crate) fn set_nv(&self, area: Option<Frames>) {
+        self.nv.store(area);
+    }
+
     /// The name of the last command.
     pub(crate) fn command(&self) -> &'static str {
         CommandId::lookup(self.command.load(Relaxed)).map_or("a command", |row| row.name)
@@ -138,8 +146,10 @@ impl Record {
         self.pages.load(Relaxed)
     }
 
-    /// The TMR.
-    pub(crate) fn tmr(&self) -> Option<Frames> {
-        self.tmr.load()
+    /// The TMR and the NV area, if legacy firmware has them.
+    pub(crate) fn sev_areas(&self) -> impl Iterator<Item = Frames> + '_ {
+        [&self.tmr, &self.nv]
+            .into_iter()
+            .filter_map(AtomicFrames::load)
     }
 }

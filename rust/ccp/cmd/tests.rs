@@ -673,15 +673,15 @@ mod suite {
     #[test]
     fn the_record_has_the_tmr_as_it_is() -> Result {
         let record = Record::new()?;
-        check!(record.tmr().is_none());
+        check!(record.sev_areas().next().is_none());
         for order in [0, 1, 9] {
             let pages = Pages::zeroed(Gfp::KERNEL, order)?;
             let frames = Frames::of(&pages);
             record.set_tmr(Some(frames));
-            let found = record.tmr().ok_or(ENOENT)?;
+            let found = record.sev_areas().next().ok_or(ENOENT)?;
             check!(found.phys() == frames.phys() && found.count() == frames.count());
             record.set_tmr(None);
-            check!(record.tmr().is_none());
+            check!(record.sev_areas().next().is_none());
         }
         Ok(())
     }

@@ -119,6 +119,9 @@ impl<T: Transport> Platform<T> {
         if let Some(tmr) = self.tmr.as_mut() {
             tmr.forget_assignment(proof);
         }
+        if let Some(area) = self.nv.area() {
+            area.forget_assignment(proof);
+        }
     }
 
     /// SNP firmware is in the UNINIT state, by a shutdown or a reset, and has no guest any more.

@@ -42,12 +42,14 @@ use crate::{
     },
     sys::{
         completion::Completion,
-        cpu, iommu,
+        cpu,
+        iommu,
         notifier::{
             self,
             Callback,
             Notifier, //
         },
+        rmp::Frames, //
     },
     wire::{
         command::{
@@ -164,14 +166,14 @@ impl<T: Transport> LastShutdown<T> {
         cpu::wbinvd_local();
         let clear_snp_en = plan.clear_snp_en;
         // Without SNP_EN no CPU enforces the RMP.
-        let tmr_pages_left = match clear_snp_en {
+        let sev_pages_left = match clear_snp_en {
             true => 0,
-            false => self.reclaim_tmr(),
+            false => self.reclaim_sev_areas(),
         };
 
         self.channel.shutdown_snp(clear_snp_en, Wait::Poll)?;
         Ok(Outcome {
-            tmr_pages_left,
+            sev_pages_left,
             iommu: match clear_snp_en {
                 true => Ok(()),
                 false => iommu::snp_disable(),
@@ -215,18 +217,20 @@ impl<T: Transport> LastShutdown<T> {
         Ok(())
     }
 
-    /// Reclaims the pages of the TMR, and returns how many stay firmware's.
-    fn reclaim_tmr(&mut self) -> usize {
-        let Some(tmr) = self.channel.record().tmr() else {
-            return 0;
-        };
+    /// Reclaims the pages of the TMR and the NV area, and returns how many stay firmware's.
+    fn reclaim_sev_areas(&mut self) -> usize {
+        // Its own, because a command uses the channel.
+        let record = self.channel.record_for_panic();
         let host = self.channel.host();
-        pages::unassign_each(tmr, host, |paddr| {
-            let mut request = PageReclaim { paddr };
-            self.channel
-                .issue_polling(SNP_PAGE_RECLAIM, &mut request)
-                .is_ok()
-        })
+        let left = record.sev_areas().map(|area| {
+            pages::unassign_each(area, host, |paddr| {
+                let mut request = PageReclaim { paddr };
+                self.channel
+                    .issue_polling(SNP_PAGE_RECLAIM, &mut request)
+                    .is_ok()
+            })
+        });
+        left.sum()
     }
 
     fn report(&self, outcome: Outcome) {
@@ -240,7 +244,7 @@ impl<T: Transport> LastShutdown<T> {
             dev_info!(
                 dev,
                 "SNP is shut down for the panic, but SNP_EN stays set, and {}: a kdump kernel may read that memory, and not write to it\n",
-                self.assigned(outcome.tmr_pages_left)
+                self.assigned(outcome.sev_pages_left)
             );
         } else {
             dev_info!(
@@ -255,21 +259,22 @@ impl<T: Transport> LastShutdown<T> {
             true => "set",
             false => "clear",
         };
-        let tmr = self.channel.record().tmr().map_or(0, |tmr| tmr.count());
+        let areas = self.channel.record().sev_areas();
+        let sev_pages = areas.map(Frames::count).sum();
         dev_err!(
             self.channel.dev(),
             "SNP is not shut down for the panic: {why}; SNP_EN is {snp_en}, {}, the IOMMU's pages, too: a kdump kernel may wait for the IOMMU for ever\n",
-            self.assigned(tmr)
+            self.assigned(sev_pages)
         );
     }
 
-    /// What is assigned in the RMP, with `tmr` pages of the TMR.
-    fn assigned(&self, tmr: usize) -> Assigned {
+    /// What is assigned in the RMP, with so many pages of the TMR and the NV area.
+    fn assigned(&self, sev_pages: usize) -> Assigned {
         let record = self.channel.record();
         Assigned {
             guests: record.guests(),
             pages: (record.pages() as usize)
-                .saturating_add(tmr)
+                .saturating_add(sev_pages)
                 .saturating_add(leaked()),
         }
     }
@@ -277,8 +282,8 @@ impl<T: Transport> LastShutdown<T> {
 
 /// The outcome of a shutdown that firmware has carried out.
 struct Outcome {
-    /// Pages of the TMR that stay firmware's.
-    tmr_pages_left: usize,
+    /// Pages of the TMR and the NV area that stay firmware's.
+    sev_pages_left: usize,
     /// Whether the IOMMU's pages are the host's again.
     iommu: Result,
 }

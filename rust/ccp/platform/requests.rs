@@ -118,10 +118,13 @@ impl<T: Transport> Platform<T> {
                 self.channel.issue(command::SHUTDOWN, &mut ())?;
                 // The next INIT gets the same TMR.
                 self.sev = Sev::Uninit;
+                self.nv.take_back(&mut self.channel);
             }
             Ok(sev::PlatformState::Uninit) | Err(_) => {}
         }
-        Ok(self.channel.issue(command::FACTORY_RESET, &mut ())?)
+        self.channel.issue(command::FACTORY_RESET, &mut ())?;
+        self.nv.delete();
+        Ok(())
     }
 
     /// PEK_GEN, with SEV up during the command.

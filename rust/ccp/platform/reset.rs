@@ -99,6 +99,7 @@ impl<T: Transport> Platform<T> {
             // Firmware state stay lost.
             enabled.keep(snp_host_keep::SNP_HOST_KEEP_FIRMWARE_RESET);
             drop(self.tmr.take());
+            self.nv.lose_area();
             // KVM still has the guests, and keeps their contexts: it does not free what firmware
             // refuses to decommission. Firmware will never have them again.
             self.forget_contexts();

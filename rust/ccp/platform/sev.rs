@@ -2,7 +2,10 @@
 
 //! INIT and SHUTDOWN: legacy SEV up and down, and its trusted memory region (TMR).
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 use super::{
     snp::SnpOff,
@@ -17,6 +20,7 @@ use crate::{
         InitProof, //
     },
     mailbox::Transport,
+    nv::Contents,
     pages::{
         FwPages,
         HvPages, //
@@ -24,12 +28,12 @@ use crate::{
     sys::{
         cpu,
         pages::Gfp,
-        params,
         snp_host::NoSnpEn, //
     },
     wire::{
         command,
         sev,
+        CommandInfo,
         Status, //
     },
 };
@@ -52,13 +56,6 @@ impl<T: Transport> Platform<T> {
             return Ok(());
         }
         self.channel.alive()?;
-        if params::has_init_ex_path() {
-            dev_err!(
-                self.dev(),
-                "SEV stays off: init_ex_path is set, and INIT_EX is not supported yet; load ccp without it to keep SEV state in the PSP's own storage\n"
-            );
-            return Err(EOPNOTSUPP.into());
-        }
         let remedy = self.remedy_for_snp_en();
         let proof = init_proof(&self.channel, remedy)?;
         let tmr_len = match proof {
@@ -66,7 +63,8 @@ impl<T: Transport> Platform<T> {
             InitProof::NoSnpEn(_) => TMR_LEN,
         };
         provide_tmr(&mut self.channel, &mut self.tmr, tmr_len);
-        sev_init(&mut self.channel, self.tmr.as_ref(), &proof)?;
+        self.nv.give(&mut self.channel)?;
+        self.sev_init(&proof)?;
         // Until the flush no ASID may be used.
         self.sev = Sev::Stale;
         cpu::wbinvd_on_all();
@@ -84,6 +82,51 @@ impl<T: Transport> Platform<T> {
             self.api.build
         );
         Ok(())
+    }
+
+    /// Issues INIT or INIT_EX, and a second time if firmware's persistent state was damaged, which
+    /// firmware has made anew by then.
+    fn sev_init(&mut self, proof: &InitProof) -> Result<(), CmdError> {
+        let (info, mut result) = self.sev_init_once(proof);
+        if matches!(result, Err(err) if err.is(Status::SECURE_DATA_INVALID)) {
+            dev_warn!(
+                self.dev(),
+                "{}: {}; trying once more\n",
+                info.name,
+                Status::SECURE_DATA_INVALID.cause()
+            );
+            (_, result) = self.sev_init_once(proof);
+        }
+        result.inspect_err(|err| self.channel.report(info, *err))
+    }
+
+    fn sev_init_once(&mut self, proof: &InitProof) -> (&'static CommandInfo, Result<(), CmdError>) {
+        let mut init = sev::Init::default();
+        if let Some(tmr) = &self.tmr {
+            init.flags = sev::INIT_FLAG_ES;
+            // No encryption bit: that of the TMR and of SNP_PAGE_RECLAIM are the only such
+            // addresses.
+            init.tmr_address = tmr.spa().plain();
+            // CAST: At most 2 MiB.
+            init.tmr_len = tmr.len() as u32;
+        }
+        let Some(area) = self.nv.area() else {
+            let result = self.channel.init_sev(command::INIT, &mut init, proof);
+            return (command::INIT.info(), result);
+        };
+        let mut init_ex = sev::InitEx {
+            // CAST: 36.
+            len: size_of::<sev::InitEx>() as u32,
+            flags: init.flags,
+            tmr_address: init.tmr_address,
+            tmr_len: init.tmr_len,
+            reserved: 0,
+            nv_address: area.spa().encrypted(),
+            // CAST: 32 KiB.
+            nv_len: area.len() as u32,
+        };
+        let result = self.channel.init_sev(command::INIT_EX, &mut init_ex, proof);
+        (command::INIT_EX.info(), result)
     }
 
     /// DF_FLUSH after INIT failed. SNP guests, which do without legacy SEV, may use no ASID before
@@ -113,12 +156,27 @@ impl<T: Transport> Platform<T> {
         }
     }
 
-    /// Stops legacy SEV, if it is up, and frees the TMR.
+    /// Whether legacy SEV cannot be started before the file of INIT_EX was read.
+    pub(super) fn wants_nv_file(&self) -> bool {
+        self.sev == Sev::Uninit && self.nv.is_unread()
+    }
+
+    /// What was in that file, or why it could not be read.
+    pub(super) fn set_nv(&mut self, read: Result<Arc<Contents>>) {
+        self.nv.set(read);
+    }
+
+    /// What the file is to have, if firmware has changed its state since the last call.
+    pub(super) fn changed_nv(&mut self) -> Option<Arc<Contents>> {
+        self.nv.take_changed(&mut self.channel)
+    }
+
+    /// Stops legacy SEV, if it is up, and frees the TMR and the NV area.
     ///
     /// # Errors
     ///
-    /// See [`CmdError`]; they have been logged. SEV stays up then and the TMR is kept: firmware may
-    /// be using it.
+    /// See [`CmdError`]; they have been logged. SEV stays up then and both are kept: firmware may
+    /// be using them.
     pub(super) fn stop_sev(&mut self) -> Result<(), CmdError> {
         if self.sev != Sev::Uninit {
             self.channel.alive()?;
@@ -126,6 +184,7 @@ impl<T: Transport> Platform<T> {
             self.sev = Sev::Uninit;
         }
         free_tmr(&mut self.channel, &mut self.tmr);
+        self.nv.take_back(&mut self.channel);
         Ok(())
     }
 
@@ -142,7 +201,7 @@ impl<T: Transport> Platform<T> {
         let borrowed = self.sev == Sev::Uninit;
         if borrowed {
             if let Err(err) = self.start_sev() {
-                // SEV is not up, but there may be a TMR to free.
+                // SEV is not up, but there may be memory of firmware's to free.
                 let _ = self.stop_sev();
                 return Err(Failure::of_start(err));
             }
@@ -219,35 +278,4 @@ fn free_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>) {
     // A failure has been logged.
     let _ = tmr.take_back(channel);
     channel.record().set_tmr(None);
-}
-
-/// Issues INIT, and a second time if firmware's persistent storage was damaged, which firmware has
-/// made anew by then.
-fn sev_init<T: Transport>(
-    channel: &mut Channel<T>,
-    tmr: Option<&FwPages>,
-    proof: &InitProof,
-) -> Result<(), CmdError> {
-    let mut result = channel.init_sev(&mut init_request(tmr), proof);
-    if matches!(result, Err(err) if err.is(Status::SECURE_DATA_INVALID)) {
-        dev_warn!(
-            channel.dev(),
-            "INIT: {}; trying once more\n",
-            Status::SECURE_DATA_INVALID.cause()
-        );
-        result = channel.init_sev(&mut init_request(tmr), proof);
-    }
-    result.inspect_err(|err| channel.report(command::INIT.info(), *err))
-}
-
-fn init_request(tmr: Option<&FwPages>) -> sev::Init {
-    let mut request = sev::Init::default();
-    if let Some(tmr) = tmr {
-        request.flags = sev::INIT_FLAG_ES;
-        // No encryption bit: that of the TMR and of SNP_PAGE_RECLAIM are the only such addresses.
-        request.tmr_address = tmr.spa().plain();
-        // CAST: At most 2 MiB.
-        request.tmr_len = tmr.len() as u32;
-    }
-    request
 }

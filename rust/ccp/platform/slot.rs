@@ -5,6 +5,10 @@
 //! Exported functions have no argument that names a PSP (`sev_do_cmd()` takes no device), so the
 //! master is global. Only [`lock`] and [`lock_killable`] give access to it. [`detach`] takes the
 //! master out before its registers go away: later callers find no platform.
+//!
+//! What may start legacy SEV takes the lock with [`lock_to_start`] or [`lock_killable_to_start`],
+//! which read the file of INIT_EX before. Whoever gives the lock back writes the file if it is to
+//! change.
 
 #![allow(
     unsafe_code,
@@ -36,6 +40,7 @@ use super::{
     Platform, //
 };
 use crate::{
+    nv_file,
     regs::Registers,
     sys::{
         completion::Completion,
@@ -108,34 +113,72 @@ pub(crate) fn detach() -> bool {
         master.platform.shutdown(Leaving::DeviceGone);
         master.platform.check_for_reset();
         master.platform.abandon_snp();
+        submit(&mut master.platform);
     }
     let master = slot.take();
     drop(slot);
+    nv_file::retry();
     // Unregistering the panic notifier sleeps, so it happens outside the lock.
     drop(master);
     in_use
 }
 
+/// Notes what is to be written to the file of INIT_EX. Returns whether there is anything.
+fn submit(platform: &mut Platform) -> bool {
+    match platform.changed_nv() {
+        Some(contents) => {
+            nv_file::submit(contents);
+            true
+        }
+        None => false,
+    }
+}
+
 /// The platform of the master. The command lock is held until this is dropped.
-pub(crate) struct Locked(Guard<KBox<Master>>);
+pub(crate) struct Locked {
+    master: Guard<KBox<Master>>,
+    // Declared last, so dropped without the lock.
+    submitted: Submitted,
+}
+
+/// There is something to be written to the file of INIT_EX.
+struct Submitted(bool);
+
+impl Locked {
+    fn new(master: Guard<KBox<Master>>) -> Self {
+        Self {
+            master,
+            submitted: Submitted(false),
+        }
+    }
+}
 
 impl Deref for Locked {
     type Target = Platform;
 
     fn deref(&self) -> &Platform {
-        &self.0.platform
+        &self.master.platform
     }
 }
 
 impl DerefMut for Locked {
     fn deref_mut(&mut self) -> &mut Platform {
-        &mut self.0.platform
+        &mut self.master.platform
     }
 }
 
 impl Drop for Locked {
     fn drop(&mut self) {
         self.check_for_reset();
+        self.submitted.0 = submit(self);
+    }
+}
+
+impl Drop for Submitted {
+    fn drop(&mut self) {
+        if self.0 {
+            nv_file::write_submitted();
+        }
     }
 }
 
@@ -146,7 +189,7 @@ impl Drop for Locked {
 ///
 /// [`ENODEV`] if there is no master.
 pub(crate) fn lock() -> Result<Locked> {
-    COMMANDS.lock().some().map(Locked).ok_or(ENODEV)
+    COMMANDS.lock().some().map(Locked::new).ok_or(ENODEV)
 }
 
 /// Takes the command lock, for user space, which can be killed while it waits.
@@ -155,7 +198,42 @@ pub(crate) fn lock() -> Result<Locked> {
 ///
 /// As [`lock`], and [`EINTR`] if the task was killed.
 pub(crate) fn lock_killable() -> Result<Locked> {
-    COMMANDS.lock_killable()?.some().map(Locked).ok_or(ENODEV)
+    COMMANDS
+        .lock_killable()?
+        .some()
+        .map(Locked::new)
+        .ok_or(ENODEV)
+}
+
+/// As [`lock`], for something that may start legacy SEV.
+///
+/// # Errors
+///
+/// As [`lock`].
+pub(crate) fn lock_to_start() -> Result<Locked> {
+    with_nv(lock)
+}
+
+/// As [`lock_killable`], for something that may start legacy SEV.
+///
+/// # Errors
+///
+/// As [`lock_killable`].
+pub(crate) fn lock_killable_to_start() -> Result<Locked> {
+    with_nv(lock_killable)
+}
+
+/// Has the file of INIT_EX read, if it is wanted, between two times that the lock is taken.
+fn with_nv(lock: fn() -> Result<Locked>) -> Result<Locked> {
+    let platform = lock()?;
+    if !platform.wants_nv_file() {
+        return Ok(platform);
+    }
+    drop(platform);
+    let read = nv_file::read();
+    let mut platform = lock()?;
+    platform.set_nv(read);
+    Ok(platform)
 }
 
 /// Takes the command lock until [`resume`]: the PCI core is about to reset the master's function.

@@ -17,6 +17,10 @@ mod suite {
             NotIdle,
             Wait, //
         },
+        nv::{
+            self,
+            Contents, //
+        },
         pages::{
             leaked,
             HvPages, //
@@ -29,7 +33,8 @@ mod suite {
                 self,
                 pretence::Sme, //
             },
-            pages::Gfp, //
+            pages::Gfp,
+            rmp::Frames, //
         },
         testing::{
             check,
@@ -51,7 +56,10 @@ mod suite {
         },
         wire::{
             command::TABLE,
-            sev::PlatformStatus,
+            sev::{
+                InitEx,
+                PlatformStatus, //
+            },
             snp::{
                 Feature,
                 FeatureInfo,
@@ -90,6 +98,7 @@ mod suite {
     const SNP_SHUTDOWN: Event = Command(CommandId::SNP_SHUTDOWN_EX);
     const INIT: Event = Command(CommandId::INIT);
     const DF_FLUSH: Event = Command(CommandId::DF_FLUSH);
+    const INIT_EX: Event = Command(CommandId::INIT_EX);
     const SHUTDOWN: Event = Command(CommandId::SHUTDOWN);
     const PEK_GEN: Event = Command(CommandId::PEK_GEN);
     const SNP_STATUS: Event = Command(CommandId::SNP_PLATFORM_STATUS);
@@ -146,6 +155,9 @@ mod suite {
         dirty: Cell<bool>,
         /// Of the last SNP_INIT_EX: flags, and how the ASIDs are split.
         asked_for: Cell<(u32, u16)>,
+        /// The NV area, and what firmware found in it.
+        nv: Cell<u64>,
+        nv_found: Cell<Option<u8>>,
     }
 
     impl Plan {
@@ -160,6 +172,8 @@ mod suite {
                 active: Cell::new(0),
                 dirty: Cell::new(false),
                 asked_for: Cell::new((0, 0)),
+                nv: Cell::new(0),
+                nv_found: Cell::new(None),
             }
         }
 
@@ -224,6 +238,27 @@ mod suite {
                     }
                 }
                 CommandId::INIT => self.sev.set(1),
+                CommandId::INIT_EX => {
+                    let request: InitEx = call.field(0)?;
+                    let nv = request.nv_address.raw();
+                    if request.nv_len as usize != nv::LEN {
+                        return Ok(Status::INVALID_PARAM);
+                    }
+                    self.sev.set(1);
+                    self.nv.set(nv);
+                    call.memory().with(nv, nv::LEN, |bytes| {
+                        let same = bytes.iter().all(|byte| *byte == bytes[0]);
+                        self.nv_found.set(same.then_some(bytes[0]));
+                        if bytes[0] == 0xff {
+                            bytes.fill(1);
+                        }
+                    });
+                }
+                CommandId::PEK_GEN if self.nv.get() != 0 => {
+                    call.memory().with(self.nv.get(), nv::LEN, |bytes| {
+                        bytes.iter_mut().for_each(|byte| *byte += 1);
+                    });
+                }
                 CommandId::SHUTDOWN => self.sev.set(0),
                 CommandId::PLATFORM_STATUS => call.set_field(
                     0,
@@ -702,6 +737,129 @@ mod suite {
         check!(p.sev == Sev::Init);
         p.shutdown(Leaving::KvmGone);
         check!(HOST.assigned() == 0);
+        Ok(())
+    }
+
+    /// The byte that is everywhere in what the file is to have, if it is to change.
+    fn changed(p: &mut Platform<impl Transport>) -> Option<u8> {
+        let contents = p.changed_nv()?;
+        let bytes = contents.bytes();
+        let first = *bytes.first()?;
+        (bytes.len() == nv::LEN && bytes.iter().all(|byte| *byte == first)).then_some(first)
+    }
+
+    #[test]
+    fn the_state_of_firmware_is_in_a_file() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let before = leaked();
+        p.nv = Nv::Unread(ENODATA);
+        check!(p.wants_nv_file());
+        p.set_nv(Contents::blank());
+        check!(!p.wants_nv_file());
+
+        // With SNP the area is firmware's in the RMP: 8 pages, beside the 512 of the TMR.
+        check!(p.init(true, 0).is_ok());
+        check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT_EX, DF_FLUSH]));
+        check!(HOST.assigned() == 512 + 8);
+        check!(plan.nv_found.get() == Some(0xff));
+        check!(p
+            .channel
+            .record()
+            .sev_areas()
+            .map(Frames::count)
+            .eq([512, 8]));
+        check!(changed(&mut p) == Some(1) && changed(&mut p).is_none());
+        // What changes nothing is not written.
+        check!(p.platform_status().is_ok() && changed(&mut p).is_none());
+        check!(p.pek_gen().is_ok() && changed(&mut p) == Some(2));
+        check!(p.pek_gen().is_ok());
+        p.shutdown(Leaving::KvmGone);
+        check!(HOST.assigned() == 0 && leaked() == before);
+        check!(p.channel.record().sev_areas().next().is_none());
+        // The last change was seen before the area went back.
+        check!(changed(&mut p) == Some(3));
+
+        // Without SNP, for the time of one command: firmware gets what it left.
+        HOST.forget_events();
+        check!(p.pek_gen().is_ok() && HOST.saw(&[INIT_EX, DF_FLUSH, PEK_GEN, SHUTDOWN]));
+        check!(plan.nv_found.get() == Some(3) && changed(&mut p) == Some(4));
+        // Another task may have read the file before firmware changed its state.
+        p.set_nv(Contents::blank());
+        check!(p.pek_gen().is_ok() && plan.nv_found.get() == Some(4));
+        check!(changed(&mut p) == Some(5));
+        HOST.forget_events();
+
+        // A factory reset deletes what is in the file, in each state.
+        for up in [false, true] {
+            if up {
+                check!(p.start_sev().is_ok());
+            }
+            check!(p.factory_reset().is_ok(), "{}", up);
+            check!(changed(&mut p) == Some(0xff), "{}", up);
+            check!(
+                p.start_sev().is_ok() && plan.nv_found.get() == Some(0xff),
+                "{}",
+                up
+            );
+            check!(changed(&mut p) == Some(1), "{}", up);
+            check!(p.stop_sev().is_ok(), "{}", up);
+        }
+        check!(leaked() == before);
+        HOST.forget_events();
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_keeps_sev_off() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        p.nv = Nv::Unread(ENODATA);
+        p.set_nv(Err(EACCES));
+        // SNP does not need it.
+        check!(p.init(true, 0).is_ok() && HOST.saw(&SNP_START));
+        check!(p.is_snp_up() && p.wants_nv_file());
+        let failure = p.pek_gen().err().ok_or(EINVAL)?;
+        check!(failure.errno == EACCES && failure.fw_error == Some(status::NO_FW_CALL));
+        check!(HOST.saw(&[]));
+        check!(HOST.assigned() == 0);
+        // The next attempt reads it again.
+        p.set_nv(Contents::copy_of(&[7; nv::LEN]));
+        check!(p.pek_gen().is_ok() && HOST.saw(&[INIT_EX, DF_FLUSH, PEK_GEN, SHUTDOWN]));
+        check!(plan.nv_found.get() == Some(7) && changed(&mut p) == Some(8));
+        p.shutdown(Leaving::KvmGone);
+        HOST.forget_events();
+        Ok(())
+    }
+
+    #[test]
+    fn damaged_state_and_an_area_that_firmware_keeps() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let before = leaked();
+        p.nv = Nv::Unread(ENODATA);
+        p.set_nv(Contents::copy_of(&[7; nv::LEN]));
+        check!(p.start_snp(0).is_ok() && HOST.saw(&SNP_START));
+        plan.once(CommandId::INIT_EX, Refuses(Status::SECURE_DATA_INVALID));
+        check!(p.start_sev().is_ok() && HOST.saw(&[INIT_EX, INIT_EX, DF_FLUSH]));
+        // Firmware that does not stop keeps it.
+        plan.once(CommandId::SHUTDOWN, Refuses(Status::HWERROR_PLATFORM));
+        check!(p.stop_sev().is_err() && HOST.assigned() == 512 + 8);
+        check!(p.stop_sev().is_ok() && HOST.assigned() == 0 && leaked() == before);
+        // So does one that has not answered, and nobody looks at what it may be writing.
+        check!(p.start_sev().is_ok() && changed(&mut p).is_none());
+        plan.once(CommandId::PEK_GEN, Silent);
+        check!(p.pek_gen().is_err());
+        check!(changed(&mut p).is_none());
+        p.shutdown(Leaving::KvmGone);
+        check!(HOST.assigned() == 512 + 8);
+        HOST.forget_events();
+        drop(p);
+        check!(leaked() >= before + 512 + 8);
+        HOST.forget();
         Ok(())
     }
 

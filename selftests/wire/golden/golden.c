@@ -48,6 +48,9 @@ static void structures(void)
 {
 	BYTES(Init, sev_data_init, .flags = SEV_INIT_FLAGS_SEV_ES, .tmr_address = 0x1122334455667788,
 	      .tmr_len = 0x99aabbcc);
+	BYTES(InitEx, sev_data_init_ex, .length = sizeof(struct sev_data_init_ex),
+	      .flags = SEV_INIT_FLAGS_SEV_ES, .tmr_address = 0x1122334455667788, .tmr_len = 0x99aabbcc,
+	      .nv_address = 0x0102030405060708, .nv_len = 0x0d0e0f10);
 	BYTES(PlatformStatus, sev_user_data_status, .api_major = 0x12, .api_minor = 0x34,
 	      .state = SEV_STATE_WORKING, .flags = 0x55667788, .build = 0x9a, .guest_count = 0xbcdef012);
 	BYTES(OutBuffer, sev_data_get_id, .address = 0x1122334455667788, .len = 0x99aabbcc);

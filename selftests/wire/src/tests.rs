@@ -302,6 +302,18 @@ fn structures_of_legacy_commands() {
         },
     );
     same(
+        "InitEx",
+        InitEx {
+            len: 36,
+            flags: INIT_FLAG_ES,
+            tmr_address: address,
+            tmr_len: len,
+            reserved: 0,
+            nv_address: address2,
+            nv_len: len2,
+        },
+    );
+    same(
         "PlatformStatus",
         PlatformStatus {
             api_major: 0x12,

@@ -89,8 +89,8 @@ impl Firmware {
 }
 
 /// With both platforms down. Firmware from 1.50 on commits what it is replaced with; older ones do
-/// not know of committing, which is why Linux downloads twice over them. An image that does not work
-/// is not installed (UPDATE_FAILED by its name).
+/// not know of committing, which is why Linux downloads twice over them. An image that does not
+/// work is not installed (UPDATE_FAILED by its name).
 pub(crate) fn download(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     if psp.sev.initialised() || call.rmp.is_some() {
         return Err(Status::InvalidPlatformState);

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0
+# Firmware's persistent state in a file (init_ex_path). nv.sh CASE:
+#   life      no file, then the one that was made: changed by commands, damaged, deleted by a factory reset
+#   bad       a path that leads to no such file
+#   store     file systems that cannot be written to, links, mounts
+#   keep      start SEV with what is in /nv/given, then say what the file has
+. /vm/lib.sh
+
+file=/nv/state
+mkdir -p /nv
+
+# What there is: size, mode, whether it is the same file (inode) as when this was last said, and contents.
+say_file() {
+	if [ -f "$file" ]; then
+		inode=$(stat -c %i "$file")
+		same=new
+		[ "$inode" != "$last" ] || same=same
+		last=$inode
+		say file "$1 $(stat -c '%s %a' "$file") $same $(sha256sum <"$file" | cut -c1-16) $(ls -A "${file%/*}" | tr '\n' ' ')"
+	else
+		say file "$1 none"
+	fi
+}
+
+# The lengths are the first line.
+say_pdh() { sev-ioctl pdh | sed -n "2s/^@ioctl pdh/@pdh $1/p"; }
+
+up() {
+	modprobe ccp init_ex_path="$file" || fail "ccp does not load"
+	modprobe kvm_amd || fail "kvm_amd does not load"
+	say offers "$1 $(cat /sys/module/kvm_amd/parameters/sev) $(cat /sys/module/kvm_amd/parameters/sev_snp)"
+}
+
+down() { rmmod kvm_amd && rmmod ccp || fail "the modules do not unload"; }
+
+command() { sev-ioctl "$1" | sed "s/^@ioctl/@command/"; }
+
+case $1 in
+life)
+	up first
+	say_file first
+	say_pdh first
+	down
+	say_file unloaded
+	up second
+	say_file second
+	say_pdh second
+	command pek-gen
+	say_file pek-gen
+	command pdh-gen
+	say_file pdh-gen
+	say_pdh third
+	down
+	# SEV is up during the command alone.
+	modprobe ccp init_ex_path="$file" || fail "ccp does not load"
+	say_pdh fourth
+	say_file alone
+	command pek-gen
+	say_file pek-gen-alone
+	say_pdh fifth
+	rmmod ccp
+	ask mark damaged
+	printf x | dd of="$file" bs=1 seek=100 conv=notrunc 2>/dev/null
+	up damaged
+	say_file damaged
+	say_pdh damaged
+	down
+	ask mark reset
+	up before-reset
+	command factory-reset
+	say_file reset
+	command pek-csr-length
+	say_pdh reset
+	down
+	up after-reset
+	say_pdh after-reset
+	down
+	;;
+bad)
+	mkfifo /nv/fifo
+	mkdir /nv/dir
+	head -c 32767 /dev/zero >/nv/short
+	head -c 32769 /dev/zero >/nv/long
+	: >/nv/empty
+	for name in fifo dir short long absent/state empty; do
+		file=/nv/$name
+		ask mark "$name"
+		up "$name"
+		command pek-gen
+		say_file "$name"
+		down
+	done
+	;;
+store)
+	mkdir -p /nv/real /nv/locked
+	mount -t tmpfs real /nv/real
+	ln -s /nv/real/target /nv/link
+	file=/nv/link
+	up link
+	say_file link
+	say link "$(readlink /nv/link) $(stat -c '%s %a' /nv/real/target)"
+	mount -o remount,ro /nv/real
+	command pek-gen
+	say_file read-only
+	say_pdh read-only
+	mount -o remount,rw /nv/real
+	down
+	say_file made-good
+	up again
+	say_pdh again
+	down
+	# A file that is a mount point cannot be replaced.
+	: >/nv/point
+	mount --bind /nv/real/target /nv/point
+	file=/nv/point
+	up point
+	command pek-gen
+	say_file point
+	down
+	umount /nv/point
+	umount /nv/real || fail "the file system is still in use"
+	;;
+keep)
+	[ ! -e /nv/given ] || cp /nv/given "$file"
+	up keep
+	say_pdh keep
+	down
+	say contents "$(gzip -9c "$file" | base64 | tr -d '\n')"
+	;;
+esac
