@@ -20,3 +20,4 @@
 #include <linux/snp_host.h>
 #include "../rust/shim/nv_file.h"
 #include "../rust/shim/pages.h"
+#include "../rust/shim/trace_calls.h"

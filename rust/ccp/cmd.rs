@@ -12,7 +12,11 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc, //
-    }, //
+    },
+    time::{
+        Instant,
+        Monotonic, //
+    },
 };
 use zerocopy::Immutable;
 
@@ -36,7 +40,8 @@ use crate::{
             Host,
             NoSnpEn,
             SnpEnabled, //
-        }, //
+        },
+        trace, //
     },
     wire::{
         command::{
@@ -419,12 +424,35 @@ impl<T: Transport> Channel<T> {
     ) -> Result<Status, CmdError> {
         self.record.asked(command);
         self.platform_command |= command.id.is_for_sev_platform();
-        let status = self.transport.execute(command, buffer, wait)?;
+        let status = match wait {
+            Wait::Interrupt => self.execute_traced(command, buffer),
+            // In a panic the clock cannot be read: a stopped CPU may be setting it.
+            Wait::Poll => self.transport.execute(command, buffer, wait),
+        }?;
         self.record.answered(command, status);
         if status == Status::INVALID_PLATFORM_STATE {
             self.reset_sign = Some(ResetSign::Answer);
         }
         Ok(status)
+    }
+
+    fn execute_traced(
+        &mut self,
+        command: &'static CommandInfo,
+        buffer: Address,
+    ) -> Result<Status, CmdError> {
+        let (id, name) = (command.id.raw(), command.name);
+        trace::command_start(id, name, buffer.raw());
+        let start = Instant::<Monotonic>::now();
+        let answer = self.transport.execute(command, buffer, Wait::Interrupt);
+        // CAST: Not negative.
+        let us = start.elapsed().as_micros_ceil() as u64;
+        let (error, status) = match &answer {
+            Ok(status) => (0, status.raw()),
+            Err(err) => (err.errno().to_errno(), 0),
+        };
+        trace::command_done(id, name, error, status, us);
+        answer
     }
 }
 

@@ -49,7 +49,8 @@ use crate::{
         },
         mem_encrypt::sme_mask,
         rmp::Frames,
-        sched::cond_resched, //
+        sched::cond_resched,
+        trace, //
     },
 };
 
@@ -159,6 +160,7 @@ pub(crate) fn make_private(rmp: &dyn GuestRmp, pages: &Private) -> Result {
                 assigned.push(page, GFP_KERNEL)?;
             }
             rmp.assign(page, pages.level, owner, false)
+                .inspect(|()| trace::pages(page, "guest", owner.asid, owner.gpa))
                 .inspect_err(|_| {
                     let _ = assigned.pop();
                 })
@@ -248,7 +250,10 @@ fn split(rmp: &dyn GuestRmp, frame: Frames) -> Result<(), NotSplit> {
 /// Returns how many frames are lost.
 fn release(rmp: &dyn GuestRmp, page: Frames, level: Level) -> usize {
     match rmp.release(page, level) {
-        Ok(()) => 0,
+        Ok(()) => {
+            trace::pages(page, "host", 0, 0);
+            0
+        }
         Err(err) => lose(page, Why::Refused(err)),
     }
 }

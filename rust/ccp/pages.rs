@@ -44,6 +44,7 @@ use crate::sys::{
         Host,
         NoSnpEn, //
     },
+    trace,
 };
 
 mod lost;
@@ -130,6 +131,7 @@ fn assign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), NotAssi
             });
         }
     }
+    trace::pages(frames, "firmware", 0, 0);
     Ok(())
 }
 
@@ -189,6 +191,7 @@ fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Stuck
             why,
         })?;
     }
+    trace::pages(frames, "host", 0, 0);
     Ok(())
 }
 

@@ -42,7 +42,8 @@ use kernel::{
 use crate::{
     cmd::{
         Channel,
-        CmdError, //
+        CmdError,
+        Snp, //
     },
     mailbox::{
         Environment,
@@ -60,7 +61,8 @@ use crate::{
         completion::Completion,
         iomem,
         params,
-        snp_host, //
+        snp_host,
+        trace, //
     },
     wire::{
         command,
@@ -199,6 +201,22 @@ enum Sev {
     Stale,
 }
 
+/// The states of SNP and legacy SEV, in the words of the diagram at the top of this file.
+#[derive(PartialEq, Eq)]
+struct State {
+    snp: &'static str,
+    sev: &'static str,
+}
+
+impl State {
+    /// `ccp_state` in the trace, if there was another one before.
+    fn trace_change(&self, before: &Self) {
+        if self != before {
+            trace::state(self.snp, self.sev);
+        }
+    }
+}
+
 /// A page that a caller holds.
 struct FirmwarePage {
     page: FwPages,
@@ -268,6 +286,22 @@ impl<T: Transport> Platform<T> {
             nv: Nv::new(params::init_ex_path().is_some()),
             snp_refused: false,
             firmware_pages: RBTree::new(),
+        }
+    }
+
+    /// The states of firmware.
+    fn state(&self) -> State {
+        State {
+            snp: match self.channel.snp() {
+                Snp::Down => "down",
+                Snp::Stale { .. } => "stale",
+                Snp::Up(_) => "up",
+            },
+            sev: match self.sev {
+                Sev::Uninit => "down",
+                Sev::Stale => "stale",
+                Sev::Init => "up",
+            },
         }
     }
 

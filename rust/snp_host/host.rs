@@ -39,6 +39,7 @@ use crate::{
             Callback,
             SystemSleep, //
         },
+        trace, //
     },
     syscfg::{
         has_snp_en,
@@ -287,6 +288,9 @@ impl SnpHost {
     fn apply(&mut self, event: Event) {
         let before = self.window;
         self.window = before.step(event);
+        if self.window != before {
+            trace::window(self.window.name());
+        }
         match (before.is_open(), self.window.is_open()) {
             (false, true) => {
                 WINDOW_OPEN.store(true, Relaxed);
@@ -380,15 +384,7 @@ impl Callback for Vetoes {
 
 /// The contents of `/sys/kernel/snp_host/state`.
 pub(crate) fn show_state() -> Result<CString> {
-    with_host(|host| {
-        let state = match host.window {
-            Window::Closed => "closed",
-            Window::Preparing => "preparing",
-            Window::Enabled => "enabled",
-            Window::Held(_) => "held",
-        };
-        CString::try_from_fmt(fmt!("{state}"))
-    })
+    with_host(|host| CString::try_from_fmt(fmt!("{}", host.window.name())))
 }
 
 /// The contents of `/sys/kernel/snp_host/reason`.

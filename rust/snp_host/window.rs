@@ -87,6 +87,16 @@ pub(crate) enum Event {
 }
 
 impl Window {
+    /// As it is in sysfs and in the trace.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Window::Closed => "closed",
+            Window::Preparing => "preparing",
+            Window::Enabled => "enabled",
+            Window::Held(_) => "held",
+        }
+    }
+
     /// Whether CPU hotplug is disabled in this state.
     pub(crate) fn is_open(self) -> bool {
         self != Self::Closed

@@ -45,4 +45,5 @@ pub mod rmpread;
 pub mod sched;
 pub mod snp_host;
 pub mod sysfs;
+pub mod trace;
 pub mod workers;

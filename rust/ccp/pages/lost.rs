@@ -29,7 +29,8 @@ use kernel::{
 
 use crate::sys::{
     pages::Pages,
-    rmp::Frames, //
+    rmp::Frames,
+    trace, //
 };
 
 #[allow(
@@ -144,6 +145,7 @@ impl Leaked {
         for frame in frames.iter() {
             if lost.add(frame.pfn()) {
                 keep(frame);
+                trace::pages(frame, "lost", 0, 0);
                 first.get_or_insert(frame);
             }
         }

@@ -37,7 +37,8 @@ use super::{
         PanicNotifier, //
     },
     MasterIo,
-    Platform, //
+    Platform,
+    State, //
 };
 use crate::{
     nv_file,
@@ -109,9 +110,11 @@ pub(crate) fn detach() -> bool {
     let mut slot = COMMANDS.lock();
     let mut in_use = false;
     if let Some(master) = slot.as_mut() {
+        let before = master.platform.state();
         in_use = master.platform.is_in_use();
         master.platform.shutdown(Leaving::DeviceGone);
         master.platform.check_for_reset();
+        master.platform.state().trace_change(&before);
         master.platform.abandon_snp();
         submit(&mut master.platform);
     }
@@ -137,6 +140,8 @@ fn submit(platform: &mut Platform) -> bool {
 /// The platform of the master. The command lock is held until this is dropped.
 pub(crate) struct Locked {
     master: Guard<KBox<Master>>,
+    /// The state that the platform had.
+    before: State,
     // Declared last, so dropped without the lock.
     submitted: Submitted,
 }
@@ -147,6 +152,7 @@ struct Submitted(bool);
 impl Locked {
     fn new(master: Guard<KBox<Master>>) -> Self {
         Self {
+            before: master.platform.state(),
             master,
             submitted: Submitted(false),
         }
@@ -170,6 +176,7 @@ impl DerefMut for Locked {
 impl Drop for Locked {
     fn drop(&mut self) {
         self.check_for_reset();
+        self.state().trace_change(&self.before);
         self.submitted.0 = submit(self);
     }
 }

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The trace events of `rust/shim/trace.h` and `rust/shim/snp_host_trace.h`.
+
+use super::{
+    bindings as c,
+    rmp::Frames, //
+};
+use kernel::prelude::*;
+
+/// `ccp_command_start`: firmware is given a command, with its command buffer at `buffer`.
+pub(crate) fn command_start(id: u16, name: &str, buffer: u64) {
+    // CAST: A short name.
+    let len = name.len() as u32;
+    // SAFETY: May be called in any context. The name is valid, and has that many bytes.
+    unsafe { c::ccp_trace_command_start(id.into(), name.as_ptr().cast(), len, buffer) };
+}
+
+/// `ccp_command_done`: firmware has answered with `status`, or has not, and why (`error`), after so
+/// many microseconds.
+pub(crate) fn command_done(id: u16, name: &str, error: c_int, status: u16, us: u64) {
+    // CAST: A short name.
+    let len = name.len() as u32;
+    let name = name.as_ptr().cast();
+    // SAFETY: As above.
+    unsafe { c::ccp_trace_command_done(id.into(), name, len, error, status.into(), us) };
+}
+
+/// `ccp_pages`: pages have another owner: the host, firmware, a guest (with its ASID, and where the
+/// first page is in the guest), or nobody (lost).
+pub(crate) fn pages(frames: Frames, owner: &str, asid: u32, gpa: u64) {
+    let (pfn, count) = (frames.pfn(), frames.count() as u64);
+    // CAST: A word.
+    let len = owner.len() as u32;
+    // SAFETY: As above.
+    unsafe { c::ccp_trace_pages(pfn, count, owner.as_ptr().cast(), len, asid, gpa) };
+}
+
+/// `ccp_state`: the platform has another state.
+pub(crate) fn state(snp: &str, sev: &str) {
+    let (snp_ptr, sev_ptr) = (snp.as_ptr().cast(), sev.as_ptr().cast());
+    // CAST: Words.
+    let (snp_len, sev_len) = (snp.len() as u32, sev.len() as u32);
+    // SAFETY: As above.
+    unsafe { c::ccp_trace_state(snp_ptr, snp_len, sev_ptr, sev_len) };
+}
+
+/// `snp_host_window`: the hotplug window has another state.
+pub(crate) fn window(state: &str) {
+    // CAST: A word.
+    let len = state.len() as u32;
+    // SAFETY: As above.
+    unsafe { c::snp_host_trace_window(state.as_ptr().cast(), len) };
+}
