@@ -307,6 +307,51 @@ fn nv_keeps_keys_and_damage_is_healed_once() {
     assert!(export(&mut third) != before);
 }
 
+/// The host keeps the NV area in a file, and writes that after the commands that change something.
+#[test]
+fn the_nv_area_changes_with_the_identity() {
+    fn owned(lab: &mut Lab) {
+        lab.ok("PEK_CSR", &buf(12).u64(0, OUT).u32(8, 2084));
+        let csr = Certificate::from_bytes(&lab.machine.peek(OUT, LEN)).unwrap();
+        let owner = crypto::derive(99, "owner", 0);
+        let oca = Certificate::new(Config::MILAN.api, Usage::Oca, &owner);
+        lab.machine.poke(PAGE, csr.signed(0, Usage::Oca, &owner).bytes());
+        lab.machine.poke(PAGE + 0x1000, oca.signed(0, Usage::Oca, &owner).bytes());
+        let import = buf(28).u64(0, PAGE).u32(8, 2084).u64(16, PAGE + 0x1000).u32(24, 2084);
+        lab.ok("PEK_CERT_IMPORT", &import);
+    }
+    fn plain(lab: &mut Lab, command: &str) {
+        lab.ok(command, &buf(0));
+    }
+    type Step = (&'static str, fn(&mut Lab), bool);
+    let steps: [Step; 9] = [
+        ("PDH_GEN", |lab| plain(lab, "PDH_GEN"), true),
+        ("PEK_GEN", |lab| plain(lab, "PEK_GEN"), true),
+        ("PEK_CERT_IMPORT", owned, true),
+        ("LAUNCH_START", |lab| lab.ok("LAUNCH_START", &buf(36)).input.clear(), false),
+        ("PDH_CERT_EXPORT", |lab| drop(export(lab)), false),
+        ("SHUTDOWN", |lab| plain(lab, "SHUTDOWN"), false),
+        ("FACTORY_RESET", |lab| plain(lab, "FACTORY_RESET"), false),
+        ("INIT", |lab| lab.ok("INIT", &init(TMR, 1 << 20)).input.clear(), false),
+        ("PDH_GEN after INIT", |lab| plain(lab, "PDH_GEN"), false),
+    ];
+    let mut lab = Lab::new();
+    lab.machine.poke(NV, &[0xff; 0x8000]);
+    lab.ok("INIT_EX", &init_ex());
+    let mut before = lab.machine.peek(NV, 0x8000);
+    assert_ne!(before, [0xff; 0x8000], "INIT_EX writes keys into what is blank");
+    for (what, step, changes) in steps {
+        step(&mut lab);
+        let after = lab.machine.peek(NV, 0x8000);
+        assert_eq!(after != before, changes, "{what}");
+        before = after;
+    }
+    lab.ok("SHUTDOWN", &buf(0));
+    lab.ok("INIT_EX", &init_ex());
+    assert_eq!(lab.machine.peek(NV, 0x8000), before, "INIT_EX leaves what is valid");
+    assert_eq!(lab.ok("PLATFORM_STATUS", &buf(12)).output.unwrap()[3] & 1, 1, "still owned");
+}
+
 #[test]
 fn download_firmware_needs_both_platforms_down() {
     use Status::*;
