@@ -10,7 +10,7 @@ from vmlib import initramfs
 
 MODULES = ("snp_host.ko", "ccp.ko")
 SIGN = Path(f"/usr/lib/linux-kbuild-{paths.RELEASE.removesuffix('-amd64')}/scripts/sign-file")
-OURS, INTREE = "updates/ccp.ko", "kernel/drivers/crypto/ccp/ccp.ko.xz"
+OURS, INTREE = "updates/ccp.ko", "kernel/drivers/crypto/ccp/ccp.ko"
 
 
 def signed(scratch: Path) -> dict[str, Path]:
