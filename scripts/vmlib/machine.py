@@ -295,9 +295,12 @@ class Machine:
         # busy machine too few timer interrupts may come in the time that the kernel counts them,
         # and it panics. tsc=nowatchdog: see launch.py; the deadlock was seen in guests with four
         # vCPUs. initcall_blacklist: to check the certificates of Debian's keys takes a tenth of a
-        # boot, and our modules are not signed.
+        # boot, and our modules are not signed. The other three are a sixth of it: the kernel tests
+        # its ciphers, goes around faults of CPUs that this one is not, and clears pages before
+        # somebody gets them, which a driver must not rely on.
         crash = f"crashkernel={self.config.crashkernel}M " if self.config.crashkernel else ""
         slow = "no_timer_check lpj=10400000 tsc=nowatchdog initcall_blacklist=load_system_certificate_list"
+        slow += " cryptomgr.notests mitigations=off init_on_alloc=0"
         return f"{slow} memmap={size // MIB}M${RMP_BASE:#x} {crash}{self.config.append}".strip()
 
     def _qemu(self, initrd: Path, serial: list[str]) -> list[str]:
