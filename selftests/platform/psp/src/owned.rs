@@ -5,7 +5,11 @@
 //! has all of that elsewhere, but uses the memory as silicon does: at commands that follow from the
 //! seed it writes there, and at every command it looks at some of it whether somebody else has. So
 //! whoever frees such memory too early meets its new owner's data in ruins, or is reported, or
-//! both.
+//! both. The NV area is written with what it holds: the host may read it at any time.
+//!
+//! Firmware has other pages, but no use for them between commands: those that hold a command, its
+//! answer or a bounced buffer belong to the host's driver in between, and guests' pages to guests.
+//! The IOMMU's pages are the IOMMU's to write.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +32,8 @@ pub(crate) struct Owned {
     commands: u64,
     /// Pages that firmware has written to, with what it left there.
     written: BTreeMap<u64, Vec<u8>>,
+    /// What the host may read in pages where firmware keeps something.
+    kept: BTreeMap<u64, Vec<u8>>,
     /// Where looking at them goes on.
     next: u64,
     /// Pages that PAGE_RECLAIM has given back and that no command has taken since.
@@ -56,6 +62,16 @@ impl Owned {
         self.reclaimed.contains(&page)
     }
 
+    /// Commands have left this in pages where firmware keeps something.
+    pub(crate) fn keeps(&mut self, platform: &dyn Platform, pages: Vec<(u64, Vec<u8>)>) {
+        let pages: BTreeMap<u64, Vec<u8>> = pages.into_iter().collect();
+        for page in pages.iter().filter(|(page, new)| self.kept.get(page) != Some(new)) {
+            // What arrived, which a test may have made something else.
+            self.written.insert(*page.0, read(platform, *page.0));
+        }
+        self.kept = pages;
+    }
+
     /// Looks at some of the pages, each in its turn: those that are not as firmware left them.
     pub(crate) fn overwritten(
         &mut self,
@@ -74,14 +90,14 @@ impl Owned {
         changed
     }
 
-    /// After a command: now and then something is written to one of `pages`, which are firmware's.
-    /// While SNP is up the RMP must say so, too.
+    /// After a command: now and then something is written to a page of one of `areas`, which are
+    /// firmware's. While SNP is up the RMP must say so, too.
     pub(crate) fn scribble(
         &mut self,
         platform: &dyn Platform,
         rmp: Option<&Rmp<&dyn Platform>>,
         seed: u64,
-        pages: &[u64],
+        areas: &[Vec<u64>],
     ) {
         self.commands += 1;
         let random: [u8; 32] = Sha256::new_with_prefix(b"ccp-rs PSP model scribble")
@@ -90,19 +106,28 @@ impl Owned {
             .finalize()
             .into();
         let number = |at: usize| u64::from(u16::from_le_bytes([random[at], random[at + 1]]));
-        if pages.is_empty() || number(0) % SELDOM != 0 {
+        if number(0) % SELDOM != 0 {
             return;
         }
-        let page = pages[(number(2) % pages.len() as u64) as usize];
+        let Some(pages) = one_of(areas, number(4)) else { return };
+        let Some(page) = one_of(pages, number(2)).copied() else { return };
         let owned =
             |rmp: &Rmp<_>| matches!(rmp.state(page), None | Some(State::Firmware | State::Context));
         if !platform.is_ram(page, PAGE) || !rmp.is_none_or(owned) {
             return;
         }
-        platform.write(page, &random.repeat(PAGE as usize / random.len()));
-        // What arrived, which a test may have made something else.
+        match self.kept.get(&page) {
+            Some(kept) => platform.write(page, kept),
+            None => platform.write(page, &random.repeat(PAGE as usize / random.len())),
+        }
+        // As in keeps().
         self.written.insert(page, read(platform, page));
     }
+}
+
+/// One of them; none if there is none.
+fn one_of<T>(all: &[T], number: u64) -> Option<&T> {
+    all.get(number.checked_rem(all.len() as u64)? as usize)
 }
 
 fn read(platform: &dyn Platform, page: u64) -> Vec<u8> {

@@ -4,7 +4,7 @@
 use crate::asid::Asids;
 use crate::firmware::Firmware;
 use crate::owned::Owned;
-use crate::sev::Sev;
+use crate::sev::{Area, Sev};
 use crate::snp::Snp;
 use crate::Config;
 
@@ -39,13 +39,14 @@ impl Psp {
         self.sev.holds(pa) || snp.is_some_and(|snp| snp.iommu_pages.contains(&pa))
     }
 
-    /// The pages that firmware may write to whenever it likes: TMR and contexts. (The NV area has
-    /// a content that the host may read after some commands.)
-    pub(crate) fn own_pages(&self) -> Vec<u64> {
-        let tmr =
-            self.sev.tmr.iter().flat_map(|area| (area.pa..area.pa + area.len).step_by(0x1000));
+    /// Where firmware may write whenever it likes: the pages of the TMR, contexts, and the pages of
+    /// the NV area.
+    pub(crate) fn own_areas(&self) -> Vec<Vec<u64>> {
+        let tmr = self.sev.tmr.iter().flat_map(Area::pages).collect();
         let snp = self.snp.running.as_ref();
-        tmr.chain(snp.into_iter().flat_map(|snp| snp.guests.keys().copied())).collect()
+        let contexts = snp.into_iter().flat_map(|snp| snp.guests.keys().copied()).collect();
+        let nv = self.sev.nv.iter().flat_map(Area::pages).collect();
+        [tmr, contexts, nv].into_iter().filter(|area: &Vec<_>| !area.is_empty()).collect()
     }
 
     /// A reset of the machine: everything but what is kept in flash is lost, and the BIOS loads its

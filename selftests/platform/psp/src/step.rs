@@ -49,7 +49,7 @@ impl Psp {
 
     /// Whether somebody else has written to memory of firmware's.
     fn look_after(&mut self, call: &mut Call<'_>) {
-        let own: BTreeSet<u64> = self.own_pages().into_iter().collect();
+        let own: BTreeSet<u64> = self.own_areas().into_iter().flatten().collect();
         for page in self.owned.overwritten(call.platform, |page| own.contains(&page)) {
             call.report("memory of firmware overwritten", page);
         }
@@ -79,8 +79,9 @@ impl Psp {
         for page in std::mem::take(&mut call.reclaimed) {
             self.owned.came_back(page);
         }
-        let pages = self.own_pages();
-        self.owned.scribble(call.platform, rmp.as_ref(), self.config.seed, &pages);
+        let areas = self.own_areas();
+        self.owned.keeps(call.platform, self.sev.nv_pages());
+        self.owned.scribble(call.platform, rmp.as_ref(), self.config.seed, &areas);
     }
 
     fn run(

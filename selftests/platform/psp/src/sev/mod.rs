@@ -36,6 +36,12 @@ pub(crate) struct Area {
     pub(crate) len: u64,
 }
 
+impl Area {
+    pub(crate) fn pages(&self) -> impl Iterator<Item = u64> {
+        (self.pa..self.pa + self.len).step_by(0x1000)
+    }
+}
+
 /// The SEV platform.
 #[derive(Debug)]
 pub(crate) struct Sev {
@@ -116,6 +122,13 @@ impl Sev {
     pub(crate) fn holds(&self, pa: u64) -> bool {
         let inside = |area: &Area| (area.pa..area.pa + area.len).contains(&pa);
         self.tmr.iter().chain(&self.nv).any(inside)
+    }
+
+    /// What the pages of the NV area in use hold.
+    pub(crate) fn nv_pages(&self) -> Vec<(u64, Vec<u8>)> {
+        let Some(nv) = &self.nv else { return Vec::new() };
+        let content = self.active.to_nv();
+        nv.pages().zip(content.chunks(0x1000).map(<[u8]>::to_vec)).collect()
     }
 
     /// The identity to report: the one in use, else the one in flash.

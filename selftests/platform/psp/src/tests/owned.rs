@@ -67,6 +67,39 @@ fn a_write_to_the_tmr_is_reported_once() {
     assert!(reports(&status(&mut lab)).is_empty());
 }
 
+/// The host may read it at any time, and what it finds is what commands have left. A command that
+/// changes the identity is no mistake of the host's.
+#[test]
+fn the_nv_area_is_written_with_what_it_holds() {
+    let mut lab = Lab::new();
+    lab.ok("INIT_EX", &buf(36).u32(0, 36).u64(24, NV).u32(32, 0x8000));
+    for command in ["PDH_GEN", "PEK_GEN"] {
+        assert_eq!(reports(&lab.ok(command, &buf(0))), [], "{command}");
+        let left = lab.machine.peek(NV, 0x8000);
+        for _ in 0..MANY {
+            assert_eq!(reports(&status(&mut lab)), [], "{command}");
+        }
+        assert!(lab.machine.peek(NV, 0x8000) == left, "{command}");
+    }
+    // Somebody else has it now, who suffers, and is reported once for each page.
+    lab.machine.poke(NV, &[0xaa; 0x8000]);
+    let mut said = Vec::new();
+    for _ in 0..MANY {
+        said.extend(reports(&status(&mut lab)));
+    }
+    said.sort_unstable();
+    let all: Vec<_> = (NV..NV + 0x8000).step_by(0x1000).map(|page| (OVERWRITTEN, page)).collect();
+    assert_eq!(said, all);
+    let spoilt = |page: u64| lab.machine.peek(page, 0x1000) != [0xaa; 0x1000];
+    assert!((NV..NV + 0x8000).step_by(0x1000).any(spoilt));
+    lab.ok("SHUTDOWN", &buf(0));
+    lab.machine.poke(NV, &[0; 0x8000]);
+    for _ in 0..MANY {
+        assert_eq!(reports(&status(&mut lab)), []);
+    }
+    assert_eq!(lab.machine.peek(NV, 0x8000), [0; 0x8000]);
+}
+
 #[test]
 fn contexts_are_used_until_they_are_firmwares_no_more() {
     let mut lab = Lab::context();
