@@ -14,6 +14,7 @@ mod message;
 mod migration;
 mod owned;
 mod random;
+mod reserved;
 mod secret;
 mod sev;
 mod snp;
