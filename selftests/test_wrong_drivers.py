@@ -8,6 +8,7 @@ that no driver may is in test_platform.py (forbidden.c). `make test` takes a sam
 import dataclasses
 import functools
 import re
+from collections.abc import Iterator
 
 import pytest
 from conftest import Config, module, paths
@@ -24,6 +25,8 @@ class Wrong:
     wrong: str | None = None  # and what it found wrong with a CPU
     expects: tuple[str, ...] = ()  # findings
     allows: tuple[str, ...] = ()  # what comes of it otherwise
+    says: str = ""  # what a launcher gets to see of it
+    config: tuple[tuple[str, object], ...] = ()  # of the machine
 
 
 # No command is given, but the driver believes that it was.
@@ -58,6 +61,18 @@ WRONG = {
     "guest not decommissioned": Wrong(f"command={DECOMMISSION}", ("SNP_SHUTDOWN_EX", "DFFLUSH_REQUIRED")),
     "page given back before its reclaim": Wrong(f"command={PAGE_RECLAIM}", expects=("Leaking PFN range",)),
     "SNP shut down before SEV": Wrong(f"command={SHUTDOWN}", ("SNP_SHUTDOWN_EX", "INVALID_PLATFORM_STATE")),
+    # Pages that are free are zeroed by the kernel, as a new owner might.
+    "TMR freed while SEV is up": Wrong(
+        f"again command={SHUTDOWN}",
+        expects=("PSP model: memory of firmware overwritten",),
+        config=(("append", "sev=nosnp init_on_free=1"),),
+    ),
+    "CPUID page not copied back": Wrong(
+        "cpuid copy_back=0",
+        ("SNP_LAUNCH_UPDATE", "INVALID_PARAM"),
+        says="cpuid EIO error=0x16 0x11 0x22 0x33",
+        config=(("psp", "--refuse-cpuid=0x8000001f"),),
+    ),
     "pages not given to firmware": Wrong("function=rmp_make_private", ("INIT", "INVALID_PAGE_STATE")),
 }
 SAMPLE = ["no WBINVD before SNP_INIT", "no DF_FLUSH", "page given back before its reclaim"]
@@ -65,13 +80,22 @@ SAMPLE = ["no WBINVD before SNP_INIT", "no DF_FLUSH", "page given back before it
 
 @functools.cache
 def outcomes(long: bool) -> dict[str, suite.Outcome]:
+    names = list(WRONG) if long else SAMPLE
+    return {name: outcome for config in {WRONG[name].config for name in names} for name, outcome in run(config, names)}
+
+
+def run(more: tuple[tuple[str, object], ...], names: list[str]) -> Iterator[tuple[str, suite.Outcome]]:
+    """Those of the wrong drivers that want such a machine."""
     config = Config(driver="intree", files={"forget.ko": module("forget")})
+    for name, value in more:
+        setattr(config, name, [value] if name == "psp" else value)
     cases = {
         suite.Case(name.replace(" ", "-"), WRONG[name].words, WRONG[name].expects, (*LEFT, *WRONG[name].allows)): name
-        for name in (WRONG if long else SAMPLE)
+        for name in names
+        if WRONG[name].config == more
     }
-    done = suite.run(config, paths.VM_SCRIPTS / "forget.sh", list(cases), 120, "forget")
-    return {cases[outcome.case]: outcome for outcome in done}
+    for outcome in suite.run(config, paths.VM_SCRIPTS / "forget.sh", list(cases), 120, "forget"):
+        yield cases[outcome.case], outcome
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -82,6 +106,7 @@ def test_wrong_driver_is_caught(name, long):
     assert not outcome.failure, f"{outcome.failure}\n{outcome.run}"
     assert any(FORGOTTEN.search(line) for line in outcome.kernel), f"nothing was forgotten: {outcome.run}"
     told = {(entry.get("cmd"), entry.get("status_name"), entry.get("wrong")) for entry in outcome.trace}
+    assert this.says in {"", *(line.removeprefix("@") for line in outcome.lines)}, outcome.run
     assert this.told is None or (*this.told, this.wrong) in told, (outcome.run, sorted(map(str, told)))
 
 

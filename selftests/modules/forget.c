@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Makes the in-tree driver, or the kernel for it, forget something: a function returns at once, or
- * a command is never given and counts as done.
+ * Makes the in-tree driver, or the kernel for it, forget something: a function returns at once, a
+ * command is never given and counts as done, or a page is not copied back.
  *
  *   function=NAME   on `cpu`, or on all; before=0: not before SNP_INIT, after=0: not from then on
  *   command=ID,…    of the PSP
  *   wbnoinvd=1      instead of returning at once the function executes WBNOINVD
+ *   copy_back=0     what firmware has left in a launch page that it refuses does not reach its source
  */
 #include <linux/kprobes.h>
+#include <linux/mem_encrypt.h>
 #include <linux/module.h>
 #include <linux/psp-sev.h>
 #include <linux/smp.h>
+#include <asm/io.h>
 #include <asm/linkage.h>
 
 static char *function;
@@ -30,6 +33,9 @@ MODULE_PARM_DESC(after, "after SNP_INIT");
 
 static bool wbnoinvd_instead;
 module_param_named(wbnoinvd, wbnoinvd_instead, bool, 0);
+
+static bool copy_back = true;
+module_param(copy_back, bool, 0);
 
 static bool initialised;
 static atomic_t forgotten = ATOMIC_INIT(0);
@@ -59,10 +65,28 @@ static int in_function(struct kprobe *probe, struct pt_regs *regs)
 	return return_at_once(regs);
 }
 
+/* The launch page before firmware had it, which is what its source holds. */
+static u8 source[PAGE_SIZE];
+
+static void remember(struct sev_data_snp_launch_update *update)
+{
+	memcpy(source, __va(__sme_clr(update->address) & PAGE_MASK), PAGE_SIZE);
+}
+
+/* KVM has copied the page back, and calls this function next. */
+static int after_copy(struct kprobe *probe, struct pt_regs *regs)
+{
+	memcpy(page_address((struct page *)regs->di), source, PAGE_SIZE);
+	atomic_inc(&forgotten);
+	return 0;
+}
+
 static int in_command(struct kprobe *probe, struct pt_regs *regs)
 {
 	if (regs->di == SEV_CMD_SNP_INIT || regs->di == SEV_CMD_SNP_INIT_EX)
 		WRITE_ONCE(initialised, true);
+	if (regs->di == SEV_CMD_SNP_LAUNCH_UPDATE && !copy_back)
+		remember((struct sev_data_snp_launch_update *)regs->si);
 	for (int n = 0; n < commands; n++)
 		if (regs->di == command[n])
 			return return_at_once(regs);
@@ -71,26 +95,26 @@ static int in_command(struct kprobe *probe, struct pt_regs *regs)
 
 static struct kprobe function_probe = { .pre_handler = in_function };
 static struct kprobe command_probe = { .symbol_name = "__sev_do_cmd_locked", .pre_handler = in_command };
+static struct kprobe copy_probe = { .symbol_name = "set_page_dirty_lock", .pre_handler = after_copy };
+static struct kprobe *probes[3];
+static int used;
 
 static int __init forget_init(void)
 {
-	int error = register_kprobe(&command_probe);
-
-	if (error || !function)
-		return error;
-	function_probe.symbol_name = function;
-	error = register_kprobe(&function_probe);
-	if (error)
-		unregister_kprobe(&command_probe);
-	return error;
+	probes[used++] = &command_probe;
+	if (!copy_back)
+		probes[used++] = &copy_probe;
+	if (function) {
+		function_probe.symbol_name = function;
+		probes[used++] = &function_probe;
+	}
+	return register_kprobes(probes, used);
 }
 module_init(forget_init);
 
 static void __exit forget_exit(void)
 {
-	if (function)
-		unregister_kprobe(&function_probe);
-	unregister_kprobe(&command_probe);
+	unregister_kprobes(probes, used);
 	pr_info("forgotten: %d times\n", atomic_read(&forgotten));
 }
 module_exit(forget_exit);
