@@ -21,7 +21,7 @@ help:
 	@echo "make coverage [T=name] which lines of the modules do the tests execute?"
 	@echo "make mutants [T=file]  plant small bugs in the modules, one at a time, and say which no KUnit suite notices (40 minutes)"
 	@echo "make mutants-long      all of them, and those of selftests/mutants with the test that is to catch each (hours)"
-	@echo "make bench [T=name]    what the platform and the drivers cost: boots, exits, OVMF, counts (BENCH_ARGS='--pairs N --json FILE')"
+	@echo "make bench [T=name]    what the platform and the drivers cost: boots, the RMP, exits, OVMF, counts (BENCH_ARGS='--pairs N --json FILE')"
 	@echo "make kunit [T=name]    the modules' KUnit suites, in the debug kernel"
 	@echo "make shell [DRIVER=intree] [KERNEL=debug] a root shell in a machine on the software SNP platform"
 	@echo "make modules           build snp_host.ko and ccp.ko (to CCP_CACHE/modules; KERNEL=debug: modules-debug)"
