@@ -12,7 +12,7 @@ use crate::{
         Table, //
     },
     sys::{
-        cpuid,
+        cpu,
         rmpread::rmpread, //
     },
     syscfg::{
@@ -67,7 +67,7 @@ impl Entries {
     ///
     /// [`EOPNOTSUPP`] if there is no RMP; [`ENOMEM`].
     pub(crate) fn find() -> Result<Self> {
-        if cpuid::has_rmpread() {
+        if cpu::has_rmpread() {
             return Ok(Self::Rmpread);
         }
         Ok(Self::Raw(Table::find()?.map()?))

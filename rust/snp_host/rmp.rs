@@ -20,7 +20,7 @@ use crate::{
         SEGMENTS, //
     },
     sys::{
-        cpuid,
+        cpu,
         iomem,
         memremap::Mapping,
         msr::Msr,
@@ -116,11 +116,11 @@ fn registers() -> Result<Registers> {
     Ok(Registers {
         base: Msr::new(bindings::MSR_AMD64_RMP_BASE).read()?,
         end: Msr::new(bindings::MSR_AMD64_RMP_END).read()?,
-        cfg: match cpuid::has_segmented_rmp() {
+        cfg: match cpu::has_segmented_rmp() {
             true => Msr::new(bindings::MSR_AMD64_RMP_CFG).read()?,
             false => 0,
         },
-        cpuid: cpuid::rmp_segments(),
+        cpuid: cpu::rmp_segments(),
     })
 }
 
@@ -219,7 +219,7 @@ impl Table {
     /// instruction is undefined unless every CPU has SNP_EN. Otherwise this reads raw words: an
     /// entry that has not changed since the RMP was cleared is zero in any format.
     pub(crate) fn scan(&self, snp_en: SnpEn) -> Rmp {
-        let rmpread = cpuid::has_rmpread() && snp_en == SnpEn::Everywhere;
+        let rmpread = cpu::has_rmpread() && snp_en == SnpEn::Everywhere;
         let looked = self.on_pieces(|piece| {
             let zero = match rmpread {
                 true => is_unassigned(piece.covers)?,

@@ -11,19 +11,12 @@ use crate::{
     sys::{
         cc,
         cpu,
-        cpuid,
         crash_dump,
         iommu, //
     },
 };
 
-use kernel::bindings::{
-    X86_FEATURE_HYPERVISOR,
-    X86_FEATURE_SEV,
-    X86_FEATURE_SEV_SNP,
-    X86_FEATURE_ZEN3,
-    X86_FEATURE_ZEN4, //
-};
+use kernel::bindings;
 
 /// The first cause, if this kernel is no SNP host.
 pub(crate) fn reason() -> Option<&'static str> {
@@ -31,13 +24,13 @@ pub(crate) fn reason() -> Option<&'static str> {
         return crash_dump::is_kdump_kernel()
             .then_some("this is a kdump kernel, which leaves SNP as the crashed one set it");
     }
-    Some(if !cpuid::has_snp() {
+    Some(if !cpu::has_snp() {
         "the CPU has no SEV-SNP"
-    } else if cpu::has(X86_FEATURE_HYPERVISOR) {
+    } else if cpu::has(bindings::X86_FEATURE_HYPERVISOR) {
         "this is a virtual machine, and SNP is its host's"
-    } else if !cpu::has(X86_FEATURE_SEV) {
+    } else if !cpu::has(bindings::X86_FEATURE_SEV) {
         "the BIOS has not enabled SEV; for SNP switch SME and SEV on in its set-up"
-    } else if cpu::has(X86_FEATURE_SEV_SNP) {
+    } else if cpu::has(bindings::X86_FEATURE_SEV_SNP) {
         rmp_or_iommu()
     } else {
         snp_cleared()
@@ -49,7 +42,10 @@ fn snp_cleared() -> &'static str {
     if !rmp::is_reserved() {
         "the BIOS has reserved no memory for the RMP; for SNP switch SNP and its memory coverage \
          on in the BIOS set-up"
-    } else if cpuid::has_rmpread() || cpu::has(X86_FEATURE_ZEN3) || cpu::has(X86_FEATURE_ZEN4) {
+    } else if cpu::has_rmpread()
+        || cpu::has(bindings::X86_FEATURE_ZEN3)
+        || cpu::has(bindings::X86_FEATURE_ZEN4)
+    {
         "sev=nosnp is on the kernel command line; for SNP remove it"
     } else {
         "the kernel does not know the RMP of this CPU; for SNP install a newer one"

@@ -3,7 +3,8 @@
 //! Memory of an in-kernel caller that passes physical addresses.
 
 use super::{
-    mem_encrypt,
+    direct_map,
+    mem_encrypt::sme_mask,
     rmp::Frames, //
 };
 use kernel::{
@@ -35,7 +36,7 @@ impl CallerMemory {
     ///
     /// [`EINVAL`] if the range wraps around.
     pub(crate) fn frames(&self, address: u64, len: u64) -> Result<Frames> {
-        let phys = address & !mem_encrypt::sme_mask();
+        let phys = address & !sme_mask();
         // SAFETY: The caller owns the memory (see `trust()`) and leaves it alone during the call.
         unsafe { Frames::foreign(phys, len) }.ok_or(EINVAL)
     }
@@ -86,17 +87,5 @@ impl CallerMemory {
 
 /// Where `len` bytes at this physical address are in the direct map.
 fn mapped(address: u64, len: usize) -> Result<*mut u8> {
-    let phys = address & !mem_encrypt::sme_mask();
-    // SAFETY: The variable is constant after early boot.
-    let base = unsafe { bindings::page_offset_base } as u64;
-    let last = (len as u64).checked_sub(1).ok_or(EFAULT)?;
-    let end = phys.checked_add(last).ok_or(EFAULT)?;
-    for edge in [phys, end] {
-        let va = base.checked_add(edge).ok_or(EFAULT)?;
-        // SAFETY: Takes any address.
-        if !unsafe { bindings::__virt_addr_valid(va as usize) } {
-            return Err(EFAULT);
-        }
-    }
-    Ok(base.wrapping_add(phys) as *mut u8)
+    direct_map::virt(address & !sme_mask(), len).ok_or(EFAULT)
 }

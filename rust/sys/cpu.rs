@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Caches and identity of the CPUs.
+//! Caches, identity and features of the CPUs.
+//!
+//! C header: `arch/x86/include/asm/cpufeatures.h`; leaf 0x80000025 of CPUID as
+//! arch/x86/virt/svm/sev.c reads it.
 
+use core::arch::x86_64::{
+    CpuidResult,
+    __cpuid, //
+};
 use kernel::bindings;
 
 /// Writes the caches of all online CPUs back and invalidates them. Sleeps.
@@ -32,4 +39,41 @@ pub(crate) fn family_model() -> (u8, u8) {
     // SAFETY: `boot_cpu_data` does not change after boot; both fields are plain bytes.
     let id = unsafe { bindings::boot_cpu_data.__bindgen_anon_1.__bindgen_anon_1 };
     (id.x86, id.x86_model)
+}
+
+/// A leaf of CPUID; zeros if the CPU does not have it.
+fn leaf(number: u32) -> CpuidResult {
+    // SAFETY: Every CPU in long mode has CPUID, and this leaf.
+    let highest = unsafe { __cpuid(0x8000_0000) }.eax;
+    if highest < number {
+        return CpuidResult {
+            eax: 0,
+            ebx: 0,
+            ecx: 0,
+            edx: 0,
+        };
+    }
+    // SAFETY: As above; the leaf exists.
+    unsafe { __cpuid(number) }
+}
+
+/// Whether the CPU has SEV-SNP, enabled or not (leaf 0x8000001f, EAX bit 4).
+pub(crate) fn has_snp() -> bool {
+    leaf(0x8000_001f).eax & 1 << 4 != 0
+}
+
+/// Whether RMP_CFG exists and the RMP may be segmented (leaf 0x8000001f, EAX bit 23).
+pub(crate) fn has_segmented_rmp() -> bool {
+    leaf(0x8000_001f).eax & 1 << 23 != 0
+}
+
+/// Whether there is the instruction RMPREAD (leaf 0x8000001f, EAX bit 21).
+pub(crate) fn has_rmpread() -> bool {
+    leaf(0x8000_001f).eax & 1 << 21 != 0
+}
+
+/// EAX and EBX of leaf 0x80000025: which segment sizes and how many segments the RMP may have.
+pub(crate) fn rmp_segments() -> (u32, u32) {
+    let CpuidResult { eax, ebx, .. } = leaf(0x8000_0025);
+    (eax, ebx)
 }

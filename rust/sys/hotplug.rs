@@ -9,7 +9,10 @@ use kernel::{
     bindings,
     cpu::CpuId,
     cpumask::Cpumask,
-    error::to_result,
+    error::{
+        from_result,
+        to_result, //
+    },
     prelude::*, //
 };
 
@@ -125,7 +128,7 @@ type Callback = unsafe extern "C" fn(cpu: c_uint) -> c_int;
 /// `cpu` is the number of a possible CPU.
 unsafe extern "C" fn come<T: CpuVeto>(cpu: c_uint) -> c_int {
     // SAFETY: The caller, the hotplug core, promises that.
-    verdict(T::may_come(unsafe { CpuId::from_u32_unchecked(cpu) }))
+    from_result(|| T::may_come(unsafe { CpuId::from_u32_unchecked(cpu) }).map(|()| 0))
 }
 
 /// # Safety
@@ -133,14 +136,7 @@ unsafe extern "C" fn come<T: CpuVeto>(cpu: c_uint) -> c_int {
 /// `cpu` is the number of a possible CPU.
 unsafe extern "C" fn go<T: CpuVeto>(cpu: c_uint) -> c_int {
     // SAFETY: The caller, the hotplug core, promises that.
-    verdict(T::may_go(unsafe { CpuId::from_u32_unchecked(cpu) }))
-}
-
-fn verdict(answer: Result) -> c_int {
-    match answer {
-        Ok(()) => 0,
-        Err(err) => err.to_errno(),
-    }
+    from_result(|| T::may_go(unsafe { CpuId::from_u32_unchecked(cpu) }).map(|()| 0))
 }
 
 /// A registered state of the hotplug state machine.

@@ -6,7 +6,10 @@
 
 use kernel::{
     bindings,
-    error::to_result,
+    error::{
+        from_result,
+        to_result, //
+    },
     prelude::*, //
 };
 
@@ -52,10 +55,7 @@ pub fn walk<F: FnMut(MemoryResource) -> Result>(flags: u32, mut visit: F) -> Res
             // CAST: `enum iores_desc`, a few small numbers.
             description: resource.desc as u32,
         };
-        match visit(seen) {
-            Ok(()) => 0,
-            Err(err) => err.to_errno(),
-        }
+        from_result(|| visit(seen).map(|()| 0))
     }
 
     // SAFETY: `thunk` casts the argument back to what it is, and the walk is over when this

@@ -16,8 +16,8 @@ pub mod caller_memory;
 pub mod cc;
 pub mod completion;
 pub mod cpu;
-pub mod cpuid;
 pub mod crash_dump;
+pub mod direct_map;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod fake_io;
 pub mod guest_rmp;

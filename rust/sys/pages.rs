@@ -9,6 +9,7 @@ use core::{
     slice, //
 };
 
+use super::direct_map;
 use kernel::{
     bindings,
     page::PAGE_SIZE,
@@ -106,10 +107,8 @@ impl Pages {
 
     /// Physical address, without the encryption bit.
     pub(crate) fn phys(&self) -> u64 {
-        // SAFETY: The variable is constant after early boot.
-        let base = unsafe { bindings::page_offset_base } as u64;
-        // By the type invariant this is a direct-map address, hence not below the base.
-        (self.va.as_ptr() as u64).wrapping_sub(base)
+        // By the type invariant the address is in the direct map.
+        direct_map::phys(self.va.as_ptr())
     }
 
     /// The contents.

@@ -7,18 +7,11 @@
 //!
 //! C header: `arch/x86/include/asm/sev.h`
 
-use super::{
-    bindings::{
-        ccp_hold_page,
-        rmp_make_private,
-        rmp_make_shared,
-        snp_lookup_rmpentry, //
-    },
-    pages::Pages,
-};
+use super::{bindings as c, direct_map, pages::Pages};
 use kernel::{
     bindings,
     error::to_result,
+    page::PAGE_SIZE,
     prelude::*,
     sync::atomic::{
         Atomic,
@@ -117,14 +110,10 @@ impl Frames {
 
     /// Writes the cache lines of the frames back to memory and drops them from the caches.
     pub(crate) fn clflush(self) {
-        // SAFETY: The variable is constant after early boot.
-        let base = unsafe { bindings::page_offset_base } as u64;
         for frame in self.iter() {
-            let va = base.wrapping_add(frame.phys());
-            // SAFETY: Takes any address.
-            if unsafe { bindings::__virt_addr_valid(va as usize) } {
+            if let Some(va) = direct_map::virt(frame.phys(), PAGE_SIZE) {
                 // SAFETY: The page is in the direct map.
-                unsafe { bindings::clflush_cache_range(va as *mut c_void, 1 << PAGE_SHIFT) };
+                unsafe { bindings::clflush_cache_range(va.cast(), PAGE_SIZE as c_uint) };
             }
         }
     }
@@ -134,7 +123,7 @@ impl Frames {
     pub(crate) fn hold(self) {
         for frame in self.iter() {
             // SAFETY: Takes any frame number.
-            unsafe { ccp_hold_page(frame.first) };
+            unsafe { c::ccp_hold_page(frame.first) };
         }
     }
 }
@@ -201,20 +190,21 @@ impl Rmp for Kernel {
     fn is_assigned(&self, frame: Frames) -> bool {
         let (mut assigned, mut level) = (false, 0);
         // SAFETY: Reads an entry of the RMP, if there is one, in any context.
-        let found = unsafe { snp_lookup_rmpentry(frame.first, &raw mut assigned, &raw mut level) };
+        let found =
+            unsafe { c::snp_lookup_rmpentry(frame.first, &raw mut assigned, &raw mut level) };
         found == 0 && assigned
     }
 
     fn make_firmware(&self, frame: Frames) -> Result {
         // SAFETY: The makers of `Frames` promise that the memory may be given away.
         to_result(unsafe {
-            rmp_make_private(frame.first, 0, bindings::pg_level_PG_LEVEL_4K, 0, true)
+            c::rmp_make_private(frame.first, 0, bindings::pg_level_PG_LEVEL_4K, 0, true)
         })
     }
 
     fn make_shared(&self, frame: Frames) -> Result {
         // SAFETY: A shared frame is accessible to everybody; firmware has released it (else the
         // hardware refuses the change).
-        to_result(unsafe { rmp_make_shared(frame.first, bindings::pg_level_PG_LEVEL_4K) })
+        to_result(unsafe { c::rmp_make_shared(frame.first, bindings::pg_level_PG_LEVEL_4K) })
     }
 }
