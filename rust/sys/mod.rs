@@ -20,6 +20,8 @@ pub mod crash_dump;
 pub mod direct_map;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod fake_io;
+#[cfg(CONFIG_KUNIT = "y")]
+pub mod fake_sme;
 pub mod guest_rmp;
 pub mod hotplug;
 pub mod iomem;

@@ -18,7 +18,7 @@ mod suite {
         },
         sys::{
             caller_memory::CallerMemory,
-            mem_encrypt::pretence::Sme,
+            fake_sme::Sme,
             physical::Physical, //
         },
         testing::{

@@ -29,10 +29,8 @@ mod suite {
             bindings::*,
             caller_memory::CallerMemory,
             iomem::MemoryResource,
-            mem_encrypt::{
-                self,
-                pretence::Sme, //
-            },
+            fake_sme::Sme,
+            mem_encrypt,
             pages::Gfp,
             rmp::Frames, //
         },
