@@ -13,6 +13,7 @@ use crate::{
     },
     sys::{
         cpu,
+        guest_rmp::Owner,
         rmpread::rmpread, //
     },
     syscfg::{
@@ -24,15 +25,6 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*, //
 };
-
-/// Who owns a page.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Owner {
-    /// 0 is firmware.
-    pub(crate) asid: u32,
-    /// Guest physical address.
-    pub(crate) gpa: u64,
-}
 
 impl Owner {
     /// From the lower half of a raw entry: bits 50:12 are those of the address, 60:51 the ASID.

@@ -11,10 +11,8 @@
 //! take it: they look at [`WINDOW_OPEN`] alone.
 
 use crate::{
-    entry::{
-        Entries,
-        Owner, //
-    },
+    entry::Entries,
+    owed::Owed,
     prepare::{
         cpus::{
             check_all_online,
@@ -28,7 +26,7 @@ use crate::{
         Table, //
     },
     sys::{
-        bindings::snp_host_keep,
+        guest_rmp::Owner,
         hotplug::{
             CpuVeto,
             HotplugDisabled, //
@@ -112,6 +110,7 @@ pub(crate) struct SnpHost {
     warnings: KVec<CString>,
     /// The entries of the RMP, from the first question about one.
     entries: Option<Entries>,
+    owed: Owed,
     module: &'static ThisModule,
 }
 
@@ -133,6 +132,7 @@ impl Registration {
             pin: None,
             warnings: KVec::new(),
             entries: None,
+            owed: Owed::default(),
             module,
         };
         match unfit {
@@ -222,7 +222,7 @@ impl SnpHost {
             return Err(EPERM);
         }
         self.warnings.clear();
-        match snp_prepare(&mut AllCpus::unknown(&mut self.warnings)).map_err(Error::from) {
+        match snp_prepare(&mut AllCpus::new(None, &mut self.warnings)).map_err(Error::from) {
             Ok(()) => {
                 self.apply(Event::Prepared);
                 Ok(())
@@ -266,7 +266,7 @@ impl SnpHost {
         if let (true, Some(not_enforced)) =
             (self.window.needs_snp_shutdown(), NotEnforced::check(snp_en))
         {
-            let mut cpus = AllCpus::without_snp_en(not_enforced, &mut self.warnings);
+            let mut cpus = AllCpus::new(Some(not_enforced), &mut self.warnings);
             if let Err(err) = snp_shutdown(&mut cpus) {
                 pr_warn!("the RMP is not cleared now but when SNP is started again: {err}\n");
             }
@@ -277,11 +277,6 @@ impl SnpHost {
             return Err(EBUSY);
         }
         Ok(())
-    }
-
-    /// `snp_host_window_keep()`.
-    pub(crate) fn keep(&mut self, why: snp_host_keep) {
-        self.apply(Event::Keep(why));
     }
 
     /// Takes a step of the window, does what the new state demands, and logs it.
@@ -424,33 +419,32 @@ mod exports {
     //! The C functions of `include/linux/snp_host.h`, exported by `exports.c`.
 
     use super::*;
-    use crate::{
-        owed,
-        sys::bindings::{
-            same_prototypes,
-            snp_host_close, //
-        },
+    use crate::sys::bindings::{
+        same_prototypes,
+        snp_host_close,
+        snp_host_keep, //
     };
 
-    fn errno(result: Result) -> c_int {
-        result.map_or_else(|err| err.to_errno(), |()| 0)
+    /// What C gets of a function of the host.
+    fn errno(f: impl FnOnce(&mut SnpHost) -> Result) -> c_int {
+        kernel::error::from_result(|| with_host(f).map(|()| 0))
     }
 
     #[no_mangle]
     extern "C" fn snp_host_window_open() -> c_int {
-        errno(with_host(SnpHost::open))
+        errno(SnpHost::open)
     }
 
     #[no_mangle]
     extern "C" fn snp_host_prepare() -> c_int {
-        errno(with_host(SnpHost::prepare))
+        errno(SnpHost::prepare)
     }
 
     #[no_mangle]
     extern "C" fn snp_host_window_close(why: snp_host_close) -> c_int {
-        errno(match why {
-            snp_host_close::SNP_HOST_CLOSE_SNP_OFF => with_host(SnpHost::close_snp_off),
-            snp_host_close::SNP_HOST_CLOSE_INIT_REFUSED => with_host(SnpHost::close_init_refused),
+        errno(|host| match why {
+            snp_host_close::SNP_HOST_CLOSE_SNP_OFF => host.close_snp_off(),
+            snp_host_close::SNP_HOST_CLOSE_INIT_REFUSED => host.close_init_refused(),
             _ => Err(EINVAL),
         })
     }
@@ -460,7 +454,7 @@ mod exports {
         // The only error is that the module is being set up or torn down, when nobody can call
         // this.
         let _ = with_host(|host| {
-            host.keep(why);
+            host.apply(Event::Keep(why));
             Ok(())
         });
     }
@@ -479,17 +473,20 @@ mod exports {
 
     #[no_mangle]
     extern "C" fn snp_host_psp_owes(psp: u64, command: u32) -> c_int {
-        errno(owed::record(psp, command))
+        errno(|host| host.owed.record(psp, command, host.module))
     }
 
     #[no_mangle]
     extern "C" fn snp_host_psp_owed(psp: u64) -> u32 {
-        owed::command(psp).unwrap_or(0)
+        with_host(|host| Ok(host.owed.command(psp))).unwrap_or(0)
     }
 
     #[no_mangle]
     extern "C" fn snp_host_psp_answered(psp: u64) {
-        owed::forget(psp);
+        let _ = with_host(|host| {
+            host.owed.forget(psp);
+            Ok(())
+        });
     }
 
     /// # Safety
@@ -497,13 +494,15 @@ mod exports {
     /// `asid` and `gpa` are valid for writing.
     #[no_mangle]
     unsafe extern "C" fn snp_host_rmp_owner(pfn: u64, asid: *mut u32, gpa: *mut u64) -> c_int {
-        errno(with_host(|host| host.rmp_owner(pfn)).map(|owner| {
+        errno(|host| {
+            let owner = host.rmp_owner(pfn)?;
             // SAFETY: By the caller's promise.
             unsafe {
                 asid.write(owner.asid);
                 gpa.write(owner.gpa);
             }
-        }))
+            Ok(())
+        })
     }
 
     same_prototypes! {

@@ -5,10 +5,6 @@
 //! A PSP that did not answer in time may still be working on the command, and must get no other
 //! command before that. `ccp` can be unloaded, so the record is here. While a PSP is on record this
 //! module cannot be unloaded.
-//!
-//! # Locking
-//!
-//! The lock of [`OWED`] comes last.
 
 use crate::sys::module_pin::ModulePin;
 use kernel::prelude::*;
@@ -16,26 +12,9 @@ use kernel::prelude::*;
 /// There is one PSP for each socket, and no machine has as many sockets.
 const PSPS: usize = 16;
 
-#[allow(unsafe_code)]
-mod lock {
-    use kernel::prelude::*;
-
-    kernel::sync::global_lock! {
-        /// The record.
-        // SAFETY: `init_lock()` initialises it before anything that uses it is exported.
-        pub(super) unsafe(uninit) static OWED: Mutex<super::Owed> = super::Owed {
-            debts: [const { None }; super::PSPS],
-            module: None,
-        };
-    }
-}
-use lock::OWED;
-
-struct Owed {
-    debts: [Option<Debt>; PSPS],
-    /// This module.
-    module: Option<&'static ThisModule>,
-}
+/// The record.
+#[derive(Default)]
+pub(crate) struct Owed([Option<Debt>; PSPS]);
 
 /// A PSP owes an answer.
 struct Debt {
@@ -44,51 +23,39 @@ struct Debt {
     _pin: ModulePin,
 }
 
-/// Makes the lock usable.
-///
-/// # Safety
-///
-/// To be called once, before anything else in this file.
-#[allow(unsafe_code)]
-pub(crate) unsafe fn init_lock(module: &'static ThisModule) {
-    // SAFETY: Called once, and first.
-    unsafe { OWED.init() };
-    OWED.lock().module = Some(module);
-}
-
-/// `snp_host_psp_owes()`. The first command without an answer stays on record: firmware works on
-/// that one.
-///
-/// # Errors
-///
-/// [`ENOSPC`] if there is no room for another PSP.
-pub(crate) fn record(psp: u64, command: u32) -> Result {
-    let mut owed = OWED.lock();
-    let module = owed.module.ok_or(ENODEV)?;
-    if owed.debts.iter().flatten().any(|debt| debt.psp == psp) {
-        return Ok(());
+impl Owed {
+    /// `snp_host_psp_owes()`. The first command without an answer stays on record: firmware works
+    /// on that one.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOSPC`] if there is no room for another PSP.
+    pub(crate) fn record(&mut self, psp: u64, command: u32, module: &'static ThisModule) -> Result {
+        if self.command(psp) != 0 {
+            return Ok(());
+        }
+        let free = self.0.iter_mut().find(|debt| debt.is_none());
+        *free.ok_or(ENOSPC)? = Some(Debt {
+            psp,
+            command,
+            _pin: ModulePin::new(module),
+        });
+        Ok(())
     }
-    let free = owed.debts.iter_mut().find(|debt| debt.is_none());
-    *free.ok_or(ENOSPC)? = Some(Debt {
-        psp,
-        command,
-        _pin: ModulePin::new(module),
-    });
-    Ok(())
-}
 
-/// `snp_host_psp_owed()`.
-pub(crate) fn command(psp: u64) -> Option<u32> {
-    let owed = OWED.lock();
-    let debt = owed.debts.iter().flatten().find(|debt| debt.psp == psp);
-    debt.map(|debt| debt.command)
-}
+    /// `snp_host_psp_owed()`.
+    pub(crate) fn command(&self, psp: u64) -> u32 {
+        let mut debts = self.0.iter().flatten();
+        let debt = debts.find(|debt| debt.psp == psp);
+        debt.map_or(0, |debt| debt.command)
+    }
 
-/// `snp_host_psp_answered()`.
-pub(crate) fn forget(psp: u64) {
-    for debt in OWED.lock().debts.iter_mut() {
-        if matches!(debt, Some(Debt { psp: other, .. }) if *other == psp) {
-            *debt = None;
+    /// `snp_host_psp_answered()`.
+    pub(crate) fn forget(&mut self, psp: u64) {
+        for debt in &mut self.0 {
+            if debt.as_ref().is_some_and(|debt| debt.psp == psp) {
+                *debt = None;
+            }
         }
     }
 }

@@ -144,28 +144,18 @@ pub(crate) mod cpus {
     /// All CPUs, and the RMP.
     pub(crate) struct AllCpus<'a> {
         not_enforced: Option<NotEnforced>,
-        table: Option<Table>,
         warnings: &'a mut KVec<CString>,
     }
 
     impl<'a> AllCpus<'a> {
-        /// CPUs with unknown SNP_EN. The preflight adds to `warnings` what firmware may refuse.
-        pub(crate) fn unknown(warnings: &'a mut KVec<CString>) -> Self {
-            Self {
-                not_enforced: None,
-                table: None,
-                warnings,
-            }
-        }
-
-        /// CPUs that have no SNP_EN.
-        pub(crate) fn without_snp_en(
-            not_enforced: NotEnforced,
+        /// The CPUs, with the proof if they are known to have no SNP_EN. The preflight adds to
+        /// `warnings` what firmware may refuse.
+        pub(crate) fn new(
+            not_enforced: Option<NotEnforced>,
             warnings: &'a mut KVec<CString>,
         ) -> Self {
             Self {
-                not_enforced: Some(not_enforced),
-                table: None,
+                not_enforced,
                 warnings,
             }
         }
@@ -186,7 +176,7 @@ pub(crate) mod cpus {
                 );
                 return Err(EBUSY.into());
             }
-            let table = Table::find().map_err(|err| match err {
+            Table::find().map_err(|err| match err {
                 RmpError::Kernel(err) if err == ENOMEM => err,
                 _ => {
                     pr_err!(
@@ -196,18 +186,13 @@ pub(crate) mod cpus {
                     EOPNOTSUPP
                 }
             })?;
-            self.table = Some(table);
             self.not_enforced = NotEnforced::check(cpus.snp_en());
             Ok(cpus.snp_en())
         }
 
         fn clear_rmp(&mut self) -> Result<(), RmpError> {
             let not_enforced = self.not_enforced.as_ref().ok_or(EBUSY)?;
-            let table = match self.table.take() {
-                Some(table) => table,
-                None => Table::find()?,
-            };
-            Ok(table.clear(not_enforced)?)
+            Ok(Table::find()?.clear(not_enforced)?)
         }
 
         fn wbinvd_on_all_cpus(&mut self) {
@@ -216,17 +201,10 @@ pub(crate) mod cpus {
 
         fn on_each_cpu(&mut self, write: Write) -> Result<(), RmpError> {
             Ok(match write {
-                Write::SetMfdm => {
-                    let cpus = change_syscfg(MFDM, 0)?;
-                    check(&cpus, "SYSCFG.MFDM is missing", |syscfg| syscfg & MFDM != 0)
-                }
+                Write::SetMfdm => set_in_syscfg(MFDM, "SYSCFG.MFDM is missing"),
                 Write::ClearMfdm => change_syscfg(0, MFDM).map(|_| ()),
                 Write::SetSnpEn => {
-                    const BOTH: u64 = SNP_EN | VMPL_EN;
-                    let cpus = change_syscfg(BOTH, 0)?;
-                    check(&cpus, "SYSCFG.SNP_EN or VMPL_EN is missing", |syscfg| {
-                        syscfg & BOTH == BOTH
-                    })
+                    set_in_syscfg(SNP_EN | VMPL_EN, "SYSCFG.SNP_EN or VMPL_EN is missing")
                 }
                 Write::ClearHsavePa => {
                     let cpus = clear_hsave_pa()?;
@@ -234,6 +212,12 @@ pub(crate) mod cpus {
                 }
             }?)
         }
+    }
+
+    /// Sets bits of SYSCFG on every CPU, or fails with `missing` in the log.
+    fn set_in_syscfg(bits: u64, missing: &str) -> Result {
+        let cpus = change_syscfg(bits, 0)?;
+        check(&cpus, missing, |syscfg| syscfg & bits == bits)
     }
 
     /// Changes SYSCFG on every CPU and reads it back: a CPU may ignore the write.

@@ -233,18 +233,20 @@ pub(crate) fn segment(index: usize, descriptor: u64, shift: u32) -> Option<Segme
     })
 }
 
+/// Where the parts of a table are.
+fn parts<'a>(own: &'a [Range], segments: &'a [Segment]) -> impl Iterator<Item = Range> + 'a {
+    let entries = segments.iter().map(|segment| segment.entries);
+    own.iter().copied().chain(entries)
+}
+
 /// Checks the parts of a table, `segments` by the addresses that they cover, against each other.
 pub(crate) fn check(own: &[Range], segments: &[Segment]) -> Result<(), TableError> {
-    let parts = || {
-        own.iter()
-            .copied()
-            .chain(segments.iter().map(|s| s.entries))
-    };
-    for (n, part) in parts().enumerate() {
+    for (n, part) in parts(own, segments).enumerate() {
         if part.end() > 1 << 52 {
             return Err(TableError::Beyond(part));
         }
-        if let Some(other) = parts().take(n).find(|other| part.overlaps(*other)) {
+        let mut earlier = parts(own, segments).take(n);
+        if let Some(other) = earlier.find(|other| part.overlaps(*other)) {
             return Err(TableError::Overlap(other, part));
         }
     }
@@ -254,11 +256,7 @@ pub(crate) fn check(own: &[Range], segments: &[Segment]) -> Result<(), TableErro
 /// Checks the table against a range of the RAM that the kernel uses: the table must cover the
 /// range, and must not lie in it.
 pub(crate) fn check_ram(own: &[Range], segments: &[Segment], ram: Range) -> Result<(), TableError> {
-    let mut parts = own
-        .iter()
-        .copied()
-        .chain(segments.iter().map(|s| s.entries));
-    if let Some(table) = parts.find(|part| part.overlaps(ram)) {
+    if let Some(table) = parts(own, segments).find(|part| part.overlaps(ram)) {
         return Err(TableError::InRam { table, ram });
     }
     let mut from = ram.start;

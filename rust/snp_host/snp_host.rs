@@ -73,9 +73,8 @@ impl kernel::InPlaceModule for SnpHostModule {
                 // SAFETY: A module is initialised once, and this comes before all else.
                 #[allow(unsafe_code)]
                 unsafe {
-                    host::init_lock();
-                    owed::init_lock(module);
-                }
+                    host::init_lock()
+                };
             },
             // Steps that may fail come first: module init cannot fail any more once the window is
             // open. Until then the vetoes let everything pass and the files return ENODEV.

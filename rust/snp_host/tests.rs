@@ -8,8 +8,8 @@ use kernel::macros::kunit_tests;
 #[allow(unsafe_code)] // The macro's; there is none here.
 mod suite {
     use crate::{
-        entry::Owner,
         sys::{
+            guest_rmp::Owner,
             hotplug::CpusRead,
             percpu::PerCpu,
             sched::cond_resched,
