@@ -5,17 +5,12 @@
 use crate::{
     platform::MasterIo,
     regs::{
-        Interrupts,
-        BAR_SIZE, //
+        BarIo,
+        Interrupts, //
     },
     sys::completion::Completion, //
 };
 use kernel::{
-    io::{
-        Io,
-        IoCapable,
-        Region, //
-    },
     irq::{
         Handler,
         IrqReturn, //
@@ -29,11 +24,7 @@ pub(crate) struct Interrupt<I = MasterIo> {
     done: Arc<Completion>,
 }
 
-impl<'a, I> Interrupt<I>
-where
-    I: Io<'a, Target = Region<BAR_SIZE>>,
-    I::Backend: IoCapable<u32>,
-{
+impl<I: BarIo> Interrupt<I> {
     /// A handler that completes `done` whenever the mailbox behind `registers` has an answer.
     pub(crate) fn new(registers: Interrupts<I>, done: Arc<Completion>) -> Self {
         Self { registers, done }

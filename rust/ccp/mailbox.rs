@@ -34,18 +34,13 @@
 
 use kernel::{
     device::Device,
-    io::{
-        Io,
-        IoCapable,
-        Region, //
-    },
+    io::poll::read_poll_timeout_atomic,
     prelude::*,
     sync::{
         aref::ARef,
         Arc, //
     },
     time::{
-        delay::udelay,
         msecs_to_jiffies,
         Delta,
         Jiffies, //
@@ -59,9 +54,9 @@ use crate::{
     },
     pages::Address,
     regs::{
+        BarIo,
         Doorbell,
-        Registers,
-        BAR_SIZE, //
+        Registers, //
     },
     sys::completion::Completion,
     wire::{
@@ -83,6 +78,10 @@ const POLL_MS: u32 = 250;
 
 /// The same while interrupts do not come.
 const POLL_WITHOUT_INTERRUPT_MS: u32 = 1;
+
+/// The time between two reads of the response in a panic, in microseconds. The in-tree driver's
+/// value.
+const POLL_USECS: i64 = 10;
 
 /// How long an interrupt may be behind its answer.
 const LATE_INTERRUPT_MS: u32 = 100;
@@ -175,11 +174,7 @@ pub(crate) struct Mailbox<I, E> {
     reset: bool,
 }
 
-impl<'a, I, E: Environment> Mailbox<I, E>
-where
-    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
-    I::Backend: IoCapable<u32>,
-{
+impl<I: BarIo, E: Environment> Mailbox<I, E> {
     /// A mailbox that has not been used yet. `done` is what the interrupt handler completes.
     pub(crate) fn new(
         dev: ARef<Device>,
@@ -260,7 +255,11 @@ where
     ) -> Result<(Status, bool), NotIdle> {
         match wait {
             Wait::Interrupt => self.wait_interrupt(command, timeout_ms),
-            Wait::Poll => Ok((self.poll(timeout_ms)?, false)),
+            Wait::Poll => {
+                let reads = (timeout_ms as usize).saturating_mul(1000 / POLL_USECS as usize);
+                let status = self.poll(reads, Delta::from_micros(POLL_USECS))?;
+                Ok((status, false))
+            }
         }
     }
 
@@ -353,17 +352,15 @@ where
         }
     }
 
-    /// Reads the response until it is there.
-    fn poll(&self, timeout_ms: u32) -> Result<Status, NotIdle> {
-        /// Between two reads. The in-tree driver's value.
-        const STEP_USECS: u32 = 10;
-        for _ in 0..timeout_ms.saturating_mul(1000 / STEP_USECS) {
-            match self.read_response() {
-                Err(NotIdle::Busy) => udelay(Delta::from_micros(STEP_USECS.into())),
-                response => return response,
-            }
-        }
-        Err(NotIdle::Busy)
+    /// Reads the response until it is there, `reads` times at most.
+    fn poll(&self, reads: usize, between: Delta) -> Result<Status, NotIdle> {
+        read_poll_timeout_atomic(
+            || Ok(self.read_response()),
+            |response| *response != Err(NotIdle::Busy),
+            between,
+            reads,
+        )
+        .unwrap_or(Err(NotIdle::Busy))
     }
 
     /// The device is gone; `command` was in flight, or was to be.
@@ -427,11 +424,7 @@ where
     }
 }
 
-impl<'a, I, E: Environment> Transport for Mailbox<I, E>
-where
-    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
-    I::Backend: IoCapable<u32>,
-{
+impl<I: BarIo, E: Environment> Transport for Mailbox<I, E> {
     fn execute(
         &mut self,
         command: &'static CommandInfo,
@@ -456,26 +449,20 @@ where
 
     fn poll_idle(&self, ms: u32) -> Result<(), NotIdle> {
         // A millisecond between two reads: slow reads then add little to the timeout.
-        for _ in 0..ms {
-            match self.read_response() {
-                Err(NotIdle::Busy) => udelay(Delta::from_millis(1)),
-                response => return response.map(|_| ()),
-            }
-        }
-        Err(NotIdle::Busy)
+        self.poll(ms as usize, Delta::from_millis(1)).map(drop)
     }
 }
 
 /// A command that firmware is working on. Dropping it without an answer kills the mailbox: firmware
 /// may still be at work.
 #[must_use = "dropping it kills the mailbox"]
-struct InFlight<'m, I, E: Environment> {
+struct InFlight<'m, I: BarIo, E: Environment> {
     mailbox: &'m mut Mailbox<I, E>,
     command: &'static CommandInfo,
     wait: Wait,
 }
 
-impl<I, E: Environment> Drop for InFlight<'_, I, E> {
+impl<I: BarIo, E: Environment> Drop for InFlight<'_, I, E> {
     fn drop(&mut self) {
         if self.mailbox.state == State::Busy {
             let command = self.command.name;
@@ -485,7 +472,7 @@ impl<I, E: Environment> Drop for InFlight<'_, I, E> {
     }
 }
 
-impl<I, E: Environment> InFlight<'_, I, E> {
+impl<I: BarIo, E: Environment> InFlight<'_, I, E> {
     /// Records that the command has no answer, for the next mailbox of this PSP. A kernel that
     /// panics has no next mailbox, and must not take the lock of the record.
     fn record_unanswered(&self) {
@@ -493,13 +480,7 @@ impl<I, E: Environment> InFlight<'_, I, E> {
             self.mailbox.environment.record_unanswered(self.command.id);
         }
     }
-}
 
-impl<'a, I, E: Environment> InFlight<'_, I, E>
-where
-    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
-    I::Backend: IoCapable<u32>,
-{
     /// Waits for the answer.
     fn finish(self) -> Result<Status, Dead> {
         let Self { command, wait, .. } = self;

@@ -3,8 +3,8 @@
 //! The PSP's registers in BAR 2, as types.
 //!
 //! Generations have their registers at different places ([`RegisterMap`], filled in `driver.rs`),
-//! with the same layout. The types are generic over the kernel's [`Io`], so the mailbox also runs
-//! against a scripted device.
+//! with the same layout. The types are generic over the access to the BAR ([`BarIo`]), so the
+//! mailbox also runs against a scripted device.
 //!
 //! [`Registers`], which start commands, have one owner, the mailbox. A panic stops that owner, and
 //! has a mailbox with registers of its own. [`Interrupts`] may be copied: the interrupt handler has
@@ -96,7 +96,7 @@ pub(crate) struct RegisterMap {
 
 impl RegisterMap {
     /// The map of a generation whose C2PMSG_0 is at `c2pmsg`. While compiling it is checked that
-    /// every register lies in the mapped part of the BAR and is aligned. [`Bar`] relies on it.
+    /// every register lies in the mapped part of the BAR and is aligned. [`BarIo`] relies on it.
     pub(crate) const fn new(c2pmsg: usize, inten: usize, intsts: usize) -> Self {
         let map = Self {
             cmdresp: c2pmsg + 4 * 32,
@@ -106,78 +106,69 @@ impl RegisterMap {
             inten,
             intsts,
         };
-        let offsets = [
-            map.cmdresp,
-            map.cmdbuf_lo,
-            map.cmdbuf_hi,
-            map.feature,
-            map.inten,
-            map.intsts,
-        ];
-        let mut i = 0;
-        while i < offsets.len() {
-            assert!(offsets[i] % 4 == 0 && offsets[i] <= BAR_SIZE - 4);
-            i += 1;
-        }
+        let last = BAR_SIZE - 4;
+        // The feature register is the highest of the C2PMSG registers.
+        assert!(map.feature <= last && inten <= last && intsts <= last);
+        assert!(c2pmsg % 4 == 0 && inten % 4 == 0 && intsts % 4 == 0);
         map
     }
 }
 
-/// The BAR, and where the registers are in it.
-#[derive(Clone, Copy)]
-struct Bar<I> {
-    io: I,
-    map: &'static RegisterMap,
+/// 32-bit accesses to the BAR: the kernel's [`Io`], whatever its lifetime.
+pub(crate) trait BarIo: Copy {
+    /// Reads a register of a [`RegisterMap`].
+    fn read(self, offset: usize) -> u32;
+
+    /// Writes a register of a [`RegisterMap`].
+    fn write(self, offset: usize, value: u32);
 }
 
-impl<'a, I> Bar<I>
-where
-    I: Io<'a, Target = Region<BAR_SIZE>>,
-    I::Backend: IoCapable<u32>,
-{
-    /// `RegisterMap::new()` has checked that the offset is valid, so the access cannot fail; if it
-    /// did, it would look like a device that is gone.
-    fn read(&self, offset: usize) -> u32 {
-        self.io.try_read32(offset).unwrap_or(u32::MAX)
-    }
-
-    fn write(&self, offset: usize, value: u32) {
-        let written = self.io.try_write32(value, offset);
-        debug_assert!(written.is_ok());
-    }
-
-    fn response(&self) -> Response {
-        Response::from(self.read(self.map.cmdresp))
-    }
-}
-
-/// The registers of one PSP.
-pub(crate) struct Registers<I>(Bar<I>);
-
-impl<'a, I> Registers<I>
+impl<'a, I> BarIo for I
 where
     I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
     I::Backend: IoCapable<u32>,
 {
+    /// `RegisterMap::new()` has checked that the offset is valid, so the access cannot fail; if it
+    /// did, it would look like a device that is gone.
+    fn read(self, offset: usize) -> u32 {
+        self.try_read32(offset).unwrap_or(u32::MAX)
+    }
+
+    fn write(self, offset: usize, value: u32) {
+        let written = self.try_write32(value, offset);
+        debug_assert!(written.is_ok());
+    }
+}
+
+/// The registers of one PSP.
+pub(crate) struct Registers<I> {
+    io: I,
+    map: &'static RegisterMap,
+}
+
+impl<I: BarIo> Registers<I> {
     /// The registers behind `io`, which lie where `map` says.
     pub(crate) fn new(io: I, map: &'static RegisterMap) -> Self {
-        Self(Bar { io, map })
+        Self { io, map }
     }
 
     /// The same registers once more, for the panic path: a panic stops the owner of `self`.
     pub(crate) fn for_panic(&self) -> Self {
-        Self(self.0)
+        Self { ..*self }
     }
 
     /// The interrupt registers among them.
     pub(crate) fn interrupts(&self) -> Interrupts<I> {
-        Interrupts(self.0)
+        Interrupts {
+            io: self.io,
+            map: self.map,
+        }
     }
 
     /// What this PSP offers, or [`None`] if it does not answer: a read of all ones means that the
     /// BIOS denies access or that the device is gone.
     pub(crate) fn capability(&self) -> Option<Capability> {
-        match self.0.read(self.0.map.feature) {
+        match self.io.read(self.map.feature) {
             u32::MAX => None,
             raw => Some(Capability::from(raw)),
         }
@@ -185,60 +176,59 @@ where
 
     /// The mailbox's last response.
     pub(crate) fn response(&self) -> Response {
-        self.0.response()
+        Response::from(self.io.read(self.map.cmdresp))
     }
 
     /// Tells the mailbox where the command buffer is.
     pub(crate) fn set_command_buffer(&mut self, buffer: Address) {
         // CAST: The two halves are what the registers take.
-        self.0.write(self.0.map.cmdbuf_lo, buffer.raw() as u32);
-        self.0
-            .write(self.0.map.cmdbuf_hi, (buffer.raw() >> 32) as u32);
+        self.io.write(self.map.cmdbuf_lo, buffer.raw() as u32);
+        self.io
+            .write(self.map.cmdbuf_hi, (buffer.raw() >> 32) as u32);
     }
 
     /// Starts a command. The write also publishes the command buffer: MMIO writes are ordered after
     /// earlier writes to memory.
     pub(crate) fn ring(&mut self, doorbell: Doorbell) {
-        self.0.write(self.0.map.cmdresp, doorbell.into());
+        self.io.write(self.map.cmdresp, doorbell.into());
     }
 }
 
 /// The interrupt registers of one PSP. There may be several of these.
 #[derive(Clone, Copy)]
-pub(crate) struct Interrupts<I>(Bar<I>);
+pub(crate) struct Interrupts<I> {
+    io: I,
+    map: &'static RegisterMap,
+}
 
-impl<'a, I> Interrupts<I>
-where
-    I: Io<'a, Target = Region<BAR_SIZE>>,
-    I::Backend: IoCapable<u32>,
-{
+impl<I: BarIo> Interrupts<I> {
     /// Disables all interrupts and forgets the pending ones.
     pub(crate) fn mask(&self) {
-        self.0.write(self.0.map.inten, 0);
-        self.0.write(self.0.map.intsts, u32::MAX);
+        self.io.write(self.map.inten, 0);
+        self.io.write(self.map.intsts, u32::MAX);
     }
 
     /// Enables all interrupts.
     pub(crate) fn unmask(&self) {
-        self.0.write(self.0.map.inten, u32::MAX);
+        self.io.write(self.map.inten, u32::MAX);
     }
 
     /// Whether the mailbox's interrupt is enabled. It is from [`Self::unmask`] on, unless something
     /// has reset the registers.
     pub(crate) fn are_enabled(&self) -> bool {
         // The same bits as in the status.
-        InterruptStatus::from(self.0.read(self.0.map.inten)).sev_command_complete()
+        InterruptStatus::from(self.io.read(self.map.inten)).sev_command_complete()
     }
 
     /// Reads which interrupts are pending and acknowledges exactly those.
     pub(crate) fn acknowledge(&self) -> InterruptStatus {
-        let pending = self.0.read(self.0.map.intsts);
-        self.0.write(self.0.map.intsts, pending);
+        let pending = self.io.read(self.map.intsts);
+        self.io.write(self.map.intsts, pending);
         InterruptStatus::from(pending)
     }
 
     /// The mailbox's last response; see [`Registers::response`].
     pub(crate) fn response(&self) -> Response {
-        self.0.response()
+        Response::from(self.io.read(self.map.cmdresp))
     }
 }

@@ -6,14 +6,10 @@
 
 use super::*;
 
-fn twice<'a, I, T: Environment>(
+fn twice<I: BarIo, T: Environment>(
     mailbox: &mut Mailbox<I, T>,
     command: &'static CommandInfo,
-) -> Result<(), CmdError>
-where
-    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
-    I::Backend: IoCapable<u32>,
-{
+) -> Result<(), CmdError> {
     let flight = mailbox.start(command, Address::NONE, Wait::Poll)?;
     let _ = flight.finish();
     #[cfg(not(refused))]

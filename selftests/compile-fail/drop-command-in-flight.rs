@@ -6,14 +6,10 @@
 
 use super::*;
 
-fn forget<'a, I, T: Environment>(
+fn forget<I: BarIo, T: Environment>(
     mailbox: &mut Mailbox<I, T>,
     command: &'static CommandInfo,
-) -> Result<(), CmdError>
-where
-    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
-    I::Backend: IoCapable<u32>,
-{
+) -> Result<(), CmdError> {
     #[cfg(refused)]
     mailbox.start(command, Address::NONE, Wait::Interrupt)?; //~ unused_must_use unused `InFlight` that must be used
     #[cfg(not(refused))]

@@ -6,14 +6,10 @@
 
 use super::*;
 
-fn look<'a, I, T: Environment>(
+fn look<I: BarIo, T: Environment>(
     mailbox: &mut Mailbox<I, T>,
     command: &'static CommandInfo,
-) -> Result<(), CmdError>
-where
-    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
-    I::Backend: IoCapable<u32>,
-{
+) -> Result<(), CmdError> {
     #[cfg(not(refused))]
     let _ = mailbox.dead();
     let flight = mailbox.start(command, Address::NONE, Wait::Interrupt)?;

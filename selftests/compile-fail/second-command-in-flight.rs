@@ -6,14 +6,10 @@
 
 use super::*;
 
-fn two<'a, I, T: Environment>(
+fn two<I: BarIo, T: Environment>(
     mailbox: &mut Mailbox<I, T>,
     command: &'static CommandInfo,
-) -> Result<(), CmdError>
-where
-    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
-    I::Backend: IoCapable<u32>,
-{
+) -> Result<(), CmdError> {
     let first = mailbox.start(command, Address::NONE, Wait::Interrupt)?;
     #[cfg(not(refused))]
     let _ = first.finish();

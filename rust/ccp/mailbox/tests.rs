@@ -12,6 +12,7 @@ mod suite {
     use crate::{
         driver::PSPV2,
         irq::Interrupt,
+        regs::BAR_SIZE,
         sys::fake_io,
         testing::{
             check,
@@ -24,9 +25,12 @@ mod suite {
         },
     };
     use core::cell::Cell;
-    use kernel::time::{
-        Instant,
-        Monotonic, //
+    use kernel::{
+        io::Region,
+        time::{
+            Instant,
+            Monotonic, //
+        },
     };
 
     /// A timeout that a test waits for.
