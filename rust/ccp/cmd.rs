@@ -115,6 +115,8 @@ pub(crate) struct Channel<T> {
     transport: T,
     dev: ARef<Device>,
     host: &'static dyn Host,
+    /// The panic path polls, and neither allocates nor records anything.
+    wait: Wait,
     /// The page that holds the command buffer of the command in flight. Absent after the page was
     /// lost to firmware; then the next command gets a new page.
     buffer: Option<HvPages>,
@@ -152,6 +154,7 @@ impl<T: Transport> Channel<T> {
             transport,
             dev,
             host,
+            wait: Wait::Interrupt,
             buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
             reclaim_buffer: Some(HvPages::zeroed(Gfp::KERNEL, 0)?),
             snp: Snp::Down,
@@ -169,6 +172,7 @@ impl<T: Transport> Channel<T> {
     pub(crate) fn for_panic<P: Transport>(&self, transport: P) -> Result<Channel<P>> {
         let mut channel = Channel::new(self.dev.clone(), transport, self.host)?;
         channel.record = self.record.clone();
+        channel.wait = Wait::Poll;
         Ok(channel)
     }
 
@@ -286,16 +290,7 @@ impl<T: Transport> Channel<T> {
         command: Command<R>,
         request: &mut R,
     ) -> Result<(), CmdError> {
-        self.run_request(command.info(), request, Wait::Interrupt)
-    }
-
-    /// The same without an interrupt, for the panic path.
-    pub(crate) fn issue_polling<R: Request>(
-        &mut self,
-        command: Command<R>,
-        request: &mut R,
-    ) -> Result<(), CmdError> {
-        self.run_request(command.info(), request, Wait::Poll)
+        self.run_request(command.info(), request)
     }
 
     /// Issues a command that starts firmware. `cmd/init.rs` alone calls this, with the proof that
@@ -305,7 +300,7 @@ impl<T: Transport> Channel<T> {
         command: StartCommand<R>,
         request: &mut R,
     ) -> Result<(), CmdError> {
-        self.run_request(command.info(), request, Wait::Interrupt)
+        self.run_request(command.info(), request)
     }
 
     /// Issues a command whose failure nobody expects, and logs a failure.
@@ -327,13 +322,12 @@ impl<T: Transport> Channel<T> {
         &mut self,
         command: &'static CommandInfo,
         request: &mut R,
-        wait: Wait,
     ) -> Result<(), CmdError> {
         // As bytes, so that one function serves all commands.
         let mut bytes = [0; MAX_LEN];
         let bytes = bytes.get_mut(..size_of::<R>()).ok_or(EINVAL)?;
         bytes.copy_from_slice(request.as_bytes());
-        let result = self.run(command, bytes, wait);
+        let result = self.run(command, bytes);
         if let Ok(answer) = R::read_from_bytes(bytes) {
             *request = answer;
         }
@@ -376,29 +370,24 @@ impl<T: Transport> Channel<T> {
 
     /// Issues a command with `data` as its command buffer and copies the buffer back, also if
     /// firmware refused the command.
-    fn run(
-        &mut self,
-        command: &'static CommandInfo,
-        data: &mut [u8],
-        wait: Wait,
-    ) -> Result<(), CmdError> {
+    fn run(&mut self, command: &'static CommandInfo, data: &mut [u8]) -> Result<(), CmdError> {
         self.alive()?;
         if data.len() != usize::from(command.len) {
             return Err(EINVAL.into());
         }
         if data.is_empty() {
-            return status_to_result(self.execute(command, Address::NONE, wait)?);
+            return status_to_result(self.execute(command, Address::NONE)?);
         }
 
         let assign = command.writes_buffer && self.snp_init() && command.id.is_legacy();
-        let buffer = filled(self.buffer.take(), data, wait)?;
+        let buffer = filled(self.buffer.take(), data, self.wait)?;
         let buffer = if assign {
             buffer.into_firmware(self)?
         } else {
             buffer.lend()
         };
-        let status = self.execute(command, buffer.spa().encrypted(), wait);
-        if wait == Wait::Poll && self.dead().is_some() {
+        let status = self.execute(command, buffer.spa().encrypted());
+        if self.wait == Wait::Poll && self.dead().is_some() {
             // The panic path does not record the pages that it loses: recording takes a lock and
             // memory.
             core::mem::forget(buffer);
@@ -420,14 +409,13 @@ impl<T: Transport> Channel<T> {
         &mut self,
         command: &'static CommandInfo,
         buffer: Address,
-        wait: Wait,
     ) -> Result<Status, CmdError> {
         self.record.asked(command);
         self.platform_command |= command.id.is_for_sev_platform();
-        let status = match wait {
+        let status = match self.wait {
             Wait::Interrupt => self.execute_traced(command, buffer),
             // In a panic the clock cannot be read: a stopped CPU may be setting it.
-            Wait::Poll => self.transport.execute(command, buffer, wait),
+            Wait::Poll => self.transport.execute(command, buffer, self.wait),
         }?;
         self.record.answered(command, status);
         if status == Status::INVALID_PLATFORM_STATE {
@@ -494,13 +482,8 @@ impl<T: Transport> Reclaimer for Channel<T> {
             paddr: page.plain(),
         };
         let info = SNP_PAGE_RECLAIM.info();
-        let buffer = filled(
-            self.reclaim_buffer.take(),
-            request.as_bytes(),
-            Wait::Interrupt,
-        )?
-        .lend();
-        let status = self.execute(info, buffer.spa().encrypted(), Wait::Interrupt);
+        let buffer = filled(self.reclaim_buffer.take(), request.as_bytes(), self.wait)?.lend();
+        let status = self.execute(info, buffer.spa().encrypted());
         // Fails only if the mailbox has just died.
         self.reclaim_buffer = buffer.take_back(self).ok();
         status_to_result(status?)

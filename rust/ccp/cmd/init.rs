@@ -15,10 +15,7 @@ use super::{
     SnpIsUp, //
 };
 use crate::{
-    mailbox::{
-        Transport,
-        Wait, //
-    },
+    mailbox::Transport,
     sys::snp_host::SnpEnabled,
     wire::{
         command,
@@ -78,27 +75,24 @@ impl<T: Transport> Channel<T> {
     pub(crate) fn shutdown_snp(
         &mut self,
         clear_snp_en: bool,
-        wait: Wait,
     ) -> Result<(), (&'static CommandInfo, CmdError)> {
         let mut flags = snp::SHUTDOWN_IOMMU_SNP;
         if clear_snp_en {
             flags |= snp::SHUTDOWN_X86_SNP;
         }
         let shutdown = |channel: &mut Self| {
-            let command = command::SNP_SHUTDOWN_EX.info();
             let mut request = snp::SnpShutdownEx {
                 // CAST: 8.
                 len: size_of::<snp::SnpShutdownEx>() as u32,
                 flags,
             };
-            let result = channel.run_request(command, &mut request, wait);
-            result.map_err(|err| (command, err))
+            let result = channel.issue(command::SNP_SHUTDOWN_EX, &mut request);
+            result.map_err(|err| (command::SNP_SHUTDOWN_EX.info(), err))
         };
         match shutdown(self) {
             Err((_, err)) if err.is(Status::DFFLUSH_REQUIRED) => {
-                let command = command::SNP_DF_FLUSH.info();
-                let flushed = self.run_request(command, &mut (), wait);
-                flushed.map_err(|err| (command, err))?;
+                let flushed = self.issue(command::SNP_DF_FLUSH, &mut ());
+                flushed.map_err(|err| (command::SNP_DF_FLUSH.info(), err))?;
                 shutdown(self)
             }
             result => result,

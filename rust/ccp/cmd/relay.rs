@@ -16,10 +16,7 @@ use super::{
     CmdError, //
 };
 use crate::{
-    mailbox::{
-        Transport,
-        Wait, //
-    },
+    mailbox::Transport,
     pages::{
         FwPages,
         GuestPages,
@@ -72,7 +69,7 @@ impl<T: Transport> Channel<T> {
     ) -> Result<(), CmdError> {
         let command = command.info();
         if !self.snp_init() || !command.id.is_legacy() || command.fw_buffers.is_empty() {
-            let result = self.run(command, data, Wait::Interrupt);
+            let result = self.run(command, data);
             if let Err(CmdError::Died(_)) = result {
                 leak_named(command, data, memory);
             }
@@ -96,7 +93,7 @@ impl<T: Transport> Channel<T> {
             }
         }
         if result.is_ok() {
-            result = self.run(command, buffer, Wait::Interrupt);
+            result = self.run(command, buffer);
         }
 
         // Whatever failed, all memory is taken back, and the caller's addresses are restored.

@@ -554,9 +554,11 @@ mod suite {
         keeps.set(false);
 
         // Nothing is allocated while the machine panics.
-        let result = channel.issue_polling(command::PLATFORM_STATUS, &mut status);
+        channel.wait = Wait::Poll;
+        let result = channel.issue(command::PLATFORM_STATUS, &mut status);
         check!(matches!(result, Err(CmdError::Transport(err)) if err == ENOMEM));
         check!(buffer.get() == lost);
+        channel.wait = Wait::Interrupt;
 
         for _ in 0..2 {
             let result = channel.issue(command::PLATFORM_STATUS, &mut status);
@@ -565,9 +567,8 @@ mod suite {
             check!(status.api_major == 1);
         }
         let kept = buffer.get();
-        check!(channel
-            .issue_polling(command::PLATFORM_STATUS, &mut status)
-            .is_ok());
+        channel.wait = Wait::Poll;
+        check!(channel.issue(command::PLATFORM_STATUS, &mut status).is_ok());
         check!(buffer.get() == kept);
         Ok(())
     }

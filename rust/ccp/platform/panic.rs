@@ -28,8 +28,7 @@ use crate::{
     mailbox::{
         Mailbox,
         NotIdle,
-        Transport,
-        Wait, //
+        Transport, //
     },
     pages::{
         self,
@@ -160,7 +159,7 @@ impl<T: Transport> LastShutdown<T> {
             self.end_guests(guests)?;
         }
         // Firmware refuses SHUTDOWN if SEV is not up. If SEV stays up, SNP_SHUTDOWN_EX fails.
-        let _ = self.channel.issue_polling(SHUTDOWN, &mut ());
+        let _ = self.channel.issue(SHUTDOWN, &mut ());
         // For the shutdown the other CPUs have executed WBINVD in the NMI that stopped them
         // (kdump_sev_callback()). The one after SNP_DECOMMISSION is another.
         cpu::wbinvd_local();
@@ -171,7 +170,7 @@ impl<T: Transport> LastShutdown<T> {
             false => self.reclaim_sev_areas(),
         };
 
-        self.channel.shutdown_snp(clear_snp_en, Wait::Poll)?;
+        self.channel.shutdown_snp(clear_snp_en)?;
         Ok(Outcome {
             sev_pages_left,
             iommu: match clear_snp_en {
@@ -200,7 +199,7 @@ impl<T: Transport> LastShutdown<T> {
             let bytes = context.to_le_bytes();
             let mut request = Addr::read_from_bytes(&bytes).unwrap_or_default();
             self.channel
-                .issue_polling(SNP_DECOMMISSION, &mut request)
+                .issue(SNP_DECOMMISSION, &mut request)
                 .map_err(|err| (SNP_DECOMMISSION.info(), err))?;
         }
         let ended = record.contexts().count();
@@ -225,9 +224,7 @@ impl<T: Transport> LastShutdown<T> {
         let left = record.sev_areas().map(|area| {
             pages::unassign_each(area, host, |paddr| {
                 let mut request = PageReclaim { paddr };
-                self.channel
-                    .issue_polling(SNP_PAGE_RECLAIM, &mut request)
-                    .is_ok()
+                self.channel.issue(SNP_PAGE_RECLAIM, &mut request).is_ok()
             })
         });
         left.sum()

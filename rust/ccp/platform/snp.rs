@@ -12,10 +12,7 @@ use super::{
 };
 use crate::{
     cmd::CmdError,
-    mailbox::{
-        Transport,
-        Wait, //
-    },
+    mailbox::Transport,
     pages::HvPages,
     sys::{
         bindings::snp_host_keep,
@@ -347,7 +344,7 @@ impl<T: Transport> Platform<T> {
         let alive = self.channel.alive();
         alive.map_err(|err| (command::SNP_SHUTDOWN_EX.info(), err))?;
         cpu::wbinvd_on_all();
-        self.channel.shutdown_snp(clear_snp_en, Wait::Interrupt)
+        self.channel.shutdown_snp(clear_snp_en)
     }
 
     /// Firmware is in the UNINIT state again: ends SNP on the CPUs or, if firmware has left SNP_EN

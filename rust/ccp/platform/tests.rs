@@ -28,8 +28,8 @@ mod suite {
         sys::{
             bindings::*,
             caller_memory::CallerMemory,
-            iomem::MemoryResource,
             fake_sme::Sme,
+            iomem::MemoryResource,
             mem_encrypt,
             pages::Gfp,
             rmp::Frames, //
