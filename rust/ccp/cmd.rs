@@ -177,13 +177,8 @@ impl<T: Transport> Channel<T> {
     }
 
     /// What firmware was asked to do, for the panic path.
-    pub(crate) fn record(&self) -> &Record {
+    pub(crate) fn record(&self) -> &Arc<Record> {
         &self.record
-    }
-
-    /// The same, for who issues commands meanwhile.
-    pub(crate) fn record_for_panic(&self) -> Arc<Record> {
-        self.record.clone()
     }
 
     /// Waits for firmware's answer to the last command, whoever issued it; see

@@ -217,13 +217,6 @@ impl State {
     }
 }
 
-/// A page that a caller holds.
-struct FirmwarePage {
-    page: FwPages,
-    /// It is the context of a guest, which firmware has.
-    context: bool,
-}
-
 /// One PSP and the state of its firmware.
 pub(crate) struct Platform<T = Mailbox<MasterIo, PspEnvironment>> {
     channel: Channel<T>,
@@ -242,7 +235,7 @@ pub(crate) struct Platform<T = Mailbox<MasterIo, PspEnvironment>> {
     /// Firmware has refused SNP_INIT, so SNP_EN is set for nothing.
     snp_refused: bool,
     /// Pages that `snp_alloc_firmware_page()` gave to callers, by virtual address.
-    firmware_pages: RBTree<usize, FirmwarePage>,
+    firmware_pages: RBTree<usize, FwPages>,
 }
 
 impl Platform {

@@ -17,6 +17,7 @@ use kernel::{
 };
 
 use crate::{
+    pages::Address,
     sys::rmp::{
         AtomicFrames,
         Frames, //
@@ -37,7 +38,7 @@ pub(crate) struct Record {
     command: Atomic<u32>,
     /// SNP firmware is in the INIT state, or may be.
     snp: Atomic<bool>,
-    /// Where the guest contexts are that firmware has, as it was told; 0 is none.
+    /// The guest contexts that firmware has, by the addresses that it was told; 0 is none.
     contexts: KVec<Atomic<u64>>,
     /// Pages that other modules have from `snp_alloc_firmware_page()`.
     pages: Atomic<u32>,
@@ -96,10 +97,10 @@ impl Record {
     }
 
     /// Firmware has this context, or has not. One more than there can be guests is left out.
-    pub(crate) fn set_context(&self, address: u64, has: bool) {
+    pub(crate) fn set_context(&self, address: Address, has: bool) {
         let (from, to) = match has {
-            true => (0, address),
-            false => (address, 0),
+            true => (0, address.raw()),
+            false => (address.raw(), 0),
         };
         let known = self.contexts().any(|context| context == address);
         let slot = self.contexts.iter().find(|slot| slot.load(Relaxed) == from);
@@ -109,10 +110,19 @@ impl Record {
         }
     }
 
+    /// Firmware has no context any more.
+    pub(crate) fn forget_contexts(&self) {
+        for slot in &self.contexts {
+            slot.store(0, Relaxed);
+        }
+    }
+
     /// The contexts that firmware has.
-    pub(crate) fn contexts(&self) -> impl Iterator<Item = u64> + '_ {
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = Address> + '_ {
         let contexts = self.contexts.iter().map(|slot| slot.load(Relaxed));
-        contexts.filter(|address| *address != 0)
+        contexts
+            .filter(|address| *address != 0)
+            .map(|address| zerocopy::transmute!(address))
     }
 
     /// To be called before the TMR is given to firmware, and with [`None`] after it was taken back.

@@ -12,10 +12,7 @@ use kernel::{
     rbtree::RBTreeNodeReservation, //
 };
 
-use super::{
-    FirmwarePage,
-    Platform, //
-};
+use super::Platform;
 use crate::{
     cmd::{
         CmdError,
@@ -35,13 +32,6 @@ use crate::{
     },
 };
 
-impl FirmwarePage {
-    /// Its address, as it stands in command buffers.
-    fn address(&self) -> Address {
-        self.page.spa().encrypted()
-    }
-}
-
 impl<T: Transport> Platform<T> {
     /// A zeroed page for firmware to write to, in the state that firmware demands now.
     ///
@@ -53,10 +43,6 @@ impl<T: Transport> Platform<T> {
         let page = HvPages::zeroed(gfp, 0)?;
         let page = self.channel.give(page).map_err(CmdError::errno)?;
         let address = page.virt();
-        let page = FirmwarePage {
-            page,
-            context: false,
-        };
         self.firmware_pages
             .insert(node.into_node(address as usize, page));
         self.record_pages();
@@ -66,21 +52,19 @@ impl<T: Transport> Platform<T> {
     /// Frees such a page, or keeps it from the allocator if firmware does not release it.
     pub(crate) fn free_firmware_page(&mut self, address: usize) {
         match self.firmware_pages.remove(&address) {
-            // A loss has been logged.
-            Some(page) => drop(page.page.take_back(&mut self.channel)),
+            Some(page) => {
+                let context = page.spa().encrypted();
+                // Firmware does not release a context. A loss has been logged.
+                if page.take_back(&mut self.channel).is_ok() {
+                    self.channel.record().set_context(context, false);
+                }
+            }
             None => dev_err!(
                 self.dev(),
                 "snp_free_firmware_page: the page at {address:#x} is not one that this driver gave out; it is left as it is\n"
             ),
         }
         self.record_pages();
-    }
-
-    /// The number of guest contexts among the pages.
-    pub(super) fn contexts(&self) -> u32 {
-        let contexts = self.firmware_pages.values().filter(|page| page.context);
-        // CAST: There are fewer pages than that.
-        contexts.count() as u32
     }
 
     /// SNP guests that firmware has: those whose contexts this driver has handed out, and those
@@ -90,23 +74,15 @@ impl<T: Transport> Platform<T> {
             Snp::Stale { guests, .. } => *guests,
             Snp::Down | Snp::Up(_) => 0,
         };
-        found.saturating_add(self.contexts())
-    }
-
-    /// The address of a context.
-    pub(super) fn any_context(&self) -> Option<Address> {
-        let mut contexts = self.firmware_pages.values().filter(|page| page.context);
-        contexts.next().map(FirmwarePage::address)
+        found.saturating_add(self.channel.record().guests())
     }
 
     /// Firmware has made a context of the page at `address` (SNP_GCTX_CREATE), or has deleted the
     /// guest with that context (SNP_DECOMMISSION).
-    pub(super) fn set_context(&mut self, address: u64, context: bool) {
-        for page in self.firmware_pages.values_mut() {
-            if page.address().raw() == address {
-                page.context = context;
-                self.channel.record().set_context(address, context);
-            }
+    pub(super) fn set_context(&self, address: Address, context: bool) {
+        let mut pages = self.firmware_pages.values();
+        if !context || pages.any(|page| page.spa().encrypted() == address) {
+            self.channel.record().set_context(address, context);
         }
         self.record_pages();
     }
@@ -114,7 +90,7 @@ impl<T: Transport> Platform<T> {
     /// The RMP has been cleared and no CPU enforces it: no page has to be reclaimed.
     pub(super) fn forget_assignments(&mut self, proof: &NoSnpEn) {
         for page in self.firmware_pages.values_mut() {
-            page.page.forget_assignment(proof);
+            page.forget_assignment(proof);
         }
         if let Some(tmr) = self.tmr.as_mut() {
             tmr.forget_assignment(proof);
@@ -125,12 +101,8 @@ impl<T: Transport> Platform<T> {
     }
 
     /// SNP firmware is in the UNINIT state, by a shutdown or a reset, and has no guest any more.
-    pub(super) fn forget_contexts(&mut self) {
-        for page in self.firmware_pages.values_mut() {
-            page.context = false;
-            let address = page.address().raw();
-            self.channel.record().set_context(address, false);
-        }
+    pub(super) fn forget_contexts(&self) {
+        self.channel.record().forget_contexts();
         self.record_pages();
     }
 
@@ -139,7 +111,7 @@ impl<T: Transport> Platform<T> {
         // CAST: There are fewer pages than that.
         let pages = self.firmware_pages.values().count() as u32;
         self.channel.record().set_pages(pages);
-        stopped_cpus::set_guests(self.contexts());
+        stopped_cpus::set_guests(self.channel.record().guests());
     }
 
     /// Takes back pages that are firmware's, by address.

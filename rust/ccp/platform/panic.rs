@@ -194,12 +194,10 @@ impl<T: Transport> LastShutdown<T> {
             return Ok(());
         }
         // Its own, because a command uses the channel.
-        let record = self.channel.record_for_panic();
-        for context in record.contexts() {
-            let bytes = context.to_le_bytes();
-            let mut request = Addr::read_from_bytes(&bytes).unwrap_or_default();
+        let record = self.channel.record().clone();
+        for address in record.contexts() {
             self.channel
-                .issue(SNP_DECOMMISSION, &mut request)
+                .issue(SNP_DECOMMISSION, &mut Addr { address })
                 .map_err(|err| (SNP_DECOMMISSION.info(), err))?;
         }
         let ended = record.contexts().count();
@@ -219,7 +217,7 @@ impl<T: Transport> LastShutdown<T> {
     /// Reclaims the pages of the TMR and the NV area, and returns how many stay firmware's.
     fn reclaim_sev_areas(&mut self) -> usize {
         // Its own, because a command uses the channel.
-        let record = self.channel.record_for_panic();
+        let record = self.channel.record().clone();
         let host = self.channel.host();
         let left = record.sev_areas().map(|area| {
             pages::unassign_each(area, host, |paddr| {

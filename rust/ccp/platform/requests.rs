@@ -294,7 +294,7 @@ impl<T: Transport> Platform<T> {
         }
         result?;
         // The command buffer of both commands is the context's address.
-        match (command.info().id, u64::read_from_bytes(data)) {
+        match (command.info().id, Address::read_from_bytes(data)) {
             (CommandId::SNP_GCTX_CREATE, Ok(context)) => self.set_context(context, true),
             (CommandId::SNP_DECOMMISSION, Ok(context)) => self.set_context(context, false),
             _ => {}

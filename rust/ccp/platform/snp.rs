@@ -304,10 +304,11 @@ impl<T: Transport> Platform<T> {
     ///
     /// See [`CmdError`]; they have been logged.
     pub(super) fn decommission_guests(&mut self) -> Result<(), CmdError> {
-        while let Some(address) = self.any_context() {
+        let record = self.channel.record().clone();
+        for address in record.contexts() {
             self.channel
                 .require(command::SNP_DECOMMISSION, &mut snp::Addr { address })?;
-            self.set_context(address.raw(), false);
+            self.set_context(address, false);
         }
         Ok(())
     }
