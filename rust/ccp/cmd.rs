@@ -274,6 +274,27 @@ impl<T: Transport> Channel<T> {
         }
     }
 
+    /// Lends pages to firmware for the time of `command`, which gets their addresses.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::alive`] and `command`. Pages are lost if the mailbox has died, which has been
+    /// logged: firmware may still read them.
+    pub(crate) fn lending<R, const N: usize>(
+        &mut self,
+        pages: [HvPages; N],
+        command: impl FnOnce(&mut Self, [Address; N]) -> Result<R, CmdError>,
+    ) -> Result<R, CmdError> {
+        self.alive()?;
+        let pages = pages.map(HvPages::lend);
+        let addresses = pages.each_ref().map(|pages| pages.spa().encrypted());
+        let result = command(self, addresses);
+        for pages in pages {
+            let _ = pages.take_back(self);
+        }
+        result
+    }
+
     /// Issues a command of the driver's own. Afterwards `request` holds what firmware left in the
     /// command buffer, also if firmware refused the command: so it answers a query for a length.
     ///

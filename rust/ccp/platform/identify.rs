@@ -192,19 +192,15 @@ impl<T: Transport> Platform<T> {
     /// See [`CmdError`].
     pub(super) fn download(&mut self, image: &[u8]) -> Result<(), CmdError> {
         let len = u32::try_from(image.len()).map_err(|_| E2BIG)?;
-        let pages = HvPages::with_data(image)?;
-        let pages = pages.lend();
-        let mut request = sev::DownloadFirmware {
-            address: pages.spa().encrypted(),
-            len,
-        };
-        let mut result = self.channel.issue(command::DOWNLOAD_FIRMWARE, &mut request);
-        if result.is_ok() && !self.api.at_least(COMMITS_SINCE) {
-            result = self.channel.issue(command::DOWNLOAD_FIRMWARE, &mut request);
-        }
-        // If the mailbox died the pages are lost, for firmware may still read them. That has been
-        // logged.
-        let _ = pages.take_back(&mut self.channel);
-        result
+        let twice = !self.api.at_least(COMMITS_SINCE);
+        self.channel
+            .lending([HvPages::with_data(image)?], |channel, [address]| {
+                let mut request = sev::DownloadFirmware { address, len };
+                channel.issue(command::DOWNLOAD_FIRMWARE, &mut request)?;
+                if twice {
+                    channel.issue(command::DOWNLOAD_FIRMWARE, &mut request)?;
+                }
+                Ok(())
+            })
     }
 }

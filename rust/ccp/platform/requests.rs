@@ -6,11 +6,7 @@
 //! in and come out as [`HvPages`] and plain values.
 
 use kernel::{
-    bindings::{
-        X86_FEATURE_ZEN3,
-        X86_FEATURE_ZEN4,
-        X86_FEATURE_ZEN5, //
-    },
+    bindings,
     prelude::*, //
 };
 
@@ -200,22 +196,17 @@ impl<T: Transport> Platform<T> {
         oca_len: u32,
     ) -> Result<(), Failure> {
         self.with_sev(|p| {
-            p.channel.alive()?;
-            let (pek, oca) = (pek.lend(), oca.lend());
-            let result = p.channel.issue(
-                command::PEK_CERT_IMPORT,
-                &mut sev::PekCertImport {
-                    pek_address: pek.spa().encrypted(),
-                    pek_len,
-                    reserved: 0,
-                    oca_address: oca.spa().encrypted(),
-                    oca_len,
-                },
-            );
-            for pages in [pek, oca] {
-                let _ = pages.take_back(&mut p.channel);
-            }
-            result
+            p.channel
+                .lending([pek, oca], |channel, [pek_address, oca_address]| {
+                    let mut request = sev::PekCertImport {
+                        pek_address,
+                        pek_len,
+                        reserved: 0,
+                        oca_address,
+                        oca_len,
+                    };
+                    channel.issue(command::PEK_CERT_IMPORT, &mut request)
+                })
         })
     }
 
@@ -252,20 +243,16 @@ impl<T: Transport> Platform<T> {
     /// [`ENODEV`] if SNP is not up; see [`CmdError`].
     pub(crate) fn vlek_load(&mut self, hashstick: HvPages, rsvd: [u8; 3]) -> Result<(), Failure> {
         self.need_snp()?;
-        self.channel.alive()?;
-        let hashstick = hashstick.lend();
-        let result = self.channel.issue(
-            command::SNP_VLEK_LOAD,
-            &mut snp::VlekLoad {
+        Ok(self.channel.lending([hashstick], |channel, [address]| {
+            let mut request = snp::VlekLoad {
                 // CAST: 16.
                 len: size_of::<snp::VlekLoad>() as u32,
                 version: 0,
                 rsvd,
-                address: hashstick.spa().encrypted(),
-            },
-        );
-        let _ = hashstick.take_back(&mut self.channel);
-        Ok(result?)
+                address,
+            };
+            channel.issue(command::SNP_VLEK_LOAD, &mut request)
+        })?)
     }
 
     /// A command of another kernel module. `data` is its command buffer, with the length that the
@@ -339,9 +326,11 @@ impl<T: Transport> Platform<T> {
     /// Whether SEV-ES guests may run next to SNP. AMD-SB-3023: not with SNP firmware from this
     /// security version on.
     pub(crate) fn allows_es(&mut self) -> bool {
-        let (layout, fixed_in) = if cpu::has(X86_FEATURE_ZEN3) || cpu::has(X86_FEATURE_ZEN4) {
+        let milan_or_genoa =
+            cpu::has(bindings::X86_FEATURE_ZEN3) || cpu::has(bindings::X86_FEATURE_ZEN4);
+        let (layout, fixed_in) = if milan_or_genoa {
             (TcbLayout::MilanGenoa, 0x1b)
-        } else if cpu::has(X86_FEATURE_ZEN5) {
+        } else if cpu::has(bindings::X86_FEATURE_ZEN5) {
             (TcbLayout::Turin, 0x4)
         } else {
             return true;
