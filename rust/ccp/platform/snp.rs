@@ -49,14 +49,6 @@ pub(super) enum SnpOff {
     OldFirmware,
 }
 
-/// The HV-Fixed ranges for firmware.
-enum Ranges {
-    /// For SNP_INIT_EX.
-    List(HvPages),
-    /// Firmware has SNP_INIT only, which takes no list.
-    NotTaken,
-}
-
 impl<T: Transport> Platform<T> {
     /// Starts SNP firmware, if the host can do SNP and it is not up yet.
     ///
@@ -92,14 +84,14 @@ impl<T: Transport> Platform<T> {
                 return Ok(());
             }
         }
-        let Some(ranges) = self.ranges()? else {
-            return Ok(());
-        };
-        let window = HotplugWindow::open(self.channel.host());
-        let enabled = match window.and_then(HotplugWindow::prepare) {
-            Ok(enabled) => enabled,
-            // A CPU is offline, or firmware would refuse these CPUs or the RMP: snp_host has logged
-            // which. No register has been written.
+        let prepared = self.ranges().and_then(|ranges| {
+            let window = HotplugWindow::open(self.channel.host())?;
+            Ok((ranges, window.prepare()?))
+        });
+        let (ranges, enabled) = match prepared {
+            Ok(prepared) => prepared,
+            // A CPU is offline, or firmware would refuse these CPUs, the RMP or the ranges: the log
+            // has which. No register has been written.
             Err(err) if err == EOPNOTSUPP => return Ok(()),
             Err(err) => return Err(err.into()),
         };
@@ -140,48 +132,42 @@ impl<T: Transport> Platform<T> {
         }
     }
 
-    /// The HV-Fixed ranges for SNP_INIT_EX; to be made before any CPU is prepared. [`None`] if SNP
-    /// has to stay off; the log has the reason.
+    /// The list of HV-Fixed ranges for SNP_INIT_EX; to be made before any CPU is prepared. [`None`]
+    /// if firmware has SNP_INIT only, which takes no list.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`]; it has been logged.
-    fn ranges(&self) -> Result<Option<Ranges>, CmdError> {
+    /// [`EOPNOTSUPP`] if SNP has to stay off, [`ENOMEM`]; the log has the reason.
+    fn ranges(&self) -> Result<Option<HvPages>> {
         if !self.api.at_least(INIT_EX_SINCE) {
-            return Ok(Some(Ranges::NotTaken));
+            return Ok(None);
         }
-        match ranges::reserved_by_bios() {
-            Ok(list) => Ok(Some(Ranges::List(list))),
-            Err(err) if err == ENOMEM => {
+        ranges::reserved_by_bios().map(Some).map_err(|err| {
+            if err == ENOMEM {
                 dev_err!(
                     self.dev(),
                     "SNP and SEV cannot be started: no memory for the list that SNP_INIT_EX takes\n"
                 );
-                Err(err.into())
+                return err;
             }
-            Err(err) => {
-                dev_err!(
-                    self.dev(),
-                    "SNP stays off: SNP_INIT_EX takes no list as long as that of the memory that the BIOS has reserved ({err:?}); look for a BIOS update\n"
-                );
-                Ok(None)
-            }
-        }
+            dev_err!(
+                self.dev(),
+                "SNP stays off: SNP_INIT_EX takes no list as long as that of the memory that the BIOS has reserved ({err:?}); look for a BIOS update\n"
+            );
+            EOPNOTSUPP
+        })
     }
 
     /// Issues SNP_INIT_EX, or SNP_INIT where firmware has no list of ranges.
     fn snp_init(
         &mut self,
         enabled: SnpEnabled,
-        ranges: Ranges,
+        ranges: Option<HvPages>,
         max_snp_asid: u16,
     ) -> Result<(), (SnpEnabled, CmdError)> {
-        let ranges = match ranges {
-            Ranges::List(list) => list.lend(),
-            Ranges::NotTaken => {
-                cpu::wbinvd_on_all();
-                return self.channel.init_snp(enabled, None);
-            }
+        let Some(ranges) = ranges.map(HvPages::lend) else {
+            cpu::wbinvd_on_all();
+            return self.channel.init_snp(enabled, None);
         };
         let mut flags = snp::INIT_RMP | snp::INIT_LIST_PADDR_EN;
         if max_snp_asid != 0 {
@@ -271,31 +257,27 @@ impl<T: Transport> Platform<T> {
             // A guest that stays makes SNP_SHUTDOWN_EX fail, which is reported below.
             let _ = self.decommission_guests();
         }
-        let clear_snp_en = plan.clear_snp_en;
-        match self.shutdown_firmware(clear_snp_en) {
-            Ok(()) => {
-                self.forget_contexts();
-                if let Some(enabled) = self.channel.snp_left_init() {
-                    self.after_snp_shutdown(enabled, clear_snp_en);
-                }
-                Ok(())
-            }
-            Err((command, err)) => {
-                self.report_shutdown(command, err);
-                let keep = match err {
-                    CmdError::Died(_) => Some(snp_host_keep::SNP_HOST_KEEP_TIMEOUT),
-                    CmdError::Dead(_) => Some(snp_host_keep::SNP_HOST_KEEP_MAILBOX_DEAD),
-                    // Firmware is still in the INIT state.
-                    _ => None,
-                };
-                if let Some(keep) = keep {
-                    if let Some(enabled) = self.channel.abandon_snp() {
-                        enabled.keep(keep);
-                    }
-                }
-                Err(err)
-            }
+        if self.channel.alive().is_ok() {
+            cpu::wbinvd_on_all();
         }
+        if let Err((command, err)) = self.channel.shutdown_snp(plan.clear_snp_en) {
+            self.report_shutdown(command, err);
+            let keep = match err {
+                CmdError::Died(_) => snp_host_keep::SNP_HOST_KEEP_TIMEOUT,
+                CmdError::Dead(_) => snp_host_keep::SNP_HOST_KEEP_MAILBOX_DEAD,
+                // Firmware is still in the INIT state.
+                _ => return Err(err),
+            };
+            if let Some(enabled) = self.channel.abandon_snp() {
+                enabled.keep(keep);
+            }
+            return Err(err);
+        }
+        self.forget_contexts();
+        if let Some(enabled) = self.channel.snp_left_init() {
+            self.after_snp_shutdown(enabled, plan.clear_snp_en);
+        }
+        Ok(())
     }
 
     /// Decommissions the guests that this driver knows. They cannot run any more.
@@ -333,19 +315,6 @@ impl<T: Transport> Platform<T> {
             ),
             err => self.channel.report(command, err),
         }
-    }
-
-    /// # Errors
-    ///
-    /// The command that failed, and how; nothing has been logged.
-    fn shutdown_firmware(
-        &mut self,
-        clear_snp_en: bool,
-    ) -> Result<(), (&'static CommandInfo, CmdError)> {
-        let alive = self.channel.alive();
-        alive.map_err(|err| (command::SNP_SHUTDOWN_EX.info(), err))?;
-        cpu::wbinvd_on_all();
-        self.channel.shutdown_snp(clear_snp_en)
     }
 
     /// Firmware is in the UNINIT state again: ends SNP on the CPUs or, if firmware has left SNP_EN
