@@ -51,15 +51,8 @@ use crate::{
         rmp::Frames, //
     },
     wire::{
-        command::{
-            SHUTDOWN,
-            SNP_DECOMMISSION,
-            SNP_PAGE_RECLAIM, //
-        },
-        snp::{
-            Addr,
-            PageReclaim, //
-        },
+        command,
+        snp,
         CommandInfo, //
     },
 };
@@ -134,12 +127,12 @@ impl<T: Transport> LastShutdown<T> {
             return;
         }
         let why = match self.channel.poll_idle(BUSY_MS) {
-            Ok(()) => match self.shutdown() {
-                Ok(outcome) => return self.report(outcome),
-                Err((command, err)) => {
-                    return self.report_failure(format_args!("{}: {err}", command.name))
+            Ok(()) => {
+                if let Err((command, err)) = self.shutdown() {
+                    self.report_failure(format_args!("{}: {err}", command.name));
                 }
-            },
+                return;
+            }
             Err(NotIdle::Busy) => "still works on",
             Err(NotIdle::Gone) => "is gone since",
         };
@@ -147,19 +140,19 @@ impl<T: Transport> LastShutdown<T> {
         self.report_failure(format_args!("firmware {why} {command}"));
     }
 
-    /// Stops SEV, then SNP.
+    /// Stops SEV, then SNP, and reports what became of the memory.
     ///
     /// # Errors
     ///
     /// The command that failed, and how.
-    fn shutdown(&mut self) -> Result<Outcome, (&'static CommandInfo, CmdError)> {
+    fn shutdown(&mut self) -> Result<(), (&'static CommandInfo, CmdError)> {
         let guests = self.channel.record().guests();
         let plan = Leaving::Panic.plan(guests, self.x86_snp_shutdown);
         if plan.decommission {
             self.end_guests(guests)?;
         }
         // Firmware refuses SHUTDOWN if SEV is not up. If SEV stays up, SNP_SHUTDOWN_EX fails.
-        let _ = self.channel.issue(SHUTDOWN, &mut ());
+        let _ = self.channel.issue(command::SHUTDOWN, &mut ());
         // For the shutdown the other CPUs have executed WBINVD in the NMI that stopped them
         // (kdump_sev_callback()). The one after SNP_DECOMMISSION is another.
         cpu::wbinvd_local();
@@ -171,13 +164,12 @@ impl<T: Transport> LastShutdown<T> {
         };
 
         self.channel.shutdown_snp(clear_snp_en)?;
-        Ok(Outcome {
-            sev_pages_left,
-            iommu: match clear_snp_en {
-                true => Ok(()),
-                false => iommu::snp_disable(),
-            },
-        })
+        let iommu = match clear_snp_en {
+            true => Ok(()),
+            false => iommu::snp_disable(),
+        };
+        self.report(iommu, sev_pages_left);
+        Ok(())
     }
 
     /// Takes the guests from firmware, if the other CPUs can still do what that obliges them to.
@@ -197,8 +189,8 @@ impl<T: Transport> LastShutdown<T> {
         let record = self.channel.record().clone();
         for address in record.contexts() {
             self.channel
-                .issue(SNP_DECOMMISSION, &mut Addr { address })
-                .map_err(|err| (SNP_DECOMMISSION.info(), err))?;
+                .issue(command::SNP_DECOMMISSION, &mut snp::Addr { address })
+                .map_err(|err| (command::SNP_DECOMMISSION.info(), err))?;
         }
         let ended = record.contexts().count();
         let flushed = self.others.write_back();
@@ -221,16 +213,19 @@ impl<T: Transport> LastShutdown<T> {
         let host = self.channel.host();
         let left = record.sev_areas().map(|area| {
             pages::unassign_each(area, host, |paddr| {
-                let mut request = PageReclaim { paddr };
-                self.channel.issue(SNP_PAGE_RECLAIM, &mut request).is_ok()
+                let mut request = snp::PageReclaim { paddr };
+                let reclaimed = self.channel.issue(command::SNP_PAGE_RECLAIM, &mut request);
+                reclaimed.is_ok()
             })
         });
         left.sum()
     }
 
-    fn report(&self, outcome: Outcome) {
+    /// SNP is shut down. `iommu`: whether the IOMMU's pages are the host's again; `sev_pages_left`
+    /// stay firmware's.
+    fn report(&self, iommu: Result, sev_pages_left: usize) {
         let dev = self.channel.dev();
-        if let Err(err) = outcome.iommu {
+        if let Err(err) = iommu {
             dev_err!(
                 dev,
                 "SNP is shut down for the panic, but pages of the IOMMU could not be taken back ({err:?}): a kdump kernel may fault on them\n"
@@ -239,7 +234,7 @@ impl<T: Transport> LastShutdown<T> {
             dev_info!(
                 dev,
                 "SNP is shut down for the panic, but SNP_EN stays set, and {}: a kdump kernel may read that memory, and not write to it\n",
-                self.assigned(outcome.sev_pages_left)
+                self.assigned(sev_pages_left)
             );
         } else {
             dev_info!(
@@ -273,14 +268,6 @@ impl<T: Transport> LastShutdown<T> {
                 .saturating_add(leaked()),
         }
     }
-}
-
-/// The outcome of a shutdown that firmware has carried out.
-struct Outcome {
-    /// Pages of the TMR and the NV area that stay firmware's.
-    sev_pages_left: usize,
-    /// Whether the IOMMU's pages are the host's again.
-    iommu: Result,
 }
 
 /// What is assigned in the RMP.

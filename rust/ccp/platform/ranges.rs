@@ -6,11 +6,7 @@
 //! writable for the host under SNP and cannot be given to a guest.
 
 use kernel::{
-    bindings::{
-        IORES_DESC_ACPI_NV_STORAGE,
-        IORES_DESC_ACPI_TABLES,
-        IORES_DESC_RESERVED, //
-    },
+    bindings,
     page::PAGE_SIZE,
     prelude::*, //
 };
@@ -65,7 +61,9 @@ pub(super) fn reserved_by_bios() -> Result<HvPages> {
 /// [`E2BIG`] if the list has no number for so many pages.
 pub(super) fn hv_fixed(resource: MemoryResource) -> Result<Option<Range>> {
     match resource.description {
-        IORES_DESC_ACPI_TABLES | IORES_DESC_ACPI_NV_STORAGE | IORES_DESC_RESERVED => {}
+        bindings::IORES_DESC_ACPI_TABLES
+        | bindings::IORES_DESC_ACPI_NV_STORAGE
+        | bindings::IORES_DESC_RESERVED => {}
         _ => return Ok(None),
     }
     let page = PAGE_SIZE as u64;
