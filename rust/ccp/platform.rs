@@ -33,10 +33,7 @@ use kernel::{
     },
     prelude::*,
     rbtree::RBTree,
-    sync::{
-        aref::ARef,
-        Arc, //
-    },
+    sync::aref::ARef, //
 };
 
 use crate::{
@@ -53,12 +50,8 @@ use crate::{
     },
     nv::Nv,
     pages::FwPages,
-    regs::{
-        Registers,
-        BAR_SIZE, //
-    },
+    regs::BAR_SIZE,
     sys::{
-        completion::Completion,
         iomem,
         params,
         snp_host,
@@ -94,6 +87,9 @@ mod tests;
 /// The registers of the master. Their lifetime is not that of the device: `driver.rs` detaches the
 /// device before its registers go away.
 pub(crate) type MasterIo = Mmio<'static, Region<BAR_SIZE>>;
+
+/// The way to the firmware of the master.
+type MasterMailbox = Mailbox<MasterIo, PspEnvironment>;
 
 /// Why a request failed, as an errno and firmware's status.
 #[derive(Clone, Copy, Debug)]
@@ -218,7 +214,7 @@ impl State {
 }
 
 /// One PSP and the state of its firmware.
-pub(crate) struct Platform<T = Mailbox<MasterIo, PspEnvironment>> {
+pub(crate) struct Platform<T = MasterMailbox> {
     channel: Channel<T>,
     api: ApiVersion,
     /// As of probe.
@@ -241,20 +237,10 @@ pub(crate) struct Platform<T = Mailbox<MasterIo, PspEnvironment>> {
 impl Platform {
     /// Takes over a PSP: identifies its firmware, and updates it if there is a newer image.
     ///
-    /// `address` is the place of the device among all PCI devices; `done` is what its interrupt
-    /// handler completes when the mailbox has an answer.
-    ///
     /// # Errors
     ///
     /// If firmware does not answer or cannot be identified. The log has the reason.
-    pub(crate) fn new(
-        dev: ARef<Device>,
-        address: u64,
-        registers: Registers<MasterIo>,
-        done: Arc<Completion>,
-    ) -> Result<Self> {
-        let environment = PspEnvironment { psp: address };
-        let mut mailbox = Mailbox::new(dev.clone(), registers, done, environment);
+    fn new(dev: ARef<Device>, mut mailbox: MasterMailbox) -> Result<Self> {
         // First of all: pages that are lent to a dead mailbox do not come back.
         let idle = mailbox.wait_idle(command::PLATFORM_STATUS.info(), Wait::Interrupt);
         idle.map_err(CmdError::Died)?;

@@ -10,15 +10,12 @@
 
 use kernel::{
     fmt,
-    prelude::*,
-    sync::Arc, //
+    prelude::*, //
 };
 
 use super::{
     leave::Leaving,
-    MasterIo,
-    Platform,
-    PspEnvironment, //
+    Platform, //
 };
 use crate::{
     cmd::{
@@ -26,7 +23,6 @@ use crate::{
         CmdError, //
     },
     mailbox::{
-        Mailbox,
         NotIdle,
         Transport, //
     },
@@ -34,19 +30,16 @@ use crate::{
         self,
         leaked, //
     },
-    regs::Registers,
     stopped_cpus::{
         self,
         OtherCpus, //
     },
     sys::{
-        completion::Completion,
         cpu,
         iommu,
         notifier::{
             self,
-            Callback,
-            Notifier, //
+            Callback, //
         },
         rmp::Frames, //
     },
@@ -60,29 +53,6 @@ use crate::{
 /// How long firmware may go on with the command that it had before the panic. Commands take
 /// milliseconds, apart from SNP_INIT of a big host. The dump has to wait for that long.
 const BUSY_MS: u32 = 10_000;
-
-pub(super) type LastOfMaster = LastShutdown<Mailbox<MasterIo, PspEnvironment>>;
-
-/// The panic notifier, as long as there is a master.
-pub(super) type PanicNotifier = Pin<KBox<Notifier<LastOfMaster>>>;
-
-/// Registers the shutdown for a panic of `platform`, the PSP at `address`, with a mailbox of its
-/// own.
-///
-/// # Errors
-///
-/// [`ENOMEM`].
-pub(super) fn register(
-    platform: &Platform,
-    address: u64,
-    registers: Registers<MasterIo>,
-    done: Arc<Completion>,
-) -> Result<PanicNotifier> {
-    let environment = PspEnvironment { psp: address };
-    let mailbox = Mailbox::new(platform.dev().into(), registers, done, environment);
-    let last = platform.last_shutdown(mailbox)?;
-    KBox::pin_init(Notifier::register(last), GFP_KERNEL)
-}
 
 impl<T: Transport> Platform<T> {
     /// The shutdown for a panic, through a `transport` of its own.

@@ -32,12 +32,11 @@ use kernel::{
 
 use super::{
     leave::Leaving,
-    panic::{
-        self,
-        PanicNotifier, //
-    },
+    panic::LastShutdown,
     MasterIo,
+    MasterMailbox,
     Platform,
+    PspEnvironment,
     State, //
 };
 use crate::{
@@ -49,6 +48,7 @@ use crate::{
             Guard,
             KillableMutex, //
         },
+        notifier::Notifier,
     },
 };
 
@@ -56,7 +56,7 @@ struct Master {
     platform: Platform,
     // Declared last, so dropped after the platform. A panic in between goes by the record and the
     // registers, which are still there.
-    _notifier: PanicNotifier,
+    _notifier: Pin<KBox<Notifier<LastShutdown<MasterMailbox>>>>,
 }
 
 /// The command lock. A command may take minutes (SNP_INIT), and so may the wait for the lock.
@@ -88,12 +88,16 @@ pub(crate) fn attach(
     registers: Registers<MasterIo>,
     done: Arc<Completion>,
 ) -> Result {
-    let registers_for_panic = registers.for_panic();
-    let platform = Platform::new(dev, address, registers, done.clone())?;
-    let notifier = panic::register(&platform, address, registers_for_panic, done)?;
+    let mailbox = |registers| {
+        let environment = PspEnvironment { psp: address };
+        MasterMailbox::new(dev.clone(), registers, done.clone(), environment)
+    };
+    let for_panic = mailbox(registers.for_panic());
+    let platform = Platform::new(dev.clone(), mailbox(registers))?;
+    let last = platform.last_shutdown(for_panic)?;
     let master = Master {
         platform,
-        _notifier: notifier,
+        _notifier: KBox::pin_init(Notifier::register(last), GFP_KERNEL)?,
     };
     let master = KBox::new(master, GFP_KERNEL)?;
     let mut slot = COMMANDS.lock();
