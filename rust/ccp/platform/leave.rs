@@ -5,7 +5,7 @@
 //! Firmware clears SNP_EN on the CPUs (X86_SNP_SHUTDOWN in SNP_SHUTDOWN_EX). A CPU without SNP_EN
 //! does not know the instruction RMPUPDATE, which KVM executes to take pages for a guest, and to
 //! give them back when the guest ends: an invalid opcode in the kernel. And firmware stops SNP only
-//! if no guest has an ASID. [`Leaving::plan`] decides for everybody who shuts SNP down.
+//! if no guest has an ASID. [`Leaving::clears_snp_en`] decides for everybody who shuts SNP down.
 
 /// The occasion of the shutdown, which says who may still use SNP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,17 +23,9 @@ pub(crate) enum Leaving {
     Panic,
 }
 
-/// How SNP is shut down.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Plan {
-    /// SNP_DECOMMISSION of all guests comes first, which frees their ASIDs.
-    pub(super) decommission: bool,
-    /// SNP_SHUTDOWN_EX clears SNP_EN on all CPUs.
-    pub(super) clear_snp_en: bool,
-}
-
 impl Leaving {
-    /// How SNP is shut down with so many `guests`, by firmware with or without X86_SNP_SHUTDOWN.
+    /// Whether SNP_SHUTDOWN_EX clears SNP_EN on all CPUs, with so many `guests` and firmware with
+    /// or without X86_SNP_SHUTDOWN. The guests are decommissioned before, which frees their ASIDs.
     ///
     /// SNP_EN stays set as long as KVM may be at work on a guest, even after the guest was
     /// decommissioned. The guest's memory then stays in the RMP, and no other kernel can use it.
@@ -41,20 +33,10 @@ impl Leaving {
     /// After SNP_DECOMMISSION every CPU has to execute WBINVD before the flush that
     /// SNP_SHUTDOWN_EX demands. In a panic the other CPUs are stopped, so there the guests are
     /// decommissioned only if kvm-amd has these CPUs wait for that (`platform/panic.rs`).
-    pub(super) fn plan(self, guests: u32, x86_snp_shutdown: bool) -> Plan {
+    pub(super) fn clears_snp_en(self, guests: u32, x86_snp_shutdown: bool) -> bool {
         match self {
-            Leaving::KvmGone => Plan {
-                decommission: guests != 0,
-                clear_snp_en: x86_snp_shutdown,
-            },
-            Leaving::DeviceGone => Plan {
-                decommission: guests != 0,
-                clear_snp_en: x86_snp_shutdown && guests == 0,
-            },
-            Leaving::Panic => Plan {
-                decommission: guests != 0,
-                clear_snp_en: x86_snp_shutdown,
-            },
+            Leaving::KvmGone | Leaving::Panic => x86_snp_shutdown,
+            Leaving::DeviceGone => x86_snp_shutdown && guests == 0,
         }
     }
 }

@@ -117,8 +117,7 @@ impl<T: Transport> LastShutdown<T> {
     /// The command that failed, and how.
     fn shutdown(&mut self) -> Result<(), (&'static CommandInfo, CmdError)> {
         let guests = self.channel.record().guests();
-        let plan = Leaving::Panic.plan(guests, self.x86_snp_shutdown);
-        if plan.decommission {
+        if guests != 0 {
             self.end_guests(guests)?;
         }
         // Firmware refuses SHUTDOWN if SEV is not up. If SEV stays up, SNP_SHUTDOWN_EX fails.
@@ -126,7 +125,7 @@ impl<T: Transport> LastShutdown<T> {
         // For the shutdown the other CPUs have executed WBINVD in the NMI that stopped them
         // (kdump_sev_callback()). The one after SNP_DECOMMISSION is another.
         cpu::wbinvd_local();
-        let clear_snp_en = plan.clear_snp_en;
+        let clear_snp_en = Leaving::Panic.clears_snp_en(guests, self.x86_snp_shutdown);
         // Without SNP_EN no CPU enforces the RMP.
         let sev_pages_left = match clear_snp_en {
             true => 0,

@@ -236,7 +236,7 @@ impl<T: Transport> Platform<T> {
         self.features.has(Feature::X86Shutdown)
     }
 
-    /// Stops SNP firmware, if it is up, in the way that [`Leaving::plan`] says.
+    /// Stops SNP firmware, if it is up, after its guests have been decommissioned.
     ///
     /// # Errors
     ///
@@ -246,8 +246,8 @@ impl<T: Transport> Platform<T> {
             return Ok(());
         }
         let guests = self.guests();
-        let plan = leaving.plan(guests, self.has_x86_snp_shutdown());
-        if plan.decommission {
+        let clear_snp_en = leaving.clears_snp_en(guests, self.has_x86_snp_shutdown());
+        if guests != 0 {
             if leaving == Leaving::DeviceGone {
                 dev_warn!(
                     self.dev(),
@@ -260,7 +260,7 @@ impl<T: Transport> Platform<T> {
         if self.channel.alive().is_ok() {
             cpu::wbinvd_on_all();
         }
-        if let Err((command, err)) = self.channel.shutdown_snp(plan.clear_snp_en) {
+        if let Err((command, err)) = self.channel.shutdown_snp(clear_snp_en) {
             self.report_shutdown(command, err);
             let keep = match err {
                 CmdError::Died(_) => snp_host_keep::SNP_HOST_KEEP_TIMEOUT,
@@ -275,7 +275,7 @@ impl<T: Transport> Platform<T> {
         }
         self.forget_contexts();
         if let Some(enabled) = self.channel.snp_left_init() {
-            self.after_snp_shutdown(enabled, plan.clear_snp_en);
+            self.after_snp_shutdown(enabled, clear_snp_en);
         }
         Ok(())
     }
