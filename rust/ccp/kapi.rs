@@ -3,7 +3,7 @@
 //! The functions that other kernel modules import from a module named `ccp`.
 //!
 //! Names and prototypes are those of `include/linux/psp-sev.h`, `psp-tee.h`,
-//! `psp-platform-access.h` and `ccp.h`; the end of this file compares them. `rust/shim/exports.c`
+//! `psp-platform-access.h` and `ccp.h`, which `same_prototypes!` compares. `rust/shim/exports.c`
 //! has the `EXPORT_SYMBOL` lines, which the kernel has no Rust form of.
 //!
 //! Any module may call the functions at any time after this one was loaded; with no PSP attached
@@ -173,7 +173,8 @@ unsafe extern "C" fn sev_issue_cmd_external_user(
 
 /// Expands to exports that are [`sev_do_cmd`] of one command with its command buffer.
 macro_rules! commands_with_buffer {
-    ($($command:ident: $export:ident($buffer:ty);)*) => { $(
+    ($($command:ident: $export:ident($buffer:ty);)*) => {
+        $(
         #[doc = concat!("`", stringify!($command), "`")]
         ///
         /// # Safety
@@ -185,7 +186,10 @@ macro_rules! commands_with_buffer {
             // SAFETY: By the caller's promise.
             unsafe { sev_do_cmd(command.into(), data.cast(), error) }
         }
-    )* };
+        )*
+
+        c::same_prototypes! { $($export(_, _);)* }
+    };
 }
 
 commands_with_buffer! {
@@ -301,13 +305,17 @@ extern "C" fn sev_firmware_supported_vm_types() -> c_int {
 
 /// Expands to exports of hardware that the driver does not serve.
 macro_rules! not_served {
-    ($($export:ident($($argument:ty),*) -> $returned:ty { $error:expr })*) => { $(
+    ($($export:ident($($argument:ty),*) -> $returned:ty { $error:expr })*) => {
+        $(
         /// Not served.
         #[no_mangle]
         extern "C" fn $export($(_: $argument),*) -> $returned {
             $error
         }
-    )* };
+        )*
+
+        c::same_prototypes! { $($export($($argument),*);)* }
+    };
 }
 
 not_served! {
@@ -326,12 +334,8 @@ not_served! {
 c::same_prototypes! {
     sev_platform_init(_);
     sev_platform_shutdown();
-    sev_platform_status(_, _);
     sev_do_cmd(_, _, _);
     sev_issue_cmd_external_user(_, _, _, _);
-    sev_guest_activate(_, _);
-    sev_guest_deactivate(_, _);
-    sev_guest_decommission(_, _);
     sev_guest_df_flush(_);
     psp_copy_user_blob(_, _);
     snp_alloc_firmware_page(_);
@@ -340,12 +344,4 @@ c::same_prototypes! {
     sev_is_snp_ciphertext_hiding_supported();
     sev_get_snp_policy_bits();
     sev_firmware_supported_vm_types();
-    psp_tee_process_cmd(_, _, _, _);
-    psp_check_tee_status();
-    psp_send_platform_access_msg(_, _);
-    psp_ring_platform_doorbell(_, _);
-    psp_check_platform_access_status();
-    ccp_present();
-    ccp_version();
-    ccp_enqueue_cmd(_);
 }
