@@ -117,6 +117,14 @@ impl Failure {
             fw_error: Some(err.psp_ret().unwrap_or(NO_FW_CALL)),
         }
     }
+
+    /// An error of the driver after firmware's success.
+    pub(crate) fn after_success(errno: Error) -> Self {
+        Self {
+            errno,
+            fw_error: Some(0),
+        }
+    }
 }
 
 impl From<Error> for Failure {

@@ -129,7 +129,7 @@ impl Caller {
             }
             c::SEV_PLATFORM_STATUS => {
                 let status = slot::lock_killable()?.platform_status()?;
-                put(self.data, &status).map_err(after_firmware)
+                put(self.data, &status).map_err(Failure::after_success)
             }
             c::SEV_PEK_GEN => {
                 self.check_writable()?;
@@ -147,7 +147,7 @@ impl Caller {
             c::SNP_PLATFORM_STATUS => {
                 self.check_pointer()?;
                 let status = slot::lock_killable()?.snp_platform_status()?;
-                put(self.data, &status).map_err(after_firmware)
+                put(self.data, &status).map_err(Failure::after_success)
             }
             c::SNP_COMMIT => {
                 // A commit cannot be undone.
@@ -171,7 +171,7 @@ impl Caller {
         let len = target.wanted().map(within_limit).transpose()?;
         let csr = slot::lock_killable_to_start()?.pek_csr(len)?;
         [user.length] = csr.len;
-        put(self.data, &user).map_err(after_firmware)?;
+        put(self.data, &user).map_err(Failure::after_success)?;
         copy_out(&csr, [target.address])
     }
 
@@ -185,7 +185,7 @@ impl Caller {
         };
         let certs = slot::lock_killable_to_start()?.pdh_cert_export(len, self.writable)?;
         [user.pdh_cert_len, user.cert_chain_len] = certs.len;
-        put(self.data, &user).map_err(after_firmware)?;
+        put(self.data, &user).map_err(Failure::after_success)?;
         copy_out(&certs, [pdh.address, chain.address])
     }
 
@@ -214,7 +214,7 @@ impl Caller {
         let len = len.map(|len| len.min(c::SEV_FW_BLOB_MAX_SIZE));
         let id = slot::lock_killable()?.get_id(len)?;
         [user.length] = id.len;
-        put(self.data, &user).map_err(after_firmware)?;
+        put(self.data, &user).map_err(Failure::after_success)?;
         copy_out(&id, [target.address])
     }
 
@@ -245,8 +245,7 @@ impl Caller {
     fn check_may_change_snp(&self) -> Result {
         self.check_pointer()?;
         self.check_writable()?;
-        let is_snp_up = slot::lock_killable()?.is_snp_up();
-        is_snp_up.then_some(()).ok_or(ENODEV)
+        slot::lock_killable()?.need_snp()
     }
 }
 
@@ -290,18 +289,10 @@ fn copy_out<const N: usize>(exported: &Exported<N>, targets: [u64; N]) -> Result
             user(target, bytes.len())
                 .writer()
                 .write_slice(bytes)
-                .map_err(after_firmware)?;
+                .map_err(Failure::after_success)?;
         }
     }
     Ok(())
-}
-
-/// An error of the driver after firmware's success.
-fn after_firmware(errno: Error) -> Failure {
-    Failure {
-        errno,
-        fw_error: Some(0),
-    }
 }
 
 fn user(address: u64, len: usize) -> UserSlice {

@@ -105,10 +105,7 @@ impl<T: Transport> Platform<T> {
         let status = self.platform_status()?;
         match status.state() {
             Ok(sev::PlatformState::Working) => {
-                return Err(Failure {
-                    errno: EBUSY,
-                    fw_error: Some(Status::SUCCESS.raw().into()),
-                })
+                return Err(Failure::after_success(EBUSY));
             }
             Ok(sev::PlatformState::Init) => {
                 self.channel.issue(command::SHUTDOWN, &mut ())?;
@@ -294,6 +291,13 @@ impl<T: Transport> Platform<T> {
         matches!(self.channel.snp(), Snp::Up(_))
     }
 
+    /// # Errors
+    ///
+    /// [`ENODEV`] if SNP firmware is not in the INIT state by this driver.
+    pub(crate) fn need_snp(&self) -> Result {
+        self.is_snp_up().then_some(()).ok_or(ENODEV)
+    }
+
     /// Whether firmware can hide ciphertext and the BIOS is set up for it.
     pub(crate) fn has_ciphertext_hiding(&self) -> bool {
         self.features.has(Feature::CiphertextHiding)
@@ -348,14 +352,6 @@ impl<T: Transport> Platform<T> {
         }
     }
 
-    fn need_snp(&self) -> Result<(), Failure> {
-        if self.is_snp_up() {
-            Ok(())
-        } else {
-            Err(ENODEV.into())
-        }
-    }
-
     /// A command with one output buffer.
     fn export(
         &mut self,
@@ -396,10 +392,7 @@ impl<T: Transport> Platform<T> {
                     claimed,
                     size
                 );
-                result = Err(Failure {
-                    errno: EIO,
-                    fw_error: Some(Status::SUCCESS.raw().into()),
-                });
+                result = Err(Failure::after_success(EIO));
                 len = room;
             }
         }

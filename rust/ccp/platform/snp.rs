@@ -195,20 +195,15 @@ impl<T: Transport> Platform<T> {
             return;
         }
         self.snp_refused = true;
+        let command = match self.api.at_least(INIT_EX_SINCE) {
+            true => command::SNP_INIT_EX.info(),
+            false => command::SNP_INIT.info(),
+        };
         dev_err!(
             self.dev(),
             "{} failed: {err}; legacy SEV stays off, too, for firmware refuses it while CPUs have SNP_EN: for legacy SEV alone restart the machine with ccp.snp=0\n",
-            self.snp_init_command().name
+            command.name
         );
-    }
-
-    /// The command that starts SNP on this firmware.
-    fn snp_init_command(&self) -> &'static CommandInfo {
-        if self.api.at_least(INIT_EX_SINCE) {
-            command::SNP_INIT_EX.info()
-        } else {
-            command::SNP_INIT.info()
-        }
     }
 
     /// SNP_INIT failed after the CPUs were prepared: closes the hotplug window if that is safe.
