@@ -32,10 +32,6 @@ use zerocopy_derive::{
 
 use crate::sys::{
     mem_encrypt::sme_mask,
-    pages::{
-        Gfp,
-        Pages, //
-    },
     rmp::{
         Frames,
         Rmp, //
@@ -51,6 +47,8 @@ mod lost;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 
+/// Pages of ours: readable, writable, freed when dropped.
+pub(crate) use crate::sys::pages::Pages as HvPages;
 pub(crate) use lost::{
     is_lost,
     leaked,
@@ -214,70 +212,16 @@ pub(crate) fn unassign_each(
         .count()
 }
 
-/// Pages of ours: readable, writable, freed when dropped.
-pub(crate) struct HvPages(Pages);
-
 impl HvPages {
-    /// Allocates `1 << order` zeroed pages; sleeps as `gfp` allows.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`].
-    pub(crate) fn zeroed(gfp: Gfp, order: u32) -> Result<Self> {
-        Ok(Self(Pages::zeroed(gfp, order)?))
-    }
-
-    /// Allocates zeroed pages for `len` bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`].
-    pub(crate) fn for_len(gfp: Gfp, len: usize) -> Result<Self> {
-        Self::zeroed(gfp, Pages::order_for(len))
-    }
-
-    /// Allocates pages that start with `data`.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`].
-    pub(crate) fn with_data(data: &[u8]) -> Result<Self> {
-        let mut pages = Self::for_len(Gfp::KERNEL, data.len())?;
-        pages.put(0, data)?;
-        Ok(pages)
-    }
-
     /// The page frames.
     pub(crate) fn frames(&self) -> Frames {
-        Frames::of(&self.0)
-    }
-
-    /// The contents.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.bytes()
-    }
-
-    /// The contents.
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        self.0.bytes_mut()
-    }
-
-    /// Copies `data` to this offset.
-    ///
-    /// # Errors
-    ///
-    /// [`EINVAL`] if it does not fit.
-    pub(crate) fn put(&mut self, offset: usize, data: &[u8]) -> Result {
-        let end = offset.checked_add(data.len()).ok_or(EINVAL)?;
-        let target = self.0.bytes_mut().get_mut(offset..end).ok_or(EINVAL)?;
-        target.copy_from_slice(data);
-        Ok(())
+        Frames::of(self)
     }
 
     /// Gives the pages to firmware for reading, or for writing while SNP is not initialised,
     /// without a change in the RMP.
     pub(crate) fn lend(self) -> FwPages {
-        FwPages::new(self.0, false)
+        FwPages::new(self, false)
     }
 
     /// Puts the pages into the Firmware state, for writing while SNP is initialised.
@@ -291,7 +235,7 @@ impl HvPages {
     /// [`EIO`] if the RMP refused several blocks; [`ENOMEM`]; [`EFAULT`] if a page that was
     /// assigned already could not be taken back. None of the blocks is freed.
     pub(crate) fn into_firmware<R: Reclaimer>(self, reclaimer: &mut R) -> Result<FwPages> {
-        let mut pages = self.0;
+        let mut pages = self;
         let mut tries = 1;
         loop {
             let (frame, err) = match assign(Frames::of(&pages), reclaimer) {
@@ -319,25 +263,20 @@ impl HvPages {
             tries += 1;
         }
     }
-
-    /// Writes the pages back to memory, for firmware, which does not snoop the caches.
-    pub(crate) fn clflush(&self) {
-        self.0.clflush();
-    }
 }
 
 /// Pages that firmware may read and write. Dropping them without [`Self::take_back`] leaks them.
 #[must_use = "dropping it leaks the pages"]
 pub(crate) struct FwPages {
     /// Only absent while the object is being taken apart.
-    pages: Option<Pages>,
+    pages: Option<HvPages>,
     frames: Frames,
     /// In the Firmware state of the RMP: SNP_PAGE_RECLAIM has to release the pages.
     assigned: bool,
 }
 
 impl FwPages {
-    fn new(pages: Pages, assigned: bool) -> Self {
+    fn new(pages: HvPages, assigned: bool) -> Self {
         Self {
             frames: Frames::of(&pages),
             pages: Some(pages),
@@ -352,19 +291,19 @@ impl FwPages {
 
     /// Size in bytes.
     pub(crate) fn len(&self) -> usize {
-        self.pages.as_ref().map_or(0, Pages::len)
+        self.pages.as_ref().map_or(0, HvPages::len)
     }
 
     /// The contents, while firmware carries out no command: the RMP lets CPUs read.
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.pages.as_ref().map_or(&[], Pages::bytes)
+        self.pages.as_ref().map_or(&[], HvPages::bytes)
     }
 
     /// Kernel virtual address, for a C caller that owns the contents.
     pub(crate) fn virt(&self) -> *mut c_void {
         self.pages
             .as_ref()
-            .map_or(core::ptr::null_mut(), Pages::virt)
+            .map_or(core::ptr::null_mut(), HvPages::virt)
     }
 
     /// The RMP has been cleared and no CPU enforces it any more: there is nothing to reclaim.
@@ -386,7 +325,7 @@ impl FwPages {
         if reclaimer.is_dead() {
             return Err(self.keep(&UNANSWERED));
         }
-        self.pages.take().map(HvPages).ok_or(Leaked::BEFORE)
+        self.pages.take().ok_or(Leaked::BEFORE)
     }
 
     /// Withholds the pages from the allocator for good.

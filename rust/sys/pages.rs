@@ -71,6 +71,27 @@ impl Pages {
         })
     }
 
+    /// Allocates zeroed pages for `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn for_len(gfp: Gfp, len: usize) -> Result<Self> {
+        let count = len.div_ceil(PAGE_SIZE).max(1);
+        Self::zeroed(gfp, count.next_power_of_two().trailing_zeros())
+    }
+
+    /// Allocates pages that start with `data`.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn with_data(data: &[u8]) -> Result<Self> {
+        let mut pages = Self::for_len(Gfp::KERNEL, data.len())?;
+        pages.put(0, data)?;
+        Ok(pages)
+    }
+
     /// Other pages with the same contents.
     ///
     /// # Errors
@@ -80,14 +101,6 @@ impl Pages {
         let mut other = Self::zeroed(self.gfp, self.order)?;
         other.bytes_mut().copy_from_slice(self.bytes());
         Ok(other)
-    }
-
-    /// The smallest order whose pages hold `len` bytes.
-    pub(crate) fn order_for(len: usize) -> u32 {
-        len.div_ceil(PAGE_SIZE)
-            .max(1)
-            .next_power_of_two()
-            .trailing_zeros()
     }
 
     /// Number of pages.
@@ -121,6 +134,18 @@ impl Pages {
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: As above, and `self` is borrowed exclusively.
         unsafe { slice::from_raw_parts_mut(self.va.as_ptr(), self.len()) }
+    }
+
+    /// Copies `data` to this offset.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if it does not fit.
+    pub(crate) fn put(&mut self, offset: usize, data: &[u8]) -> Result {
+        let end = offset.checked_add(data.len()).ok_or(EINVAL)?;
+        let target = self.bytes_mut().get_mut(offset..end).ok_or(EINVAL)?;
+        target.copy_from_slice(data);
+        Ok(())
     }
 
     /// Writes the cache lines of the pages back to memory and drops them from the caches.

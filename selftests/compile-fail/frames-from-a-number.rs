@@ -7,7 +7,7 @@
 
 use super::*;
 
-fn frames(pages: &Pages) -> Option<Frames> {
+fn frames(pages: &HvPages) -> Option<Frames> {
     #[cfg(refused)]
     return Frames::foreign(pages.phys(), 4096); //~ E0133 call to unsafe function `Frames::foreign`
     #[cfg(not(refused))]

@@ -11,6 +11,6 @@ fn use_again<R: Reclaimer>(mut pages: HvPages, reclaimer: &mut R) -> Result<FwPa
     pages.put(0, &[1])?;
     let given = pages.into_firmware(reclaimer);
     #[cfg(refused)]
-    pages.put(0, &[1])?; //~ E0382 move occurs because `pages` has type `HvPages`
+    pages.put(0, &[1])?; //~ E0382 move occurs because `pages` has type `Pages`
     given
 }

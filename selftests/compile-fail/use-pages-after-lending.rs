@@ -11,6 +11,6 @@ fn use_again(mut pages: HvPages) -> Result<FwPages> {
     pages.put(0, &[1])?;
     let given = pages.lend();
     #[cfg(refused)]
-    pages.put(0, &[1])?; //~ E0382 move occurs because `pages` has type `HvPages`
+    pages.put(0, &[1])?; //~ E0382 move occurs because `pages` has type `Pages`
     Ok(given)
 }

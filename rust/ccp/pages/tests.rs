@@ -19,6 +19,10 @@ mod suite {
         sys::{
             caller_memory::CallerMemory,
             fake_sme::Sme,
+            pages::{
+                Gfp,
+                Pages, //
+            },
             physical::Physical, //
         },
         testing::{

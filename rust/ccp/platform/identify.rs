@@ -193,14 +193,14 @@ impl<T: Transport> Platform<T> {
     pub(super) fn download(&mut self, image: &[u8]) -> Result<(), CmdError> {
         let len = u32::try_from(image.len()).map_err(|_| E2BIG)?;
         let twice = !self.api.at_least(COMMITS_SINCE);
-        self.channel
-            .lending([HvPages::with_data(image)?], |channel, [address]| {
-                let mut request = sev::DownloadFirmware { address, len };
+        let pages = HvPages::with_data(image)?;
+        self.channel.lending([pages], |channel, [address]| {
+            let mut request = sev::DownloadFirmware { address, len };
+            channel.issue(command::DOWNLOAD_FIRMWARE, &mut request)?;
+            if twice {
                 channel.issue(command::DOWNLOAD_FIRMWARE, &mut request)?;
-                if twice {
-                    channel.issue(command::DOWNLOAD_FIRMWARE, &mut request)?;
-                }
-                Ok(())
-            })
+            }
+            Ok(())
+        })
     }
 }
