@@ -13,10 +13,10 @@
 //!   (freed)               mailbox dead, reclaim refused ──────┴──► Leaked (kept for ever)
 //! ```
 //!
-//! The driver reads, writes and frees [`HvPages`]; [`FwPages`] have nothing but an address. A
-//! physical address ([`Spa`]) for a command comes only from [`FwPages`], so no buffer is freed
-//! while firmware may write to it: after a time-out [`FwPages::take_back`] keeps the pages from the
-//! allocator for good (`pages/lost.rs`).
+//! The driver reads, writes and frees [`HvPages`]; [`FwPages`] have an address, and contents to
+//! read while firmware carries out no command. A physical address ([`Spa`]) for a command comes
+//! only from [`FwPages`], so no buffer is freed while firmware may write to it: after a time-out
+//! [`FwPages::take_back`] keeps the pages from the allocator for good (`pages/lost.rs`).
 //!
 //! [`FwPages`] know whether they were assigned or lent. Whether SNP is initialised when they come
 //! back plays no role.

@@ -8,7 +8,7 @@ use super::*;
 
 fn start<T: Transport>(channel: &mut Channel<T>) -> Result<(), CmdError> {
     #[cfg(refused)]
-    return channel.issue(command::INIT, &mut init_request(None)); //~ E0308 expected `Command<Init>`, found `StartCommand<Init>`
+    return channel.issue(command::INIT, &mut sev::Init::default()); //~ E0308 expected `Command<Init>`, found `StartCommand<Init>`
     #[cfg(not(refused))]
     channel.issue(command::DF_FLUSH, &mut ())
 }

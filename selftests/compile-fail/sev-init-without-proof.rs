@@ -7,9 +7,9 @@
 use super::*;
 
 fn start<T: Transport>(channel: &mut Channel<T>, proof: NoSnpEn) -> Result<(), CmdError> {
-    let mut request = init_request(None);
+    let mut request = sev::Init::default();
     #[cfg(refused)]
-    return channel.init_sev(&mut request); //~ E0061 argument #2 of type `&InitProof` is missing
+    return channel.init_sev(command::INIT, &mut request); //~ E0061 argument #3 of type `&InitProof` is missing
     #[cfg(not(refused))]
-    channel.init_sev(&mut request, &InitProof::NoSnpEn(proof))
+    channel.init_sev(command::INIT, &mut request, &InitProof::NoSnpEn(proof))
 }
