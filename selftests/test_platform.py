@@ -2,6 +2,8 @@
 """The software platform notices what a driver must not do, and is quiet about what it may."""
 
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import Config, Machine, boot, module, paths, values
@@ -146,6 +148,35 @@ def test_a_tmr_that_has_a_new_owner_is_reported():
     writes = [n for n, entry in enumerate(result.trace) if entry.get("event") == "memory of firmware overwritten"]
     commands = [n for n, entry in enumerate(result.trace) if entry.get("cmd") == "PLATFORM_STATUS"]
     assert sum(n < writes[0] for n in commands) >= 50, (writes, len(commands))
+
+
+def image(file: Path, *arguments: str) -> dict[str, Path]:
+    """An image of firmware, where drivers look for one."""
+    subprocess.run([paths.TARGET / "sbin", file, *arguments], check=True)
+    return {"usr/lib/firmware/amd/sev.fw": file}
+
+
+def test_an_image_replaces_the_firmware(driver, tmp_path):
+    """Both drivers find an image as they find AMD's, and go on with the firmware that it is."""
+    newer = ["--api", "1.56.3", "--svn", "21"]
+    result = boot("load.sh", driver=driver, files=image(tmp_path / "newer", *newer))
+    assert result.status == 0 and values(result, "snp") == ["Y"], result.lines
+    downloads = [entry for entry in result.commands() if entry["cmd"] == "DOWNLOAD_FIRMWARE"]
+    assert [(entry["status_name"], entry["firmware"]) for entry in downloads] == [("SUCCESS", "1.56.3")], downloads
+    # API version and build are bytes 0, 1 and 7 of what PLATFORM_STATUS answers.
+    answers = [bytes.fromhex(entry["out"]) for entry in result.commands() if entry["cmd"] == "PLATFORM_STATUS"]
+    assert [tuple(answers[n][at] for at in (0, 1, 7)) for n in (0, -1)] == [(1, 55, 21), (1, 56, 3)]
+    assert "SEV firmware updated from 1.55.21 to 1.56.3" in result.console
+
+
+def test_an_image_from_before_what_is_committed_is_refused(driver, tmp_path):
+    older = ["--api", "1.55.20"]
+    result = boot(
+        "load.sh", driver=driver, files=image(tmp_path / "older", *older), allows=("DOWNLOAD_FIRMWARE failed",)
+    )
+    assert result.status == 0 and values(result, "snp") == ["Y"], result.lines
+    downloads = [entry for entry in result.commands() if entry["cmd"] == "DOWNLOAD_FIRMWARE"]
+    assert [(entry["status_name"], entry["firmware"]) for entry in downloads] == [("BAD_VERSION", "1.55.20")], downloads
 
 
 def test_in_tree_driver_after_a_legacy_shutdown():
