@@ -47,6 +47,49 @@ def test_guests_without_snp_are_measured(driver):
     assert measured == [launch.expected_without_snp(mode, paths.OVMF) for mode in modes.values()]
 
 
+# What KVM says of each step of programs/sev-migrate.c: a length is asked for (INVALID_LEN, with the answer), and
+# what nobody sealed is BAD_MEASUREMENT. The last number is a length or the guest's state.
+SENT = [
+    "secret EIO error=0xb",
+    "launched 0 error=0 3",
+    "report-length EIO error=0x4 208",
+    "report 0 error=0 208",
+    "session-length EIO error=0x4 128",
+    "sending 0 error=0 4",
+    "send-cancel 0 error=0",
+    "stays 0 error=0 3",
+    "session-length EIO error=0x4 128",
+    "header-length EIO error=0x4 52",
+    "send-finish 0 error=0",
+    "sent 0 error=0 6",
+]
+RECEIVED = [
+    "receiving 0 error=0 5",
+    *["receive 0 error=0"] * 3,
+    "changed EIO error=0xb",
+    "receive-finish 0 error=0",
+    "arrived 0 error=0 3",
+]
+
+
+@pytest.mark.parametrize("snp", [True, False], ids=["snp", "nosnp"])
+def test_a_guest_without_snp_is_sent(driver, snp):
+    """Signed report, refused secret and migration of an SEV guest by KVM's ioctls, from the platform to itself. With
+    SNP nothing is received: KVM sets the C-bit in RECEIVE_UPDATE_DATA's address, also where the kernel has no memory
+    encryption, and no driver finds a page there."""
+    result = boot("sev-migrate.sh", *[] if snp else ["there"], driver=driver, append="" if snp else "sev=nosnp")
+    assert result.status == 0, result.lines
+    assert not snp or result.rmp["assigned"] == 0, result.rmp
+    steps = values(result, "migrate")
+    received = [step for step in steps if step.split()[0] in {step.split()[0] for step in RECEIVED}]
+    assert received == ([] if snp else RECEIVED), result.lines
+    assert [step for step in steps if step not in received] == SENT, result.lines
+    assert values(result, "packet") == ["encrypted"] * 3, result.lines
+    assert values(result, "memory") == ([] if snp else ["the same"]), result.lines
+    (measured,) = [entry["digest"] for entry in result.commands() if entry["cmd"] == "LAUNCH_MEASURE"]
+    assert values(result, "digest") == [f"{measured} nonce of anybody"], result.lines
+
+
 def test_a_corrected_cpuid_table_comes_back(driver):
     """Firmware refuses the table and writes down what it would take; that is what the launcher gets to see."""
     result = boot("cpuid.sh", driver=driver, psp=["--refuse-cpuid", "0x8000001f"])
