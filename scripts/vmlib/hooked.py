@@ -2,6 +2,7 @@
 """A machine whose kvm-amd has our hooks (scripts/kvm-amd), and the program that launches guests
 there (selftests/launcher)."""
 
+import dataclasses
 import functools
 import subprocess
 from pathlib import Path
@@ -38,3 +39,28 @@ def files(kernel: str = "stock") -> dict[str, Path]:
         "usr/bin/launcher": launcher(),
         f"usr/lib/modules/{kernels.get(kernel).release}/updates/kvm-amd.ko": kvm_amd(kernel),
     }
+
+
+@dataclasses.dataclass
+class Launch:
+    """What a launch and the guest's end have taken."""
+
+    commands: list[str]
+    counts: dict[str, int]  # RMPUPDATEs and the like
+    seconds: float  # to the end of the guest
+
+
+def launches(trace: list[dict]) -> dict[str, list[Launch]]:
+    """Those of vm/launch-cost.sh, by the module that made them."""
+    found = {"stock": [], "hooked": []}
+    for n, entry in enumerate(trace):
+        if entry.get("event") != "mark":
+            continue
+        when, module = entry["text"].split()
+        if when == "begin":
+            begin = n
+            continue
+        counts = {key: entry[key] - trace[begin][key] for key in ("rmpupdate", "psmash", "wbinvd")}
+        commands = [entry["cmd"] for entry in trace[begin:n] if "cmd" in entry]
+        found[module].append(Launch(commands, counts, (entry["t_us"] - trace[begin]["t_us"]) / 1e6))
+    return found
