@@ -5,10 +5,8 @@ is in the driver's hands."""
 import random
 import re
 
-import pytest
-from conftest import boot, first_launch, values
-from test_panic import panic
-from vmlib import hooked
+from conftest import boot, first_launch, module, paths, values
+from vmlib import health, hooked
 
 
 def run(what: str, *words: str, kernel: str = "stock", **config):
@@ -143,6 +141,148 @@ def test_what_firmware_keeps_is_lost_and_nothing_else():
     assert left == lost, result.lines
 
 
+def asked(*words: str, kernel: str = "stock", files=None, **config):
+    """Three guests that run in circles; firmware is asked about all of them, with a fault: the result, and what each
+    guest's launcher said by case."""
+    files = hooked.files(kernel) if files is None else files
+    result = boot("hooked.sh", "asked", *words, guest=True, kernel=kernel, files=files, limit=300, **config)
+    assert result.status == 0, result.lines
+    cases = {}
+    for line in result.lines:
+        if line.startswith("@case "):
+            said = cases.setdefault(line.removeprefix("@case "), {"1": [], "2": [], "3": []})
+        elif line.startswith("@guest "):
+            _, number, text = line.split(" ", 2)
+            said[number].append(text)
+    return result, cases
+
+
+GOES_ON = {"running", "vcpu 0 terminated 0:0x1", "ran 0,1"}
+REFUSED_GUEST = "SNP_GUEST_STATUS@2x1:status=0x10"
+
+
+def ends(said: list[str]) -> bool:
+    """Whether the guest has run, and KVM_RUN ended with EIO."""
+    return "running" in said and "vcpu 0 failed 5" in said and "ran 0" in said and not GOES_ON <= set(said)
+
+
+def test_guest_that_firmware_refuses_ends_alone():
+    """Firmware is asked about each guest, and the one that it refuses cannot go on; the two others do."""
+    healthy = "SNP_GUEST_STATUS@9:status=0x10"
+    result, cases = asked(healthy, REFUSED_GUEST)
+    assert all(GOES_ON <= set(said) for said in cases[healthy].values()), cases
+    first, second, third = cases[REFUSED_GUEST].values()
+    assert GOES_ON <= set(first) and ends(second) and GOES_ON <= set(third), cases
+    commands = [c for c in result.commands() if c["cmd"] == "SNP_GUEST_STATUS"]
+    assert [c["status"] for c in commands] == [0, 0, 0, 0, 0x10, 0]
+    told = re.findall(r"ccp: firmware has told the status of (\d) SNP guest\(s\), and refused (\d)", result.console)
+    assert told == [("3", "0"), ("2", "1"), ("0", "0")]
+    assert result.console.count("firmware refuses the guest with ASID") == 1
+    assert values(result, "refreshed") == ["", "", ""] and values(result, "lost") == ["0"]
+    assert [line.split()[-1] for line in values(result, "left")] == ["0", "0"] and result.rmp["assigned"] == 0
+
+
+def test_firmware_that_is_silent_ends_no_guest():
+    """Then nothing is known of any guest."""
+    silent = "SNP_GUEST_STATUS@2:silent"
+    # Firmware keeps what it has, and KVM remarks that it cannot end guests.
+    result, cases = asked(silent, expects=("snp_decommission_context",), allows=health.LEFT)
+    assert all(GOES_ON <= set(said) for said in cases[silent].values()), cases
+    assert values(result, "refreshed") == ["Connection timed out", ""]
+    told = "not all SNP guests could be asked for their status (ETIMEDOUT): 1 were, and KVM has ended 0"
+    assert result.console.count(told) == 1 and "firmware refuses the guest" not in result.console
+
+
+def test_stock_module_cannot_be_asked():
+    files = {name: file for name, file in hooked.files().items() if not name.endswith(".ko")}
+    result, _ = asked(files=files)
+    assert values(result, "refreshed") == ["Operation not supported"]
+
+
+ALL = "0,0x80000000"
+# From which step of the launcher to which what is refused -> pages that are lost.
+HANDS = {
+    # Making private at launch: the first page, and one in the middle. Those before it come back.
+    f"page-0,end,no-rmpupdate,{ALL}": 0,
+    f"page-5,end,no-rmpupdate,{ALL}": 0,
+    # Making private when the guest runs: VMSAs of others.
+    f"run,end,no-rmpupdate,{ALL}": 0,
+    # What firmware has of a guest: a page that it launches, and the guest's context.
+    "page-5,end,fault,SNP_LAUNCH_UPDATE@1:status=0x16,SNP_PAGE_RECLAIM@1:status=0x1a": 1,
+    "end,gone,fault,SNP_PAGE_RECLAIM@1:status=0x1a": 1,
+    # Making shared, when memory is freed: all that the guest has.
+    f"page-5,gone,no-rmpupdate,{ALL}": None,
+    f"end,gone,no-rmpupdate,{ALL}": None,
+}
+
+
+def test_no_page_is_in_two_hands():
+    """Whatever is refused at whichever step, no page is free that the RMP assigns, and what is lost is counted."""
+    files = hooked.files() | {"hands.ko": module("hands")}
+    result = boot(
+        "hooked.sh", "hands", *HANDS, guest=True, files=files, limit=400, expects=("are lost until",),
+        allows=(*health.LEFT, "Call Trace"),
+    )  # fmt: skip
+    assert result.status == 0, result.lines
+    found = {
+        key: [int(line.split()[-1]) for line in values(result, key)] for key in ("assigned", "lost-by-now", "left")
+    }
+    (held_before, free_before), *hands = [map(int, line.split()) for line in values(result, "hands")]
+    before = 0
+    for n, (name, lost) in enumerate(HANDS.items()):
+        now = found["lost-by-now"][n]
+        # What the guest has beside what is lost already.
+        expected = found["assigned"][n] - before if lost is None else lost
+        assert now - before == expected and (lost is not None or expected > 3), (name, now, before, found)
+        assert found["left"][n] == now, (name, found)
+        held, free = hands[n]
+        assert free == free_before and held - held_before == now, (name, held, free)
+        before = now
+    assert set(values(result, "used")) == {"0"}
+
+
+# Orders while 2 MiB are made private, a page in the middle is made shared, and then all -> what is said of these steps
+# and of freeing, and the pages that are lost.
+SPLIT = "middle lost 0 assigned 511 level 1"
+LARGE = {
+    "-:-:-": (["private 0 assigned 512 level 2", SPLIT, "all lost 0 assigned 0", "freed references 0"], 0),
+    "no-rmpupdate,PAGES,0x200000:-:-": (
+        ["private -14 assigned 0 level 1", "middle lost 0 assigned 0 level 1", "all lost 0 assigned 0",
+         "freed references 0"], 0
+    ),
+    # The page cannot be split, but all of it can be taken back. What is lost stays so.
+    "-:no-psmash,PAGES,0x200000:-": (
+        ["private 0 assigned 512 level 2", "middle lost 1 assigned 512 level 2", "all lost 0 assigned 0",
+         "freed references 1"], 1
+    ),
+    "-:no-psmash,PAGES,0x200000:no-rmpupdate,PAGES,0x200000": (
+        ["private 0 assigned 512 level 2", "middle lost 1 assigned 512 level 2", "all lost 512 assigned 512",
+         "freed references 512"], 512
+    ),
+    "-:no-rmpupdate,PAGE,4096:-": (
+        ["private 0 assigned 512 level 2", "middle lost 1 assigned 512 level 1", "all lost 1 assigned 1",
+         "freed references 1"], 1
+    ),
+    "-:-:no-rmpupdate,PAGE,8192": (
+        ["private 0 assigned 512 level 2", SPLIT, "all lost 1 assigned 1", "freed references 1"], 1
+    ),
+}  # fmt: skip
+
+
+def test_large_pages_that_cannot_be_split():
+    """A page of 2 MiB is made private, one in its middle made shared, and then all of it, while PSMASH or RMPUPDATE is
+    refused."""
+    result = boot(
+        "large-pages.sh", *LARGE, files={"kvm-amd.ko": module("kvm-amd")}, expects=("are lost until",),
+        allows=(*health.LEFT, "Call Trace"),
+    )  # fmt: skip
+    assert result.status == 0, result.lines
+    said, lost = values(result, "large"), [0, *map(int, values(result, "lost"))]
+    for n, (orders, (lines, count)) in enumerate(LARGE.items()):
+        assert said[4 * n : 4 * n + 4] == lines, (orders, said)
+        assert lost[n + 1] - lost[n] == count, (orders, lost)
+
+
 def test_qemu_and_its_digests():
     """Nothing changes for a VMM that knows nothing of it: the digests are those that sev-snp-measure computes."""
     more = tuple((name, file) for name, file in hooked.files().items() if name.endswith(".ko"))
@@ -151,25 +291,32 @@ def test_qemu_and_its_digests():
     assert result.status == 0 and len(launches) == 3 and all(item.equal for item in launches), result.lines
 
 
-def cost(case: str, files) -> tuple[list[str], dict[str, int]]:
-    """Commands that a launch takes, and RMPUPDATEs and the like, to the end of the guest."""
-    result = boot("hooked.sh", "run", case, guest=True, files=files)
-    assert result.status == 0, result.lines
-    marks = [n for n, entry in enumerate(result.trace) if entry.get("event") == "mark" and entry["text"].endswith(case)]
-    begin, end = marks
-    counts = {key: result.trace[end][key] - result.trace[begin][key] for key in ("rmpupdate", "psmash", "wbinvd")}
-    return [entry["cmd"] for entry in result.trace[begin:end] if "cmd" in entry], counts
-
-
 def test_a_launch_costs_no_more(note):
-    """Than with the stock module."""
-    case, files = "--no-vmsa,--vcpus,2", hooked.files()
-    stock = cost(case, {name: file for name, file in files.items() if not name.endswith(".ko")})
-    ours = cost(case, files)
-    note(f"a launch: {len(ours[0])} commands, {ours[1]}; stock {len(stock[0])} commands, {stock[1]}")
-    assert ours[0] == stock[0]
-    assert all(ours[1][key] <= stock[1][key] for key in stock[1]), (ours[1], stock[1])
-    assert stock[1]["rmpupdate"] > 10
+    """Than with the stock module, in one machine; `make bench T=launch` has the times."""
+    files = {name: file for name, file in hooked.files().items() if not name.endswith(".ko")}
+    result = boot("launch-cost.sh", "1", "2", guest=True, files=files | {"hooked/kvm-amd.ko": hooked.kvm_amd()})
+    assert result.status == 0, result.lines
+    cost = hooked.launches(result.trace)
+    assert [len(launches) for launches in cost.values()] == [2, 2]
+    for stock, ours in zip(cost["stock"], cost["hooked"]):
+        note(f"a launch: {len(ours.commands)} commands, {ours.counts}; stock {len(stock.commands)}, {stock.counts}")
+        assert ours.commands == stock.commands
+        assert all(ours.counts[key] <= stock.counts[key] for key in stock.counts), (ours, stock)
+        assert stock.counts["rmpupdate"] > 10
+
+
+def test_qemu_with_room_for_more_vcpus():
+    """QEMU launches a guest of one vCPU that may get three more, and OVMF in it comes to its shell."""
+    ours = {name: file for name, file in hooked.files().items() if name.endswith(".ko")}
+    for more in ({}, ours):
+        files = {"guest/OVMF.fd": paths.OVMF} | more
+        result = boot("guest.sh", "ovmf:1,maxcpus=4", guest=True, files=files, limit=240)
+        assert result.status == 0, result.lines
+        (booted,) = values(result, "booted")
+        assert booted.split()[1] != "never", result.lines
+        assert [c["status"] for c in result.commands() if c["cmd"] == "SNP_LAUNCH_FINISH"] == [0]
+        updates = [c for c in result.commands() if c["cmd"] == "SNP_LAUNCH_UPDATE" and c["page_type"] == "VMSA"]
+        assert len(updates) == 1
 
 
 def test_it_does_not_load_with_the_intree_driver():
@@ -177,30 +324,3 @@ def test_it_does_not_load_with_the_intree_driver():
     result = boot("load.sh", driver="intree", files=hooked.files())
     missing = set(re.findall(r"kvm_amd: Unknown symbol (snp_gmem_\w+)", result.console))
     assert {"snp_gmem_make_private", "snp_gmem_make_shared", "snp_gmem_launch"} <= missing, result.console[-2000:]
-
-
-@pytest.mark.parametrize("shutdown", ["x86", "legacy"])
-@pytest.mark.parametrize("guests", [1, 8])
-def test_panic_with_guests(shutdown, guests):
-    """Guests are ended, all CPUs write their caches back, and firmware is shut down for the kdump kernel."""
-    _, commands, console, rmp = panic("guest", str(guests), shutdown=shutdown, files=hooked.files())
-    told = [(c["cmd"], c["status"]) for c in commands if c["cmd"] != "SNP_PAGE_RECLAIM"]
-    assert told == [
-        *[("SNP_DECOMMISSION", 0)] * guests,
-        ("SHUTDOWN", 0),
-        ("SNP_SHUTDOWN_EX", 0xF),
-        ("SNP_DF_FLUSH", 0),
-        ("SNP_SHUTDOWN_EX", 0),
-    ]
-    assert len(re.findall(rf"ccp .*: {guests} SNP guest\(s\) ended for the panic\s*$", console, re.MULTILINE)) == 1
-    if shutdown == "x86":
-        assert rmp["cpus_with_snp_en"] == []
-        assert console.count("SNP is shut down for the panic, SNP_EN is clear: a kdump kernel can use all memory") == 1
-    else:
-        assert console.count("SNP is shut down for the panic, but SNP_EN stays set") == 1
-
-
-def test_panic_with_a_guest_and_the_stock_module():
-    """It is said what cannot be done, and why."""
-    _, _, console, _ = panic("guest", "1")
-    assert console.count("1 SNP guest(s) cannot be ended for the panic: the other CPUs would have to") == 1

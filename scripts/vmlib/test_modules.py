@@ -13,11 +13,22 @@ def build(kernel: str) -> Path:
     """Build them for a kernel; returns the directory that they are in."""
     compiler = ["LLVM=1"] if kernel == "debug" else ["CC=x86_64-linux-gnu-gcc-14", "HOSTCC=x86_64-linux-gnu-gcc-14"]
     tree = paths.CACHE / f"linux-{paths.RELEASE}" / ("debug" if kernel == "debug" else "build")
+    ours = paths.OUR_DEBUG_MODULES if kernel == "debug" else paths.OUR_MODULES
     out = paths.CACHE / f"modules-test-{kernel}"
     out.mkdir(exist_ok=True)
     with paths.making(out.name):
         subprocess.run(
-            ["make", "-s", "-C", tree, *compiler, f"M={paths.TOP / 'selftests/modules'}", f"MO={out}", "modules"],
+            [
+                "make",
+                "-s",
+                "-C",
+                tree,
+                *compiler,
+                f"M={paths.TOP / 'selftests/modules'}",
+                f"MO={out}",
+                f"KBUILD_EXTRA_SYMBOLS={ours / 'Module.symvers'}",
+                "modules",
+            ],  # fmt: skip
             check=True,
             stdout=subprocess.DEVNULL,
         )

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A guest of 64-bit code that reports in which vCPUs it runs.
 //!
-//! The boot vCPU starts the others one after the other by AP_CREATE, each with a VMSA that it makes
-//! from a template (at 0x40000 and following), and waits for each to say that it runs. In the end
-//! it asks to be terminated: code 1 if all is well, 2 if not, 0x80 and more for an exception that
-//! it did not expect. Without a VMSA in the image the VMM sets the registers of all vCPUs, and the
-//! others only say that they run.
+//! The boot vCPU waits until the VMM has said how many there are. Then it starts the others one
+//! after the other by AP_CREATE, each with a VMSA that it makes from a template (at 0x40000 and
+//! following), and waits for each to say that it runs. In the end it asks to be terminated: code 1
+//! if all is well, 2 if not, 0x80 and more for an exception that it did not expect. Without a VMSA
+//! in the image the VMM sets the registers of all vCPUs, and the others only say that they run.
 
 use core::arch::global_asm;
 
@@ -26,8 +26,8 @@ pub mod at {
     /// What the VMSAs of the others are made from.
     pub const TEMPLATE: u64 = 0x9000;
     pub const GHCB: u64 = 0x20000;
-    /// Shared: at 0 how many vCPUs there are, at 8 the first of them to be started (both from the
-    /// VMM), from MARKS on a byte for each that runs.
+    /// Shared: at 0 how many vCPUs there are, for which the boot vCPU waits, at 8 the first of them
+    /// to be started (both from the VMM), from MARKS on a byte for each that runs.
     pub const REPORT: u64 = 0x21000;
     pub const MARKS: usize = 0x100;
     /// Virtual addresses from here on are the same memory, shared.
@@ -65,7 +65,11 @@ global_asm!(
         xor %edx, %edx
         ask
         movb $1, 0x121100
+    4:
+        pause
         mov 0x121000, %r12
+        test %r12, %r12
+        jz 4b
         mov 0x121008, %r13
     1:
         cmp %r12, %r13

@@ -28,6 +28,7 @@ const USAGE: &str = "\
 usage: launcher make FILE [--no-vmsa | --vmsas N] [--c-bit N]
        launcher digest FILE
        launcher run FILE [--vcpus N] [--late N] [--no-vmsa | --direct] [--finish-twice]
+                    [--wait FILE] [--pause STEP]…
        launcher random FILE CALLS SEED
        launcher refusals
        launcher refusal FILE NAME";

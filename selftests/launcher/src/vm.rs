@@ -209,11 +209,19 @@ impl Vm {
 
     /// Launches all of an image but for LAUNCH_FINISH, and makes shared what is.
     pub fn launch_image(&self, image: &Image) -> Result<()> {
+        self.launch_in_steps(image, |_| ())
+    }
+
+    /// The same, with a call before each page.
+    pub fn launch_in_steps(&self, image: &Image, before: impl Fn(usize)) -> Result<()> {
         for gpa in &image.shared {
             self.set_private(*gpa, 4096, false)?;
         }
         self.start(image.policy)?;
-        image.pages.iter().try_for_each(|page| self.launch(page))?;
+        for (number, page) in image.pages.iter().enumerate() {
+            before(number);
+            self.launch(page)?;
+        }
         // What is there was for the measurement alone; from here on it is what is shared.
         self.write(0, &vec![0; guest::MEMORY as usize]);
         Ok(())
