@@ -36,6 +36,7 @@ MINUTES = [
     "runner",
     "kvm_selftests",
     "hooked",
+    "crash",
 ]
 LONGEST = [f"selftests/test_{name}.py" for name in MINUTES]
 
