@@ -73,6 +73,7 @@ FORBIDDEN = {
     ),
     "write-tmr": (["write: read", "write: {}"], "foreign-write"),
     "write-iommu": (["write: read", "write: {}"], "foreign-write"),
+    "write-semaphore": (["write: read", "write: {}"], "foreign-write"),
     "write-rmp": (["write: read", "write: {}"], "rmp-write"),
     "give-refused": (["give -14"], None),
     "give": (["give 0"], None),
@@ -96,7 +97,10 @@ def test_what_the_rmp_forbids_is_a_fault():
         expects=(*own, *(rf"CPU model: CPU \d+: {kind}," for kind in kinds)),
     )
     with Machine(config, "forbidden") as machine:
-        answers = {"tmr": lambda: tmr(machine), "iommu": lambda: machine.rmp()["iommu_buffers"][0]}
+        # The event log, and the page to which the IOMMU says that it has executed a command.
+        buffers = {"iommu": 0, "semaphore": 1}
+        answers = {what: lambda n=n: machine.rmp()["iommu_buffers"][n] for what, n in buffers.items()}
+        answers["tmr"] = lambda: tmr(machine)
         result = machine.run(
             paths.VM_SCRIPTS / "forbidden.sh",
             [f"{RMP_BASE + 0x4000:#x}"],
@@ -285,9 +289,9 @@ def test_kdump():
         kexec=True,
         crashkernel=256,
         limit=180,
-        # The trace is the panic's. Linux gives its IOMMU up in the crash kernel, whose event log stays firmware's.
-        expects=("Call Trace", "^RMP: 128 "),
+        # The trace is the panic's. Event log and semaphore of the IOMMU are reclaimed by nobody.
+        expects=("Call Trace", "^RMP: 129 "),
     )
     assert result.status == 0
-    assert values(result, "crashed") == ["found snp_en=", "vmcore"]
+    assert values(result, "crashed") == ["found snp_en=", "vmcore", "iommu ivhd0"]
     assert [entry["cmd"] for entry in result.commands()][-1] == "SNP_SHUTDOWN_EX"

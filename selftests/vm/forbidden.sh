@@ -34,6 +34,8 @@ ask tmr || fail "where is the TMR?"
 act write-tmr "$reply"
 ask iommu || fail "where is a page of the IOMMU's?"
 act write-iommu "$reply"
+ask semaphore || fail "where is the IOMMU's semaphore?"
+act write-semaphore "$reply"
 act write-rmp "$1"
 mkfifo /tmp/to /tmp/from
 plain-guest </tmp/to >/tmp/from &

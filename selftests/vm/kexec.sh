@@ -2,7 +2,8 @@
 # kexec.sh next|owed|crash|crash-busy: initialise SNP, go on with another kernel, and initialise SNP
 # there, or find the dump. crash-busy: with a command in flight. owed: with one that the PSP has not
 # answered in time, which it does in the other kernel. "@STAGE found snp_en=CPUS" and "@STAGE loaded
-# SNP-OFFERED snp_en=CPUS", as the CPU model has it.
+# SNP-OFFERED snp_en=CPUS", as the CPU model has it; of a crash kernel "@STAGE vmcore" and "@STAGE iommu NAME",
+# if it has them.
 # shellcheck disable=SC2154 # stage and reply are lib.sh's
 . /vm/lib.sh
 
@@ -17,6 +18,7 @@ if [ "$1 $stage" = "owed second" ]; then
 fi
 if [ "$stage" = crashed ]; then
 	[ -s /proc/vmcore ] && say "$stage" vmcore
+	say "$stage" iommu "$(ls /sys/class/iommu)"
 	exit 0
 fi
 modprobe kvm_amd || fail "kvm_amd does not load"
@@ -40,7 +42,8 @@ next)
 crash*)
 	crash_kernel crashed || fail "no crash kernel"
 	if [ "$1" = crash-busy ]; then
-		ask fault PLATFORM_STATUS:delay=60000 || fail "the PSP takes no orders"
+		# Longer than the rest of the test takes.
+		ask fault PLATFORM_STATUS:delay=600000 || fail "the PSP takes no orders"
 		sev-ioctl platform-status &
 		until ask pending && [ -n "$reply" ]; do sleep 0.1; done
 	fi

@@ -6,7 +6,7 @@
 //! exclusion range names the completion-wait semaphore if the IOMMU has SNP, in init.c
 //! (iommu_set_cwwb_range).
 
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 use link::Link;
 
@@ -43,6 +43,12 @@ impl Model<'_> {
     /// Whether the IOMMU's registers of which it reads are in this page.
     pub fn is_iommu(&self, page: u64) -> bool {
         page != 0 && page == self.iommu.load(Acquire)
+    }
+
+    /// Where a register is to be put that keeps the exclusion base, if there is none there yet.
+    pub fn lacks_exclusion_base(&self) -> Option<u64> {
+        let at = self.iommu.load(Acquire) + EXCLUSION_BASE;
+        (self.exclusion_base_at.swap(at, AcqRel) != at).then_some(at)
     }
 
     /// A CPU has written to them.

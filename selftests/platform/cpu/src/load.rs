@@ -148,6 +148,8 @@ fn build(args: &Args) -> Result<Model<'static>, String> {
         activity: [const { Activity::new() }; MAX_CPUS],
         acpi_patched: AtomicBool::new(false),
         iommu: AtomicU64::new(0),
+        exclusion_base: AtomicU64::new(0),
+        exclusion_base_at: AtomicU64::new(0),
         stats: Stats::default(),
         log: Log::new(log.transpose()?),
     })

@@ -43,6 +43,10 @@ pub struct Model<'a> {
     pub acpi_patched: AtomicBool,
     /// Where the IOMMU's registers are; 0 until the IVRS has told.
     pub iommu: AtomicU64,
+    /// Its exclusion base, which QEMU's does not keep.
+    pub exclusion_base: AtomicU64,
+    /// Where that register has been put into the machine; 0: not yet.
+    pub exclusion_base_at: AtomicU64,
     /// What happened.
     pub stats: Stats,
     /// Where to say so.
@@ -77,6 +81,7 @@ impl Model<'_> {
         }
         self.pinned.store(false, Release);
         self.link.iommu_snp.store(0, Relaxed);
+        self.exclusion_base.store(0, Relaxed);
         self.acpi_patched.store(false, Release);
         self.log.note(format_args!("reset: SNP_EN is clear on all CPUs"));
     }

@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::qemu::ffi::{CpuState, Env, Functions, Tb};
 use crate::qemu::tlb::Request;
 use crate::qemu::vcpu::{Slot, Vcpu};
-use crate::qemu::{env, fatal, interrupt};
+use crate::qemu::{env, fatal, interrupt, register};
 use crate::translate::{self, What};
 use crate::watch::RMP_FAULT;
 
@@ -271,6 +271,14 @@ unsafe extern "C" fn after_iommu(cpu: *mut CpuState, _: u64) {
     let Some((index, slot)) = machine.slot_of(cpu) else { return };
     // SAFETY: QEMU runs what is queued for a CPU on its thread, between blocks.
     let vcpu = unsafe { Vcpu::outside_block(&machine.functions, slot, index) };
+    if let Some(address) = machine.model.lacks_exclusion_base() {
+        let value = &machine.model.exclusion_base;
+        // SAFETY: queued work, as the comment above says; the model says that it is the first time.
+        if let Err(error) = unsafe { register::install(&machine.functions, &vcpu, address, value) }
+        {
+            fatal(format_args!("IOMMU: {error}"));
+        }
+    }
     machine.model.iommu_written(&vcpu);
 }
 

@@ -112,6 +112,8 @@ pub fn machine(snp_en: bool) -> Model<'static> {
         activity: [const { Activity::new() }; MAX_CPUS],
         acpi_patched: AtomicBool::new(false),
         iommu: AtomicU64::new(0),
+        exclusion_base: AtomicU64::new(0),
+        exclusion_base_at: AtomicU64::new(0),
         stats: Stats::default(),
         log: Log::new(None),
     };

@@ -68,6 +68,10 @@ plugin_api::functions! {
     cpu_sync_bndcs_hflags: fn(*mut Env);
     cpu_load_eflags: fn(*mut Env, c_int, c_int);
     cpu_vmexit: fn(*mut Env, u64, u64, usize) -> !;
+    get_system_memory: fn() -> *mut c_void;
+    memory_region_init_io:
+        fn(*mut c_void, *mut c_void, *const c_void, *mut c_void, *const c_char, u64);
+    memory_region_add_subregion_overlap: fn(*mut c_void, u64, *mut c_void, c_int);
     // Only tried out when the plugin is loaded (probe.rs).
     helper_fpush: fn(*mut Env);
     helper_fclex: fn(*mut Env);

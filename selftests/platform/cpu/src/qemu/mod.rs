@@ -13,6 +13,7 @@ pub mod interrupt;
 pub mod layout;
 pub mod ops;
 pub mod probe;
+pub mod register;
 pub mod tlb;
 pub mod vcpu;
 pub mod version;
