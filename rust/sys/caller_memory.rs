@@ -4,7 +4,7 @@
 
 use super::{
     direct_map,
-    mem_encrypt::sme_mask,
+    mem_encrypt::without_c_bit,
     rmp::Frames, //
 };
 use kernel::{
@@ -36,7 +36,7 @@ impl CallerMemory {
     ///
     /// [`EINVAL`] if the range wraps around.
     pub(crate) fn frames(&self, address: u64, len: u64) -> Result<Frames> {
-        let phys = address & !sme_mask();
+        let phys = without_c_bit(address);
         // SAFETY: The caller owns the memory (see `trust()`) and leaves it alone during the call.
         unsafe { Frames::foreign(phys, len) }.ok_or(EINVAL)
     }
@@ -87,5 +87,5 @@ impl CallerMemory {
 
 /// Where `len` bytes at this physical address are in the direct map.
 fn mapped(address: u64, len: usize) -> Result<*mut u8> {
-    direct_map::virt(address & !sme_mask(), len).ok_or(EFAULT)
+    direct_map::virt(without_c_bit(address), len).ok_or(EFAULT)
 }

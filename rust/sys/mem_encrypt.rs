@@ -4,6 +4,7 @@
 //!
 //! C header: `include/linux/mem_encrypt.h`
 
+use super::cpu;
 use kernel::bindings;
 
 /// The bit of a physical address that selects encryption with the host key (SME), or 0.
@@ -13,4 +14,10 @@ pub(crate) fn sme_mask() -> u64 {
     #[cfg(CONFIG_KUNIT = "y")]
     let mask = mask | super::fake_sme::mask();
     mask
+}
+
+/// An address without the encryption bit. That of a legacy guest's page has it also without SME: KVM
+/// sets it in RECEIVE_UPDATE_DATA.
+pub(crate) fn without_c_bit(address: u64) -> u64 {
+    address & !(sme_mask() | cpu::c_bit())
 }
