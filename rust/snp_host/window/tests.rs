@@ -107,9 +107,17 @@ fn each_event_leads_where_it_says() {
                     next == Window::Held(snp_host_keep::SNP_HOST_KEEP_SOME_CPUS)
                 }
                 Event::NotPrepared(_) => next == window,
-                Event::CloseSnpOff(_) | Event::CloseInitRefused(..) => {
-                    matches!(next, Window::Closed | Window::Held(_))
+                Event::CloseSnpOff(SnpEn::Nowhere) | Event::CloseInitRefused(SnpEn::Nowhere, _) => {
+                    next == Window::Closed
                 }
+                Event::CloseInitRefused(_, rmp) if window == Window::Enabled => {
+                    next == after_refusal(rmp)
+                }
+                // The first reason stays.
+                Event::CloseSnpOff(_) | Event::CloseInitRefused(..) => match window {
+                    Window::Held(_) => next == window,
+                    _ => next == Window::Held(snp_host_keep::SNP_HOST_KEEP_STILL_ENABLED),
+                },
                 Event::Keep(why) => {
                     next == Window::Held(why)
                         || why == snp_host_keep::SNP_HOST_KEEP_UNDECIDED && next == window
@@ -186,21 +194,12 @@ fn uneven_cpus_are_told_apart_from_prepared_ones() {
     }
 }
 
-#[test]
-fn a_refused_init_says_what_was_seen_of_the_rmp() {
-    for (rmp, next) in [
-        (Rmp::Zero, Window::Closed),
-        (
-            Rmp::NotZero,
-            Window::Held(snp_host_keep::SNP_HOST_KEEP_RMP_NOT_ZERO),
-        ),
-        (
-            Rmp::Unreadable,
-            Window::Held(snp_host_keep::SNP_HOST_KEEP_RMP_UNREADABLE),
-        ),
-    ] {
-        let refused = Event::CloseInitRefused(SnpEn::Everywhere, rmp);
-        assert_eq!(Window::Enabled.step(refused), next, "{rmp:?}");
+/// What firmware's refusal of SNP_INIT makes of a window in which all CPUs were prepared.
+fn after_refusal(rmp: Rmp) -> Window {
+    match rmp {
+        Rmp::Zero => Window::Closed,
+        Rmp::NotZero => Window::Held(snp_host_keep::SNP_HOST_KEEP_RMP_NOT_ZERO),
+        Rmp::Unreadable => Window::Held(snp_host_keep::SNP_HOST_KEEP_RMP_UNREADABLE),
     }
 }
 
