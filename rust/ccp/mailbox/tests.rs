@@ -822,14 +822,19 @@ mod suite {
     fn a_command_that_nobody_waits_for_kills_the_mailbox() -> Result {
         let (_faux, dev) = device()?;
         for command in TABLE {
-            let psp = Psp::new()?;
-            let mut mailbox = mailbox(&psp, &dev, PATIENT);
-            drop(mailbox.start(command, Address::NONE, Wait::Interrupt));
-            let dead = Dead::Silent {
-                command: command.name,
-                secs: 0,
-            };
-            nothing_starts(&psp, &mut mailbox, CmdError::Dead(dead), command.name)?;
+            for wait in WAITS {
+                let psp = Psp::new()?;
+                let mut mailbox = mailbox(&psp, &dev, PATIENT);
+                drop(mailbox.start(command, Address::NONE, wait));
+                let dead = Dead::Silent {
+                    command: command.name,
+                    secs: 0,
+                };
+                nothing_starts(&psp, &mut mailbox, CmdError::Dead(dead), command.name)?;
+                // The next mailbox waits for it; after a panic there is none.
+                let record = (wait == Wait::Interrupt).then_some(command.id.raw().into());
+                check!(psp.owed.get() == record, "{} {:?}", command.name, wait);
+            }
         }
         Ok(())
     }
