@@ -27,7 +27,7 @@ use super::{
         snp_host_close,
         snp_host_keep, //
     },
-    cc,
+    cc, cpu,
     hotplug::CpusRead,
     msr::Msr,
     rmp::{
@@ -67,6 +67,12 @@ pub trait Host: Rmp + Sync {
 
     /// Whether the CPU that this runs on has `SNP_EN`. May be called in any context.
     fn snp_en_here(&self) -> bool;
+
+    /// Writes the caches of all online CPUs back and invalidates them. Sleeps.
+    fn wbinvd_on_all(&self);
+
+    /// The same for the CPU that this runs on. May be called in any context.
+    fn wbinvd_here(&self);
 }
 
 /// This machine.
@@ -112,6 +118,14 @@ impl Host for Kernel {
         Msr::new(kernel::bindings::MSR_AMD64_SYSCFG)
             .read()
             .is_ok_and(|syscfg| syscfg & SNP_EN != 0)
+    }
+
+    fn wbinvd_on_all(&self) {
+        cpu::wbinvd_on_all();
+    }
+
+    fn wbinvd_here(&self) {
+        cpu::wbinvd_local();
     }
 }
 

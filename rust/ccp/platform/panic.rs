@@ -35,7 +35,6 @@ use crate::{
         OtherCpus, //
     },
     sys::{
-        cpu,
         iommu,
         notifier::{
             self,
@@ -124,7 +123,7 @@ impl<T: Transport> LastShutdown<T> {
         let _ = self.channel.issue(command::SHUTDOWN, &mut ());
         // For the shutdown the other CPUs have executed WBINVD in the NMI that stopped them
         // (kdump_sev_callback()). The one after SNP_DECOMMISSION is another.
-        cpu::wbinvd_local();
+        self.channel.host().wbinvd_here();
         let clear_snp_en = Leaving::Panic.clears_snp_en(guests, self.x86_snp_shutdown);
         // Without SNP_EN no CPU enforces the RMP.
         let sev_pages_left = match clear_snp_en {

@@ -26,7 +26,6 @@ use crate::{
         HvPages, //
     },
     sys::{
-        cpu,
         pages::Gfp,
         snp_host::NoSnpEn, //
     },
@@ -67,7 +66,7 @@ impl<T: Transport> Platform<T> {
         self.sev_init(&proof)?;
         // Until the flush no ASID may be used.
         self.sev = Sev::Stale;
-        cpu::wbinvd_on_all();
+        self.channel.host().wbinvd_on_all();
         if let Err(err) = self.channel.require(command::DF_FLUSH, &mut ()) {
             let _ = self.stop_sev();
             self.flush_for_snp();
@@ -133,7 +132,7 @@ impl<T: Transport> Platform<T> {
     /// a flush either.
     fn flush_for_snp(&mut self) {
         if self.channel.snp_init() && self.channel.alive().is_ok() {
-            cpu::wbinvd_on_all();
+            self.channel.host().wbinvd_on_all();
             // A failure has been logged, and firmware refuses to activate SNP guests.
             let _ = self.channel.require(command::SNP_DF_FLUSH, &mut ());
         }
@@ -274,7 +273,7 @@ fn free_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>) {
     let Some(tmr) = tmr.take() else { return };
     // Firmware wrote to the TMR with its own key. Those cache lines must not be written back over
     // the memory's next contents.
-    cpu::wbinvd_on_all();
+    channel.host().wbinvd_on_all();
     // A failure has been logged.
     let _ = tmr.take_back(channel);
     channel.record().set_tmr(None);

@@ -16,7 +16,7 @@ use crate::{
     pages::HvPages,
     sys::{
         bindings::snp_host_keep,
-        cpu, iommu, params,
+        iommu, params,
         snp_host::{
             HotplugWindow,
             SnpEnabled, //
@@ -102,7 +102,7 @@ impl<T: Transport> Platform<T> {
             return Err(err);
         }
 
-        cpu::wbinvd_on_all();
+        self.channel.host().wbinvd_on_all();
         if let Err(err) = self.channel.flush_snp() {
             // KVM may still have guests of an earlier SNP_INIT, hence not KvmGone.
             let _ = self.stop_snp(Leaving::DeviceGone);
@@ -166,7 +166,7 @@ impl<T: Transport> Platform<T> {
         max_snp_asid: u16,
     ) -> Result<(), (SnpEnabled, CmdError)> {
         let Some(ranges) = ranges.map(HvPages::lend) else {
-            cpu::wbinvd_on_all();
+            self.channel.host().wbinvd_on_all();
             return self.channel.init_snp(enabled, None);
         };
         let mut flags = snp::INIT_RMP | snp::INIT_LIST_PADDR_EN;
@@ -181,7 +181,7 @@ impl<T: Transport> Platform<T> {
             rsvd2: [0; 46],
         };
         // Before and after SNP_INIT no CPU may hold dirty lines, not least of the RMP itself.
-        cpu::wbinvd_on_all();
+        self.channel.host().wbinvd_on_all();
         let result = self.channel.init_snp(enabled, Some(&mut request));
         // If the mailbox died the pages are lost, which has been logged.
         let _ = ranges.take_back(&mut self.channel);
@@ -253,7 +253,7 @@ impl<T: Transport> Platform<T> {
             let _ = self.decommission_guests();
         }
         if self.channel.alive().is_ok() {
-            cpu::wbinvd_on_all();
+            self.channel.host().wbinvd_on_all();
         }
         if let Err((command, err)) = self.channel.shutdown_snp(clear_snp_en) {
             self.report_shutdown(command, err);

@@ -137,6 +137,23 @@ mod suite {
     }
     use Fault::*;
 
+    /// What takes a WBINVD on all CPUs before it, and what makes a new one necessary.
+    const NEED_WBINVD: [CommandId; 5] = [
+        CommandId::SNP_INIT,
+        CommandId::SNP_INIT_EX,
+        CommandId::SNP_DF_FLUSH,
+        CommandId::DF_FLUSH,
+        CommandId::SNP_SHUTDOWN_EX,
+    ];
+    const OWE_WBINVD: [CommandId; 6] = [
+        CommandId::SNP_INIT,
+        CommandId::SNP_INIT_EX,
+        CommandId::INIT,
+        CommandId::INIT_EX,
+        CommandId::SHUTDOWN,
+        CommandId::SNP_DECOMMISSION,
+    ];
+
     /// The commands that firmware does not carry out, each the number of times that stands with it.
     struct Plan {
         faults: [Cell<Option<(CommandId, Fault, usize)>>; 2],
@@ -146,6 +163,8 @@ mod suite {
         /// The state of SNP firmware, and of legacy SEV, as it says it itself.
         snp_init: Cell<bool>,
         sev: Cell<u8>,
+        /// The last command was SHUTDOWN.
+        stopped_sev: Cell<bool>,
         /// Those that it says it has.
         guests: Cell<u32>,
         /// Those that have an ASID, and whether the ASID of one has to be flushed.
@@ -166,6 +185,7 @@ mod suite {
                 reclaims: Cell::new(0),
                 snp_init: Cell::new(false),
                 sev: Cell::new(0),
+                stopped_sev: Cell::new(false),
                 guests: Cell::new(0),
                 active: Cell::new(0),
                 dirty: Cell::new(false),
@@ -188,7 +208,12 @@ mod suite {
         fn execute(&self, host: &FakeHost, call: &Call) -> Result<Status, CmdError> {
             if call.is(CommandId::SNP_PAGE_RECLAIM) {
                 self.reclaims.set(self.reclaims.get() + 1);
-                return Ok(Status::SUCCESS);
+                // The TMR has lines in the caches until WBINVD.
+                let too_early = self.stopped_sev.get() && host.cached.load(Relaxed);
+                return Ok(match too_early {
+                    true => Status::INVALID_PAGE_STATE,
+                    false => Status::SUCCESS,
+                });
             }
             host.note(Command(call.command.id));
             for slot in &self.faults {
@@ -204,7 +229,15 @@ mod suite {
                     Silent => silence(call.command),
                 };
             }
-            self.carry_out(host, call).map_err(CmdError::Transport)
+            if NEED_WBINVD.contains(&call.command.id) && host.cached.load(Relaxed) {
+                return Ok(Status::WBINVD_REQUIRED);
+            }
+            let answer = self.carry_out(host, call).map_err(CmdError::Transport);
+            if OWE_WBINVD.contains(&call.command.id) {
+                host.cached.store(true, Relaxed);
+            }
+            self.stopped_sev.set(call.is(CommandId::SHUTDOWN));
+            answer
         }
 
         fn carry_out(&self, host: &FakeHost, call: &Call) -> Result<Status> {
@@ -371,7 +404,8 @@ mod suite {
         check!(HOST.saw(&[Open, INIT, DF_FLUSH]));
         check!(!p.is_snp_up() && HOST.assigned() == 0);
         p.shutdown(Leaving::KvmGone);
-        check!(HOST.saw(&[SHUTDOWN]));
+        // Firmware's lines of the TMR are not written over what comes there next.
+        check!(HOST.saw(&[SHUTDOWN]) && !HOST.cached.load(Relaxed));
 
         // Nor do the CPUs fit: the same.
         HOST.open.store(0, Relaxed);
@@ -1055,6 +1089,10 @@ mod suite {
         let command = Relayed::new(id.row()).ok_or(EPERM)?;
         let mut data = [0; 68];
         let data = data.get_mut(..command.info().len.into()).ok_or(EINVAL)?;
+        if matches!(id, CommandId::DF_FLUSH | CommandId::SNP_DF_FLUSH) {
+            // As KVM does.
+            p.channel.host().wbinvd_on_all();
+        }
         // SAFETY: There are no addresses in the buffer.
         p.relay(command, data, &unsafe { CallerMemory::trust() })
     }
@@ -1077,7 +1115,7 @@ mod suite {
             check!(p.start_snp(0).is_ok() && HOST.saw(&SNP_START));
             check!(p.init(false, 0).is_ok() && HOST.saw(&[]));
             for row in TABLE {
-                let snp = !row.id.is_legacy() && row.id != CommandId::SNP_PAGE_RECLAIM;
+                let snp = row.name.starts_with("SNP_") && row.id != CommandId::SNP_PAGE_RECLAIM;
                 if snp && Relayed::new(row).is_some() && row.id != CommandId::SNP_PLATFORM_STATUS {
                     check!(relay(&mut p, row.id).is_ok(), "{}", row.name);
                     check!(HOST.saw(&[Command(row.id)]), "{}", row.name);

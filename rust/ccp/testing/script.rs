@@ -3,6 +3,7 @@
 //! A firmware and a host that follow a script.
 
 use core::sync::atomic::{
+    AtomicBool,
     AtomicI32,
     AtomicU32,
     AtomicU64,
@@ -250,6 +251,9 @@ pub(crate) struct FakeHost {
     assigned: AtomicI32,
     /// The address of the last page that came into that state, if it still is; else 0.
     last_assigned: AtomicU64,
+    /// Caches may hold lines of what firmware has changed: WBINVD comes before whatever relies on
+    /// their being clean.
+    pub(crate) cached: AtomicBool,
 }
 
 /// The CPUs of a [`FakeHost`].
@@ -268,6 +272,7 @@ impl FakeHost {
             shared_fails: FailAt::never(),
             assigned: AtomicI32::new(0),
             last_assigned: AtomicU64::new(0),
+            cached: AtomicBool::new(true),
         }
     }
 
@@ -387,5 +392,13 @@ impl Host for FakeHost {
 
     fn snp_en_here(&self) -> bool {
         self.snp_en.load(Relaxed) != 0
+    }
+
+    fn wbinvd_on_all(&self) {
+        self.cached.store(false, Relaxed);
+    }
+
+    fn wbinvd_here(&self) {
+        self.cached.store(false, Relaxed);
     }
 }
