@@ -26,6 +26,9 @@ use crate::sys::{
     notifier, //
 };
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
+
 /// What the panicking CPU needs of the others.
 pub(crate) trait OtherCpus: Sync {
     /// Whether they wait.
@@ -69,7 +72,14 @@ pub(crate) fn set_guests(guests: u32) {
 /// Called on a CPU that is being stopped, in its NMI. Returns at once unless the kernel panics with
 /// guests.
 pub(crate) fn hold() {
-    if !notifier::in_panic() || GUESTS.load(Relaxed) == 0 || ORDER.load(Relaxed) == GO {
+    if notifier::in_panic() {
+        wait();
+    }
+}
+
+/// Waits, if there are guests, until the panicking CPU says what to do.
+fn wait() {
+    if GUESTS.load(Relaxed) == 0 || ORDER.load(Relaxed) == GO {
         return;
     }
     HELD.fetch_add(1, Relaxed);
@@ -86,6 +96,17 @@ pub(crate) fn hold() {
     }
 }
 
+/// Waits for the others, `steps` at most; false if one is late.
+fn all_have_written_back(steps: usize) -> bool {
+    for _ in 0..steps {
+        if DONE.load(Relaxed) == HELD.load(Relaxed) {
+            return true;
+        }
+        udelay(Delta::from_micros(STEP_USECS));
+    }
+    false
+}
+
 impl OtherCpus for Machine {
     fn are_held(&self) -> bool {
         HELD.load(Relaxed) != 0
@@ -93,13 +114,7 @@ impl OtherCpus for Machine {
 
     fn write_back(&self) -> bool {
         ORDER.store(WRITE_BACK, Relaxed);
-        for _ in 0..WRITE_BACK_STEPS {
-            if DONE.load(Relaxed) == HELD.load(Relaxed) {
-                return true;
-            }
-            udelay(Delta::from_micros(STEP_USECS));
-        }
-        false
+        all_have_written_back(WRITE_BACK_STEPS)
     }
 
     fn let_go(&self) {
