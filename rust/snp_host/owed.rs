@@ -10,7 +10,7 @@ use crate::sys::module_pin::ModulePin;
 use kernel::prelude::*;
 
 /// There is one PSP for each socket, and no machine has as many sockets.
-const PSPS: usize = 16;
+pub(crate) const PSPS: usize = 16;
 
 /// The record.
 #[derive(Default)]

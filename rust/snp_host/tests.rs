@@ -8,18 +8,39 @@ use kernel::macros::kunit_tests;
 #[allow(unsafe_code)] // The macro's; there is none here.
 mod suite {
     use crate::{
+        owed::{
+            Owed,
+            PSPS, //
+        },
         sys::{
             guest_rmp::Owner,
             hotplug::CpusRead,
-            percpu::PerCpu,
+            notifier::about_to_sleep,
+            percpu::{
+                CpuList,
+                PerCpu, //
+            },
             sched::cond_resched,
             workers::on_several, //
         },
-        syscfg::Register,
+        syscfg::{
+            has_snp_en,
+            snp_en,
+            uses_svm,
+            Register, //
+        },
+        window::SnpEn,
+        LocalModule,
     };
     use kernel::{
-        cpu::CpuId,
+        bindings,
+        cpu::{
+            nr_cpu_ids,
+            CpuId, //
+        },
+        module::this_module,
         prelude::*,
+        str::CString,
         sync::atomic::{
             Atomic,
             Relaxed, //
@@ -75,6 +96,116 @@ mod suite {
         assert!(none.passing(Option::is_some).is_empty());
         assert!(!none.failing(Option::is_some).is_empty());
         Ok(())
+    }
+
+    /// SYSCFG.SNP_EN and EFER.SVME, by the Architecture Programmer's Manual volume 2.
+    const SNP_EN: u64 = 1 << 24;
+    const SVME: u64 = 1 << 12;
+
+    #[test]
+    fn one_bit_says_snp_en_and_one_svm() {
+        for (value, snp_en, svm) in [
+            (None, false, false),
+            (Some(0), false, false),
+            (Some(SNP_EN), true, false),
+            (Some(!SNP_EN), false, true),
+            (Some(SVME), false, true),
+            (Some(!SVME), true, false),
+        ] {
+            assert_eq!(has_snp_en(&value), snp_en);
+            assert_eq!(uses_svm(&value), svm);
+        }
+    }
+
+    #[test]
+    fn snp_en_everywhere_is_told_from_somewhere() -> Result {
+        let first = || CpuId::current().as_u32() == 0;
+        let online = CpusRead::lock().online().weight();
+        let some = match online {
+            1 => SnpEn::Everywhere,
+            _ => SnpEn::Somewhere,
+        };
+        for (on_first, on_others, expected) in [
+            (0, 0, SnpEn::Nowhere),
+            (SNP_EN, 0, some),
+            (SNP_EN, SNP_EN, SnpEn::Everywhere),
+        ] {
+            let cpus: PerCpu<Register> =
+                PerCpu::collect(|| Some(if first() { on_first } else { on_others }))?;
+            assert!(snp_en(&cpus, has_snp_en) == expected);
+            assert!(cpus.snp_en() == expected);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn lists_of_cpus_are_printed_as_ranges() -> Result {
+        for (first, last, text) in [(1, 0, c""), (0, 0, c"0"), (1, 1, c"1"), (0, 1, c"0-1")] {
+            if last >= nr_cpu_ids() {
+                continue;
+            }
+            let list = CpuList::new(|cpu| (first..=last).contains(&cpu.as_u32()));
+            let printed = CString::try_from_fmt(fmt!("{list}"))?;
+            assert_eq!(&*printed, text);
+            assert_eq!(list.is_empty(), first > last);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn sleep_begins_with_three_notifications_out_of_six() {
+        for (action, what) in [
+            (bindings::PM_HIBERNATION_PREPARE, Some("hibernation")),
+            (bindings::PM_POST_HIBERNATION, None),
+            (bindings::PM_SUSPEND_PREPARE, Some("suspend")),
+            (bindings::PM_POST_SUSPEND, None),
+            (
+                bindings::PM_RESTORE_PREPARE,
+                Some("resume from hibernation"),
+            ),
+            (bindings::PM_POST_RESTORE, None),
+        ] {
+            // CAST: `u32` to `usize` loses nothing.
+            assert_eq!(about_to_sleep(action as c_ulong), what);
+        }
+    }
+
+    #[test]
+    fn the_first_debt_of_each_psp_is_kept_until_it_is_paid() -> Result {
+        let mut owed = Owed::default();
+        assert_eq!((owed.command(0), owed.command(9)), (0, 0));
+        for (psp, command, owes) in [(0, 3, 3), (0, 4, 3), (9, 5, 5)] {
+            owed.record(psp, command, this_module::<LocalModule>())?;
+            assert_eq!(owed.command(psp), owes);
+        }
+        assert_eq!(owed.command(0), 3);
+        owed.forget(9);
+        assert_eq!((owed.command(0), owed.command(9)), (3, 0));
+        owed.forget(0);
+        owed.forget(0);
+        assert_eq!(owed.command(0), 0);
+        owed.record(0, 6, this_module::<LocalModule>())?;
+        assert_eq!(owed.command(0), 6);
+        Ok(())
+    }
+
+    #[test]
+    fn there_is_room_for_the_psps_of_any_machine() -> Result {
+        let mut owed = Owed::default();
+        for psp in 0..PSPS as u64 {
+            owed.record(psp, 3, this_module::<LocalModule>())?;
+        }
+        assert_eq!(
+            owed.record(PSPS as u64, 3, this_module::<LocalModule>()),
+            Err(ENOSPC)
+        );
+        // Not those that are there.
+        assert_eq!(owed.record(0, 4, this_module::<LocalModule>()), Ok(()));
+        for psp in 0..PSPS as u64 {
+            assert_eq!(owed.command(psp), 3);
+        }
+        owed.forget(0);
+        owed.record(PSPS as u64, 3, this_module::<LocalModule>())
     }
 
     #[test]
