@@ -2,11 +2,17 @@
 """The KUnit loop does not lie: a test that fails, is skipped or says nothing is told apart from one
 that passes."""
 
+import json
+import re
+import subprocess
+
 import pytest
-from vmlib import kernels, ktap
+from vmlib import kernels, ktap, paths, test_modules
 from vmlib.console import splats
 
 REPORT = """\
+KTAP version 1
+1..0
 Run /init as init process
 KTAP version 1
 1..1
@@ -34,8 +40,11 @@ CONSOLE = "\n".join(f"[   15.769114] {line}" for line in REPORT.splitlines())
 
 
 def verdicts(expected: dict[str, list[str]]) -> dict[str, str]:
-    outcomes = ktap.outcomes(expected, CONSOLE)
-    return {f"{suite}/{test}": outcome.verdict for suite, tests in outcomes.items() for test, outcome in tests.items()}
+    found = {}
+    for report in ktap.reports(CONSOLE):
+        found |= ktap.parse(report)[0]
+    outcomes = ktap.outcomes(expected, found)
+    return {f"{suite}/{test}": verdict for suite, tests in outcomes.items() for test, verdict in tests.items()}
 
 
 def test_verdicts():
@@ -46,14 +55,11 @@ def test_verdicts():
     }
 
 
-def test_details_belong_to_the_test_that_failed():
-    outcomes = ktap.outcomes({"mailbox": ["answer", "late"]}, CONSOLE)["mailbox"]
-    assert outcomes["answer"].details == []
-    assert outcomes["late"].details == [
-        "# late.speed: normal",
-        "# late: ASSERTION FAILED at rust/ccp/mailbox.rs:12",
-        "Expected waited to be true, but is false",
-    ]
+def test_the_kernels_parser_says_why():
+    first, second = (ktap.parse(report)[1] for report in ktap.reports(CONSOLE))
+    assert "late: ASSERTION FAILED at rust/ccp/mailbox.rs:12" in first and "[FAILED] late" in first
+    assert "answer" not in first
+    assert "[CRASHED]" in second
 
 
 def test_what_the_kernel_does_not_report_is_missing():
@@ -63,8 +69,45 @@ def test_what_the_kernel_does_not_report_is_missing():
     }
 
 
-def test_a_suite_that_was_cut_off_is_missing():
-    assert verdicts({"pages": ["reclaim", "leak"]}) == {"pages/reclaim": "missing", "pages/leak": "missing"}
+def test_of_a_suite_that_was_cut_off_the_rest_is_missing():
+    assert verdicts({"pages": ["reclaim", "leak"]}) == {"pages/reclaim": "passed", "pages/leak": "missing"}
+
+
+WRONG = ["fails", "oopses", "hangs", "never_runs"]  # tests of selftests/modules/kunit_ill.c
+
+
+@pytest.mark.parametrize("machine", ["small", "virtme"])
+def test_what_goes_wrong_is_told(machine, long, tmp_path):
+    """Of a suite that has a test that fails, one with an Oops and one that never ends."""
+    if machine == "virtme" and not long:
+        pytest.skip("takes long; 'make test-long' does it")
+    module, report = test_modules.build("debug") / "kunit_ill.ko", tmp_path / "report.json"
+    options = ["--small", "--limit", "8"] if machine == "small" else ["--limit", "40"]
+    run = subprocess.run(
+        [paths.TOP / "scripts/kunit", *options, "--module", module, "--report", report],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert run.returncode == 1, run.stdout
+    said = json.loads(report.read_text())
+    assert (said["passed"], said["skipped"]) == (1, 1), run.stdout
+    *tests, machines_end = said["failed"]
+    # Behind an Oops with interrupts disabled the kernel may not get as far as the verdict.
+    assert [test.removesuffix(" (missing)") for test in tests] == [f"ill/{test}" for test in WRONG], run.stdout
+    assert tests[0] == "ill/fails" and tests[2:] == ["ill/hangs (missing)", "ill/never_runs (missing)"], run.stdout
+    for words in (
+        # Of the kernel's parser, and of kunit itself.
+        r"EXPECTATION FAILED at .*kunit_ill\.c:\d+",
+        r"one is not two",
+        r"\[FAILED\] fails",
+        r"\[CRASHED\] ill",
+        r"^ill: 1 passed, 1 skipped, [12] failed, [23] missing$",
+        r"^kunit: kernel: .*Oops: 0002",
+        r"^kunit: the kernel has said nothing for 40 s" if machine == "virtme" else r"^kunit: no end within 32 s",
+        r"^kunit: 1 passed, 5 failed, 1 skipped \(\d+ s, logs: .*\)$",
+    ):
+        assert re.search(words, run.stdout, re.M), f"no {words} in\n{run.stdout}"
 
 
 def test_suites_of_the_built_modules_are_found():

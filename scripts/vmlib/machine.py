@@ -122,7 +122,7 @@ def _last_change(run: Path) -> float:
         return 0  # Tests that run in parallel tidy up, too.
 
 
-def _new_run(name: str) -> Path:
+def new_run(name: str) -> Path:
     paths.RUNS.mkdir(parents=True, exist_ok=True)
     old = sorted(paths.RUNS.iterdir(), key=_last_change)
     # Of those that went wrong more are kept: somebody may still want to know why.
@@ -189,7 +189,7 @@ class Machine:
                 f"{self.kernel.ours} has no {' and no '.join(missing)}; run 'make modules KERNEL={config.kernel}'"
             )
         self.config = config
-        self.run_dir = _new_run(name)
+        self.run_dir = new_run(name)
         # RAM, and the archives that are loaded into it, live on a tmpfs.
         self.fast, self._lock = _directory_in_ram()
         self.ram, self.link = self.fast / "ram", self.fast / "link"
@@ -389,23 +389,24 @@ class Machine:
         on_line: Callable[[str], None] | None = None,
         on_ask: Callable[[str], str | None] | None = None,
         judge: bool = True,
+        then: float | None = None,
     ) -> Result:
         """Boot, run `scenario` (a shell script of selftests/vm) and wait for the end, at most `limit`
         seconds (those of the stock kernel). `on_line` gets each line of its output as it comes.
 
         A run that was not healthy is an error, unless somebody else is to `judge` (Result.wrong).
 
-        A line "@ask QUESTION" is answered. `on_ask` may do that, and then the limit counts anew from
+        A line "@ask QUESTION" is answered. `on_ask` may do that, and then the limit, or `then`, counts anew from
         there; by default "scan" is answered with the number of pages that are assigned in the RMP,
         "reports" with the CPU model's reports so far (KIND:cpuN:COUNT), "snp-state" with the CPUs that have
         SNP_EN as the CPU model sees them and the number of entries of the RMP that are not zero, "plug-cpu"
         plugs a CPU in, and everything else is an order for the PSP model (pspd --help)."""
         try:
-            result = self._run(scenario, arguments, limit, on_line, on_ask)
+            result = self._run(scenario, arguments, limit, on_line, on_ask, then or limit)
         except NoResult:
             raise
         except VmError as error:
-            if judge and (wrong := self._wrong_until_its_end()):
+            if judge and (wrong := self.wrong_until_its_end()):
                 raise self._unhealthy([*wrong, f"and then: {error}"]) from None
             raise
         if judge and result.wrong:
@@ -424,6 +425,7 @@ class Machine:
         limit: float,
         on_line: Callable[[str], None] | None,
         on_ask: Callable[[str], str | None] | None,
+        then: float,
     ) -> Result:
         limit *= self.kernel.patience
         self._channel = Channel(self.fast / "channel", self.run_dir / "result.log")
@@ -450,7 +452,7 @@ class Machine:
                     question = line.removeprefix("@ask ")
                     answer = on_ask(question) if on_ask else None
                     if answer is not None:
-                        asked = time.monotonic()
+                        asked, limit = time.monotonic(), then * self.kernel.patience
                     self._channel.answer(self._answer(question) if answer is None else answer)
             if code is not None:
                 break
@@ -471,7 +473,7 @@ class Machine:
             self.run_dir, findings, self._judge(findings),
         )  # fmt: skip
 
-    def _wrong_until_its_end(self) -> list[str]:
+    def wrong_until_its_end(self) -> list[str]:
         """What is wrong with a machine that ended before the scenario, as it may have been meant to. What is left of it
         in the RMP is no sign."""
         try:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-# Load our modules on a machine without a PSP; the debug kernel runs their KUnit suites when they are
+# kunit.sh MODULE…: load modules on a machine without a PSP; the debug kernel runs their KUnit suites when they are
 # live and reports on the console.
 . /vm/lib.sh
 
-for module in snp_host ccp; do
-	insmod "/lib/modules/$(uname -r)/updates/$module.ko" || fail "$module.ko does not load"
+ask begin
+loaded=''
+for module in "$@"; do
+	insmod "/kunit/$module.ko" || fail "$module.ko does not load"
+	loaded="$module $loaded"
 done
-for module in ccp snp_host; do
-	rmmod $module || fail "$module does not unload"
-done
+# shellcheck disable=SC2086 # they are words
+rmmod $loaded || fail "not all of them unload: $loaded"

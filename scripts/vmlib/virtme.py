@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A kernel in virtme-ng, as those who develop one run theirs: its root directory is the one that this runs in, with
+memory on top of it."""
+
+import dataclasses
+import os
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+
+# Root's options as virtme-ng gives them, and a cache: without one each program reads its libraries anew.
+ROOTFLAGS = "rootflags=version=9p2000.L,trans=virtio,access=any,cache=loose,msize=262144"
+# Of udev virtme-ng needs the names of its own ports, and of systemd's files none.
+MASKS = """
+mount --bind /bin/true /usr/bin/systemd-tmpfiles
+rules=/usr/lib/udev/rules.d
+mount -t tmpfs tmpfs $rules
+echo 'SUBSYSTEM=="virtio-ports", ATTR{name}=="?*", SYMLINK+="virtio-ports/$attr{name}"' >$rules/ports.rules
+exec "$@"
+"""
+
+
+@dataclasses.dataclass
+class Run:
+    status: int  # of the command; 255 if the kernel ended before it
+    output: str  # of the command
+    console: str
+    seconds: float
+    silent: bool  # nothing came any more, and the kernel was ended
+
+
+def run(image: Path, command: str, parameters: str, silence: float, log: Path) -> Run:
+    """Boot a kernel and run a shell command in it, as root. A kernel that says nothing for `silence` seconds is ended:
+    while it boots and tests it always has something to say. `log` has its messages as they come.
+
+    Its files come by 9p, from QEMU itself. virtiofsd is another process, of whose writes to guest memory TCG does not
+    know: it executes what it has translated of a page that has had other code before."""
+    start = time.monotonic()
+    vng = subprocess.Popen(
+        [
+            "unshare", "--mount", "--propagation", "unchanged", "sh", "-ec", MASKS, "sh",
+            "vng", "--run", image, "--verbose", "--disable-kvm", "--disable-microvm", "--force-9p", "--cpus", "2",
+            "--memory", "1280M", "--user", "root", "--qemu-opts=-cpu EPYC-Milan",
+            "--append", f"{ROOTFLAGS} {parameters}", "--", command,
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    said = {vng.stdout.fileno(): b"", vng.stderr.fileno(): b""}
+    open_files, silent = set(said), False
+    while open_files and not silent:
+        ready = select.select(open_files, [], [], silence)[0]
+        silent = not ready
+        for file in ready:
+            data = os.read(file, 1 << 16)
+            said[file] += data
+            if file == vng.stderr.fileno():
+                with log.open("ab") as messages:
+                    messages.write(data)
+            if not data:
+                open_files.remove(file)
+    # virtme-ng's own processes, too: it has put the file server into the background.
+    os.killpg(vng.pid, signal.SIGKILL if silent else signal.SIGTERM)
+    status = vng.wait()
+    output, console = (text.decode(errors="replace").replace("\r\n", "\n") for text in said.values())
+    return Run(status, output, console, time.monotonic() - start, silent)
