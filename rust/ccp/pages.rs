@@ -73,8 +73,9 @@ impl Spa {
     }
 }
 
-/// An address in a command buffer or in the mailbox's registers. Only a [`Spa`] makes a new one,
-/// and reading a command buffer back returns the addresses in it.
+/// An address in a command buffer or in the mailbox's registers. Only a [`Spa`] makes a new one. As
+/// bytes it comes back from where it was stored: a command buffer, or the record for the panic
+/// path.
 #[derive(
     Clone, Copy, Default, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]

@@ -57,8 +57,8 @@ fn leaf(number: u32) -> CpuidResult {
     unsafe { __cpuid(number) }
 }
 
-/// The bit of a physical address that selects encryption, also where the kernel does not use it (leaf
-/// 0x8000001f, EBX bits 5:0); 0 if the CPU has none.
+/// The bit of a physical address that selects encryption, also where the kernel does not use it
+/// (leaf 0x8000001f, EBX bits 5:0); 0 if the CPU has none.
 pub(crate) fn c_bit() -> u64 {
     match leaf(0x8000_001f).ebx & 0x3f {
         0 => 0,

@@ -16,8 +16,8 @@ pub(crate) fn sme_mask() -> u64 {
     mask
 }
 
-/// An address without the encryption bit. That of a legacy guest's page has it also without SME: KVM
-/// sets it in RECEIVE_UPDATE_DATA.
+/// An address without the encryption bit. That of a legacy guest's page has it also without SME:
+/// KVM sets it in RECEIVE_UPDATE_DATA.
 pub(crate) fn without_c_bit(address: u64) -> u64 {
     address & !(sme_mask() | cpu::c_bit())
 }
