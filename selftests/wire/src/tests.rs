@@ -207,7 +207,10 @@ fn firmware_buffers_lie_inside_the_command_buffer() {
 
 #[test]
 fn only_legacy_commands_have_rules_about_page_states() {
-    for row in command::TABLE.iter().filter(|row| row.name.starts_with("SNP_")) {
+    for row in command::TABLE
+        .iter()
+        .filter(|row| row.name.starts_with("SNP_"))
+    {
         assert!(
             !row.writes_buffer && row.fw_buffers.is_empty(),
             "{}",
