@@ -22,13 +22,14 @@ TIMEOUT = 4
 # Seconds for a boot, and for a cell, before the machine counts as hung.
 LIMIT = 120
 
-# Firmware that takes other paths, and the commands for which it does.
+# Firmware and parameters with which other paths are taken (as in Config), and the commands for which they are.
 VARIANTS = {
-    "x86": ([], None),
+    "x86": ({}, None),
     # Before 1.52 there is no SNP_INIT_EX.
-    "api-1.51": (["--api=1.51.3"], {"SNP_INIT"}),
+    "api-1.51": ({"api": "1.51.3"}, {"SNP_INIT"}),
+    "file": ({"append": "ccp.init_ex_path=/nv"}, {"INIT_EX"}),
     # SNP_EN stays set: every cell needs a boot of its own.
-    "legacy": (["--shutdown=legacy"], {"SNP_SHUTDOWN_EX"}),
+    "legacy": ({"shutdown": "legacy"}, {"SNP_SHUTDOWN_EX"}),
 }
 
 
@@ -99,7 +100,7 @@ def _config(variant: str, kernel: str) -> Config:
     # An image for DOWNLOAD_FIRMWARE, which the model refuses as it refuses all: none is AMD's.
     image = paths.CACHE / "no-firmware"
     image.write_bytes(bytes(4096))
-    return Config(kernel=kernel, psp=VARIANTS[variant][0], files={"usr/lib/firmware/amd/sev.fw": image})
+    return Config(kernel=kernel, **VARIANTS[variant][0], files={"usr/lib/firmware/amd/sev.fw": image})
 
 
 def run(cells: list[Cell], kernel: str = "stock"):

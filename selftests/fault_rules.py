@@ -15,9 +15,9 @@ BOUND = 20
 
 # The most pages that go with one command: its buffer, that of SNP_PAGE_RECLAIM, and two for the answer.
 DYING_COSTS = 4
-# Pages: 512 KiB on a host with SNP (EVTLOG_SIZE_MAX in the kernel's amd_iommu_types.h). With the PPR log off, and the
-# semaphore not the firmware's, it is all that the IOMMU has.
-IOMMU_EVENT_LOG = 128
+# Pages: the event log, 512 KiB on a host with SNP (EVTLOG_SIZE_MAX in the kernel's amd_iommu_types.h), and the semaphore
+# of completion waits. The PPR log is off.
+IOMMU_PAGES = 128 + 1
 
 # Which step of the launch fails with a command, and which call of /dev/sev (selftests/programs).
 LAUNCH_STEPS = {
@@ -69,7 +69,7 @@ def refused(cell: Cell, healthy: dict[str, str]) -> dict[str, str]:
         )
     if cell.phase == "init":
         # SNP does not depend on legacy SEV, which waits for its first guest then.
-        if cell.command in ("SNP_PAGE_RECLAIM", "INIT", "DF_FLUSH"):
+        if cell.command in ("SNP_PAGE_RECLAIM", "INIT", "INIT_EX", "DF_FLUSH"):
             return {}
         # Asked by kvm-amd, which then leaves out SNP alone.
         return {"sev_snp": "N", "launch": NO_SEV["launch"]} if cell.command == "SNP_PLATFORM_STATUS" else NO_SEV
@@ -133,7 +133,8 @@ def spoken(cell: Cell) -> str | None:
         return None
     if cell.command == "SNP_PAGE_RECLAIM":
         return rf"ccp: \d+ page\(s\) .* are lost .*{command}: .*\({cell.kind.status:#x}\)"
-    if cell.phase == "init" and cell.command == "INIT" and cell.kind.status == STATUSES["SECURE_DATA_INVALID"]:
+    damaged = cell.kind.status == STATUSES["SECURE_DATA_INVALID"]
+    if cell.phase == "init" and cell.command in ("INIT", "INIT_EX") and damaged:
         return rf"ccp .*{command}: .*trying once more"
     own = {"probe": True, "init": cell.command != "SNP_PLATFORM_STATUS", "unload": cell.command != "SNP_DF_FLUSH"}
     if not own.get(cell.phase, False):
@@ -183,7 +184,7 @@ def kept_by_iommu(cell: Cell, trace: list[dict]) -> int:
     first = trace[: next((n for n, entry in enumerate(trace) if entry.get("text") == "phase again"), len(trace))]
     done = [entry["cmd"] for entry in first if entry.get("status") == 0 and "cmd" in entry]
     ended = "SNP_SHUTDOWN_EX" in done and not cell.deadly
-    return IOMMU_EVENT_LOG if any(cmd.startswith("SNP_INIT") for cmd in done) and not ended else 0
+    return IOMMU_PAGES if any(cmd.startswith("SNP_INIT") for cmd in done) and not ended else 0
 
 
 def complaints(cell: Cell, outcome, healthy) -> list[str]:
