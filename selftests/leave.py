@@ -63,9 +63,14 @@ class Cell:
         return Config(
             driver=self.driver, psp=FIRMWARE[self.firmware], kexec=self.door == "kexec", guest=self.guest == "running",
             append="oops=panic" if self.oops_panics else "",
-            # The next kernel faults where it writes to the guest's memory. The row is about what is left.
-            rmp="off" if self.door == "kexec" and self.guest != "none" else "enforce",
+            rmp="off" if self.door == "kexec" and self.leaves_pages else "enforce",
         )  # fmt: skip
+
+    @property
+    def leaves_pages(self) -> bool:
+        """The next kernel faults where it writes to a guest's memory, or next to pages of the IOMMU that firmware has
+        not given back. The row is about what is left."""
+        return self.guest != "none" or self.firmware == "refuses"
 
 
 @dataclasses.dataclass(frozen=True)
