@@ -33,7 +33,7 @@ hands() {
 
 # reach STEP: wait until the launcher pauses there, or for its end.
 reach() {
-	until grep -q "^@paused $1\$" /tmp/guest; do
+	until grep -qs "^@paused $1\$" /tmp/guest; do
 		grep -q " Z " /proc/$guest/stat 2>/dev/null && break
 		[ -d /proc/$guest ] || break
 		sleep 0.1
@@ -54,10 +54,11 @@ for word; do
 		say lost-by-now "$(cat /sys/kernel/ccp/lost_pages)"
 		;;
 	asked)
-		rm -f /tmp/go
+		# Also what the guests of the case before have said: the shell that empties it may come late.
+		rm -f /tmp/go /tmp/guest-?
 		for n in 1 2 3; do
 			launcher run /tmp/guest.igvm --vcpus 2 --wait /tmp/go >/tmp/guest-$n 2>&1 &
-			until grep -q @running /tmp/guest-$n; do sleep 0.1; done
+			until grep -qs @running /tmp/guest-$n; do sleep 0.1; done
 		done
 		case $word in *silent) echo 2 >/sys/module/ccp/parameters/psp_cmd_timeout ;; esac
 		ask fault "$word" || fail "the PSP takes no orders"
@@ -71,7 +72,7 @@ for word; do
 	hands)
 		step=${word%%,*} until=${word#*,}
 		order=$(echo "${until#*,}" | tr , ' ') until=${until%%,*}
-		rm -f /tmp/go
+		rm -f /tmp/go /tmp/guest
 		mkfifo /tmp/go
 		exec 6<>/tmp/go
 		launcher run /tmp/guest.igvm --vcpus 2 --pause "$step" --pause "$until" <&6 >/tmp/guest 2>&1 &

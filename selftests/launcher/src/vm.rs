@@ -120,8 +120,12 @@ impl Vm {
 
     /// Gives the private page at this address back to the host.
     pub fn give_back(&self, gpa: u64) -> Result<()> {
+        self.allocate(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, gpa)
+    }
+
+    /// fallocate() of the private page at this address.
+    fn allocate(&self, mode: i32, gpa: u64) -> Result<()> {
         let memfd = self.private.as_ref().ok_or("no private memory")?;
-        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         // SAFETY: Takes any arguments.
         match unsafe { libc::fallocate(memfd.as_raw_fd(), mode, gpa as i64, 4096) } {
             0 => Ok(()),
@@ -166,12 +170,16 @@ impl Vm {
     }
 
     /// Launches a page. One that cannot hold a VMSA, because of where KVM has it from, is given
-    /// back for another one.
+    /// back for another one. The kernel hands out first what it got back last, so a page at the end
+    /// of the guest's memory takes it.
     pub fn launch(&self, page: &Page) -> Result<()> {
-        for _ in 0..10 {
+        for spare in 1..=10 {
             self.write(page.gpa, &page.data);
             match self.update(page.kind, page.gpa, 4096) {
-                Err(refused) if refused.errno == libc::EAGAIN => self.give_back(page.gpa)?,
+                Err(refused) if refused.errno == libc::EAGAIN => {
+                    self.give_back(page.gpa)?;
+                    self.allocate(libc::FALLOC_FL_KEEP_SIZE, guest::MEMORY - spare * 4096)?;
+                }
                 result => return Ok(result?),
             }
         }
