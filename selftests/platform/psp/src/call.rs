@@ -102,6 +102,21 @@ impl<'a> Call<'a> {
         self.buffer = buffer.as_bytes().to_vec();
     }
 
+    /// The convention of an output with its length: the needed lengths, which are in `buffer` by now,
+    /// come back in any case, and are all that happens if an address is 0 or a length was too small.
+    pub(crate) fn answer_lengths<T: IntoBytes + Immutable>(
+        &mut self,
+        buffer: &T,
+        addresses: &[u64],
+        fits: bool,
+    ) -> Result<(), Status> {
+        self.answer(buffer);
+        match fits && !addresses.contains(&0) {
+            true => Ok(()),
+            false => Err(Status::InvalidLen),
+        }
+    }
+
     /// The RMP, or the status for commands that need SNP to be initialised.
     pub(crate) fn rmp(&self) -> Result<&Rmp<&'a dyn Platform>, Status> {
         self.rmp.as_ref().ok_or(Status::InvalidPlatformState)

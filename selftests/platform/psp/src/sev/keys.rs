@@ -57,10 +57,7 @@ pub(crate) fn pdh_cert_export(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
     let (pdh_pa, chain_pa) = (call.address(buffer.pdh), call.address(buffer.chain));
     let fits = buffer.pdh_len >= LEN as u32 && buffer.chain_len >= 3 * LEN as u32;
     (buffer.pdh_len, buffer.chain_len) = ((LEN as u32).into(), (3 * LEN as u32).into());
-    call.answer(&buffer);
-    if pdh_pa == 0 || chain_pa == 0 || !fits {
-        return Err(Status::InvalidLen);
-    }
+    call.answer_lengths(&buffer, &[pdh_pa, chain_pa], fits)?;
     let pdh_place = call.output(pdh_pa, LEN as u64)?;
     let chain_place = call.output(chain_pa, 3 * LEN as u64)?;
     let api = psp.firmware.current.api;
@@ -94,17 +91,13 @@ fn needs_no_guests(psp: &Psp) -> Result<(), Status> {
     }
 }
 
-/// The convention of `{address, len}`: the needed length comes back in any case, and is all that
-/// happens if the address is 0 or the length too small.
+/// A command that answers with bytes, and has nothing but the place for them.
 fn answer(call: &mut Call<'_>, bytes: &[u8]) -> Result<(), Status> {
     let mut buffer: abi::Place = call.request();
     let (pa, len) = (call.address(buffer.address), bytes.len() as u32);
     let fits = buffer.len >= len;
     buffer.len = len.into();
-    call.answer(&buffer);
-    if pa == 0 || !fits {
-        return Err(Status::InvalidLen);
-    }
+    call.answer_lengths(&buffer, &[pa], fits)?;
     let place = call.output(pa, bytes.len() as u64)?;
     call.write(place, bytes);
     Ok(())

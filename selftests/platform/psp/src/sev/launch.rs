@@ -140,10 +140,7 @@ pub(crate) fn measure(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> 
     let (pa, len) = (call.address(buffer.address), size_of::<abi::Measurement>() as u32);
     let fits = buffer.len >= len;
     buffer.len = len.into();
-    call.answer(&buffer);
-    if pa == 0 || !fits {
-        return Err(Status::InvalidLen);
-    }
+    call.answer_lengths(&buffer, &[pa], fits)?;
     let place = call.output(pa, len.into())?;
     guest.state = State::Secret;
     let digest: [u8; 32] = guest.digest.clone().finalize().into();
@@ -186,10 +183,7 @@ pub(crate) fn attestation_report(psp: &mut Psp, call: &mut Call<'_>) -> Result<(
     let (pa, len) = (call.address(buffer.address), size_of::<abi::Attested>() as u32);
     let fits = buffer.len >= len;
     buffer.len = len.into();
-    call.answer(&buffer);
-    if pa == 0 || !fits {
-        return Err(Status::InvalidLen);
-    }
+    call.answer_lengths(&buffer, &[pa], fits)?;
     let place = call.output(pa, len.into())?;
     let digest: [u8; 32] = guest.digest.finalize().into();
     let mut report = abi::Attested::new_zeroed();

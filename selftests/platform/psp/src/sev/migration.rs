@@ -35,10 +35,7 @@ pub(crate) fn send_start(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Statu
     let (pa, len) = (call.address(buffer.session), size_of::<abi::Session>() as u32);
     let fits = buffer.session_len >= len;
     (buffer.policy, buffer.session_len) = (policy.into(), len.into());
-    call.answer(&buffer);
-    if pa == 0 || !fits {
-        return Err(Status::InvalidLen);
-    }
+    call.answer_lengths(&buffer, &[pa], fits)?;
     let receiver = receiver(psp, call, &buffer, policy)?;
     let place = call.output(pa, len.into())?;
     let shared = psp.sev.active.agree(&receiver).ok_or(Status::InvalidCertificate)?;

@@ -64,8 +64,7 @@ pub(super) fn open(
     Ok(())
 }
 
-/// Makes a packet of a guest's memory. The needed lengths come back in any case, and are all that
-/// happens if an address is 0 or a length too small (Linux asks with neither).
+/// Makes a packet of a guest's memory. (Linux asks for the lengths with neither address nor length.)
 pub(super) fn seal(
     call: &mut Call<'_>,
     context: u8,
@@ -76,10 +75,7 @@ pub(super) fn seal(
     let (header_pa, data_pa) = (call.address(request.header), call.address(request.data));
     let fits = request.header_len >= HEADER && request.data_len >= request.guest_len;
     (request.header_len, request.data_len) = (HEADER.into(), request.guest_len);
-    call.answer(&request);
-    if header_pa == 0 || data_pa == 0 || !fits {
-        return Err(Status::InvalidLen);
-    }
+    call.answer_lengths(&request, &[header_pa, data_pa], fits)?;
     well_formed(call, &request)?;
     let header_place = call.output(header_pa, HEADER.into())?;
     let data_place = call.output(data_pa, request.data_len.into())?;
