@@ -56,9 +56,7 @@ pub(super) fn packet(guest: u64, len: u32) -> Buf {
 /// SEV initialised as Linux does it without SNP.
 pub(super) fn initialised() -> Lab {
     let mut lab = Lab::new();
-    lab.ok("INIT", &buf(20).u32(0, 1).u64(8, TMR).u32(16, 1 << 20));
-    lab.machine.wbinvd();
-    lab.ok("DF_FLUSH", &buf(0));
+    lab.start_sev(1 << 20);
     lab
 }
 
@@ -247,10 +245,7 @@ fn an_asid_is_flushed_between_owners() {
 #[test]
 fn an_snp_guest_keeps_its_asid() {
     let mut lab = Lab::launching(0x30000);
-    lab.firmware(TMR, 512);
-    lab.ok("INIT", &buf(20).u32(0, 1).u64(8, TMR).u32(16, 2 << 20));
-    lab.machine.wbinvd();
-    lab.ok("DF_FLUSH", &buf(0));
+    lab.start_sev_beside_snp();
     lab.ok("LAUNCH_START", &launch_start(ES));
     assert_eq!(lab.status("ACTIVATE", &activate(3)), AsidOwned);
     lab.ok("ACTIVATE", &activate(4));
@@ -371,10 +366,7 @@ fn the_host_looks_in_if_the_policy_allows_it() {
 fn memory_belongs_to_firmware_while_snp_is_up() {
     fn lab() -> Lab {
         let mut lab = Lab::snp();
-        lab.firmware(TMR, 512);
-        lab.ok("INIT", &buf(20).u32(0, 1).u64(8, TMR).u32(16, 2 << 20));
-        lab.machine.wbinvd();
-        lab.ok("DF_FLUSH", &buf(0));
+        lab.start_sev_beside_snp();
         lab.ok("LAUNCH_START", &launch_start(ES));
         lab.ok("ACTIVATE", &activate(ES_ASID));
         lab

@@ -264,6 +264,19 @@ impl Lab {
         }
     }
 
+    /// INIT for SEV-ES, with a TMR of this size, and the flush without which there is no ASID.
+    pub(super) fn start_sev(&mut self, tmr: u32) {
+        self.ok("INIT", &buf(20).u32(0, 1).u64(8, TMR).u32(16, tmr));
+        self.machine.wbinvd();
+        self.ok("DF_FLUSH", &buf(0));
+    }
+
+    /// The same while SNP is up.
+    pub(super) fn start_sev_beside_snp(&mut self) {
+        self.firmware(TMR, 512);
+        self.start_sev(2 << 20);
+    }
+
     /// RMPUPDATE to Pre-Guest.
     pub(super) fn pre_guest(&self, pa: u64, asid: u32, gpa: u64) {
         let update = RmpUpdate { assigned: true, immutable: true, asid, gpa, large: false };

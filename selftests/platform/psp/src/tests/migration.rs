@@ -20,9 +20,7 @@ const CHAIN: u64 = 0x9_1000;
 
 fn of_seed(seed: u64) -> Lab {
     let mut lab = Lab::with(Config { seed, ..Config::MILAN });
-    lab.ok("INIT", &buf(20).u32(0, 1).u64(8, TMR).u32(16, 1 << 20));
-    lab.machine.wbinvd();
-    lab.ok("DF_FLUSH", &buf(0));
+    lab.start_sev(1 << 20);
     lab
 }
 
@@ -300,10 +298,7 @@ fn sending_checks_state_and_memory() {
 fn packets_go_to_firmware_pages_while_snp_is_up() {
     fn lab() -> Lab {
         let mut lab = Lab::snp();
-        lab.firmware(TMR, 512);
-        lab.ok("INIT", &buf(20).u32(0, 1).u64(8, TMR).u32(16, 2 << 20));
-        lab.machine.wbinvd();
-        lab.ok("DF_FLUSH", &buf(0));
+        lab.start_sev_beside_snp();
         certificates(&mut of_seed(2), &lab);
         lab.ok("LAUNCH_START", &launch_start(0));
         lab.ok("ACTIVATE", &activate(SEV_ASID));
