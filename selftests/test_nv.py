@@ -88,7 +88,8 @@ def test_a_write_that_fails_is_no_failure_of_the_command():
     assert files["read-only"][3] == files["link"][3] != files["made-good"][3]
     pdh = pairs(result, "pdh")
     assert pdh["again"] == pdh["read-only"]
-    assert len(re.findall(r"/nv/link of init_ex_path cannot be written \(EROFS\)", result.console)) == 1
+    assert files["made-good"][3] != files["newer"][3] == files["newest"][3]
+    assert len(re.findall(r"/nv/link of init_ex_path cannot be written \(EROFS\)", result.console)) == 2
     # The command's own attempt, and the last one.
     assert len(re.findall(r"/nv/point of init_ex_path cannot be written \(EBUSY\)", result.console)) == 2
 

@@ -92,7 +92,7 @@ bad)
 	done
 	;;
 store)
-	mkdir -p /nv/real /nv/locked
+	mkdir -p /nv/real
 	mount -t tmpfs real /nv/real
 	ln -s /nv/real/target /nv/link
 	file=/nv/link
@@ -108,7 +108,14 @@ store)
 	say_file made-good
 	up again
 	say_pdh again
+	# What could not be written is not written over what was later.
+	mount -o remount,ro /nv/real
+	command pek-gen
+	mount -o remount,rw /nv/real
+	command pek-gen
+	say_file newer
 	down
+	say_file newest
 	# A file that is a mount point cannot be replaced.
 	: >/nv/point
 	mount --bind /nv/real/target /nv/point

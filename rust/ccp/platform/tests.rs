@@ -226,7 +226,14 @@ mod suite {
                 slot.set(Some((id, fault, times - 1)));
                 return match fault {
                     Refuses(status) => Ok(status),
-                    Silent => silence(call.command),
+                    Silent => {
+                        // Nobody knows what it writes by then, and when.
+                        if self.nv.get() != 0 {
+                            call.memory()
+                                .with(self.nv.get(), 1, |bytes| bytes[0] ^= 0x55);
+                        }
+                        silence(call.command)
+                    }
                 };
             }
             if NEED_WBINVD.contains(&call.command.id) && host.cached.load(Relaxed) {
@@ -290,7 +297,10 @@ mod suite {
                         bytes.iter_mut().for_each(|byte| *byte += 1);
                     });
                 }
-                CommandId::SHUTDOWN => self.sev.set(0),
+                CommandId::SHUTDOWN => {
+                    self.sev.set(0);
+                    self.nv.set(0);
+                }
                 CommandId::PLATFORM_STATUS => call.set_field(
                     0,
                     PlatformStatus {
@@ -892,6 +902,34 @@ mod suite {
         drop(p);
         check!(leaked() >= before + 512 + 8);
         HOST.forget();
+        Ok(())
+    }
+
+    #[test]
+    fn the_area_of_firmware_that_a_reset_or_the_end_of_snp_has_made_forget_it() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let before = leaked();
+        p.nv = Nv::Unread(ENODATA);
+        p.set_nv(Contents::blank());
+        // After a reset nothing takes the pages back; the next area has what the last one had.
+        check!(p.init(true, 0).is_ok() && changed(&mut p) == Some(1));
+        reset(&plan);
+        p.after_reset();
+        check!(leaked() == before + 512 + 8);
+        HOST.forget();
+        plan.nv_found.set(None);
+        check!(p.init(true, 0).is_ok() && plan.nv_found.get() == Some(1));
+        check!(HOST.assigned() == 512 + 8);
+        // SEV did not stop, but SNP did, and took SNP_EN with it: there is nothing to reclaim.
+        plan.once(CommandId::SHUTDOWN, Refuses(Status::HWERROR_PLATFORM));
+        p.shutdown(Leaving::KvmGone);
+        HOST.forget();
+        let reclaimed = plan.reclaims.get();
+        check!(p.stop_sev().is_ok() && plan.reclaims.get() == reclaimed);
+        check!(leaked() == before + 512 + 8);
+        HOST.forget_events();
         Ok(())
     }
 
