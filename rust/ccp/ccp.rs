@@ -12,6 +12,7 @@
 //! | `cmd.rs`, `error.rs`, `rust/wire` | commands as types; their buffers; why they fail |
 //! | `pages.rs` | who owns a page: this driver or firmware |
 //! | `platform.rs` | the state of firmware, behind the command lock |
+//! | `nv.rs`, `nv_file.rs` | firmware's persistent state in a file |
 //! | `uapi.rs` | `/dev/sev` |
 //! | `kapi.rs` | the functions that kvm-amd and others import |
 //! | `gmem.rs` | memory of SNP guests, for a kvm-amd with hooks |
