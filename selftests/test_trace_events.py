@@ -29,6 +29,9 @@ def test_events():
     assert started == [event["id"] for _, name, event in events if name == "ccp_command_done"]
     slow = [int(event["us"]) for _, name, event in events if event.get("name") == "SNP_INIT_EX" and "us" in event]
     assert len(slow) == 1 and 0 < slow[0] < 60_000_000
+    took = {event["status"]: int(event["us"]) for _, name, event in events if name == "ccp_command_done"}
+    # The model answers late by 300 ms.
+    assert 300_000 <= took["0x1"] < 30_000_000
     # Who caused it.
     callers = {
         task for task, name, event in events if name == "ccp_command_done" and event["name"] == "PLATFORM_STATUS"

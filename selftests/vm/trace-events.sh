@@ -11,7 +11,7 @@ echo 1 >events/ccp/enable && echo 1 >events/snp_host/enable || fail "there are n
 ask mark traced
 modprobe kvm_amd || fail "kvm_amd does not load"
 snp-launch
-ask fault PLATFORM_STATUS@1:status=0x1
+ask fault PLATFORM_STATUS@1:status=0x1 PLATFORM_STATUS@1:late=300
 sev-ioctl platform-status
 rmmod kvm_amd || fail "kvm_amd does not unload"
 echo 0 >events/enable
