@@ -102,8 +102,9 @@ impl<'a> Call<'a> {
         self.buffer = buffer.as_bytes().to_vec();
     }
 
-    /// The convention of an output with its length: the needed lengths, which are in `buffer` by now,
-    /// come back in any case, and are all that happens if an address is 0 or a length was too small.
+    /// The convention of an output with its length: the needed lengths, which are in `buffer` by
+    /// now, come back in any case, and are all that happens if an address is 0 or a length was too
+    /// small.
     pub(crate) fn answer_lengths<T: IntoBytes + Immutable>(
         &mut self,
         buffer: &T,

@@ -64,7 +64,8 @@ pub(super) fn open(
     Ok(())
 }
 
-/// Makes a packet of a guest's memory. (Linux asks for the lengths with neither address nor length.)
+/// Makes a packet of a guest's memory. (Linux asks for the lengths with neither address nor
+/// length.)
 pub(super) fn seal(
     call: &mut Call<'_>,
     context: u8,
