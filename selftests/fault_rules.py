@@ -15,9 +15,9 @@ BOUND = 20
 
 # The most pages that go with one command: its buffer, that of SNP_PAGE_RECLAIM, and two for the answer.
 DYING_COSTS = 4
-# Pages: the event log, 512 KiB on a host with SNP (EVTLOG_SIZE_MAX in the kernel's amd_iommu_types.h), and the
-# semaphore of completion waits. The PPR log is off.
-IOMMU_PAGES = 128 + 1
+# Pages: the event log, 512 KiB on a host with SNP (EVTLOG_SIZE_MAX in the kernel's amd_iommu_types.h), the PPR log,
+# 8 KiB on Milan, and the semaphore of completion waits.
+IOMMU_PAGES = 128 + 2 + 1
 
 # Which step of the launch fails with a command, and which call of /dev/sev (selftests/programs).
 LAUNCH_STEPS = {

@@ -56,12 +56,12 @@ CASES = {
     "CPU stays": ({"files": {"freeze.ko": "freeze"}}, ("+kvm_amd", "/freeze.ko"), "snp_host: CPU 1 stays online: "),
     "SNP_EN stays": (
         # The IOMMU's, as firmware has not taken note.
-        {"psp": NOTHING_DONE, "expects": ("^RMP: 129 ",)},
+        {"psp": NOTHING_DONE, "expects": ("^RMP: 131 ",)},
         ("+kvm_amd", "-kvm_amd"),
         "ccp 0000:41:00.0: SNP firmware is shut down, but SNP_EN is still set on a CPU",
     ),
     "IOMMU's pages stay": (
-        {"psp": ("--shutdown=legacy", *NOTHING_DONE), "expects": ("Call Trace", "^RMP: 129 ")},
+        {"psp": ("--shutdown=legacy", *NOTHING_DONE), "expects": ("Call Trace", "^RMP: 131 ")},
         ("+kvm_amd", "-kvm_amd"),
         "ccp 0000:41:00.0: SNP firmware is shut down, but pages of the IOMMU could not be taken back",
     ),

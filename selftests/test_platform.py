@@ -98,7 +98,7 @@ def test_what_the_rmp_forbids_is_a_fault():
     )
     with Machine(config, "forbidden") as machine:
         # The event log, and the page to which the IOMMU says that it has executed a command.
-        buffers = {"iommu": 0, "semaphore": 1}
+        buffers = {"iommu": 0, "semaphore": 2}
         answers = {what: lambda n=n: machine.rmp()["iommu_buffers"][n] for what, n in buffers.items()}
         answers["tmr"] = lambda: tmr(machine)
         result = machine.run(
@@ -289,8 +289,8 @@ def test_kdump():
         kexec=True,
         crashkernel=256,
         limit=180,
-        # The trace is the panic's. Event log and semaphore of the IOMMU are reclaimed by nobody.
-        expects=("Call Trace", "^RMP: 129 "),
+        # The trace is the panic's. The IOMMU's pages are reclaimed by nobody.
+        expects=("Call Trace", "^RMP: 131 "),
     )
     assert result.status == 0
     assert values(result, "crashed") == ["found snp_en=", "vmcore", "iommu ivhd0"]

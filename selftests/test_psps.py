@@ -200,7 +200,7 @@ def test_reboot(driver, step):
     """Firmware is shut down before the machine restarts: SEV, then SNP, which the in-tree driver
     cannot under a guest."""
     # KVM may remark that its guest was taken away.
-    left = {"idle": (), "ours": (" 1 lost so far", " 2 lost so far", "^RMP: 4 "), "intree": ("^RMP: 133 ",)}[
+    left = {"idle": (), "ours": (" 1 lost so far", " 2 lost so far", "^RMP: 4 "), "intree": ("^RMP: 135 ",)}[
         driver if step == "guest" else step
     ]
     remark = ("snp_decommission_context",) * (step == "guest")

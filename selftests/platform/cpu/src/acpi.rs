@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the platform's firmware says otherwise than QEMU's: ACPI tables are patched in memory.
 //!
-//! * IVRS: the IOMMU has SNP. QEMU's `amd-iommu` has no such property. Linux believes what this
-//!   table says about the IOMMU (drivers/iommu/amd/init.c, `early_iommu_features_init`). The kernel
-//!   then remarks that IVRS and the register differ, which is harmless.
+//! * IVRS: the IOMMU has SNP, and the page requests of EPYC. QEMU's `amd-iommu` has no such
+//!   properties. Linux believes what this table says about the IOMMU (drivers/iommu/amd/init.c,
+//!   `early_iommu_features_init`). The kernel then remarks that IVRS and the register differ, which
+//!   is harmless.
 //! * MADT and FADT: CPUs that are not there yet can be plugged in later. QEMU lists them as not
 //!   enabled, and Linux believes that under a hypervisor only; on a real machine it wants the flag
 //!   "online capable", which exists since ACPI 6.3 (arch/x86/kernel/acpi/boot.c).
 //!
 //! Sources: include/acpi/actbl.h (RSDP, RSDT, XSDT, FADT), actbl2.h (IVRS, MADT), and `struct
-//! ivhd_header` and `FEATURE_SNP` of drivers/iommu/amd.
+//! ivhd_header`, `FEATURE_SNP` and `FEATURE_EPHSUP` of drivers/iommu/amd.
 
 use std::fmt;
 
@@ -51,8 +52,13 @@ impl fmt::Display for NotPatched {
     }
 }
 
-/// Bit 63 of the extended feature register, SNPSup.
-const EFR_SNP: u8 = 0x80;
+/// Bit 63 of the extended feature register: the IOMMU keeps to the RMP.
+const EFR_SNP: u64 = 1 << 63;
+/// Bit 50 of it: enhanced page request handling, without which Linux does not program the PPR log
+/// that it has allocated (`amd_iommu_gt_ppr_supported()`). It takes the log's pages back in
+/// `amd_iommu_snp_disable()` all the same, which fails if they begin a 2 MiB region and firmware
+/// never had them.
+const EFR_EPH: u64 = 1 << 50;
 
 const HEADER: usize = 36;
 const REVISION: usize = 8;
@@ -83,7 +89,7 @@ pub fn patch(memory: &impl Memory) -> Result<u64, NotPatched> {
     Ok(registers)
 }
 
-/// Sets the SNP bit in every feature image of IVRS, and finds the IOMMU's registers.
+/// Sets the two bits in every feature image of IVRS, and finds the IOMMU's registers.
 fn announce_snp(table: &mut [u8]) -> Result<u64, NotPatched> {
     let mut registers = None;
     let mut at = IVRS_BLOCKS;
@@ -93,10 +99,9 @@ fn announce_snp(table: &mut [u8]) -> Result<u64, NotPatched> {
             return Err(NotPatched::Malformed);
         }
         if matches!(block[0], 0x11 | 0x40) && length >= IVHD_EFR + 8 {
-            block[IVHD_EFR + 7] |= EFR_SNP;
-            let mut address = [0; 8];
-            address.copy_from_slice(&block[IVHD_REGISTERS..IVHD_REGISTERS + 8]);
-            registers = Some(u64::from_le_bytes(address));
+            let features = quadword(block, IVHD_EFR) | EFR_SNP | EFR_EPH;
+            block[IVHD_EFR..IVHD_EFR + 8].copy_from_slice(&features.to_le_bytes());
+            registers = Some(quadword(block, IVHD_REGISTERS));
         }
         at += length;
     }
@@ -179,9 +184,7 @@ fn find_root(memory: &impl Memory) -> Result<(u64, usize), NotPatched> {
         .map(|at| &area[at..at + HEADER])
         .find(|rsdp| rsdp.starts_with(b"RSD PTR ") && sum(&rsdp[..20]) == 0)
         .ok_or(NotPatched::NoRsdp)?;
-    let mut xsdt = [0; 8];
-    xsdt.copy_from_slice(&rsdp[24..32]);
-    match u64::from_le_bytes(xsdt) {
+    match quadword(rsdp, 24) {
         xsdt if rsdp[15] >= 2 && xsdt != 0 => Ok((xsdt, 8)),
         _ => Ok((u32::from_le_bytes([rsdp[16], rsdp[17], rsdp[18], rsdp[19]]).into(), 4)),
     }
@@ -202,6 +205,13 @@ fn read_table(memory: &impl Memory, address: u64) -> Result<Vec<u8>, NotPatched>
     } else {
         Err(NotPatched::Malformed)
     }
+}
+
+/// The eight bytes at `at`, which the caller knows to be there.
+fn quadword(block: &[u8], at: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&block[at..at + 8]);
+    u64::from_le_bytes(bytes)
 }
 
 fn sum(bytes: &[u8]) -> u8 {
@@ -318,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn every_feature_image_gets_the_bit_and_the_sum_is_right() {
+    fn every_feature_image_gets_the_bits_and_the_sum_is_right() {
         let blocks = [ivhd(0x10, 24, 0), ivhd(0x11, 48, EFR), ivhd(0x40, 44, EFR)];
         let length = ivrs(&blocks).len();
         for revision in [0, 2] {
@@ -326,8 +336,8 @@ mod tests {
             let memory = machine(revision, &[FADT, IVRS, MADT], &tables);
             for _ in 0..2 {
                 assert_eq!(patch(&memory), Ok(REGISTERS));
-                assert_eq!(efr_at(&memory, 24), EFR | (1 << 63), "type 11h, revision {revision}");
-                assert_eq!(efr_at(&memory, 72), EFR | (1 << 63), "type 40h, revision {revision}");
+                assert_eq!(efr_at(&memory, 24), EFR | (1 << 63) | (1 << 50), "type 11h, revision {revision}");
+                assert_eq!(efr_at(&memory, 72), EFR | (1 << 63) | (1 << 50), "type 40h, revision {revision}");
                 assert_eq!(sum(&memory.0.borrow()[IVRS as usize..][..length]), 0);
             }
         }
