@@ -44,5 +44,6 @@ def test_every_allocation_fails(long, note):
     assert not reports, "\n".join(reports)
     assert set(values(result, "lost")) == {"0"} and {line.split()[1] for line in values(result, "left")} == {"0"}
     noticed = [n for n, end in zip(numbers, ends) if end != "0"]
-    assert len(noticed) > len(failed) / 2, (ends, left)
+    # Without some of them it goes on with less: which those are, differs between boots.
+    assert len(noticed) > len(failed) / 2 if long else noticed, (ends, left)
     note(f"{len(failed)} allocations have failed, the launcher has noticed {len(noticed)}")
