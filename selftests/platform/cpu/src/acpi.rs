@@ -10,7 +10,7 @@
 //!   "online capable", which exists since ACPI 6.3 (arch/x86/kernel/acpi/boot.c).
 //!
 //! Sources: include/acpi/actbl.h (RSDP, RSDT, XSDT, FADT), actbl2.h (IVRS, MADT), and `struct
-//! ivhd_header`, `FEATURE_SNP` and `FEATURE_EPHSUP` of drivers/iommu/amd.
+//! ivhd_header`, `FEATURE_SNP`, `FEATURE_EPHSUP` and `FEATURE_GIOSUP` of drivers/iommu/amd.
 
 use std::fmt;
 
@@ -54,11 +54,11 @@ impl fmt::Display for NotPatched {
 
 /// Bit 63 of the extended feature register: the IOMMU keeps to the RMP.
 const EFR_SNP: u64 = 1 << 63;
-/// Bit 50 of it: enhanced page request handling, without which Linux does not program the PPR log
-/// that it has allocated (`amd_iommu_gt_ppr_supported()`). It takes the log's pages back in
-/// `amd_iommu_snp_disable()` all the same, which fails if they begin a 2 MiB region and firmware
-/// never had them.
-const EFR_EPH: u64 = 1 << 50;
+/// Bits 48 and 50 of it: I/O by guest addresses and enhanced page request handling. Without one of
+/// them Linux does not program the PPR log that it has allocated (`amd_iommu_gt_ppr_supported()`).
+/// It takes the log's pages back in `amd_iommu_snp_disable()` all the same, which fails if they
+/// begin a 2 MiB region and firmware never had them.
+const EFR_PPR: u64 = 1 << 48 | 1 << 50;
 
 const HEADER: usize = 36;
 const REVISION: usize = 8;
@@ -89,7 +89,7 @@ pub fn patch(memory: &impl Memory) -> Result<u64, NotPatched> {
     Ok(registers)
 }
 
-/// Sets the two bits in every feature image of IVRS, and finds the IOMMU's registers.
+/// Sets these bits in every feature image of IVRS, and finds the IOMMU's registers.
 fn announce_snp(table: &mut [u8]) -> Result<u64, NotPatched> {
     let mut registers = None;
     let mut at = IVRS_BLOCKS;
@@ -99,7 +99,7 @@ fn announce_snp(table: &mut [u8]) -> Result<u64, NotPatched> {
             return Err(NotPatched::Malformed);
         }
         if matches!(block[0], 0x11 | 0x40) && length >= IVHD_EFR + 8 {
-            let features = quadword(block, IVHD_EFR) | EFR_SNP | EFR_EPH;
+            let features = quadword(block, IVHD_EFR) | EFR_SNP | EFR_PPR;
             block[IVHD_EFR..IVHD_EFR + 8].copy_from_slice(&features.to_le_bytes());
             registers = Some(quadword(block, IVHD_REGISTERS));
         }
@@ -285,6 +285,8 @@ mod tests {
     const MADT: u64 = 0x1c_0003;
     const FADT: u64 = 0x1d_0000;
     const EFR: u64 = 0x29d7;
+    /// SNP, EPH, GIO.
+    const WANTED: u64 = 0x8005_0000_0000_0000;
     const REGISTERS: u64 = 0xfed8_0000;
     /// Not aligned to 4 bytes, as in QEMU.
     const IVRS: u64 = 0x1f_0a05;
@@ -336,8 +338,8 @@ mod tests {
             let memory = machine(revision, &[FADT, IVRS, MADT], &tables);
             for _ in 0..2 {
                 assert_eq!(patch(&memory), Ok(REGISTERS));
-                assert_eq!(efr_at(&memory, 24), EFR | (1 << 63) | (1 << 50), "type 11h, revision {revision}");
-                assert_eq!(efr_at(&memory, 72), EFR | (1 << 63) | (1 << 50), "type 40h, revision {revision}");
+                assert_eq!(efr_at(&memory, 24), EFR | WANTED, "type 11h, revision {revision}");
+                assert_eq!(efr_at(&memory, 72), EFR | WANTED, "type 40h, revision {revision}");
                 assert_eq!(sum(&memory.0.borrow()[IVRS as usize..][..length]), 0);
             }
         }
