@@ -11,7 +11,10 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use link::Link;
 
 use crate::acpi::Memory;
+use crate::cpu::{Cpu, Reg};
+use crate::insn::Kind;
 use crate::model::Model;
+use crate::msr::Msr;
 
 const EVENT_LOG: u64 = 0x10;
 const EXCLUSION_BASE: u64 = 0x20;
@@ -45,6 +48,20 @@ impl Model<'_> {
         page != 0 && page == self.iommu.load(Acquire)
     }
 
+    /// Whether to look at its registers behind this instruction. Stores to them are noticed by the
+    /// translation that they need, and one may have been there for a load; so they are looked at
+    /// once more where software prepares for SNP_INIT, and once at the beginning.
+    pub fn looks_at_iommu(&self, kind: Kind, cpu: &impl Cpu) -> bool {
+        let at = self.iommu.load(Acquire);
+        at != 0
+            && match kind {
+                Kind::Wbinvd => true,
+                Kind::Wrmsr => Msr::from_number(cpu.get(Reg::Rcx) as u32) == Some(Msr::Syscfg),
+                Kind::Cpuid => self.exclusion_base_at.load(Acquire) != at + EXCLUSION_BASE,
+                _ => false,
+            }
+    }
+
     /// Where a register is to be put that keeps the exclusion base, if there is none there yet.
     pub fn lacks_exclusion_base(&self) -> Option<u64> {
         let at = self.iommu.load(Acquire) + EXCLUSION_BASE;
@@ -62,6 +79,27 @@ mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
     use super::*;
+    use crate::testing::{machine, Fake};
+
+    #[test]
+    fn they_are_looked_at_where_software_prepares() {
+        let model = machine(false);
+        let cpu = |msr: u64| Fake::new(&[(Reg::Rcx, msr)]);
+        assert!(!model.looks_at_iommu(Kind::Wbinvd, &cpu(0)), "there is none");
+        model.iommu.store(0xfed8_0000, Relaxed);
+        assert!(model.looks_at_iommu(Kind::Cpuid, &cpu(0)));
+        assert_eq!(model.lacks_exclusion_base(), Some(0xfed8_0020));
+        for (kind, msr, looks) in [
+            (Kind::Cpuid, 0, false),
+            (Kind::Wbinvd, 0, true),
+            (Kind::Wbnoinvd, 0, false),
+            (Kind::Wrmsr, 0xc001_0010, true),
+            (Kind::Wrmsr, 0xc001_0015, false),
+            (Kind::Rdmsr, 0xc001_0010, false),
+        ] {
+            assert_eq!(model.looks_at_iommu(kind, &cpu(msr)), looks, "{kind:?} {msr:#x}");
+        }
+    }
 
     struct Registers(Vec<(u64, u64)>);
 

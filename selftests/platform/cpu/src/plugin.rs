@@ -130,6 +130,9 @@ unsafe extern "C" fn on_execute(
                 }
                 _ => machine.model.execute(kind, &vcpu),
             };
+            if machine.model.looks_at_iommu(kind, &vcpu) {
+                vcpu.queue(after_iommu);
+            }
             match outcome {
                 Outcome::Native => {}
                 Outcome::Retire(registers) => vcpu.retire(registers, length.into()),
@@ -265,7 +268,8 @@ pub unsafe extern "C" fn on_tlb_fill(
     unsafe { translator.translate(&request) }
 }
 
-/// A CPU has written to the IOMMU's registers, and left the block in which it did.
+/// A CPU has written to the IOMMU's registers, or prepares for SNP, and left the block in which it
+/// did.
 unsafe extern "C" fn after_iommu(cpu: *mut CpuState, _: u64) {
     let Some(machine) = MACHINE.get() else { return };
     let Some((index, slot)) = machine.slot_of(cpu) else { return };
