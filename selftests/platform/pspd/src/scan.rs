@@ -46,13 +46,16 @@ pub fn run(options: &Scan) -> Result<(), String> {
     mapped.map_err(|error| format!("cannot map {}: {error}", options.ram.display()))?;
     let register = |register: &AtomicU64| register.load(Ordering::Acquire);
     let word = |pa| memory.is_ram(pa, 8).then(|| memory.load(pa));
-    let geometry = Geometry::from_registers(
-        register(&cpu.rmp_base),
-        register(&cpu.rmp_end),
-        register(&cpu.rmp_cfg),
-        word,
-    )
-    .map_err(|error| format!("CPU 0's registers describe no RMP: {error}"))?;
+    let registers = [&cpu.rmp_base, &cpu.rmp_end, &cpu.rmp_cfg].map(register);
+    let geometry = match Geometry::from_registers(registers[0], registers[1], registers[2], word) {
+        Ok(geometry) => geometry,
+        Err(error) => {
+            let mut without = machine(&link);
+            without["no_rmp"] = format!("CPU 0's registers describe no RMP: {error}").into();
+            println!("{without}");
+            return Ok(());
+        }
+    };
     if let Some(range) = geometry.ranges().find(|range| range.end > low) {
         return Err(format!(
             "the RMP ends at {:#x}, above RAM below 4 GiB: not supported",
@@ -75,16 +78,24 @@ fn report(link: &link::Link, rmp: &Rmp<RamTable>) -> Value {
         }
     }
     let nonzero = rmp.geometry().indices().filter(|index| rmp.load(*index) != Entry::ZERO).count();
+    let mut found = machine(link);
+    found["rmp_base"] = format!("{:#x}", rmp.geometry().base()).into();
+    found["rmp_end"] = format!("{:#x}", rmp.geometry().end()).into();
+    found["entries"] = rmp.geometry().entries().into();
+    found["assigned"] = assigned.into();
+    found["nonzero"] = nonzero.into();
+    found["states"] = states.into();
+    found
+}
+
+/// What there is without an RMP, too; nothing is assigned in none.
+fn machine(link: &link::Link) -> Value {
     let snp_en = |cpu: &link::Cpu| cpu.syscfg.load(Ordering::Acquire) & link::SNP_EN != 0;
     let cpus = link.cpu.iter().enumerate();
     let cpus = cpus.filter(|(_, cpu)| cpu.present.load(Ordering::Acquire) != 0);
     json!({
-        "rmp_base": format!("{:#x}", rmp.geometry().base()),
-        "rmp_end": format!("{:#x}", rmp.geometry().end()),
-        "entries": rmp.geometry().entries(),
-        "assigned": assigned,
-        "nonzero": nonzero,
-        "states": states,
+        "assigned": 0,
+        "nonzero": 0,
         "cpus": link.present().count(),
         "cpus_with_snp_en": cpus.filter(|(_, cpu)| snp_en(cpu)).map(|(n, _)| n).collect::<Vec<_>>(),
         "iommu_buffers": iommu_buffers(link),
