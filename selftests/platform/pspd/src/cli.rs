@@ -11,6 +11,7 @@ use psp::{Api, Config};
 use crate::control;
 use crate::fault::{self, Fault};
 use crate::generation::Generation;
+use crate::registers;
 
 #[derive(Parser)]
 #[command(about = "The AMD Secure Processor, as a model, for QEMU's vfio-user-pci", long_about = None)]
@@ -52,6 +53,9 @@ pub struct Serve {
     /// PCI device id, which also says where the registers are
     #[arg(long, value_enum, default_value_t = Generation::Id1486)]
     pub device: Generation,
+    /// What the PSP offers, and what it says about security (C2PMSG_63)
+    #[arg(long, value_name = "HEX", default_value_t = Capability(registers::FEATURES))]
+    pub capability: Capability,
     /// Version of the firmware that the BIOS loads; images replace it (sbin makes some)
     #[arg(long, default_value_t = Config::MILAN.api)]
     pub api: Api,
@@ -134,6 +138,26 @@ impl FromStr for Tcb {
 impl fmt::Display for Tcb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What the register of capabilities has, in hexadecimal digits.
+#[derive(Clone, Copy)]
+pub struct Capability(pub u32);
+
+impl FromStr for Capability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Capability, String> {
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        let number = u32::from_str_radix(digits, 16);
+        number.map(Capability).map_err(|_| format!("'{text}' is no hexadecimal number of 32 bits"))
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
     }
 }
 

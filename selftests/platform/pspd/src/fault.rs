@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use psp::Status;
 
+use crate::services;
+
 pub const HELP: &str = "\
 Make a command misbehave: COMMAND[@N][xM]:ACTION, may be repeated
 
 COMMAND is a name such as SNP_INIT_EX, an id such as 0x85, or * for any; start:allones is a
-device that never answers on the bus.
+device that never answers on the bus. HSTI_QUERY and DOORBELL, of platform access, take the first
+four actions.
 Without @ and x every occurrence is meant; @N means the Nth only (from 1), xM the first M,
 @NxM the M from the Nth on.
 
@@ -112,6 +115,13 @@ impl Fault {
             Which::Id(id) => id,
         };
         let name = psp::name(id).unwrap_or("this command");
+        let answers = matches!(
+            self.action,
+            Action::Status(_) | Action::Delay(_) | Action::Late(_) | Action::Silent
+        );
+        if services::is_service(id) && !answers {
+            return Err("only status, delay, late and silent go with it".to_owned());
+        }
         let launches = matches!(name, "SNP_LAUNCH_UPDATE" | "SNP_LAUNCH_FINISH");
         match self.action {
             Action::Garbage if length_fields(id).is_empty() => {
@@ -172,7 +182,7 @@ fn which(command: &str) -> Result<Which, String> {
         _ => {}
     }
     let by_name = || (0..0x800).find(|id| psp::name(*id) == Some(command));
-    let id = number(command).or_else(by_name);
+    let id = number(command).or_else(by_name).or_else(|| services::by_name(command));
     id.map(Which::Id).ok_or_else(|| format!("'{command}' is no command; write e.g. SNP_INIT_EX"))
 }
 
@@ -240,6 +250,7 @@ mod tests {
             ("SNP_LAUNCH_FINISH:flip-digest", Which::Id(0xa2), 1, None, Action::FlipDigest),
             ("GET_ID@2:no-irq", Which::Id(0xc), 2, Some(1), Action::NoInterrupt),
             ("GET_ID:partial", Which::Id(0xc), 1, None, Action::Partial),
+            ("HSTI_QUERY@1:silent", Which::Id(0x10014), 1, Some(1), Action::Silent),
         ];
         for (text, which, first, count, action) in rows {
             let fault: Fault = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -263,6 +274,7 @@ mod tests {
             "*:delay",
             "*:delay=soon",
             "SHUTDOWN:garbage",
+            "HSTI_QUERY:gone",
             "SNP_INIT:flip-digest",
         ] {
             let error = text.parse::<Fault>().expect_err(text);

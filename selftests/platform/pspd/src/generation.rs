@@ -34,6 +34,17 @@ pub struct Offsets {
     pub bootloader: u64,
     pub inten: u64,
     pub intsts: u64,
+    pub platform_access: Option<PlatformAccess>,
+}
+
+/// Those of platform access (`pa_v1`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlatformAccess {
+    pub cmdresp: u64,
+    pub cmdbuff_lo: u64,
+    pub cmdbuff_hi: u64,
+    pub button: u64,
+    pub doorbell: u64,
 }
 
 impl Generation {
@@ -57,8 +68,9 @@ impl Generation {
                 bootloader: 0x105ec,
                 inten: 0x10610,
                 intsts: 0x10614,
+                platform_access: None,
             },
-            Generation::Id1486 | Generation::Id14ca => Offsets {
+            Generation::Id1486 => Offsets {
                 cmdresp: 0x10980,
                 cmdbuff_lo: 0x109e0,
                 cmdbuff_hi: 0x109e4,
@@ -66,9 +78,17 @@ impl Generation {
                 bootloader: 0x109ec,
                 inten: 0x10690,
                 intsts: 0x10694,
+                platform_access: Some(PlatformAccess {
+                    cmdresp: 0x10570,
+                    cmdbuff_lo: 0x10574,
+                    cmdbuff_hi: 0x10578,
+                    button: 0x10a24,
+                    doorbell: 0x10a40,
+                }),
             },
+            Generation::Id14ca => Offsets { platform_access: None, ..Generation::Id1486.offsets() },
             Generation::Id156e | Generation::Id17d8 => {
-                Offsets { inten: 0x10510, intsts: 0x10514, ..Generation::Id1486.offsets() }
+                Offsets { inten: 0x10510, intsts: 0x10514, ..Generation::Id14ca.offsets() }
             }
         }
     }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Serves the PSP model to QEMU as a PCI device, over vfio-user.
 //!
-//! Two threads: the vfio-user server answers register accesses at once and never waits for
+//! Three threads: the vfio-user server answers register accesses at once and never waits for
 //! anything else (QEMU holds its big lock meanwhile); the mailbox worker executes commands against
-//! guest memory, which QEMU shares by DMA_MAP, and raises the interrupt.
+//! guest memory, which QEMU shares by DMA_MAP, and raises the interrupt; what the PSP does beside
+//! SEV is done by a third.
 
 mod cli;
 mod config_space;
@@ -18,6 +19,7 @@ mod pending;
 mod registers;
 mod scan;
 mod server;
+mod services;
 mod trace;
 
 use std::path::Path;
@@ -38,6 +40,7 @@ use memory::Memory;
 use pending::Pending;
 use registers::Registers;
 use server::Device;
+use services::Services;
 use trace::Trace;
 
 fn main() -> ExitCode {
@@ -72,7 +75,7 @@ impl Parts {
         let link = link::Mapping::open(&options.link).map_err(|error| error.to_string())?;
         let trace = Trace::create(&options.trace);
         let trace = trace.map_err(|error| cannot("write the trace", &options.trace, error))?;
-        let registers = Registers::new(options.device);
+        let registers = Registers::new(options.device, options.capability.0);
         let faults = Faults::new(options.fault.clone());
         if faults.dead_on_arrival() {
             registers.vanish();
@@ -88,7 +91,12 @@ impl Parts {
         })
     }
 
-    fn device(&self, options: &Serve, worker: Sender<Request>) -> Device {
+    fn device(
+        &self,
+        options: &Serve,
+        worker: Sender<Request>,
+        services: Sender<services::Request>,
+    ) -> Device {
         Device::new(
             options.device,
             options.irq,
@@ -96,7 +104,18 @@ impl Parts {
             Arc::clone(&self.memory),
             Arc::clone(&self.interrupts),
             worker,
+            services,
         )
+    }
+
+    fn services(&self) -> Services {
+        Services {
+            registers: Arc::clone(&self.registers),
+            memory: Arc::clone(&self.memory),
+            faults: Arc::clone(&self.faults),
+            trace: Arc::clone(&self.trace),
+            hsti: registers::FEATURES >> 8,
+        }
     }
 
     fn control(&self, worker: Sender<Request>) -> Control {
@@ -139,7 +158,8 @@ fn serve(options: &Serve) -> Result<(), String> {
         control::remove_stale_socket(socket)?;
     }
     let (doorbell, commands) = mpsc::channel();
-    let mut device = parts.device(options, doorbell.clone());
+    let (service, requests) = mpsc::channel();
+    let mut device = parts.device(options, doorbell.clone(), service);
     let server =
         vfio_user::Server::new(&options.socket, true, server::irqs(options.irq), server::regions())
             .map_err(|error| cannot("listen on", &options.socket, error))?;
@@ -149,6 +169,8 @@ fn serve(options: &Serve) -> Result<(), String> {
         listening.map_err(|error| cannot("listen on", path, error))?;
     }
     let trace = Arc::clone(&parts.trace);
+    let services = parts.services();
+    thread::spawn(move || services.run(&requests));
     let worker = parts.worker(options, config);
     thread::spawn(move || worker.run(&commands));
 

@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crate::generation::{Generation, Offsets};
+use crate::generation::{Generation, Offsets, PlatformAccess};
+use crate::services;
 
 /// CMDRESP bit 31: set by firmware when the command has ended.
 pub const RESPONSE: u32 = 1 << 31;
@@ -12,10 +13,9 @@ const IOC: u32 = 1;
 /// INTSTS and INTEN bit 1: a SEV command has completed.
 const SEV_CMD_COMPLETE: u32 = 1 << 1;
 
-/// Feature register: SEV (0), security reporting (7; without it the C driver asks for the same
-/// facts through a mailbox that is not modelled), fused part (8), boot integrity (9), debug lock
-/// (10), anti-rollback (15), ROM armor (19).
-const FEATURES: u32 = 0x0008_8781;
+/// What the feature register has: SEV (0), security reporting (7), fused part (8), boot integrity
+/// (9), debug lock (10), anti-rollback (15), ROM armor (19). The security bits are those from 8 on.
+pub const FEATURES: u32 = 0x0008_8781;
 /// Bootloader version 00.29.00.75, in the notation of the driver's sysfs file.
 const BOOTLOADER: u32 = 0x0029_0075;
 
@@ -33,6 +33,13 @@ pub struct Doorbell {
     pub writes: u64,
 }
 
+/// What a register write has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    Sev(Doorbell),
+    Service(services::Request),
+}
+
 /// The register file, shared by the server (reads, writes) and the worker (completion).
 pub struct Registers {
     offsets: Offsets,
@@ -41,13 +48,18 @@ pub struct Registers {
     hi: AtomicU32,
     inten: AtomicU32,
     intsts: AtomicU32,
+    features: u32,
+    message: AtomicU32,
+    message_lo: AtomicU32,
+    message_hi: AtomicU32,
+    doorbell: AtomicU32,
     reads: AtomicU64,
     writes: AtomicU64,
     all_ones: AtomicBool,
 }
 
 impl Registers {
-    pub fn new(generation: Generation) -> Registers {
+    pub fn new(generation: Generation, features: u32) -> Registers {
         Registers {
             offsets: generation.offsets(),
             cmdresp: AtomicU32::new(0),
@@ -55,17 +67,25 @@ impl Registers {
             hi: AtomicU32::new(0),
             inten: AtomicU32::new(0),
             intsts: AtomicU32::new(0),
+            features,
+            message: AtomicU32::new(RESPONSE),
+            message_lo: AtomicU32::new(0),
+            message_hi: AtomicU32::new(0),
+            doorbell: AtomicU32::new(RESPONSE),
             reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             all_ones: AtomicBool::new(false),
         }
     }
 
-    /// Register values after reset: 0, also where a command or its response was (model choice).
+    /// Register values after reset: 0, also where a command or its response was; platform access
+    /// is ready (model choices).
     pub fn reset(&self) {
         for register in [&self.cmdresp, &self.lo, &self.hi, &self.inten, &self.intsts] {
             register.store(0, Ordering::Release);
         }
+        self.complete_message(0);
+        self.complete_doorbell(0);
     }
 
     /// A register access of the driver.
@@ -89,14 +109,24 @@ impl Registers {
             at if at == o.cmdbuff_hi => self.hi.load(Ordering::Acquire),
             at if at == o.inten => self.inten.load(Ordering::Acquire),
             at if at == o.intsts => self.intsts.load(Ordering::Acquire),
-            at if at == o.feature => FEATURES,
+            at if at == o.feature => self.features,
             at if at == o.bootloader => BOOTLOADER,
+            at => o.platform_access.map_or(0, |p| self.platform_access(&p, at)),
+        }
+    }
+
+    fn platform_access(&self, p: &PlatformAccess, offset: u64) -> u32 {
+        match offset {
+            at if at == p.cmdresp => self.message.load(Ordering::Acquire),
+            at if at == p.cmdbuff_lo => self.message_lo.load(Ordering::Acquire),
+            at if at == p.cmdbuff_hi => self.message_hi.load(Ordering::Acquire),
+            at if at == p.doorbell => self.doorbell.load(Ordering::Acquire),
             _ => 0,
         }
     }
 
     /// A register write of the driver. A command in CMDRESP is the doorbell.
-    pub fn write(&self, offset: u64, data: &[u8]) -> Option<Doorbell> {
+    pub fn write(&self, offset: u64, data: &[u8]) -> Option<Rung> {
         self.writes.fetch_add(1, Ordering::Relaxed);
         let value = u32::from_le_bytes(data.try_into().ok()?);
         if self.all_ones.load(Ordering::Acquire) {
@@ -111,10 +141,51 @@ impl Registers {
                 // Write one to clear.
                 self.intsts.fetch_and(!value, Ordering::AcqRel);
             }
-            at if at == o.cmdresp => return Some(self.ring(value)),
+            at if at == o.cmdresp => return Some(Rung::Sev(self.ring(value))),
+            at => {
+                let request = self.write_platform_access(&o.platform_access?, at, value)?;
+                return Some(Rung::Service(request));
+            }
+        }
+        None
+    }
+
+    /// A message is written with the ready bit clear, and so is the doorbell's; the doorbell's
+    /// starts with the button.
+    fn write_platform_access(
+        &self,
+        p: &PlatformAccess,
+        offset: u64,
+        value: u32,
+    ) -> Option<services::Request> {
+        match offset {
+            at if at == p.cmdbuff_lo => self.message_lo.store(value, Ordering::Release),
+            at if at == p.cmdbuff_hi => self.message_hi.store(value, Ordering::Release),
+            at if at == p.doorbell => self.doorbell.store(value & !RESPONSE, Ordering::Release),
+            at if at == p.cmdresp => {
+                self.message.store(value & !RESPONSE, Ordering::Release);
+                let lo = u64::from(self.message_lo.load(Ordering::Acquire));
+                let hi = u64::from(self.message_hi.load(Ordering::Acquire));
+                let number = (value >> 16) as u8;
+                return Some(services::Request::Message { number, buffer: lo | (hi << 32) });
+            }
+            at if at == p.button && value & 1 != 0 => {
+                let number = self.doorbell.load(Ordering::Acquire) as u8;
+                return Some(services::Request::Doorbell { number });
+            }
             _ => {}
         }
         None
+    }
+
+    /// A message of platform access has ended.
+    pub fn complete_message(&self, status: u16) {
+        self.message.store(RESPONSE | u32::from(status), Ordering::Release);
+    }
+
+    /// What the doorbell was rung for has ended.
+    pub fn complete_doorbell(&self, status: u16) {
+        self.doorbell.store(RESPONSE | u32::from(status), Ordering::Release);
     }
 
     fn ring(&self, value: u32) -> Doorbell {
@@ -166,18 +237,26 @@ mod tests {
         u32::from_le_bytes(data)
     }
 
+    /// A SEV command.
+    fn ring(registers: &Registers, offset: u64, value: u32) -> Doorbell {
+        match registers.write(offset, &value.to_le_bytes()) {
+            Some(Rung::Sev(bell)) => bell,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn the_doorbell_carries_command_buffer_and_counts() {
         for generation in
             [Generation::Id1456, Generation::Id1486, Generation::Id14ca, Generation::Id156e]
         {
-            let registers = Registers::new(generation);
+            let registers = Registers::new(generation, FEATURES);
             let o = generation.offsets();
             assert_eq!(read(&registers, o.feature) & 1, 1, "{generation:?}");
             assert_eq!(registers.write(o.inten, &u32::MAX.to_le_bytes()), None);
             assert_eq!(registers.write(o.cmdbuff_lo, &0x1000u32.to_le_bytes()), None);
             assert_eq!(registers.write(o.cmdbuff_hi, &1u32.to_le_bytes()), None);
-            let bell = registers.write(o.cmdresp, &0x0085_0001u32.to_le_bytes()).unwrap();
+            let bell = ring(&registers, o.cmdresp, 0x0085_0001);
             let expected = Doorbell {
                 command: 0x85,
                 buffer: 0x1_0000_1000,
@@ -188,7 +267,7 @@ mod tests {
             };
             assert_eq!(bell, expected, "{generation:?}");
             assert_eq!(read(&registers, o.cmdresp), 0x0085_0001, "busy");
-            let second = registers.write(o.cmdresp, &(4u32 << 16).to_le_bytes()).unwrap();
+            let second = ring(&registers, o.cmdresp, 4 << 16);
             assert!(second.overrun && !second.interrupt);
             assert!(registers.complete(0x1a, bell.interrupt));
             assert_eq!(read(&registers, o.cmdresp), RESPONSE | 0x1a);
@@ -200,7 +279,7 @@ mod tests {
 
     #[test]
     fn interrupts_need_both_the_command_and_the_enable_register() {
-        let registers = Registers::new(Generation::Id1486);
+        let registers = Registers::new(Generation::Id1486, FEATURES);
         let o = Generation::Id1486.offsets();
         assert!(!registers.complete(0, true), "disabled");
         registers.write(o.inten, &2u32.to_le_bytes());
@@ -210,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_vanished_device_reads_all_ones() {
-        let registers = Registers::new(Generation::Id1486);
+        let registers = Registers::new(Generation::Id1486, FEATURES);
         let o = Generation::Id1486.offsets();
         registers.vanish();
         assert_eq!(read(&registers, o.feature), u32::MAX);
@@ -222,8 +301,35 @@ mod tests {
     }
 
     #[test]
+    fn platform_access_is_ready_until_something_starts() {
+        use services::Request::{Doorbell, Message};
+        let registers = Registers::new(Generation::Id1486, FEATURES);
+        let p = Generation::Id1486.offsets().platform_access.unwrap();
+        let write = |at, value: u32| registers.write(at, &value.to_le_bytes());
+        assert_eq!([read(&registers, p.cmdresp), read(&registers, p.doorbell)], [RESPONSE; 2]);
+        assert_eq!(write(p.cmdbuff_lo, 0x5000), None);
+        assert_eq!(write(p.cmdbuff_hi, 2), None);
+        let message = Message { number: 0x14, buffer: 0x2_0000_5000 };
+        assert_eq!(write(p.cmdresp, 0x14 << 16), Some(Rung::Service(message)));
+        assert_eq!(read(&registers, p.cmdresp), 0x14 << 16);
+        registers.complete_message(6);
+        assert_eq!(read(&registers, p.cmdresp), RESPONSE | 6);
+        assert_eq!([read(&registers, p.cmdbuff_lo), read(&registers, p.cmdbuff_hi)], [0x5000, 2]);
+
+        assert_eq!(write(p.doorbell, 0x42), None);
+        assert_eq!(write(p.button, 2), None, "that is not the button");
+        assert_eq!(write(p.button, 1), Some(Rung::Service(Doorbell { number: 0x42 })));
+        registers.complete_doorbell(0);
+        assert_eq!(read(&registers, p.doorbell), RESPONSE);
+
+        let without = Registers::new(Generation::Id14ca, FEATURES);
+        assert_eq!(without.write(p.cmdresp, &(0x14u32 << 16).to_le_bytes()), None);
+        assert_eq!(read(&without, p.cmdresp), 0);
+    }
+
+    #[test]
     fn odd_accesses_are_harmless() {
-        let registers = Registers::new(Generation::Id1486);
+        let registers = Registers::new(Generation::Id1486, FEATURES);
         let o = Generation::Id1486.offsets();
         let mut wide = [0xaa; 8];
         registers.complete(0, false);

@@ -20,7 +20,8 @@ use crate::generation::Generation;
 use crate::interrupt::Interrupts;
 use crate::mailbox::Request;
 use crate::memory::Memory;
-use crate::registers::Registers;
+use crate::registers::{Registers, Rung};
+use crate::services;
 
 /// The regions that a PCI device has, most of them empty.
 pub fn regions() -> Vec<ServerRegion> {
@@ -70,6 +71,7 @@ pub struct Device {
     memory: Arc<Memory>,
     interrupts: Arc<Interrupts>,
     worker: Sender<Request>,
+    services: Sender<services::Request>,
 }
 
 impl Device {
@@ -80,9 +82,11 @@ impl Device {
         memory: Arc<Memory>,
         interrupts: Arc<Interrupts>,
         worker: Sender<Request>,
+        services: Sender<services::Request>,
     ) -> Device {
         let config = ConfigSpace::new(generation, irq);
-        Device { config, fresh_config: (generation, irq), registers, memory, interrupts, worker }
+        let fresh_config = (generation, irq);
+        Device { config, fresh_config, registers, memory, interrupts, worker, services }
     }
 
     fn send(&self, request: Request) -> io::Result<()> {
@@ -109,11 +113,14 @@ impl ServerBackend for Device {
                     self.send(Request::Reset)?;
                 }
             }
-            VFIO_PCI_BAR2_REGION_INDEX => {
-                if let Some(doorbell) = self.registers.write(offset, data) {
-                    self.send(Request::Command(doorbell))?;
+            VFIO_PCI_BAR2_REGION_INDEX => match self.registers.write(offset, data) {
+                Some(Rung::Sev(doorbell)) => self.send(Request::Command(doorbell))?,
+                Some(Rung::Service(request)) => {
+                    let sent = self.services.send(request);
+                    sent.map_err(|_| io::Error::other("the services' thread has ended"))?;
                 }
-            }
+                None => {}
+            },
             _ => {}
         }
         Ok(())
