@@ -10,17 +10,26 @@ use crate::{
         slot,
         MasterIo, //
     },
+    platform_access::PlatformAccess,
     psps,
     regs::{
+        Capability,
         Interrupts,
         RegisterMap,
         Registers,
+        Versions,
         BAR_SIZE, //
     },
     sys::{
         completion::Completion,
         cpu,
         crash_dump::is_kdump_kernel,
+        device_attribute::{
+            Attribute,
+            Group,
+            Groups,
+            List, //
+        },
         pci_adapter,
         pci_bar,
         pci_msi::MsiHandler, //
@@ -34,6 +43,7 @@ use kernel::{
     },
     pci,
     prelude::*,
+    str::CString,
     sync::{
         atomic::{
             Atomic,
@@ -71,17 +81,17 @@ static PSPV1: Generation = Generation {
 /// Rome and Milan (Zen 2, Zen 3).
 pub(crate) static PSPV2: Generation = Generation {
     name: "pspv2",
-    registers: RegisterMap::new(0x10900, 0x10690, 0x10694),
+    registers: RegisterMap::new(0x10900, 0x10690, 0x10694).with_platform_access(0x10500),
 };
 /// Genoa, Bergamo and Siena (Zen 4).
 static PSPV4: Generation = Generation {
     name: "pspv4",
-    registers: RegisterMap::new(0x10900, 0x10690, 0x10694),
+    registers: RegisterMap::new(0x10900, 0x10690, 0x10694).with_tee(),
 };
 /// Turin (Zen 5) and later.
 static PSPV6: Generation = Generation {
     name: "pspv6",
-    registers: RegisterMap::new(0x10900, 0x10510, 0x10514),
+    registers: RegisterMap::new(0x10900, 0x10510, 0x10514).with_tee(),
 };
 
 /// The driver, for the PCI core.
@@ -101,12 +111,90 @@ kernel::pci_device_table!(
     ]
 );
 
+/// The files of a bound device in sysfs, with the names and formats of the in-tree driver. fwupd
+/// reads them.
+static FILES: [Attribute<PspDriver>; 11] = [
+    Attribute::new(c"bootloader_version", |psp| {
+        version(psp, Versions::bootloader)
+    }),
+    Attribute::new(c"tee_version", |psp| match psp.about()?.capability.tee() {
+        true => version(psp, Versions::tee),
+        false => Err(ENODEV),
+    }),
+    Attribute::new(c"fused_part", |psp| security(psp, Capability::fused_part)),
+    Attribute::new(c"boot_integrity", |psp| {
+        security(psp, Capability::boot_integrity)
+    }),
+    Attribute::new(c"debug_lock_on", |psp| {
+        security(psp, Capability::debug_lock_on)
+    }),
+    Attribute::new(c"tsme_status", |psp| security(psp, Capability::tsme_status)),
+    Attribute::new(c"anti_rollback_status", |psp| {
+        security(psp, Capability::anti_rollback_status)
+    }),
+    Attribute::new(c"rpmc_production_enabled", |psp| {
+        security(psp, Capability::rpmc_production_enabled)
+    }),
+    Attribute::new(c"rpmc_spirom_available", |psp| {
+        security(psp, Capability::rpmc_spirom_available)
+    }),
+    Attribute::new(c"hsp_tpm_available", |psp| {
+        security(psp, Capability::hsp_tpm_available)
+    }),
+    Attribute::new(c"rom_armor_enforced", |psp| {
+        security(psp, Capability::rom_armor_enforced)
+    }),
+];
+static FILE_LIST: List<PspDriver, 12> = List::new(&FILES);
+static FILE_GROUP: Group<PspDriver> = Group::new(&FILE_LIST);
+static FILE_GROUPS: Groups<PspDriver> = Groups::new(&FILE_GROUP);
+
+/// A version, read at that moment.
+///
+/// # Errors
+///
+/// [`ENODEV`] if the PSP does not tell it.
+fn version(psp: &Psp<'_>, read: fn(&Versions<MasterIo>) -> Option<[u8; 4]>) -> Result<CString> {
+    let [a, b, c, d] = read(&psp.about()?.versions).ok_or(ENODEV)?;
+    CString::try_from_fmt(fmt!("{a:02x}.{b:02x}.{c:02x}.{d:02x}"))
+}
+
+/// What the PSP says about the security of the platform.
+///
+/// # Errors
+///
+/// [`ENODEV`] if the PSP says nothing about it.
+fn security(psp: &Psp<'_>, fact: fn(Capability) -> bool) -> Result<CString> {
+    let capability = psp.about()?.capability;
+    if !capability.security_reporting() {
+        return Err(ENODEV);
+    }
+    CString::try_from_fmt(fmt!("{}", u8::from(fact(capability))))
+}
+
+/// What a PSP that answers says about itself.
+struct About {
+    /// As of probe.
+    capability: Capability,
+    versions: Versions<MasterIo>,
+}
+
 /// A bound device. Fields are dropped in this order: first the users of the registers, then the
 /// registers.
 pub(crate) struct Psp<'bound> {
     /// [`None`] if the PSP does not answer or has no SEV: the function is bound, but not used.
     sev: Option<Sev<'bound>>,
+    about: Option<About>,
     _bar: pci::Bar<'bound, BAR_SIZE>,
+}
+
+impl Psp<'_> {
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the PSP did not answer.
+    fn about(&self) -> Result<&About> {
+        self.about.as_ref().ok_or(ENODEV)
+    }
 }
 
 /// A PSP with SEV. Dropping it takes it out of [`psps`], before its interrupt goes.
@@ -156,6 +244,8 @@ impl pci::Driver for PspDriver {
 }
 
 impl pci_adapter::Driver for PspDriver {
+    const FILES: &'static Groups<Self> = &FILE_GROUPS;
+
     fn shutdown<'bound>(_dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
         // The next kernel finds firmware that is shut down and a PSP that raises no interrupt.
         if let Some(sev) = &psp.sev {
@@ -205,16 +295,47 @@ fn probe<'bound>(
             _ => dev_err!(dev, "cannot map BAR {BAR}: {err:?}\n"),
         })?;
     // SAFETY: The registers end up in `psps` and the platform, which `Sev` empties when it is
-    // dropped, and those of the interrupts in its fields; `Psp` drops it before the BAR, and so
-    // does this function on errors, because `bar` was there first.
+    // dropped, and some in fields of `Sev` and `Psp`; `Psp` drops those before the BAR, and so does
+    // this function on errors, because `bar` was there first.
     #[allow(unsafe_code)]
     let io = unsafe { pci_bar::unbounded(&bar) };
     let registers = Registers::new(io, &generation.registers);
+    let about = registers.capability().map(|capability| About {
+        capability: with_security(dev, generation, io, capability),
+        versions: registers.versions(),
+    });
+    let capability = about.as_ref().map(|about| about.capability);
 
     Ok(Psp {
-        sev: probe_sev(dev, generation, registers)?,
+        sev: probe_sev(dev, generation, registers, capability)?,
+        about,
         _bar: bar,
     })
+}
+
+/// What the PSP says about security, wherever it says that. SEV does not depend on it.
+fn with_security(
+    dev: &pci::Device<Bound>,
+    generation: &'static Generation,
+    io: MasterIo,
+    capability: Capability,
+) -> Capability {
+    let Some(map) = &generation.registers.platform_access else {
+        return capability;
+    };
+    if capability.security_reporting() || is_kdump_kernel() {
+        return capability;
+    }
+    match PlatformAccess::new(io, map).with_security(capability) {
+        Ok(capability) => capability,
+        Err(err) => {
+            dev_warn!(
+                dev,
+                "the PSP does not say whether the platform is secured ({err:?}), so sysfs has no files about that; SEV does not need them\n"
+            );
+            capability
+        }
+    }
 }
 
 /// Sets up the SEV part, if the PSP has one. A PSP that does not answer is no error: the function
@@ -223,13 +344,14 @@ fn probe_sev<'bound>(
     dev: &'bound pci::Device<Bound>,
     generation: &Generation,
     registers: Registers<MasterIo>,
+    capability: Option<Capability>,
 ) -> Result<Option<Sev<'bound>>> {
     if is_kdump_kernel() {
         // Firmware may be in any state, and nobody runs guests here.
         dev_info!(dev, "this is a kdump kernel: the PSP is left alone\n");
         return Ok(None);
     }
-    let Some(capability) = registers.capability() else {
+    let Some(capability) = capability else {
         dev_err!(
             dev,
             "the PSP's registers read all ones: the BIOS denies access or the device is gone, SEV is not available; look for a BIOS update\n"

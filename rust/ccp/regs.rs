@@ -63,11 +63,39 @@ impl Response {
 }
 
 bitfield! {
-    /// C2PMSG_63: what this PSP offers.
+    /// C2PMSG_63: what this PSP offers, and what it says about the security of the platform
+    /// (Documentation/ABI/testing/sysfs-driver-ccp).
     pub(crate) struct Capability(u32) {
+        /// The flash memory protects itself from writes that the PSP does not do (ROM Armor).
+        19:19 rom_armor_enforced => bool;
+        /// There is a TPM of the HSP.
+        18:18 hsp_tpm_available => bool;
+        /// The SPI flash has a replay protected monotonic counter (RPMC).
+        17:17 rpmc_spirom_available => bool;
+        /// RPMC is used.
+        16:16 rpmc_production_enabled => bool;
+        /// Firmware cannot be replaced by an older one.
+        15:15 anti_rollback_status => bool;
+        /// All memory is encrypted (TSME).
+        13:13 tsme_status => bool;
+        /// The debugger has to be unlocked.
+        10:10 debug_lock_on => bool;
+        /// The PSP verifies the first stage of the BIOS.
+        9:9 boot_integrity => bool;
+        /// This is no part for development.
+        8:8 fused_part => bool;
+        /// The bits from `fused_part` on say something.
+        7:7 security_reporting => bool;
+        /// A trusted execution environment.
+        1:1 tee => bool;
         /// SEV commands.
         0:0 sev => bool;
     }
+}
+
+impl Capability {
+    /// The bits from here on are about security.
+    pub(crate) const FIRST_SECURITY_BIT: u32 = 8;
 }
 
 bitfield! {
@@ -88,6 +116,12 @@ pub(crate) struct RegisterMap {
     pub(crate) cmdbuf_hi: usize,
     /// C2PMSG_63: [`Capability`].
     pub(crate) feature: usize,
+    /// C2PMSG_59: the version of the boot loader.
+    pub(crate) bootloader: usize,
+    /// C2PMSG_58, on generations that have it: the version of the TEE.
+    pub(crate) tee: Option<usize>,
+    /// The registers of platform access, on generations that have it.
+    pub(crate) platform_access: Option<PlatformAccessMap>,
     /// P2CMSG_INTEN: a set bit enables the interrupt of that number.
     pub(crate) inten: usize,
     /// P2CMSG_INTSTS: [`InterruptStatus`].
@@ -103,6 +137,9 @@ impl RegisterMap {
             cmdbuf_lo: c2pmsg + 4 * 56,
             cmdbuf_hi: c2pmsg + 4 * 57,
             feature: c2pmsg + 4 * 63,
+            bootloader: c2pmsg + 4 * 59,
+            tee: None,
+            platform_access: None,
             inten,
             intsts,
         };
@@ -112,6 +149,38 @@ impl RegisterMap {
         assert!(c2pmsg % 4 == 0 && inten % 4 == 0 && intsts % 4 == 0);
         map
     }
+
+    /// The same for a generation with a TEE.
+    pub(crate) const fn with_tee(self) -> Self {
+        Self {
+            tee: Some(self.bootloader - 4),
+            ..self
+        }
+    }
+
+    /// The same for a generation with platform access, whose C2PMSG_0 is at `c2pmsg`.
+    pub(crate) const fn with_platform_access(self, c2pmsg: usize) -> Self {
+        let map = PlatformAccessMap {
+            cmdresp: c2pmsg + 4 * 28,
+            cmdbuf_lo: c2pmsg + 4 * 29,
+            cmdbuf_hi: c2pmsg + 4 * 30,
+        };
+        assert!(map.cmdbuf_hi <= BAR_SIZE - 4 && c2pmsg % 4 == 0);
+        Self {
+            platform_access: Some(map),
+            ..self
+        }
+    }
+}
+
+/// Where the registers of platform access are (`platform_access.rs`).
+pub(crate) struct PlatformAccessMap {
+    /// C2PMSG_28: message and status.
+    pub(crate) cmdresp: usize,
+    /// C2PMSG_29: bits 31:0 of the buffer's system physical address.
+    pub(crate) cmdbuf_lo: usize,
+    /// C2PMSG_30: bits 63:32 of it.
+    pub(crate) cmdbuf_hi: usize,
 }
 
 /// 32-bit accesses to the BAR: the kernel's [`Io`], whatever its lifetime.
@@ -160,6 +229,14 @@ impl<I: BarIo> Registers<I> {
     /// The interrupt registers among them.
     pub(crate) fn interrupts(&self) -> Interrupts<I> {
         Interrupts {
+            io: self.io,
+            map: self.map,
+        }
+    }
+
+    /// The registers among them that say which firmware the PSP runs.
+    pub(crate) fn versions(&self) -> Versions<I> {
+        Versions {
             io: self.io,
             map: self.map,
         }
@@ -230,5 +307,31 @@ impl<I: BarIo> Interrupts<I> {
     /// The mailbox's last response; see [`Registers::response`].
     pub(crate) fn response(&self) -> Response {
         Response::from(self.io.read(self.map.cmdresp))
+    }
+}
+
+/// Which firmware the PSP runs, apart from that for SEV. There may be several of these.
+#[derive(Clone, Copy)]
+pub(crate) struct Versions<I> {
+    io: I,
+    map: &'static RegisterMap,
+}
+
+impl<I: BarIo> Versions<I> {
+    /// The version of the boot loader: four numbers, or [`None`] if the PSP does not tell it.
+    pub(crate) fn bootloader(&self) -> Option<[u8; 4]> {
+        self.version(self.map.bootloader)
+    }
+
+    /// The version of the TEE.
+    pub(crate) fn tee(&self) -> Option<[u8; 4]> {
+        self.version(self.map.tee?)
+    }
+
+    fn version(&self, register: usize) -> Option<[u8; 4]> {
+        match self.io.read(register) {
+            u32::MAX => None,
+            raw => Some(raw.to_be_bytes()),
+        }
     }
 }

@@ -17,6 +17,7 @@ pub mod cc;
 pub mod completion;
 pub mod cpu;
 pub mod crash_dump;
+pub mod device_attribute;
 pub mod direct_map;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod fake_io;

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! PCI drivers that are told when the system goes down, and when their function is reset.
+//! PCI drivers that are told when the system goes down, and when their function is reset, and whose
+//! devices have files in sysfs.
 //!
 //! `kernel::pci::Driver` has `probe` and `unbind` only. [`Adapter`] is `kernel::pci::Adapter` with
-//! the `shutdown` and `err_handler` of `struct pci_driver` filled in; it should go once the
-//! kernel's has them.
+//! the `shutdown`, `err_handler` and `dev_groups` of `struct pci_driver` filled in; it should go
+//! once the kernel's has them.
 //!
 //! C header: `include/linux/pci.h`
 
+use super::device_attribute;
 use kernel::{
     bindings,
     device::{
@@ -30,8 +32,11 @@ use kernel::{
     types::Opaque, //
 };
 
-/// A PCI driver with a say at reboot, kexec and resets of its function.
-pub trait Driver: pci::Driver {
+/// A PCI driver with a say at reboot, kexec and resets of its function, and with files in sysfs.
+pub trait Driver: pci::Driver + Sized + 'static {
+    /// The files of a device that is bound.
+    const FILES: &'static device_attribute::Groups<Self>;
+
     /// The system is about to reboot, power off or start another kernel. The device stays bound,
     /// but is not used any more. May sleep; called with the device lock held.
     fn shutdown<'bound>(dev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
@@ -84,6 +89,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*driver.get()).remove = Some(remove::<T>);
             (*driver.get()).shutdown = Some(shutdown::<T>);
             (*driver.get()).err_handler = &Self::ERROR_HANDLERS;
+            (*driver.get()).dev_groups = T::FILES.as_ptr().cast_mut();
         }
         // SAFETY: The structure is filled in and, as the caller promises, stays valid and in place
         // until `unregister`.

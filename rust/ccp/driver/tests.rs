@@ -165,6 +165,26 @@ mod suite {
     }
 
     #[test]
+    fn versions() {
+        for expected in &TABLE {
+            let device = Recorder::new(0x0102_03ff);
+            let versions = registers(&device, expected).versions();
+            assert_eq!(versions.bootloader(), Some([1, 2, 3, 0xff]));
+            assert!(device.saw(&[Access::Read(expected.c2pmsg(59))]));
+            // Only generations with a TEE have that register.
+            let device = Recorder::new(4);
+            let tee = matches!(expected.name, "pspv4" | "pspv6");
+            let versions = registers(&device, expected).versions();
+            assert_eq!(versions.tee(), tee.then_some([0, 0, 0, 4]));
+            assert_eq!(device.saw(&[Access::Read(expected.c2pmsg(58))]), tee);
+            // Access may be denied.
+            let device = Recorder::new(u32::MAX);
+            let versions = registers(&device, expected).versions();
+            assert_eq!((versions.bootloader(), versions.tee()), (None, None));
+        }
+    }
+
+    #[test]
     fn capability() {
         for expected in &TABLE {
             let device = Recorder::new(0b11);

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Platform access: a mailbox of the PSP beside that for SEV, for what concerns the platform.
+//!
+//! A message has a buffer, which begins with its size and a status, and which the PSP overwrites
+//! with its answer. There is no interrupt.
+//!
+//! Source: drivers/crypto/ccp/{platform-access.c, hsti.c} of Linux 7.3.
+
+use kernel::{
+    bitfield,
+    io::poll::read_poll_timeout,
+    prelude::*,
+    time::Delta, //
+};
+use zerocopy_derive::{
+    Immutable,
+    KnownLayout, //
+};
+
+use crate::{
+    error::CmdError,
+    pages::{
+        HvPages,
+        Reclaimer,
+        Spa, //
+    },
+    regs::{
+        BarIo,
+        Capability,
+        PlatformAccessMap, //
+    },
+    sys::{
+        bindings::psp_platform_access_msg_PSP_CMD_HSTI_QUERY as HSTI_QUERY,
+        pages::Gfp,
+        snp_host::{
+            Host,
+            KERNEL, //
+        },
+    },
+};
+
+/// How long a message may take, and the one before it. The in-tree driver's value.
+const TIMEOUT_MS: i64 = 500;
+/// The time between two reads of the register.
+const POLL_USECS: i64 = 100;
+
+bitfield! {
+    /// C2PMSG_28: a message when written, its status when read.
+    struct Message(u32) {
+        /// The PSP is ready for a message: it has ended the last one.
+        31:31 ready => bool;
+        /// The PSP takes no messages.
+        30:30 recovery => bool;
+        /// The message's number.
+        23:16 number;
+        /// Why the last one failed; 0 if it did not.
+        15:0 status;
+    }
+}
+
+/// The buffer of HSTI_QUERY.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct HstiQuery {
+    size: u32,
+    status: u32,
+    /// The security bits of [`Capability`], from `fused_part` on.
+    hsti: u32,
+}
+
+/// The mailbox. It has one user, so there is one message at a time.
+pub(crate) struct PlatformAccess<I> {
+    io: I,
+    map: &'static PlatformAccessMap,
+    /// The PSP has not ended the last message, and may still use its buffer.
+    unanswered: bool,
+}
+
+impl<I: BarIo> PlatformAccess<I> {
+    /// The mailbox behind `io`, whose registers lie where `map` says.
+    pub(crate) fn new(io: I, map: &'static PlatformAccessMap) -> Self {
+        Self {
+            io,
+            map,
+            unanswered: false,
+        }
+    }
+
+    /// Asks for the security bits, and returns `capability` with them.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if the PSP takes no message, [`ETIMEDOUT`], [`EIO`] if it refuses this one,
+    /// [`ENOMEM`].
+    pub(crate) fn with_security(&mut self, capability: Capability) -> Result<Capability> {
+        let mut query = HstiQuery {
+            // CAST: 12.
+            size: size_of::<HstiQuery>() as u32,
+            status: 0,
+            hsti: 0,
+        };
+        self.send(HSTI_QUERY, query.as_mut_bytes())?;
+        if query.status != 0 {
+            return Err(EIO);
+        }
+        let bits = u32::from(capability) | query.hsti << Capability::FIRST_SECURITY_BIT;
+        Ok(Capability::from(bits).with_security_reporting(true))
+    }
+
+    /// Sends a message, and leaves the answer in `buffer`.
+    fn send(&mut self, number: u32, buffer: &mut [u8]) -> Result {
+        if self.message().recovery() {
+            return Err(EBUSY);
+        }
+        self.wait().map_err(|_| EBUSY)?;
+        let mut pages = HvPages::zeroed(Gfp::KERNEL, 0)?;
+        pages.put(0, buffer)?;
+        let pages = pages.lend();
+        let address = pages.spa().encrypted().raw();
+        // CAST: The two halves are what the registers take.
+        self.io.write(self.map.cmdbuf_lo, address as u32);
+        self.io.write(self.map.cmdbuf_hi, (address >> 32) as u32);
+        self.io.write(
+            self.map.cmdresp,
+            Message::zeroed().try_with_number(number)?.into(),
+        );
+        let answer = self.wait();
+        self.unanswered = answer.is_err();
+        // Fails if there is no answer: the buffer is lost then, which has been logged.
+        let pages = pages.take_back(self);
+        if answer?.status() != 0 {
+            return Err(EIO);
+        }
+        let pages = pages.map_err(|_| EIO)?;
+        let answer = pages.bytes().get(..buffer.len()).ok_or(EINVAL)?;
+        buffer.copy_from_slice(answer);
+        Ok(())
+    }
+
+    fn message(&self) -> Message {
+        Message::from(self.io.read(self.map.cmdresp))
+    }
+
+    /// Waits until the last message has ended.
+    fn wait(&self) -> Result<Message> {
+        read_poll_timeout(
+            || Ok(self.message()),
+            |message| message.ready(),
+            Delta::from_micros(POLL_USECS),
+            Delta::from_millis(TIMEOUT_MS),
+        )
+    }
+}
+
+/// Buffers are lent, never assigned.
+impl<I: BarIo> Reclaimer for PlatformAccess<I> {
+    type Refusal = CmdError;
+    type Rmp = dyn Host;
+
+    fn rmp(&self) -> &(dyn Host + 'static) {
+        &KERNEL
+    }
+
+    fn is_dead(&self) -> bool {
+        self.unanswered
+    }
+
+    fn page_reclaim(&mut self, _page: Spa) -> Result<(), CmdError> {
+        Err(EIO.into())
+    }
+}
