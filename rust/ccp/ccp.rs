@@ -9,11 +9,13 @@
 //! | `driver.rs`, `irq.rs` | probe and unbind of PCI functions, generations, the interrupt |
 //! | `psps.rs` | all PSPs of the system, and which is the master |
 //! | `regs.rs`, `mailbox.rs` | registers; one command from doorbell to status |
+//! | `platform_access.rs` | what the PSP is asked beside SEV |
 //! | `cmd.rs`, `error.rs`, `rust/wire` | commands as types; their buffers; why they fail |
 //! | `pages.rs` | who owns a page: this driver or firmware |
 //! | `platform.rs` | the state of firmware, behind the command lock |
 //! | `nv.rs`, `nv_file.rs` | firmware's persistent state in a file |
 //! | `uapi.rs` | `/dev/sev` |
+//! | `mitigations.rs` | `/sys/firmware/sev/vulnerabilities` |
 //! | `kapi.rs` | the functions that kvm-amd and others import |
 //! | `gmem.rs` | memory of SNP guests, for a kvm-amd with hooks |
 //! | `guests.rs` | what KVM is asked about all guests |
@@ -38,10 +40,12 @@ mod guests;
 mod irq;
 mod kapi;
 mod mailbox;
+mod mitigations;
 mod nv;
 mod nv_file;
 mod pages;
 mod platform;
+mod platform_access;
 mod psps;
 mod regs;
 mod stopped_cpus;
@@ -68,6 +72,7 @@ struct Ccp {
     driver: Registration<sys::pci_adapter::Adapter<driver::PspDriver>>,
     #[pin]
     refresh_guests: debugfs::File<()>,
+    mitigations: mitigations::Record,
     lost: pages::Record,
 }
 
@@ -89,6 +94,9 @@ impl kernel::InPlaceModule for Ccp {
             #[allow(unsafe_code)]
             // SAFETY: As above.
             lost: unsafe { pages::Record::init() },
+            #[allow(unsafe_code)]
+            // SAFETY: As above.
+            mitigations: unsafe { mitigations::Record::init() },
             directory: sysfs::Directory::in_kernel(c"ccp", &FILES)?,
             refresh_guests <- guests::file(&debug),
             driver <- Registration::new(c"ccp", module),

@@ -27,6 +27,7 @@ use kernel::{
 };
 
 use crate::{
+    mitigations,
     pages::{
         Leaked,
         DROPPED, //
@@ -87,6 +88,7 @@ unsafe extern "C" fn sev_platform_init(args: *mut c::sev_platform_init_args) -> 
     let result = locked
         .map_err(Failure::from)
         .and_then(|mut platform| platform.init(args.probe, args.max_snp_asid));
+    mitigations::update();
     // SAFETY: A field of a valid structure.
     unsafe { finish(result, &raw mut args.error) }
 }
@@ -98,6 +100,7 @@ extern "C" fn sev_platform_shutdown() {
     if let Ok(mut platform) = slot::lock() {
         platform.shutdown(Leaving::KvmGone);
     }
+    mitigations::update();
 }
 
 /// Issues a command. `data` is its command buffer, of the length that the command has, or NULL.

@@ -11,9 +11,10 @@
 //! # Locking
 //!
 //! The lock here comes after device locks, which the driver core holds while devices come and go,
-//! and before the command lock.
+//! and before that of `mitigations.rs` and the command lock.
 
 use crate::{
+    mitigations,
     platform::{
         slot,
         MasterIo, //
@@ -132,6 +133,7 @@ pub(crate) fn remove(address: u64) -> bool {
     let mut in_use = false;
     if psps.master == Some(address) {
         in_use = slot::detach();
+        mitigations::update();
         psps.master = None;
     }
     let position = psps.all.iter().position(|psp| psp.address == address);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A directory of read-only files in `/sys/kernel`.
+//! Directories of files in `/sys/kernel` and `/sys/firmware`.
 //!
 //! C headers: `include/linux/kobject.h`, `include/linux/sysfs.h`
 
@@ -18,6 +18,7 @@ use kernel::{
 pub struct File {
     attr: Opaque<bindings::kobj_attribute>,
     show: fn() -> Result<CString>,
+    store: Option<fn(u64) -> Result>,
 }
 
 // SAFETY: The kernel only reads the attribute, apart from the lockdep key that it initialises under
@@ -29,14 +30,35 @@ impl File {
     ///
     /// `show` makes the contents, without the final newline. It may sleep.
     pub const fn new(name: &'static CStr, mode: u16, show: fn() -> Result<CString>) -> Self {
+        Self {
+            attr: Opaque::new(Self::raw(name, mode)),
+            show,
+            store: None,
+        }
+    }
+
+    /// The same for a file that also takes numbers. `store` may sleep.
+    pub const fn writable(
+        name: &'static CStr,
+        mode: u16,
+        show: fn() -> Result<CString>,
+        store: fn(u64) -> Result,
+    ) -> Self {
+        let mut raw = Self::raw(name, mode);
+        raw.__bindgen_anon_2.store = Some(store_file);
+        Self {
+            attr: Opaque::new(raw),
+            show,
+            store: Some(store),
+        }
+    }
+
+    const fn raw(name: &'static CStr, mode: u16) -> bindings::kobj_attribute {
         let mut raw: bindings::kobj_attribute = pin_init::zeroed();
         raw.attr.name = kernel::str::as_char_ptr_in_const_context(name);
         raw.attr.mode = mode;
         raw.__bindgen_anon_1.show = Some(show_file);
-        Self {
-            attr: Opaque::new(raw),
-            show,
-        }
+        raw
     }
 }
 
@@ -59,6 +81,28 @@ unsafe extern "C" fn show_file(
     }
 }
 
+/// # Safety
+///
+/// `attr` is that of a [`File`], and `buf` points to `len` bytes with a NUL behind them, as sysfs
+/// passes them.
+unsafe extern "C" fn store_file(
+    _kobj: *mut bindings::kobject,
+    attr: *mut bindings::kobj_attribute,
+    buf: *const c_char,
+    len: usize,
+) -> isize {
+    // SAFETY: As in `show_file()`.
+    let file = unsafe { &*attr.cast_const().cast::<File>() };
+    let mut number = 0;
+    // SAFETY: A string, by the caller's promise, and a place for the number.
+    let parsed = to_result(unsafe { bindings::kstrtoull(buf, 0, &raw mut number) });
+    let store = file.store.ok_or(EIO);
+    match parsed.and_then(|()| store?(number)) {
+        Ok(()) => len as isize,
+        Err(err) => err.to_errno() as isize,
+    }
+}
+
 /// A directory. Dropping it removes it with its files and waits for readers.
 pub struct Directory(NonNull<bindings::kobject>);
 
@@ -72,8 +116,31 @@ impl Directory {
     /// Creates `/sys/kernel/<name>` with `files`.
     pub fn in_kernel(name: &'static CStr, files: &'static [File]) -> Result<Self> {
         // SAFETY: `kernel_kobj` is set during boot and stays.
-        let dir =
-            unsafe { bindings::kobject_create_and_add(name.as_char_ptr(), bindings::kernel_kobj) };
+        unsafe { Self::new(name, bindings::kernel_kobj, files) }
+    }
+
+    /// Creates `/sys/firmware/<name>` with `files`.
+    pub fn in_firmware(name: &'static CStr, files: &'static [File]) -> Result<Self> {
+        // SAFETY: As above.
+        unsafe { Self::new(name, bindings::firmware_kobj, files) }
+    }
+
+    /// Creates a directory in this one, which stays until that one is dropped.
+    pub fn inside(&self, name: &'static CStr, files: &'static [File]) -> Result<Self> {
+        // SAFETY: There as long as `self`.
+        unsafe { Self::new(name, self.0.as_ptr(), files) }
+    }
+
+    /// # Safety
+    ///
+    /// `parent` is the kobject of a directory.
+    unsafe fn new(
+        name: &'static CStr,
+        parent: *mut bindings::kobject,
+        files: &'static [File],
+    ) -> Result<Self> {
+        // SAFETY: By the caller's promise.
+        let dir = unsafe { bindings::kobject_create_and_add(name.as_char_ptr(), parent) };
         let dir = Self(NonNull::new(dir).ok_or(ENOMEM)?);
         for file in files {
             // SAFETY: The directory exists, and the attribute is static. The `attr` of a

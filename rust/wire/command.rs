@@ -315,7 +315,7 @@ commands! {
     SNP_LAUNCH_FINISH = 0x0a2, [u8; 64];
     SNP_DBG_DECRYPT = 0x0b0, [u8; 24] {16};
     SNP_DBG_ENCRYPT = 0x0b1, [u8; 24] {16};
-    SNP_VERIFY_MITIGATION = 0x0b2, [u8; 64] {32};
+    SNP_VERIFY_MITIGATION = 0x0b2, snp::VerifyMitigation {32};
     SNP_PAGE_RECLAIM = 0x0c7, snp::PageReclaim {0};
     SNP_PAGE_UNSMASH = 0x0c8, [u8; 8] {0};
     SNP_CONFIG = 0x0c9, snp::SnpConfig;

@@ -87,6 +87,8 @@ pub(crate) enum Feature {
     Aes256XtsPolicy = 1 << 4,
     /// A guest policy may allow CXL.
     CxlAllowPolicy = 1 << 5,
+    /// The command SNP_VERIFY_MITIGATION.
+    VerifyMitigation = 1 << 13,
 }
 
 impl FeatureInfo {
@@ -201,4 +203,44 @@ pub(crate) struct VlekLoad {
     pub(crate) rsvd: [u8; 3],
     /// The wrapped hashstick.
     pub(crate) address: Address,
+}
+
+/// `SNP_VERIFY_MITIGATION`.
+#[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, packed)]
+pub(crate) struct VerifyMitigation {
+    /// Size of this structure.
+    pub(crate) length: u32,
+    /// `MITIGATION_*`.
+    pub(crate) subcommand: u16,
+    pub(crate) rsvd: u16,
+    /// The one mitigation to be verified.
+    pub(crate) vector: u64,
+    /// [`MITIGATION_DST_EN`].
+    pub(crate) flags: u32,
+    pub(crate) rsvd2: [u8; 4],
+    /// Input that some mitigations may take.
+    pub(crate) src_paddr: Address,
+    /// Page for the answer, [`Mitigations`].
+    pub(crate) dst_paddr: Address,
+    pub(crate) rsvd3: [u8; 24],
+}
+
+/// `SNP_VERIFY_MITIGATION`: firmware says which it supports and has verified.
+pub(crate) const MITIGATION_STATUS: u16 = 0;
+/// `SNP_VERIFY_MITIGATION`: firmware verifies one.
+pub(crate) const MITIGATION_VERIFY: u16 = 1;
+/// `SNP_VERIFY_MITIGATION`: `dst_paddr` is valid.
+pub(crate) const MITIGATION_DST_EN: u32 = 1 << 0;
+
+/// What `SNP_VERIFY_MITIGATION` stores.
+#[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, packed)]
+pub(crate) struct Mitigations {
+    /// Those that firmware has verified, a bit each.
+    pub(crate) verified: u64,
+    /// Those that firmware knows.
+    pub(crate) supported: u64,
+    /// Why one could not be verified; 0 if it could.
+    pub(crate) failure: u32,
 }

@@ -252,6 +252,38 @@ impl<T: Transport> Platform<T> {
         })?)
     }
 
+    /// Whether SNP firmware is up and can say which vulnerabilities it has mitigated.
+    pub(crate) fn has_verify_mitigation(&self) -> bool {
+        self.is_snp_up() && self.features.has(Feature::VerifyMitigation)
+    }
+
+    /// SNP_VERIFY_MITIGATION of one mitigation, or only a query.
+    ///
+    /// # Errors
+    ///
+    /// See [`CmdError`]; they have been logged.
+    pub(crate) fn verify_mitigation(
+        &mut self,
+        mitigation: Option<u64>,
+    ) -> Result<snp::Mitigations, Failure> {
+        let kind = self.channel.page_kind();
+        Ok(self.channel.answer_in_page(kind, |channel, dst_paddr| {
+            let mut request = snp::VerifyMitigation {
+                // CAST: 64.
+                length: size_of::<snp::VerifyMitigation>() as u32,
+                subcommand: match mitigation {
+                    Some(_) => snp::MITIGATION_VERIFY,
+                    None => snp::MITIGATION_STATUS,
+                },
+                vector: mitigation.unwrap_or(0),
+                flags: snp::MITIGATION_DST_EN,
+                dst_paddr,
+                ..snp::VerifyMitigation::default()
+            };
+            channel.require(command::SNP_VERIFY_MITIGATION, &mut request)
+        })?)
+    }
+
     /// A command of another kernel module. `data` is its command buffer, with the length that the
     /// command table gives. The first command that needs legacy SEV starts it, if kvm-amd has
     /// called `sev_platform_init()`.

@@ -82,6 +82,12 @@ static void structures(void)
 	BYTES(SnpCommit, sev_data_snp_commit, .len = sizeof(struct sev_data_snp_commit));
 	BYTES(VlekLoad, sev_user_data_snp_vlek_load, .len = sizeof(struct sev_user_data_snp_vlek_load),
 	      .vlek_wrapped_version = 0x12, .vlek_wrapped_address = 0x0102030405060708);
+	BYTES(VerifyMitigation, sev_data_snp_verify_mitigation,
+	      .length = sizeof(struct sev_data_snp_verify_mitigation),
+	      .subcommand = SNP_MIT_SUBCMD_REQ_VERIFY, .vector = 0x1122334455667788, .dst_paddr_en = 1,
+	      .dst_paddr = 0x0102030405060708);
+	BYTES(Mitigations, sev_data_snp_verify_mitigation_dst, .mit_verified_vector = 0x1122334455667788,
+	      .mit_supported_vector = 0x0102030405060708, .mit_failure_status = 0x99aabbcc);
 	BYTES(TcbMilanGenoa, sev_snp_tcb_version_genoa_milan, .snp = 0x5a);
 	BYTES(TcbTurin, sev_snp_tcb_version_turin, .snp = 0x5a);
 }
@@ -89,6 +95,8 @@ static void structures(void)
 static void constants(void)
 {
 	VALUE(X86Shutdown, SNP_X86_SHUTDOWN_SUPPORTED);
+	VALUE(VerifyMitigation, SNP_VERIFY_MITIGATION_SUPPORTED);
+	VALUE(MITIGATION_STATUS, SNP_MIT_SUBCMD_REQ_STATUS);
 	VALUE(RaplDisable, SNP_RAPL_DISABLE_SUPPORTED);
 	VALUE(CiphertextHiding, SNP_CIPHER_TEXT_HIDING_SUPPORTED);
 	VALUE(Aes256XtsPolicy, SNP_AES_256_XTS_POLICY_SUPPORTED);

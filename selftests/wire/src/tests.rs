@@ -450,12 +450,33 @@ fn structures_of_snp_commands() {
             address: address2,
         },
     );
+    same(
+        "VerifyMitigation",
+        VerifyMitigation {
+            length: size_of::<VerifyMitigation>() as u32,
+            subcommand: MITIGATION_VERIFY,
+            vector: address.0,
+            flags: MITIGATION_DST_EN,
+            dst_paddr: address2,
+            ..VerifyMitigation::default()
+        },
+    );
+    same(
+        "Mitigations",
+        Mitigations {
+            verified: address.0,
+            supported: address2.0,
+            failure: 0x99aa_bbcc,
+        },
+    );
 }
 
 #[test]
 fn constants_are_the_kernels() {
     let ours: BTreeMap<&str, u64> = [
         ("X86Shutdown", Feature::X86Shutdown as u64),
+        ("VerifyMitigation", Feature::VerifyMitigation as u64),
+        ("MITIGATION_STATUS", MITIGATION_STATUS.into()),
         ("RaplDisable", Feature::RaplDisable as u64),
         ("CiphertextHiding", Feature::CiphertextHiding as u64),
         ("Aes256XtsPolicy", Feature::Aes256XtsPolicy as u64),
