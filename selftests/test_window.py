@@ -5,6 +5,7 @@ import functools
 
 import pytest
 from conftest import boot, values
+from vmlib import health
 
 CLOSED = "closed 0 allowed cpus="
 OPEN = "1 refused cpus=0-1"
@@ -193,3 +194,22 @@ def test_users_interrupt_no_cpu():
     assert {key: calls for key, (may, calls) in read.items() if calls >= 100} == {
         ("root", "snp_host/snp_en_cpus"): calls
     }
+
+
+def test_suspend_to_ram():
+    """Where SNP is not up the machine sleeps and comes back, and SNP can be initialised; while it is up nobody
+    sleeps."""
+    result = boot("sleep.sh", "before", "during", "after", sleeps=True)
+    assert result.status == 0, result.lines
+    assert values(result, "slept") == ["before yes snp_en=", "during no snp_en=0,1", "after yes snp_en="]
+    assert values(result, "snp") == ["Y"] and result.console.count("ACPI: PM: Low-level resume complete") == 2
+    assert [entry["status"] for entry in result.commands() if entry["cmd"] == "SNP_LAUNCH_FINISH"] == [0]
+
+
+def test_suspend_to_ram_with_the_intree_driver():
+    """Its PSP has interrupts switched off when the machine comes back, and it does not switch them on again: the
+    answer to its next command is not heard."""
+    result = boot("sleep.sh", "before", driver="intree", sleeps=True, allows=health.LEFT)
+    assert result.status == 0, result.lines
+    assert values(result, "slept") == ["before yes snp_en="] and values(result, "snp") == ["N"]
+    assert [(entry["cmd"], entry["status"]) for entry in result.commands()][-1] == ("SNP_INIT_EX", 0)

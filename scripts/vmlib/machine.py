@@ -68,6 +68,7 @@ class Config:
     msr: list[str] = dataclasses.field(default_factory=list)  # CPU:MSR=VALUE, see platform/cpu/README.md
     kexec: bool = False  # have a kernel in the machine that can follow the first (next_kernel in vm/lib.sh)
     crashkernel: int = 0  # MiB set aside for a kernel that follows a panic (crash_kernel in vm/lib.sh)
+    sleeps: bool = False  # it can come back from suspend to RAM
     append: str = ""  # more kernel parameters
     expects: tuple[str, ...] = ()  # findings that the run must have (vmlib/health.py)
     allows: tuple[str, ...] = ()  # and those that it may have
@@ -309,7 +310,8 @@ class Machine:
             "-object", self._memory("ram"), "-m", f"{self.memory}M", "-smp", self._smp(),
             "-nodefaults", "-display", "none", "-no-reboot", "-qmp", f"unix:{self.fast / 'qmp'},server=on,wait=off",
             *serial,
-            "-kernel", str(self.kernel.start), "-initrd", str(initrd),
+            # At each reset, that of a machine that wakes up among them, QEMU writes what was in an ELF file anew.
+            "-kernel", str(self.kernel.image if self.config.sleeps else self.kernel.start), "-initrd", str(initrd),
             "-append", f"console=ttyS0 panic=-1 {self._append()}".strip(),
         ]  # fmt: skip
 
