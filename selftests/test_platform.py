@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Config, Machine, boot, module, paths, values
-from vmlib.machine import RMP_BASE
+from vmlib import health
+from vmlib.machine import RMP_BASE, VmError
 
 
 def tmr(machine: Machine) -> str:
@@ -141,7 +142,7 @@ def test_a_tmr_that_has_a_new_owner_is_reported():
     with Machine(config, "tmr") as machine:
         result = machine.run(
             paths.VM_SCRIPTS / "tmr.sh",
-            [],
+            ["write"],
             on_ask=lambda question: f"ok {tmr(machine)}" if question == "tmr" else None,
         )
         start = int(tmr(machine), 16)
@@ -152,6 +153,23 @@ def test_a_tmr_that_has_a_new_owner_is_reported():
     writes = [n for n, entry in enumerate(result.trace) if entry.get("event") == "memory of firmware overwritten"]
     commands = [n for n, entry in enumerate(result.trace) if entry.get("cmd") == "PLATFORM_STATUS"]
     assert sum(n < writes[0] for n in commands) >= 50, (writes, len(commands))
+
+
+def test_a_tmr_that_firmware_still_has(driver):
+    """SEV SHUTDOWN fails, and the in-tree driver frees the TMR all the same. Pages that are free are zeroed here, as a
+    new owner might. Firmware goes on writing there, and the kernel may not live to the end of this."""
+    intree = driver == "intree"
+    config = Config(driver=driver, append="sev=nosnp init_on_free=1", allows=health.LEFT)
+    with Machine(config, "tmr-kept") as machine:
+        try:
+            result = machine.run(paths.VM_SCRIPTS / "tmr.sh", ["refused"], judge=not intree)
+            assert intree or result.status == 0, result.lines
+        except VmError as error:
+            assert intree, error
+        trace = machine.trace()
+    refused = [entry["status"] for entry in trace if entry.get("cmd") == "SHUTDOWN"]
+    assert refused[0] == 1, refused
+    assert intree == any(entry.get("event") == "memory of firmware overwritten" for entry in trace)
 
 
 def image(file: Path, *arguments: str) -> dict[str, Path]:
@@ -190,6 +208,19 @@ def test_in_tree_driver_after_a_legacy_shutdown():
     assert result.status == 0, result.lines
     assert [value.split()[2] for value in values(result, "disabled")[1:-1]] == ["Y"] * 3
     assert "IOMMU shutdown failed" not in result.console and result.rmp["assigned"] == 0
+
+
+def test_the_save_area_under_a_virtual_machine(driver):
+    """The in-tree driver stops SNP for an ioctl and starts it anew for a guest, which leaves KVM's other guests with a
+    host save area at address 0. Ours stops nothing."""
+    intree = driver == "intree"
+    result = boot("save-area.sh", driver=driver, expects=("host-area",) if intree else ())
+    assert result.status == 0, result.lines
+    assert values(result, "guest") == ["before wrote", "after wrote"]
+    assert values(result, "snp") == [f"snp_en={'' if intree else '0,1'}"]
+    assert ("host-area" in values(result, "reports")[0]) == intree
+    started = [entry for entry in result.commands() if entry["cmd"] == "SNP_INIT_EX"]
+    assert [entry["status"] for entry in started] == [0] * (2 if intree else 1)
 
 
 def variant(*msrs: str, snp: str = "Y", **config):
