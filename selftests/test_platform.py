@@ -223,6 +223,14 @@ def test_the_save_area_under_a_virtual_machine(driver):
     assert [entry["status"] for entry in started] == [0] * (2 if intree else 1)
 
 
+def test_an_iommu_that_does_not_say_that_it_is_done():
+    """Linux waits in vain, says so, and goes on; afterwards it is as before."""
+    result = boot("completion-wait.sh")
+    assert result.status == 0, result.lines
+    before, silent, after = (int(line.split()[-1]) for line in values(result, "waits"))
+    assert before == 0 and silent > 0 and after == silent, result.lines
+
+
 def variant(*msrs: str, snp: str = "Y", **config):
     """Load the in-tree driver and kvm-amd on a variant of the platform."""
     result = boot("variant.sh", *msrs, driver="intree", limit=180, **config)

@@ -136,6 +136,14 @@ impl Translator<'_> {
                 self.vcpu().queue(self.after_iommu);
                 return true;
             }
+            if self.model.is_iommu_tails(filled.page()) {
+                // Also for a load, whose translation would do for the next store.
+                filled.ask_again();
+                if stores {
+                    self.model.iommu_executes(&self.vcpu());
+                }
+                return true;
+            }
             if stores {
                 self.model.stores_to(self.index, filled.page());
             }

@@ -150,6 +150,7 @@ fn build(args: &Args) -> Result<Model<'static>, String> {
         iommu: AtomicU64::new(0),
         exclusion_base: AtomicU64::new(0),
         exclusion_base_at: AtomicU64::new(0),
+        command_buffer: AtomicU64::new(0),
         stats: Stats::default(),
         log: Log::new(log.transpose()?),
     })

@@ -47,6 +47,8 @@ pub struct Model<'a> {
     pub exclusion_base: AtomicU64,
     /// Where that register has been put into the machine; 0: not yet.
     pub exclusion_base_at: AtomicU64,
+    /// Its command buffer's register, as last written.
+    pub command_buffer: AtomicU64,
     /// What happened.
     pub stats: Stats,
     /// Where to say so.

@@ -114,6 +114,7 @@ pub fn machine(snp_en: bool) -> Model<'static> {
         iommu: AtomicU64::new(0),
         exclusion_base: AtomicU64::new(0),
         exclusion_base_at: AtomicU64::new(0),
+        command_buffer: AtomicU64::new(0),
         stats: Stats::default(),
         log: Log::new(None),
     };

@@ -248,7 +248,9 @@ pub struct Link {
     pub rmp_locks: [AtomicU8; RMP_LOCKS],
     /// Whom firmware has bound an ASID to ([`Bound`]). The PSP model writes it.
     pub asids: [AtomicU8; ASIDS],
-    padding: [AtomicU8; SIZE - 128 - MAX_CPUS * size_of::<Cpu>() - RMP_LOCKS - ASIDS],
+    /// 1: the IOMMU does not say that it has got as far as a COMPLETION_WAIT. Tests order it, too.
+    pub no_completion_wait: AtomicU8,
+    padding: [AtomicU8; SIZE - 129 - MAX_CPUS * size_of::<Cpu>() - RMP_LOCKS - ASIDS],
 }
 
 const _: () = assert!(size_of::<Cpu>() == 640);

@@ -31,6 +31,7 @@ One order per line, one line as answer: 'ok', 'ok ANSWER' or 'error REASON'.
                  of all earlier ones
   no-rmpupdate START LENGTH, no-psmash START LENGTH
                  refuse the instruction there (FAIL_PERMISSION), instead of anywhere else
+  no-completion-wait on|off   the IOMMU does not say any more that it has executed a command
   pending        the command without an answer and the milliseconds since its doorbell, or nothing";
 
 /// What orders act on.
@@ -112,6 +113,10 @@ impl Control {
             }
             ("no-rmpupdate", range) => refuse(&self.link.no_rmpupdate, range),
             ("no-psmash", range) => refuse(&self.link.no_psmash, range),
+            ("no-completion-wait", switch @ ("on" | "off")) => {
+                self.link.no_completion_wait.store((switch == "on").into(), Ordering::Release);
+                Ok(String::new())
+            }
             ("pending", "") => Ok(self.pending.describe()),
             _ => Err(format!("'{line}' is no order; see --help")),
         }
