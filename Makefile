@@ -19,7 +19,7 @@ help:
 	@echo "make test-long [T=name]    the same, but whole matrices instead of samples (hours)"
 	@echo "make test-list         names of all tests"
 	@echo "make coverage [T=name] which lines of the modules do the tests execute?"
-	@echo "make mutants [T=file]  plant small bugs in the modules, one at a time, and say which no KUnit suite notices (40 minutes)"
+	@echo "make mutants [T=file]  plant small bugs in the modules, one at a time, and say which no test notices (a sample, 40 minutes)"
 	@echo "make mutants-long      all of them, and those of selftests/mutants with the test that is to catch each (hours)"
 	@echo "make bench [T=name]    what the platform and the drivers cost: boots, the RMP, exits, OVMF, counts (BENCH_ARGS='--pairs N --json FILE')"
 	@echo "make kunit [T=name]    the modules' KUnit suites, in the debug kernel"
@@ -77,7 +77,8 @@ coverage: platform modules debug-modules
 	@$(IN_ROOT) scripts/coverage $(T)
 
 mutants: platform debug-kernel
-	@$(IN_ROOT) scripts/mutate --minutes 40 $(T)
+	@$(IN_ROOT) scripts/mutate --minutes 25 --stages host,kunit $(T)
+	@$(IN_ROOT) scripts/mutate --minutes 15 --stages machines $(T)
 
 mutants-long: platform debug-kernel
 	@$(IN_ROOT) scripts/mutate

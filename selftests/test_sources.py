@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from conftest import paths
-from vmlib import kernels
+from vmlib import kernels, planted
 
 TOP = paths.TOP
 WORKSPACES = [path.parent for path in sorted(TOP.glob("selftests/*/Cargo.toml"))]
@@ -120,6 +120,12 @@ def test_planted_bugs_apply():
     assert mutants and not stale, stale
     # And their heads can be read.
     check("scripts/mutants", "--list")
+
+
+def test_explained_bugs_exist():
+    """Bugs that are known to change nothing (selftests/mutate/unnoticed.toml) are still planted."""
+    names = {bug.name for bug in planted.all_bugs()}
+    assert set(planted.explained()) <= names
 
 
 def test_prose_fits_100_columns():

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import health, initramfs, kernels, paths, test_modules
+from . import health, initramfs, kernels, paths, switches, test_modules
 from .channel import Channel
 
 # RAM up to this size lies below 4 GiB in one piece on q35, so that offset and address are the same.
@@ -189,6 +189,9 @@ class Machine:
             raise VmError(
                 f"{self.kernel.ours} has no {' and no '.join(missing)}; run 'make modules KERNEL={config.kernel}'"
             )
+        # Modules with switches for planted bugs (scripts/mutate).
+        module = self.kernel.ours / "mutants.ko"
+        self._switches = module if config.driver == "ours" and module.exists() else None
         self.config = config
         self.run_dir = new_run(name)
         # RAM, and the archives that are loaded into it, live on a tmpfs.
@@ -200,6 +203,7 @@ class Machine:
         self._psps = []
         self._vm = None
         self._channel = None
+        self._since = time.monotonic()
 
     def __enter__(self):
         return self
@@ -211,6 +215,8 @@ class Machine:
                 process.wait()
         if self._channel:
             self._channel.close()
+        if self._switches and self._vm and (reached := os.environ.get("CCP_REACHED")):
+            switches.record(self.ram, time.monotonic() - self._since, Path(reached))
         shutil.rmtree(self.fast, ignore_errors=True)
         os.close(self._lock)
 
@@ -326,6 +332,9 @@ class Machine:
         files = self.config.files | {"vm/scenario": scenario, "vm/arguments": self.fast / "arguments"}
         if self._coverage_dir:
             files["vm/coverage.ko"] = test_modules.build(self.config.kernel) / "coverage.ko"
+        if self._switches:
+            (self.fast / "mutant").write_text(f"on={os.environ.get('CCP_MUTANT', 0)}\n")
+            files |= {"vm/mutants.ko": self._switches, "vm/mutant": self.fast / "mutant"}
         initrd = self.fast / "initrd"
         if self.config.kexec:
             following = self.fast / "initrd-following"

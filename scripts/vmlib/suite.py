@@ -151,14 +151,24 @@ def sections(entries: list, begins: str, text: Callable) -> dict[str | None, lis
     return out
 
 
-def run(config: Config, scenario: Path, cases: list[Case], limit: float, name: str) -> Iterator[Outcome]:
-    """Run `cases` in as many machines as it takes. `limit`: seconds for a boot, and for each case."""
+def run(
+    config: Config, scenario: Path, cases: list[Case], limit: float, name: str, boot_limit: float = 0
+) -> Iterator[Outcome]:
+    """Run `cases` in as many machines as it takes. `limit`: seconds for each case, and for a boot, if `boot_limit` is
+    not more."""
     waiting, once_more = list(cases), True
     while waiting:
         with Machine(config, name) as machine:
             boot, failure = _Boot(machine, waiting), None
             try:
-                result = machine.run(scenario, limit=limit, on_line=boot.on_line, on_ask=boot.on_ask, judge=False)
+                result = machine.run(
+                    scenario,
+                    limit=max(limit, boot_limit),
+                    then=limit,
+                    on_line=boot.on_line,
+                    on_ask=boot.on_ask,
+                    judge=False,
+                )
                 if result.status:
                     failure = f"the scenario ended with status {result.status}; logs: {result.run}"
             except VmError as error:

@@ -23,6 +23,9 @@ struct Args {
     /// JSON list of the numbers that are not to be planted
     #[arg(long)]
     without: Option<PathBuf>,
+    /// Print the list only, and leave the files as they are
+    #[arg(long)]
+    list: bool,
     /// Directory that the names of files in the list are relative to
     #[arg(long, default_value = ".")]
     top: PathBuf,
@@ -45,7 +48,9 @@ fn main() -> Result<()> {
         let sites = find::sites(&source, &parsed);
         let renderer = site::Renderer::new(&source, &name, next, &keep);
         let (text, after, mutants) = renderer.render(&sites);
-        fs::write(&path, text)?;
+        if !args.list {
+            fs::write(&path, text)?;
+        }
         next = after;
         all.extend(mutants);
     }

@@ -45,6 +45,8 @@ pub struct Mutant {
     pub line: usize,
     pub function: String,
     pub what: String,
+    /// What stood there: its first characters, without line breaks.
+    pub text: String,
     /// Lines and columns of the output, from 1: of the changed text, and of the whole place.
     pub changed: [Position; 2],
     pub place: [Position; 2],
@@ -141,6 +143,7 @@ impl<'a> Renderer<'a> {
         self.range(site.range.clone(), inside);
         self.out.push_str(" }");
         self.out.push_str(if parentheses { ")" } else { "" });
+        let text = shortened(&self.source[site.range.clone()]);
         let offset = |bytes| Position {
             line: bytes,
             column: 0,
@@ -152,11 +155,18 @@ impl<'a> Renderer<'a> {
                 line: site.line,
                 function: site.function.clone(),
                 what: what.clone(),
+                text: text.clone(),
                 changed: [offset(changed.start), offset(changed.end)],
                 place: [offset(start), offset(self.out.len())],
             });
         }
     }
+}
+
+fn shortened(text: &str) -> String {
+    const LENGTH: usize = 60;
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ").chars().take(LENGTH).collect()
 }
 
 struct LineIndex<'a> {

@@ -49,6 +49,16 @@ fn places_within_places_are_planted_once() {
 }
 
 #[test]
+fn a_mutant_says_what_stood_there() {
+    let source = "fn f() {\n a(\n  1,\n  x\n );\n}";
+    let file = syn::parse_file(source).unwrap();
+    let (_, _, mutants) =
+        Renderer::new(source, "a.rs", 1, &|_| true).render(&find::sites(source, &file));
+    let texts: Vec<_> = mutants.iter().map(|mutant| mutant.text.as_str()).collect();
+    assert_eq!(texts, ["", "a( 1, x );", "a( 1, x )", "1"]);
+}
+
+#[test]
 fn what_is_left_out_keeps_its_number() {
     let source = "fn f() -> T { a(b(1, x), c) }";
     let (text, mutants) = planted_without(source, &[1, 2]);
