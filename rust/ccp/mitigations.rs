@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/sys/firmware/sev/vulnerabilities`: which of its vulnerabilities SNP firmware has mitigated. The
-//! files are there while kvm-amd uses SNP, if firmware can say so.
+//! `/sys/firmware/sev/vulnerabilities`: which of its vulnerabilities SNP firmware has mitigated.
+//! The files are there while kvm-amd uses SNP, if firmware can say so.
 //!
 //! # Locking
 //!
@@ -106,8 +106,9 @@ impl Drop for Record {
     }
 }
 
-/// Makes the files, or removes them and waits for their readers, as the state of SNP wants it. To be
-/// called when that has changed. Without memory there are no files: nothing else depends on them.
+/// Makes the files, or removes them and waits for their readers, as the state of SNP wants it. To
+/// be called when that has changed. Without memory there are no files: nothing else depends on
+/// them.
 pub(crate) fn update() {
     let mut files = FILES.lock();
     let wanted = slot::lock().is_ok_and(|platform| platform.has_verify_mitigation());
