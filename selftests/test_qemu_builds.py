@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import paths
+from conftest import boot, paths, values
 
 QEMU = Path(shutil.which("qemu-system-x86_64"))
 MIB = 1 << 20
@@ -109,3 +109,24 @@ def test_a_build_that_is_not_understood_is_refused(what, tmp_path):
     changed(code, function, bytes.fromhex(old), bytes.fromhex(new))
     log, said = load(build(tmp_path, code), tmp_path)
     assert sentence in said and not log, (log, said)
+
+
+@pytest.mark.parametrize("suite", ["forky", "sid"])
+def test_the_builds_of_other_suites(suite, long, monkeypatch, note):
+    """Linux has SNP in the QEMU that another suite of Debian's has, and OVMF as an SNP guest comes to its shell."""
+    if not long:
+        pytest.skip("in make test-long")
+    subprocess.run([paths.TOP / "scripts/other-qemu", suite], check=True)
+    monkeypatch.setenv("PATH", f"{paths.CACHE / f'qemu-{suite}' / 'bin'}:{os.environ['PATH']}")
+    version = subprocess.run(["qemu-system-x86_64", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    if "version 11.1." not in version:
+        pytest.skip(f"{suite} has another series: {version}")
+    files = {"guest/OVMF.fd": paths.OVMF}
+    result = boot("guest.sh", "ovmf:1", driver="intree", guest=True, files=files, limit=300)
+    assert result.status == 0 and result.rmp["assigned"] == 0, result.lines
+    assert "AMD-Vi: IOMMU SNP support enabled" in result.console and "SEV-SNP API:" in result.console
+    (booted,) = values(result, "booted")
+    assert booted.split()[2:] == ["host-qmp-quit"] and booted.split()[1] != "never", result.lines
+    (said,) = [line for line in (result.run / "cpu.log").read_text().splitlines() if "build " in line]
+    assert identity() not in said
+    note(f"{suite}: {version.splitlines()[0]}; {said}; boot and guest took {result.seconds:.0f} s")
