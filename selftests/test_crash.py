@@ -27,7 +27,7 @@ class Case:
 # In `make test`; the others in `make test-long`.
 SAMPLE = [Case("hooked", "x86", 1), Case("hooked", "legacy", 8), Case("stock", "x86", 8)]
 CASES = [Case("hooked", shutdown, guests) for shutdown in ("x86", "legacy") for guests in (1, 8)]
-CASES += [Case("stock", "x86", 8), Case("in-tree", "x86", 8), Case("in-tree", "legacy", 1)]
+CASES += [Case("stock", "x86", 8), Case("stock", "legacy", 1), Case("in-tree", "x86", 8), Case("in-tree", "legacy", 1)]
 
 
 @dataclasses.dataclass
