@@ -5,8 +5,10 @@ is in the driver's hands."""
 import random
 import re
 
-from conftest import boot, first_launch, module, paths, values
+import pytest
+from conftest import Config, Machine, boot, first_launch, module, paths, values
 from vmlib import health, hooked
+from vmlib.machine import VmError
 
 
 def run(what: str, *words: str, kernel: str = "stock", **config):
@@ -216,7 +218,18 @@ HANDS = {
 }
 
 
-def test_no_page_is_in_two_hands():
+PAGE = paths.TOP / "Documentation/kvm-amd.md"
+
+
+def row(name: str, module: str, kept: int | None, twice: int | None, end: str) -> str:
+    """A line of the table in Documentation: pages that stay assigned and are not free, and those that are."""
+    since, until, what = name.split(",", 2)
+    what = "RMPUPDATE" if what.startswith("no-rmpupdate") else re.sub(r"fault,|@1|status=", "", what).replace(",", ", ")
+    counts = ["not counted" if count is None else str(count) for count in (kept, twice)]
+    return f"| {what} | {since} to {until} | {module} | {' | '.join(counts)} | {end} |"
+
+
+def test_no_page_is_in_two_hands(note):
     """Whatever is refused at whichever step, no page is free that the RMP assigns, and what is lost is counted."""
     files = hooked.files() | {"hands.ko": module("hands")}
     result = boot(
@@ -237,8 +250,42 @@ def test_no_page_is_in_two_hands():
         assert found["left"][n] == now, (name, found)
         held, free = hands[n]
         assert free == free_before and held - held_before == now, (name, held, free)
+        line = row(name, "hooked", now - before, free - free_before, "goes on")
+        note(line)
+        assert line in PAGE.read_text(), line
         before = now
     assert set(values(result, "used")) == {"0"}
+
+
+def under_stock(name: str) -> str:
+    """The same with Debian's own kvm-amd, on a machine of its own: the line of the table."""
+    files = {name: file for name, file in hooked.files().items() if not name.endswith(".ko")}
+    config = Config(guest=True, files=files | {"hands.ko": module("hands")}, append="oops=panic")
+    lines = []
+    with Machine(config, "hands-stock") as machine:
+        try:
+            machine.run(paths.VM_SCRIPTS / "hooked.sh", ["hands", name], 120, on_line=lines.append, judge=False)
+        except VmError as error:
+            print(error)
+        console = machine.console()
+    assert "@module kvm_amd kernel/arch/x86/kvm/kvm-amd.ko" in lines, lines
+    counts = [[*map(int, line.split()[1:])] for line in lines if line.startswith("@hands ")]
+    kept, twice = (now - before for before, now in zip(*counts)) if len(counts) == 2 else (None, None)
+    # The last line of an end in good health is @exit's.
+    panicked = re.search(r"Kernel panic - not syncing: .*", console)
+    end = "panics" if panicked else "warns" if "WARNING: " in console else "goes on"
+    assert panicked or lines[-1] == "@exit 0", lines
+    return row(name, "stock", kept, twice, end)
+
+
+@pytest.mark.parametrize("name", HANDS)
+def test_hands_with_the_stock_module(name, long, note):
+    """What is refused above costs the stock module pages that somebody else has, or the host."""
+    if not long:
+        pytest.skip("in make test-long")
+    line = under_stock(name)
+    note(line)
+    assert line in PAGE.read_text(), line
 
 
 # Orders while 2 MiB are made private, a page in the middle is made shared, and then all -> what is said of these steps

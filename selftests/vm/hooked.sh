@@ -21,6 +21,8 @@ refresh_guests() {
 }
 
 vmsas=1
+# The stock module takes no VMSA in an image.
+case $(modinfo_file kvm_amd) in updates/*) ;; *) vmsas=0 ;; esac
 case $what in run-*-vmsas) vmsas=${what#run-} vmsas=${vmsas%-vmsas} what=run ;; esac
 launcher make /tmp/guest.igvm --vmsas "$vmsas" || fail "no guest can be made"
 [ "$what" = run ] && launcher digest /tmp/guest.igvm
@@ -100,7 +102,7 @@ for word; do
 	random) launcher random /tmp/guest.igvm $(echo "$word" | tr , ' ') || say failed "$word" $? ;;
 	refusals) timeout 120 launcher refusal /tmp/guest.igvm "$word" || say failed "$word" $? ;;
 	esac
-	pages_left "$word"
+	pages_left "$word" "$(cat /sys/kernel/ccp/lost_pages)"
 	ask mark "end $word"
 done
 # Nobody who could be asked.

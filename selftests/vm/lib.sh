@@ -154,12 +154,12 @@ pages_before() {
 	assigned_before=$reply
 }
 
-# pages_left NAME: wait until no more pages than that are assigned, 10 s at most: some of what a
-# process had is given back after its end. Prints "@left NAME PAGES".
+# pages_left NAME [LOST]: wait until no more pages than that, and LOST, are assigned, 10 s at most:
+# some of what a process had is given back after its end. Prints "@left NAME PAGES".
 pages_left() {
 	for _ in $(seq 100); do
 		ask scan || fail "the RMP cannot be scanned"
-		[ "$reply" -gt "$assigned_before" ] || break
+		[ "$reply" -gt $((assigned_before + ${2:-0})) ] || break
 		sleep 0.1
 	done
 	say left "$1" $((reply - assigned_before))
