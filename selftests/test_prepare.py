@@ -55,6 +55,12 @@ CASES = {
         "SNP stays off: RMP_BASE is 0x38000000 on CPU 0, but not on CPUs 1 (0x39000000 on CPU 1)",
         "Y",
     ),
+    "off-mib": (
+        {"msr": ("all:RMP_BASE=0x38080000",)},
+        "closed 0 allowed cpus=0-1",
+        "SNP_INIT was refused, perhaps because the RMP [0x38080000-0x388fffff] does not begin and end at multiples of 1",
+        "N",
+    ),
     "other-tom2": (
         {"msr": ("1:TOP_MEM2=0x123000000",), "psp": REFUSED},
         "closed 0 allowed cpus=0-1",

@@ -176,7 +176,7 @@ pub(crate) mod cpus {
                 );
                 return Err(EBUSY.into());
             }
-            Table::find().map_err(|err| match err {
+            let table = Table::find().map_err(|err| match err {
                 RmpError::Kernel(err) if err == ENOMEM => err,
                 _ => {
                     pr_err!(
@@ -186,6 +186,14 @@ pub(crate) mod cpus {
                     EOPNOTSUPP
                 }
             })?;
+            if let Some(err) = table.off_mib.map(RmpError::from) {
+                let text = CString::try_from_fmt(fmt!("{err}"))?;
+                pr_warn!(
+                    "{text}; firmware may refuse SNP_INIT for that\n",
+                    text = &*text
+                );
+                self.warnings.push(text, GFP_KERNEL)?;
+            }
             self.not_enforced = NotEnforced::check(cpus.snp_en());
             Ok(cpus.snp_en())
         }

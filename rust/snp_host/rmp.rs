@@ -135,6 +135,8 @@ pub(crate) struct Table {
     /// The parts without entries: the bookkeeping and, if there are segments, their descriptors.
     own: KVec<Range>,
     segments: KVec<Segment>,
+    /// See [`rmp_table::off_mib`].
+    pub(crate) off_mib: Option<TableError>,
 }
 
 impl Table {
@@ -147,6 +149,7 @@ impl Table {
             bookkeeping: registers.bookkeeping(),
             own: KVec::new(),
             segments: KVec::new(),
+            off_mib: rmp_table::off_mib(registers.bookkeeping(), layout),
         };
         found.own.push(found.bookkeeping, GFP_KERNEL)?;
         match layout {

@@ -103,6 +103,8 @@ pub(crate) enum TableError {
     InRam { table: Range, ram: Range },
     /// The RMP has no entries for part of the RAM.
     Gap { ram: Range, from: u64 },
+    /// A contiguous table that does not begin and end at multiples of 1 MiB.
+    OffMib(Range),
     /// A contiguous table that has no entries for itself.
     NotItself { table: Range, covers: Range },
 }
@@ -136,6 +138,10 @@ impl fmt::Display for TableError {
                     "the RMP does not cover all of RAM {ram}: nothing from {from:#x} on"
                 )
             }
+            Self::OffMib(table) => write!(
+                f,
+                "the RMP {table} does not begin and end at multiples of 1 MiB"
+            ),
             Self::NotItself { table, covers } => {
                 write!(f, "the RMP {table} does not cover itself, only {covers}")
             }
@@ -231,6 +237,20 @@ pub(crate) fn segment(index: usize, descriptor: u64, shift: u32) -> Option<Segme
             len,
         },
     })
+}
+
+/// A contiguous table that does not begin and end at multiples of 1 MiB, which firmware wants. The
+/// manual leaves that to firmware, whose documents are not public.
+pub(crate) fn off_mib(bookkeeping: Range, layout: Layout) -> Option<TableError> {
+    let Layout::Contiguous(Segment { entries, .. }) = layout else {
+        return None;
+    };
+    let table = Range {
+        start: bookkeeping.start,
+        len: BOOKKEEPING + entries.len,
+    };
+    let off = (table.start | table.end()) & 0xf_ffff != 0;
+    off.then_some(TableError::OffMib(table))
 }
 
 /// Where the parts of a table are.

@@ -29,6 +29,32 @@ fn contiguous(start: u64, len: u64) -> Layout {
 }
 
 #[test]
+fn firmware_wants_whole_mib() {
+    let table = [
+        ((0x3800_0000, 0x38ff_ffff), None),
+        // RMP_END's low bits do not matter.
+        ((0x3800_0000, 0x38ff_e000), None),
+        (
+            (0x3808_0000, 0x38ff_ffff),
+            Some(TableError::OffMib(range(0x3808_0000, 0xf8_0000))),
+        ),
+        (
+            (0x3800_0000, 0x38ff_dfff),
+            Some(TableError::OffMib(range(0x3800_0000, 0xff_e000))),
+        ),
+    ];
+    for ((base, end), expected) in table {
+        let registers = registers(base, end, 0);
+        let found = off_mib(registers.bookkeeping(), registers.layout().unwrap());
+        assert_eq!(found, expected, "{base:#x} {end:#x}");
+    }
+    // Segments begin at whole MiB, whatever their descriptors say.
+    let segmented = registers(0x3808_0000, 0, 1 | (30 << 8));
+    let layout = segmented.layout().unwrap();
+    assert_eq!(off_mib(segmented.bookkeeping(), layout), None);
+}
+
+#[test]
 fn layout_of_a_contiguous_table() {
     let table = [
         // Base, end: what.
@@ -334,6 +360,10 @@ fn messages_have_the_numbers() {
                 covers: range(0, 0x2000_0000),
             },
             "the RMP [0x38004000-0x38004fff] does not cover itself, only [0x0-0x1fffffff]",
+        ),
+        (
+            TableError::OffMib(table),
+            "the RMP [0x38004000-0x38004fff] does not begin and end at multiples of 1 MiB",
         ),
     ] {
         assert_eq!(err.to_string(), text);
