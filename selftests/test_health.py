@@ -4,7 +4,7 @@
 import pytest
 from conftest import boot
 from vmlib import suite
-from vmlib.health import Evidence, Unhealthy, judge, until_its_end
+from vmlib.health import Evidence, Unhealthy, contradictions, judge, until_its_end
 
 REPORT = {"cpu": 1, "report": "foreign-write", "count": 3, "pc": "0xffffffff81000000", "address": "0x5000"}
 # Evidence, and the one finding that it makes.
@@ -55,6 +55,78 @@ def test_is_found(what):
     (found,) = evidence.findings()
     assert found.startswith(finding)
     assert judge([found]) == [found] and judge([found], allows=(finding[:10],)) == []
+
+
+LOST = "ccp: 1 page(s) from 0x5000 on are lost until the machine restarts: why; {} lost so far"
+OPENED = "snp_host: hotplug window opened: no CPU may come or go"
+CLOSED = "snp_host: hotplug window closed: CPUs may come and go again"
+HELD = "snp_host: hotplug window stays open: {}. CPU hotplug, suspend and hibernation stay disabled"
+NO_END = "the firmware does not answer any more"
+
+
+def sysfs(state="enabled", seconds=5, snp_en="0-1", lost=0, reason="SNP is enabled on all CPUs") -> str:
+    return (
+        f"sysfs: state={state} open_seconds={seconds} snp_en_cpus={snp_en} online=0-1 lost_pages={lost} reason={reason}"
+    )
+
+
+def off(**more) -> str:
+    return sysfs(**{"state": "closed", "seconds": 0, "snp_en": "", "reason": "SNP is not in use"} | more)
+
+
+def held(**more) -> str:
+    return sysfs(**{"state": "held", "reason": NO_END} | more)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [OPENED, sysfs()],
+        [off()],
+        [OPENED, CLOSED, off()],
+        [OPENED, HELD.format(NO_END), held()],
+        [OPENED, HELD.format(NO_END), sysfs()],
+        [OPENED, HELD.format(NO_END), "Linux version 7.3", off()],
+        [LOST.format(4), off(lost=4)],
+        [LOST.format(4), off(lost=""), off(lost=0)],
+        [LOST.format(4), "ccp 0000:41:00.0: SEV enabled (pspv2, MsiX)", off(lost=0)],
+    ],
+)
+def test_files_that_say_what_the_log_says(messages):
+    assert contradictions(log(messages)) == []
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [OPENED, off()],
+        [OPENED, CLOSED, sysfs()],
+        [OPENED, CLOSED, held()],
+        [OPENED, CLOSED, off(seconds=1)],
+        [OPENED, CLOSED, off(snp_en="1")],
+        [OPENED, CLOSED, off(reason="SNP is enabled on all CPUs")],
+        [OPENED, sysfs(seconds=2)],
+        [OPENED, sysfs(seconds=9)],
+        [OPENED, sysfs(snp_en="0")],
+        [OPENED, sysfs(reason="SNP is being enabled")],
+        [OPENED, sysfs(state="preparing")],
+        [OPENED, HELD.format(NO_END), held(reason="SNP_EN is still set")],
+        [OPENED, HELD.format(NO_END), held(seconds=50)],
+        [off(lost=1)],
+        [LOST.format(4), off(lost=3)],
+        [LOST.format(4), off(lost=0)],
+    ],
+)
+def test_files_that_contradict_the_log(messages):
+    (found,) = Evidence(log(messages)).findings()[len([one for one in messages if "are lost" in one]) :]
+    assert found.startswith("sysfs: state=")
+
+
+def log(messages: list[str]) -> str:
+    """The last one comes 5 s after the others. To read the files takes as long as it takes."""
+    return "\n".join(
+        [*(f"[   10.0] {text}" for text in messages[:-1]), "[   15.0] sysfs: now", f"[   16.4] {messages[-1]}"]
+    )
 
 
 def test_a_healthy_run_has_nothing():

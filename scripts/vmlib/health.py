@@ -57,11 +57,58 @@ class Evidence:
             if entry.get("event") in _EVENTS
         )
         out += [f"PSP model: {event}, {count} times" for event, count in events.items()]
+        out += contradictions(self.kernel)
         reports = [entry for entry in self.trace if "event" in entry and "address" in entry]
         out += [f"PSP model: {entry['event']}, {entry['address']}, at {entry['command']}" for entry in reports]
         if self.left > 0:
             out.append(f"RMP: {self.left} entries are left assigned")
         return out
+
+
+_STAMP = re.compile(r"^\[ *(\d+\.\d+)\] (.*)", re.M)
+_SYSFS = re.compile(
+    r"sysfs: state=(\S*) open_seconds=(\S*) snp_en_cpus=(\S*) online=(\S*) lost_pages=(\S*) reason=(.*)"
+)
+_ENABLED, _CLOSED = "SNP is enabled on all CPUs", "SNP is not in use"
+
+
+def contradictions(kernel: str) -> list[str]:
+    """Where the files of our modules (`sysfs` in selftests/vm/lib.sh) say other things than their messages do."""
+    out = []
+    window = opened = held = None  # not known yet
+    began = 0.0  # to read the files
+    lost = {"0"}  # what lost_pages may say
+    for stamp, text in _STAMP.findall(kernel):
+        if text.startswith("Linux version"):
+            window = opened = held = None
+        elif "snp_host: hotplug window opened" in text:
+            window, opened, held = "open", float(stamp), None
+        elif found := re.search(r"snp_host: hotplug window stays open: (.*?)\. CPU hotplug", text):
+            held = found[1]
+        elif "snp_host: hotplug window closed" in text:
+            window, opened, held = "closed", None, None
+        elif found := re.search(r"^ccp: .*; (\d+) lost so far", text):
+            lost = {found[1]}
+        elif re.search(r"^ccp \S+: SEV enabled", text):
+            lost |= {"0"}  # another PSP, or the module has been loaded again
+        elif text == "sysfs: now":
+            began = float(stamp)
+        elif found := _SYSFS.match(text):
+            state, seconds, snp_en, online, pages, reason = found.groups()
+            wrong = {
+                "closed": window == "open" or seconds != "0" or reason == _ENABLED or (reason == _CLOSED and snp_en),
+                "enabled": window == "closed" or reason != _ENABLED or snp_en != online,
+                "held": window == "closed" or (window and reason != held),
+            }
+            if wrong.get(state, True):
+                out.append(f"{text}, and the log says {window}, {held}")
+            elif opened and not began - opened - 2 <= float(seconds) <= float(stamp) - opened + 2:
+                out.append(f"{text}, and the log says that it was opened {began - opened:.0f} s before")
+            if pages not in {"", *lost}:
+                out.append(f"{text}, and the log says {' or '.join(sorted(lost))} pages")
+            if not pages:
+                lost = {"0"}
+    return out
 
 
 def describe(report: dict) -> str:

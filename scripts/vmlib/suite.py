@@ -122,20 +122,24 @@ class _Boot:
         """Give every case its part of the kernel messages and of the trace, and ask whether it was healthy.
         `failure` is the last one's."""
         self._end_case()
-        lines = [re.sub(r"^\[ *\d+\.\d+\] ", "", line) for line in self.machine.console().splitlines()]
-        kernel = sections(lines, r"case (\S+) begins", str)
+        kernel = sections(self.machine.console().splitlines(), r"case (\S+) begins", without_stamp)
         trace = sections(self.machine.trace(), r"case (\S+)", lambda entry: entry.get("text", ""))
         last = self.done[-1]
         last.rmp = self.machine.rmp()
         for outcome in self.done:
             name, first = outcome.case.name, outcome is self.done[0]
-            outcome.kernel, outcome.trace = kernel.get(name, []), trace.get(name, [])
-            outcome.evidence.kernel = "\n".join((kernel.get(None, []) if first else []) + outcome.kernel)
+            said, outcome.trace = kernel.get(name, []), trace.get(name, [])
+            outcome.kernel = [without_stamp(line) for line in said]
+            outcome.evidence.kernel = "\n".join((kernel.get(None, []) if first else []) + said)
             outcome.evidence.trace = (trace.get(None, []) if first else []) + outcome.trace
             outcome.judge(failure if outcome is last else None)
             if outcome.failure:
                 with (outcome.run / "failure").open("a") as file:
                     file.write(f"{name}: {outcome.failure}\n")
+
+
+def without_stamp(line: str) -> str:
+    return re.sub(r"^\[ *\d+\.\d+\] ", "", line)
 
 
 def sections(entries: list, begins: str, text: Callable) -> dict[str | None, list]:

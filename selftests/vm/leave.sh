@@ -34,6 +34,7 @@ start_guest() {
 
 # look WHEN: what is in the RMP, and which CPUs have SNP_EN.
 look() {
+	sysfs
 	ask scan
 	assigned=$reply
 	ask snp-state

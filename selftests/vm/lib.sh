@@ -68,6 +68,25 @@ memory_leaks() {
 	echo clear >/sys/kernel/debug/kmemleak
 }
 
+# sysfs: write what the files of our modules say to the kernel's log, where health.py compares it with their messages.
+sysfs() (
+	[ -d /sys/kernel/snp_host ] || return 0
+	echo "sysfs: now" >/dev/kmsg
+	contents=sysfs:
+	for file in snp_host/state snp_host/open_seconds snp_host/snp_en_cpus ../devices/system/cpu/online ccp/lost_pages \
+		snp_host/reason; do
+		contents="$contents ${file##*/}=$(cat "/sys/kernel/$file" 2>/dev/null)"
+	done
+	echo "$contents" >/dev/kmsg
+)
+
+# Before each module goes, and after.
+rmmod() {
+	sysfs
+	command rmmod "$@" || return
+	sysfs
+}
+
 fail() {
 	echo "scenario: $*"
 	exit 1

@@ -9,6 +9,7 @@ echo "$psp" >$driver/unbind || fail "the PSP cannot be unbound"
 [ -e /dev/sev ] && say node stays
 echo "$psp" >$driver/bind || fail "the PSP cannot be bound again"
 launch rebound 1 /guest/OVMF.fd
+sysfs
 say between "$(cat /sys/kernel/snp_host/state)"
 rmmod kvm_amd && modprobe kvm_amd || fail "kvm_amd does not load again"
 launch reloaded 1 /guest/OVMF.fd

@@ -6,6 +6,7 @@ for count in 1 3 0; do
 	ask refuse-rmpupdate $count || fail "the PSP takes no orders"
 	say refused "$count"
 	sev-ioctl snp-platform-status
+	sysfs
 	say lost "$(cat /sys/kernel/ccp/lost_pages)"
 done
 # The pages of a guest are no concern of the driver's.

@@ -77,6 +77,7 @@ window=/sys/kernel/snp_host
 modules=/lib/modules/$(uname -r)/kernel
 for step in "$@"; do
 	if take "$step" 2>/dev/null; then say did "$step" "done"; else say did "$step" failed; fi
+	sysfs
 	if [ -d $window ]; then
 		# A CPU that is offline says nothing about the window, and toggling would bring it back.
 		if [ "$(cat /sys/devices/system/cpu/cpu1/online)" = 1 ]; then cpu=$(hotplug | cut -d' ' -f1); else cpu=offline; fi
