@@ -13,7 +13,7 @@ LINE = re.compile(r" *(.+)-\d+ .* ([a-z_]+): (.*)")
 
 def test_events():
     """The events of commands are the commands that the PSP model saw; those of pages leave nothing behind."""
-    result = boot("trace-events.sh")
+    result = boot("trace-events.sh", expects=("are lost until",), allows=("Call Trace",))
     assert result.status == 0, result.lines
     lines = values(result, "trace")
     events = []
@@ -39,10 +39,14 @@ def test_events():
     assert "sev-ioctl" in callers
 
     owners = Counter()
-    for _, name, event in events:
-        if name == "ccp_pages":
-            owners[event["owner"]] += int(event["count"])
-    assert owners["firmware"] == owners["host"] > 512 and set(owners) == {"firmware", "host"}
+    pages = [event for _, name, event in events if name == "ccp_pages"]
+    for event in pages:
+        owners[event["owner"]] += int(event["count"])
+    assert owners["firmware"] == owners["host"] > 512 and set(owners) == {"firmware", "host", "lost"}
+    (lost,) = (event for event in pages if event["owner"] == "lost")
+    assert lost["count"] == "1" and f"ccp: 1 page(s) from {int(lost['pfn'], 0) << 12:#x} on are lost" in result.console
+    # Those of guests alone have an ASID, and a place in the guest.
+    assert {(int(event["asid"]), int(event["gpa"], 0)) for event in pages} == {(0, 0)}
 
     states = [(event["snp"], event["sev"]) for _, name, event in events if name == "ccp_state"]
     assert states == [("up", "up"), ("down", "down")]
