@@ -36,10 +36,7 @@ use crate::sys::{
         Frames,
         Rmp, //
     },
-    snp_host::{
-        Host,
-        NoSnpEn, //
-    },
+    snp_host::NoSnpEn,
     trace,
 };
 
@@ -200,15 +197,15 @@ fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Stuck
 /// For the panic path: nothing is logged or recorded.
 pub(crate) fn unassign_each(
     frames: Frames,
-    host: &dyn Host,
+    rmp: &(impl Rmp + ?Sized),
     mut reclaim: impl FnMut(Address) -> bool,
 ) -> usize {
     frames
         .iter()
-        .filter(|frame| host.is_assigned(*frame))
+        .filter(|frame| rmp.is_assigned(*frame))
         .filter(|frame| {
             let reclaimed = reclaim(Spa(frame.phys()).plain());
-            !reclaimed || host.make_shared(*frame).is_err()
+            !reclaimed || rmp.make_shared(*frame).is_err()
         })
         .count()
 }

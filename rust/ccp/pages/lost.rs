@@ -33,6 +33,9 @@ use crate::sys::{
     trace, //
 };
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
+
 #[allow(
     unsafe_code,
     reason = "a lock in a static has to be initialised by hand"

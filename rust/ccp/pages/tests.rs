@@ -32,6 +32,7 @@ mod suite {
         wire::Status, //
     };
     use core::cell::Cell;
+    use kernel::str::CString;
 
     /// Blocks of 1, 2, 4 and 8 pages.
     const ORDERS: core::ops::RangeInclusive<u32> = 0..=3;
@@ -495,6 +496,61 @@ mod suite {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn in_a_panic_each_page_is_taken_back_for_itself() -> Result {
+        for order in ORDERS {
+            for stuck in 0..1 << order {
+                for (faults, owner) in stuck_at(stuck) {
+                    let pages = users_pages(order)?;
+                    let ledger = Ledger::new(faults);
+                    for frame in Frames::of(&pages).iter() {
+                        ledger.make_firmware(frame)?;
+                    }
+                    let asked = Cell::new(0);
+                    let reclaim = |page: Address| {
+                        let n = ledger.number(page.raw());
+                        asked.set(asked.get() + 1);
+                        let refused = faults.reclaim.or(faults.dies) == Some(n);
+                        if !refused {
+                            ledger.change(n, Owner::Firmware, Owner::Released);
+                        }
+                        !refused
+                    };
+                    let left = unassign_each(Frames::of(&pages), &ledger, reclaim);
+                    check!(left == 1 && asked.get() == 1 << order, "{:?}", faults);
+                    check!(ledger.is(stuck, owner, 0), "{:?}", faults);
+                    // Only that one is still firmware's, and nothing is recorded.
+                    let left = unassign_each(Frames::of(&pages), &ledger, |_| {
+                        asked.set(0);
+                        false
+                    });
+                    check!(left == 1 && asked.get() == 0, "{:?}", faults);
+                    check!(ledger.counted() == 0, "{:?}", faults);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn it_is_said_who_does_not_give_a_page_back() -> Result {
+        let refused = NotUnassigned::Reclaim("busy");
+        check!(CString::try_from_fmt(fmt!("{refused}"))?.to_bytes() == b"SNP_PAGE_RECLAIM: busy");
+        let stuck = CString::try_from_fmt(fmt!("{}", NotUnassigned::<&str>::Rmp(EPERM)))?;
+        let words = b"firmware released the page, but its RMP entry cannot be changed (";
+        check!(stuck.to_bytes().starts_with(words));
+        Ok(())
+    }
+
+    #[test]
+    fn a_block_is_as_large_as_it_has_to_be() -> Result {
+        for (len, count) in [(0, 1), (1, 1), (4096, 1), (4097, 2), (8192, 2), (8193, 4)] {
+            let pages = Pages::for_len(Gfp::KERNEL, len)?;
+            check!(pages.count() == count, "{}", len);
         }
         Ok(())
     }
