@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Files in sysfs: names, permissions and contents are those of the in-tree driver."""
+"""Files in sysfs: names, permissions and contents are those of the in-tree driver. `state` in debugfs: what it says is
+what the models say of themselves."""
 
+import re
 from functools import cache
 
+import pytest
 from conftest import boot, values
+from vmlib import kernels, machine
 
 # What the feature register has without anything about security, which the PSP is asked for then.
 ASKED = ("--capability=1",)
@@ -64,7 +68,7 @@ def test_same_as_in_tree():
 
 
 def test_security_from_the_mailbox():
-    """Where the register has nothing. The PSP does not come back from the last fault, so what follows is not compared."""
+    """Where the register has nothing. The PSP does not come back from the last fault, so the rest is not compared."""
     intree, ours = drop_in(shown("intree", ASKED)[0]), drop_in(shown("ours", ASKED, tuple(FAULTS))[0])
     assert ours["loaded"] == intree["loaded"] == {file: ("444", text) for file, text in FILES.items()}
 
@@ -93,7 +97,74 @@ def test_security_does_not_matter_to_sev():
     for fault in FAULTS:
         assert phases[fault].keys() - {"/sys/kernel/ccp/lost_pages"} == {"bootloader_version"}
     said = [line for line in result.console.splitlines() if "does not say whether the platform is secured" in line]
-    assert [line.split("(")[1].split(")")[0] for line in said] == list(FAULTS.values())
+    # And EBUSY once more, when ccp is loaded with parameters.
+    assert [line.split("(")[1].split(")")[0] for line in said] == [*FAULTS.values(), "EBUSY"]
     answers = [entry["answer"] for entry in result.trace if entry.get("event") == "service"]
     assert answers == ["0x0", "0x2", "no answer"]
     assert "SNP_SHUTDOWN_EX" in [entry["cmd"] for entry in result.commands()]
+
+
+def test_parameters():
+    """SEV-TIO is refused with a message, and what nobody knows is ignored by the kernel: both drivers load."""
+    for driver in ("intree", "ours"):
+        _, result = shown(driver)
+        assert values(result, "tio") == ["Y"]
+        assert result.console.count("ccp: unknown parameter 'no_such_parameter' ignored") == 1
+        assert result.console.count("ccp: tio=1 has no effect") == (driver == "ours")
+
+
+def told(phase: str) -> dict[str, str]:
+    """What `state` says then: name -> words."""
+    _, result = shown("ours")
+    lines = [line.removeprefix(f"{phase} ") for line in values(result, "state") if line.startswith(f"{phase} ")]
+    return dict(line.split(": " if ": " in line else ":", 1) for line in lines)
+
+
+def issued_before(mark: str) -> list[dict]:
+    """The commands that the PSP was given until then."""
+    trace = shown("ours")[1].trace
+    end = next(n for n, entry in enumerate(trace) if entry.get("text") == mark)
+    return [entry for entry in trace[:end] if "cmd" in entry]
+
+
+@pytest.mark.parametrize("phase", ["loaded", "up", "hanging", "ended", "stopped"])
+def test_state_counts_what_the_psp_saw(phase):
+    """And to read it is no command."""
+    commands = issued_before(f"state {phase}")
+    # The one that hangs has no status; its late answer, RESOURCE_LIMIT, is no command.
+    refused = sum(entry.get("status", 0) != 0 for entry in commands) + (phase in ("ended", "stopped"))
+    assert told(phase)["commands"] == f"{len(commands)} issued, {refused} refused, 0 not answered"
+    assert issued_before(f"told {phase}") == commands
+
+
+def test_state():
+    """What the model and the machine say of themselves."""
+    up = told("up")
+    assert up["PSP"] == "0000:41:00.0" and up["mailbox"] == "idle"
+    assert (up["SNP"], up["SEV"], up["firmware"]) == ("up", "up", "1.55.21")
+    assert up["TCB"].startswith("current 0xdb14000000000004, reported 0xdb14000000000004, ")
+    assert up["features"] == "EBX 0x0, ECX 0x200e" and up["lost pages"] == "0"
+    assert up["CPU hotplug"].startswith("refused for ") and up["CPU hotplug"].endswith(": SNP is enabled on all CPUs")
+    size = machine.rmp_size(kernels.get("stock").memory) - 0x4000
+    entries = f"{size // 1024} KiB of entries in 1 piece(s)"
+    assert up["RMP"] == f"at {machine.RMP_BASE:#x}, {entries}, for the memory below {size // 16 * 4096:#x}"
+    for phase in ("loaded", "stopped"):
+        assert (told(phase)["SNP"], told(phase)["SEV"]) == ("down", "down")
+        assert told(phase)["CPU hotplug"] == "allowed: SNP is not in use"
+    assert told("loaded")["last error"] == "none"
+
+
+def test_state_of_guests():
+    asid = next(entry["asid"] for entry in shown("ours")[1].commands() if entry["cmd"] == "SNP_ACTIVATE")
+    for phase, guests, asids in (("up", 0, ""), ("hanging", 1, str(asid)), ("ended", 0, "")):
+        assert (told(phase)["SNP guests"], told(phase)["ASIDs of SNP guests"].strip()) == (str(guests), asids)
+        assert told(phase)["ASIDs of SEV guests"].strip() == ""
+
+
+def test_state_does_not_wait():
+    """A command that hangs does not keep anybody from reading which one it is."""
+    took = {phase: int(ms) for phase, ms in map(str.split, values(shown("ours")[1], "took"))}
+    assert took["hanging"] < 2000
+    assert re.fullmatch(r"PLATFORM_STATUS, for \d+ s", told("hanging")["mailbox"])
+    assert told("ended")["mailbox"] == "idle"
+    assert told("ended")["last error"].startswith("PLATFORM_STATUS: RESOURCE_LIMIT (0x17): ")

@@ -113,4 +113,12 @@ void snp_host_psp_answered(unsigned long long psp);
  */
 int snp_host_rmp_owner(u64 pfn, u32 *asid, u64 *gpa);
 
+/*
+ * Describe the hotplug window and the RMP for people, in lines of "NAME: WORDS"; a NUL is behind
+ * the last one. Waits while CPUs and RMP are being prepared.
+ *
+ * Returns 0, -ENOSPC if the text does not fit, -ENOMEM.
+ */
+int snp_host_describe(char *text, size_t size);
+
 #endif /* _LINUX_SNP_HOST_H */

@@ -18,6 +18,7 @@
 //! | `mitigations.rs` | `/sys/firmware/sev/vulnerabilities` |
 //! | `kapi.rs` | the functions that kvm-amd and others import |
 //! | `gmem.rs` | memory of SNP guests, for a kvm-amd with hooks |
+//! | `state.rs` | what is known of firmware, in words, without asking it |
 //! | `guests.rs` | what KVM is asked about all guests |
 //! | `stopped_cpus.rs` | CPUs that a panic with SNP guests stops |
 
@@ -48,6 +49,7 @@ mod platform;
 mod platform_access;
 mod psps;
 mod regs;
+mod state;
 mod stopped_cpus;
 #[path = "../sys/mod.rs"]
 mod sys;
@@ -72,8 +74,11 @@ struct Ccp {
     driver: Registration<sys::pci_adapter::Adapter<driver::PspDriver>>,
     #[pin]
     refresh_guests: debugfs::File<()>,
+    #[pin]
+    state: debugfs::File<()>,
     mitigations: mitigations::Record,
     lost: pages::Record,
+    known: state::Record,
 }
 
 impl kernel::InPlaceModule for Ccp {
@@ -97,8 +102,12 @@ impl kernel::InPlaceModule for Ccp {
             #[allow(unsafe_code)]
             // SAFETY: As above.
             mitigations: unsafe { mitigations::Record::init() },
+            #[allow(unsafe_code)]
+            // SAFETY: As above.
+            known: unsafe { state::Record::init() },
             directory: sysfs::Directory::in_kernel(c"ccp", &FILES)?,
             refresh_guests <- guests::file(&debug),
+            state <- state::file(&debug),
             driver <- Registration::new(c"ccp", module),
             _: { psps::complete() },
         })

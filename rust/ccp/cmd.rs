@@ -34,6 +34,7 @@ use crate::{
         Reclaimer,
         Spa, //
     },
+    state,
     sys::{
         pages::Gfp,
         snp_host::{
@@ -447,8 +448,10 @@ impl<T: Transport> Channel<T> {
     ) -> Result<Status, CmdError> {
         let (id, name) = (command.id.raw(), command.name);
         trace::command_start(id, name, buffer.raw());
+        state::issued(command);
         let start = Instant::<Monotonic>::now();
         let answer = self.transport.execute(command, buffer, Wait::Interrupt);
+        state::ended(command, answer);
         // CAST: Not negative.
         let us = start.elapsed().as_micros_ceil() as u64;
         let (error, status) = match &answer {

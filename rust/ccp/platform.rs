@@ -51,6 +51,7 @@ use crate::{
     nv::Nv,
     pages::FwPages,
     regs::BAR_SIZE,
+    state,
     sys::{
         iomem,
         params,
@@ -289,6 +290,27 @@ impl<T: Transport> Platform<T> {
                 Sev::Stale => "stale",
                 Sev::Init => "up",
             },
+        }
+    }
+
+    /// Shows the state of firmware in debugfs.
+    fn show(&self) {
+        let State { snp, sev } = self.state();
+        let firmware = state::Firmware {
+            snp,
+            sev,
+            api: self.api,
+            features: self.features,
+            guests: self.guests(),
+            dead: self.channel.dead(),
+        };
+        state::firmware(self.dev(), firmware);
+        // Firmware has forgotten its guests with its state.
+        if !self.channel.snp_init() {
+            state::unbound(|guest| matches!(guest, state::Guest::Snp(_)));
+        }
+        if self.sev == Sev::Uninit {
+            state::unbound(|guest| matches!(guest, state::Guest::Sev(_)));
         }
     }
 

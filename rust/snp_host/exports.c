@@ -12,3 +12,4 @@ EXPORT_SYMBOL_FOR_MODULES(snp_host_psp_owes, "ccp");
 EXPORT_SYMBOL_FOR_MODULES(snp_host_psp_owed, "ccp");
 EXPORT_SYMBOL_FOR_MODULES(snp_host_psp_answered, "ccp");
 EXPORT_SYMBOL_FOR_MODULES(snp_host_rmp_owner, "ccp");
+EXPORT_SYMBOL_FOR_MODULES(snp_host_describe, "ccp");

@@ -180,6 +180,25 @@ impl SnpHost {
         self.entries.insert(entries).owner(pfn)
     }
 
+    /// Why the window is as it is.
+    fn reason(&self) -> &'static str {
+        match (self.unfit, self.window) {
+            (Some(why), _) => why,
+            (None, Window::Closed) if self.pin.is_some() => {
+                "SNP_EN is set, but the firmware refused SNP_INIT and the RMP is all zero"
+            }
+            (None, Window::Closed) => "SNP is not in use",
+            (None, Window::Preparing) => "SNP is being enabled",
+            (None, Window::Enabled) => "SNP is enabled on all CPUs",
+            (None, Window::Held(why)) => window::reason(why),
+        }
+    }
+
+    /// For how long the window has been open.
+    fn open_seconds(&self) -> i64 {
+        self.opened.map_or(0, |at| at.elapsed().as_millis() / 1000)
+    }
+
     /// Opens the window if SNP_EN was set before this module was loaded.
     fn find_snp_en(&mut self) -> Result {
         // No CPU may come between reading the CPUs and opening the window.
@@ -384,27 +403,28 @@ pub(crate) fn show_state() -> Result<CString> {
 
 /// The contents of `/sys/kernel/snp_host/reason`.
 pub(crate) fn show_reason() -> Result<CString> {
-    with_host(|host| {
-        let reason = match (host.unfit, host.window) {
-            (Some(why), _) => why,
-            (None, Window::Closed) if host.pin.is_some() => {
-                "SNP_EN is set, but the firmware refused SNP_INIT and the RMP is all zero"
-            }
-            (None, Window::Closed) => "SNP is not in use",
-            (None, Window::Preparing) => "SNP is being enabled",
-            (None, Window::Enabled) => "SNP is enabled on all CPUs",
-            (None, Window::Held(why)) => window::reason(why),
-        };
-        CString::try_from_fmt(fmt!("{reason}"))
-    })
+    with_host(|host| CString::try_from_fmt(fmt!("{}", host.reason())))
 }
 
 /// The contents of `/sys/kernel/snp_host/open_seconds`: for how long the window has been open.
 pub(crate) fn show_open_seconds() -> Result<CString> {
-    with_host(|host| {
-        let seconds = host.opened.map_or(0, |at| at.elapsed().as_millis() / 1000);
-        CString::try_from_fmt(fmt!("{seconds}"))
-    })
+    with_host(|host| CString::try_from_fmt(fmt!("{}", host.open_seconds())))
+}
+
+/// `snp_host_describe()`.
+fn describe() -> Result<CString> {
+    let window = with_host(|host| {
+        let (reason, seconds) = (host.reason(), host.open_seconds());
+        match host.window.is_open() {
+            true => CString::try_from_fmt(fmt!("refused for {seconds} s: {reason}")),
+            false => CString::try_from_fmt(fmt!("allowed: {reason}")),
+        }
+    })?;
+    let window = window.to_str().map_err(|_| EINVAL)?;
+    match Table::find() {
+        Ok(table) => CString::try_from_fmt(fmt!("CPU hotplug: {window}\nRMP: {table}")),
+        Err(err) => CString::try_from_fmt(fmt!("CPU hotplug: {window}\nRMP: unusable, {err}")),
+    }
 }
 
 /// The contents of `/sys/kernel/snp_host/snp_en_cpus`, measured now.
@@ -505,7 +525,25 @@ mod exports {
         })
     }
 
+    /// # Safety
+    ///
+    /// `text` is valid for writing `size` bytes.
+    #[no_mangle]
+    unsafe extern "C" fn snp_host_describe(text: *mut c_char, size: usize) -> c_int {
+        kernel::error::from_result(|| {
+            let words = describe()?;
+            let words = words.to_bytes_with_nul();
+            if words.len() > size {
+                return Err(ENOSPC);
+            }
+            // SAFETY: It fits, by the caller's promise.
+            unsafe { core::ptr::copy_nonoverlapping(words.as_ptr(), text.cast(), words.len()) };
+            Ok(0)
+        })
+    }
+
     same_prototypes! {
+        snp_host_describe(_, _);
         snp_host_rmp_owner(_, _, _);
         snp_host_window_open();
         snp_host_prepare();

@@ -139,6 +139,24 @@ pub(crate) struct Table {
     pub(crate) off_mib: Option<TableError>,
 }
 
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.segments.iter().map(|segment| segment.entries.len);
+        let end = self
+            .segments
+            .iter()
+            .map(|segment| segment.covers.end())
+            .max();
+        f.write_fmt(fmt!(
+            "at {:#x}, {} KiB of entries in {} piece(s), for the memory below {:#x}",
+            self.bookkeeping.start,
+            bytes.fold(0, u64::saturating_add) / 1024,
+            self.segments.len(),
+            end.unwrap_or(0)
+        ))
+    }
+}
+
 impl Table {
     /// Finds the table by the registers of this CPU, which the preflight compares with the others',
     /// and checks it.

@@ -46,7 +46,7 @@ pub(crate) struct Range {
 
 impl Range {
     /// The address behind it.
-    fn end(self) -> u64 {
+    pub(crate) fn end(self) -> u64 {
         self.start.saturating_add(self.len)
     }
 

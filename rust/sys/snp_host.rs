@@ -149,6 +149,17 @@ pub fn psp_answered(psp: u64) {
     unsafe { bindings::snp_host_psp_answered(psp) };
 }
 
+/// `snp_host_describe()`: calls `f` with the text, or with the error.
+pub fn describe<R>(f: impl FnOnce(Result<&str>) -> R) -> R {
+    let mut text = [0; 384];
+    // SAFETY: May be called in any sleepable context; the buffer has that size.
+    let told = unsafe { bindings::snp_host_describe(text.as_mut_ptr().cast(), text.len()) };
+    let text = CStr::from_bytes_until_nul(&text).map_err(|_| EINVAL);
+    f(to_result(told)
+        .and(text)
+        .and_then(|text| text.to_str().map_err(|_| EINVAL)))
+}
+
 /// Proof that the hotplug window is open.
 ///
 /// Dropping it closes the window if `SNP_EN` is set on no CPU, and keeps it open otherwise.

@@ -29,11 +29,24 @@ show() {
 		say file "$1" "${file#"$pci"}" "$(stat -c %a "$file")" "$(answer cat "$file")"
 	done
 }
+# tell PHASE: "@state PHASE LINE" for each line of what the driver knows, between two marks in the trace; and
+# "@took PHASE MILLISECONDS".
+tell() {
+	[ -e /sys/kernel/debug/ccp/state ] || return 0
+	ask mark "state $1"
+	read -r begun _ </proc/uptime
+	sed "s/^/@state $1 /" /sys/kernel/debug/ccp/state
+	read -r ended _ </proc/uptime
+	say took "$1" $((${ended%.*}${ended#*.}0 - ${begun%.*}${begun#*.}0))
+	ask mark "told $1"
+}
+
 try() { say write "$1" "$2" "$(answer put "$2")"; }
 
 files >/tmp/before
 modprobe ccp || fail "ccp does not load"
 show loaded
+tell loaded
 for fault in "$@"; do
 	rmmod ccp || fail "ccp does not unload"
 	ask fault "$fault" || fail "the PSP takes no orders"
@@ -45,13 +58,39 @@ modprobe kvm_amd || fail "kvm_amd does not load"
 show up
 for value in 0 3 x 4 -1 1 0x2 0b1 18446744073709551616; do try up "$value"; done
 show written
+tell up
+if [ -e /sys/kernel/debug/ccp/state ]; then
+	snp-launch keep >/tmp/launch 2>&1 &
+	guest=$!
+	for _ in $(seq 300); do
+		grep -q "^@launch finish 0" /tmp/launch && break
+		sleep 0.1
+	done
+	ask fault PLATFORM_STATUS@1:silent
+	sev-ioctl platform-status >/tmp/status &
+	status=$!
+	for _ in $(seq 100); do
+		ask pending && [ -n "$reply" ] && break
+		sleep 0.1
+	done
+	tell hanging
+	ask clear
+	wait $status
+	kill $guest
+	wait $guest
+	tell ended
+fi
 ask fault SNP_VERIFY_MITIGATION:status=0x16 || fail "the PSP takes no orders"
 show refused
 try refused 1
 rmmod kvm_amd || fail "kvm_amd does not unload"
 show stopped
+tell stopped
 ask fault start:allones || fail "the PSP takes no orders"
 show gone
 ask clear
 rmmod ccp || fail "ccp does not unload"
 show unloaded
+modprobe ccp tio=1 no_such_parameter=1 || fail "ccp does not load with these parameters"
+say tio "$(cat /sys/module/ccp/parameters/tio)"
+rmmod ccp || fail "ccp does not unload"

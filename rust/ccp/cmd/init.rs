@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     mailbox::Transport,
+    state,
     sys::snp_host::SnpEnabled,
     wire::{
         command,
@@ -156,9 +157,11 @@ impl<T: Transport> Channel<T> {
     ///
     /// See [`CmdError`]; nothing has been logged.
     pub(crate) fn snp_status_in(&mut self, kind: PageKind) -> Result<snp::SnpStatus, CmdError> {
-        self.answer_in_page(kind, |channel, address| {
+        let status = self.answer_in_page(kind, |channel, address| {
             channel.issue(command::SNP_PLATFORM_STATUS, &mut snp::Addr { address })
-        })
+        })?;
+        state::status(status);
+        Ok(status)
     }
 
     /// The proof, if SNP firmware is in the INIT state.

@@ -26,6 +26,10 @@ use crate::{
         FwPages,
         HvPages, //
     },
+    state::{
+        self,
+        Guest, //
+    },
     sys::{
         caller_memory::CallerMemory,
         cpu,
@@ -315,6 +319,7 @@ impl<T: Transport> Platform<T> {
             (CommandId::SNP_DECOMMISSION, Ok(context)) => self.set_context(context, false),
             _ => {}
         }
+        note_asid(command.info().id, data);
         Ok(())
     }
 
@@ -476,6 +481,36 @@ impl<T: Transport> Platform<T> {
             *result = Err(CmdError::losing(result));
         }
         taken
+    }
+}
+
+/// Notes which guest has got an ASID or lost it.
+fn note_asid(command: CommandId, data: &[u8]) {
+    let word = |at: usize| {
+        let bytes = data.get(at..)?.first_chunk()?;
+        Some(u32::from_le_bytes(*bytes))
+    };
+    let context = || Some(u64::from(word(0)?) | u64::from(word(4)?) << 32);
+    match command {
+        CommandId::ACTIVATE => {
+            if let (Some(handle), Some(asid)) = (word(0), word(4)) {
+                state::bound(asid, Guest::Sev(handle));
+            }
+        }
+        CommandId::SNP_ACTIVATE => {
+            if let (Some(context), Some(asid)) = (context(), word(8)) {
+                state::bound(asid, Guest::Snp(context));
+            }
+        }
+        CommandId::DEACTIVATE => {
+            let gone = word(0).map(Guest::Sev);
+            state::unbound(|guest| Some(guest) == gone);
+        }
+        CommandId::SNP_DECOMMISSION => {
+            let gone = context().map(Guest::Snp);
+            state::unbound(|guest| Some(guest) == gone);
+        }
+        _ => {}
     }
 }
 

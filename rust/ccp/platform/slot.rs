@@ -42,6 +42,7 @@ use super::{
 use crate::{
     nv_file,
     regs::Registers,
+    state,
     sys::{
         completion::Completion,
         killable_mutex::{
@@ -104,7 +105,7 @@ pub(crate) fn attach(
     if slot.is_some() {
         return Err(EBUSY);
     }
-    *slot = Some(master);
+    slot.insert(master).platform.show();
     Ok(())
 }
 
@@ -123,6 +124,7 @@ pub(crate) fn detach() -> bool {
         submit(&mut master.platform);
     }
     let master = slot.take();
+    state::detached();
     drop(slot);
     nv_file::retry();
     // Unregistering the panic notifier sleeps, so it happens outside the lock.
@@ -181,6 +183,7 @@ impl Drop for Locked {
     fn drop(&mut self) {
         self.check_for_reset();
         self.state().trace_change(&self.before);
+        self.show();
         self.submitted.0 = submit(self);
     }
 }
@@ -263,5 +266,6 @@ pub(crate) unsafe fn resume() {
     let mut slot = unsafe { COMMANDS.taken() };
     if let Some(master) = slot.as_mut() {
         master.platform.after_reset();
+        master.platform.show();
     }
 }
