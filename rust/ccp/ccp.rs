@@ -109,7 +109,12 @@ impl kernel::InPlaceModule for Ccp {
             refresh_guests <- guests::file(&debug),
             state <- state::file(&debug),
             driver <- Registration::new(c"ccp", module),
-            _: { psps::complete() },
+            _: {
+                psps::complete();
+                if sys::params::tio() {
+                    pr_warn!("tio=1 has no effect: this driver has no SEV-TIO, all else works\n");
+                }
+            },
         })
     }
 }

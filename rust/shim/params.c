@@ -26,3 +26,7 @@ char *ccp_init_ex_path;
 module_param_named(init_ex_path, ccp_init_ex_path, charp, 0444);
 MODULE_PARM_DESC(init_ex_path,
 		 " file for the persistent state of SEV firmware (INIT_EX), instead of the PSP's own storage");
+
+bool ccp_tio;
+module_param_named(tio, ccp_tio, bool, 0444);
+MODULE_PARM_DESC(tio, " SEV-TIO, which this driver does not have");

@@ -9,6 +9,7 @@ extern "C" {
     static ccp_psp_probe_timeout: c_int;
     static ccp_psp_init_on_probe: bool;
     static ccp_snp: bool;
+    static ccp_tio: bool;
     static ccp_init_ex_path: *const c_char;
 }
 
@@ -34,6 +35,12 @@ pub(crate) fn psp_init_on_probe() -> bool {
 pub(crate) fn snp() -> bool {
     // SAFETY: Set before module init and never again.
     unsafe { ccp_snp }
+}
+
+/// `tio`.
+pub(crate) fn tio() -> bool {
+    // SAFETY: Set before module init and never again.
+    unsafe { ccp_tio }
 }
 
 /// `init_ex_path`, if it names anything.
