@@ -19,6 +19,7 @@ use kernel::{
         File, //
     },
     prelude::*,
+    sync::GlobalGuard,
     uaccess::UserSliceReader, //
 };
 
@@ -76,25 +77,39 @@ pub(crate) fn unregister(kvm: &'static dyn AllGuests) {
     }
 }
 
-/// Has firmware asked for the status of every guest.
-///
-/// # Errors
-///
-/// [`EOPNOTSUPP`] if kvm-amd has no hooks or is not loaded; else KVM's: not all guests were asked.
-pub(crate) fn ask_all() -> Result<Asked> {
-    let registered = KVM.lock();
-    let kvm = registered.ok_or(EOPNOTSUPP)?;
-    let mut asked = Asked { known: 0, ended: 0 };
-    let result = kvm.ask_all(&mut asked);
-    let Asked { known, ended } = asked;
-    match result {
-        Ok(()) => {
-            pr_info!("firmware has told the status of {known} SNP guest(s), and refused {ended}, which KVM has ended\n");
-            Ok(asked)
-        }
-        Err(err) => {
-            pr_err!("not all SNP guests could be asked for their status ({err:?}): {known} were, and KVM has ended {ended}\n");
-            Err(err)
+/// KVM. Whether it is registered does not change while this lives.
+pub(crate) struct Kvm(GlobalGuard<KVM>);
+
+impl Kvm {
+    /// Sleeps; not to be called under a lock of KVM's or the command lock.
+    pub(crate) fn hold() -> Self {
+        Self(KVM.lock())
+    }
+
+    /// Whether KVM can be asked about all guests: kvm-amd has hooks and is loaded.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Has firmware asked for the status of every guest.
+    ///
+    /// # Errors
+    ///
+    /// [`EOPNOTSUPP`] if KVM cannot be asked; else KVM's: not all guests were asked about.
+    pub(crate) fn ask_all(&self) -> Result<Asked> {
+        let kvm = self.0.ok_or(EOPNOTSUPP)?;
+        let mut asked = Asked { known: 0, ended: 0 };
+        let result = kvm.ask_all(&mut asked);
+        let Asked { known, ended } = asked;
+        match result {
+            Ok(()) => {
+                pr_info!("firmware has told the status of {known} SNP guest(s), and refused {ended}, which KVM has ended\n");
+                Ok(asked)
+            }
+            Err(err) => {
+                pr_err!("not all SNP guests could be asked for their status ({err:?}): {known} were, and KVM has ended {ended}\n");
+                Err(err)
+            }
         }
     }
 }
@@ -104,6 +119,6 @@ pub(crate) fn file(dir: &Dir) -> impl PinInit<File<()>> + '_ {
     dir.write_callback_file(
         c"refresh_guests",
         (),
-        &|(): &(), _: &mut UserSliceReader| ask_all().map(drop),
+        &|(): &(), _: &mut UserSliceReader| Kvm::hold().ask_all().map(drop),
     )
 }

@@ -9,25 +9,27 @@ mod suite {
     use super::super::*;
     use crate::testing::check;
 
-    struct Kvm(Result);
+    struct Fake(Result);
 
-    impl AllGuests for Kvm {
+    impl AllGuests for Fake {
         fn ask_all(&self, asked: &mut Asked) -> Result {
             (asked.known, asked.ended) = (2, 1);
             self.0
         }
     }
 
-    static FIRST: Kvm = Kvm(Ok(()));
-    static SECOND: Kvm = Kvm(Err(EIO));
+    static FIRST: Fake = Fake(Ok(()));
+    static SECOND: Fake = Fake(Err(EIO));
 
     #[test]
     fn kvm_is_asked_while_it_is_registered() -> Result {
-        check!(ask_all().is_err_and(|err| err == EOPNOTSUPP));
+        check!(Kvm::hold().ask_all().is_err_and(|err| err == EOPNOTSUPP));
         register(&FIRST)?;
-        check!(ask_all().is_ok_and(|asked| (asked.known, asked.ended) == (2, 1)));
+        check!(Kvm::hold()
+            .ask_all()
+            .is_ok_and(|asked| (asked.known, asked.ended) == (2, 1)));
         unregister(&FIRST);
-        check!(ask_all().is_err_and(|err| err == EOPNOTSUPP));
+        check!(Kvm::hold().ask_all().is_err_and(|err| err == EOPNOTSUPP));
         Ok(())
     }
 
@@ -37,7 +39,7 @@ mod suite {
         check!(register(&FIRST).is_err_and(|err| err == EBUSY));
         // Not the one that is.
         unregister(&FIRST);
-        check!(ask_all().is_err_and(|err| err == EIO));
+        check!(Kvm::hold().ask_all().is_err_and(|err| err == EIO));
         unregister(&SECOND);
         Ok(())
     }
