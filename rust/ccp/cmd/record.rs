@@ -38,6 +38,8 @@ pub(crate) struct Record {
     command: Atomic<u32>,
     /// SNP firmware is in the INIT state, or may be.
     snp: Atomic<bool>,
+    /// Firmware has X86_SNP_SHUTDOWN.
+    x86_snp_shutdown: Atomic<bool>,
     /// The guest contexts that firmware has, by the addresses that it was told; 0 is none.
     contexts: KVec<Atomic<u64>>,
     /// Pages that other modules have from `snp_alloc_firmware_page()`.
@@ -60,6 +62,7 @@ impl Record {
         Ok(Self {
             command: Atomic::new(0),
             snp: Atomic::new(false),
+            x86_snp_shutdown: Atomic::new(false),
             contexts,
             pages: Atomic::new(0),
             tmr: AtomicFrames::none(),
@@ -89,6 +92,16 @@ impl Record {
     /// SNP firmware was found in the INIT state, or not.
     pub(super) fn set_snp(&self, up: bool) {
         self.snp.store(up, Relaxed);
+    }
+
+    /// Whether firmware has X86_SNP_SHUTDOWN, which another firmware may not have.
+    pub(crate) fn set_x86_snp_shutdown(&self, has: bool) {
+        self.x86_snp_shutdown.store(has, Relaxed);
+    }
+
+    /// The same, as stored last.
+    pub(crate) fn x86_snp_shutdown(&self) -> bool {
+        self.x86_snp_shutdown.load(Relaxed)
     }
 
     /// Stores the number of pages that other modules have from `snp_alloc_firmware_page()`.

@@ -49,9 +49,12 @@ impl<T: Transport> Platform<T> {
     pub(super) fn identify(&mut self) -> Result<(), CmdError> {
         if self.channel.host().is_snp_host() {
             self.snp_status = self.first_snp_status()?;
-            if self.snp_status.has(SnpStatus::FLAG_FEATURE_INFO) {
-                self.features = self.query_features()?;
-            }
+            self.features = match self.snp_status.has(SnpStatus::FLAG_FEATURE_INFO) {
+                true => self.query_features()?,
+                false => FeatureInfo::default(),
+            };
+            let x86_shutdown = self.has_x86_snp_shutdown();
+            self.channel.record().set_x86_snp_shutdown(x86_shutdown);
         }
 
         let mut status = sev::PlatformStatus::default();

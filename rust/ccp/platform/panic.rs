@@ -62,7 +62,6 @@ impl<T: Transport> Platform<T> {
     pub(super) fn last_shutdown<P: Transport>(&self, transport: P) -> Result<LastShutdown<P>> {
         Ok(LastShutdown {
             channel: self.channel.for_panic(transport)?,
-            x86_snp_shutdown: self.has_x86_snp_shutdown(),
             others: &stopped_cpus::MACHINE,
         })
     }
@@ -71,8 +70,6 @@ impl<T: Transport> Platform<T> {
 /// See the top of this file.
 pub(crate) struct LastShutdown<T> {
     channel: Channel<T>,
-    /// Firmware has X86_SNP_SHUTDOWN.
-    x86_snp_shutdown: bool,
     pub(super) others: &'static dyn OtherCpus,
 }
 
@@ -124,7 +121,8 @@ impl<T: Transport> LastShutdown<T> {
         // For the shutdown the other CPUs have executed WBINVD in the NMI that stopped them
         // (kdump_sev_callback()). The one after SNP_DECOMMISSION is another.
         self.channel.host().wbinvd_here();
-        let clear_snp_en = Leaving::Panic.clears_snp_en(guests, self.x86_snp_shutdown);
+        let clear_snp_en =
+            Leaving::Panic.clears_snp_en(guests, self.channel.record().x86_snp_shutdown());
         // Without SNP_EN no CPU enforces the RMP.
         let sev_pages_left = match clear_snp_en {
             true => 0,

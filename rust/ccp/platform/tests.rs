@@ -356,6 +356,7 @@ mod suite {
             build: 1,
         };
         platform.features.ecx = if x86 { Feature::X86Shutdown as u32 } else { 0 };
+        platform.channel.record().set_x86_snp_shutdown(x86);
         Ok((faux, platform))
     }
 
