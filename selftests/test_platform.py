@@ -191,6 +191,20 @@ def test_an_image_replaces_the_firmware(driver, tmp_path):
     assert "SEV firmware updated from 1.55.21 to 1.56.3" in result.console
 
 
+def test_the_image_for_this_model_is_loaded_twice_over_old_firmware(driver, tmp_path):
+    """Both drivers look for the same names in the same order. Firmware before 1.50 does not commit what it loads."""
+    names = {"amd_sev_fam19h_model01h.sbin": "1.55.22", "amd_sev_fam19h_model0xh.sbin": "1.55.23", "sev.fw": "1.55.24"}
+    files = {}
+    for name, api in names.items():
+        files[f"usr/lib/firmware/amd/{name}"] = tmp_path / name
+        image(tmp_path / name, "--api", api)
+    result = boot("load.sh", driver=driver, api="1.49.9", files=files)
+    assert result.status == 0 and values(result, "snp") == ["Y"], result.lines
+    downloads = [entry for entry in result.commands() if entry["cmd"] == "DOWNLOAD_FIRMWARE"]
+    assert [(entry["status_name"], entry["firmware"]) for entry in downloads] == [("SUCCESS", "1.55.22")] * 2, downloads
+    assert "SEV firmware updated from 1.49.9 to 1.55.22" in result.console
+
+
 def test_an_image_from_before_what_is_committed_is_refused(driver, tmp_path):
     older = ["--api", "1.55.20"]
     result = boot(
