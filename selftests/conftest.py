@@ -37,6 +37,7 @@ MINUTES = [
     "kvm_selftests",
     "hooked",
     "crash",
+    "hot_load",
 ]
 LONGEST = [f"selftests/test_{name}.py" for name in MINUTES]
 

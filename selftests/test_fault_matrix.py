@@ -70,11 +70,15 @@ def test_rules_notice():
         assert bool(rules.complaints(cell, struck, healthy)) == bool(effect), cell.name
 
 
+# Firmware that is replaced while it runs: test_hot_load.py.
+ELSEWHERE = {"SNP_DOWNLOAD_FIRMWARE_EX", "SNP_GUEST_STATUS"}
+
+
 def test_every_command_is_in_the_matrix(long, note):
     cells = matrix.all_cells()
-    assert {cell.command for cell in cells} >= tables().own_commands
+    assert {cell.command for cell in cells} >= tables().own_commands - ELSEWHERE
     done = results(long)
-    assert {cell.command for cell in done} >= tables().own_commands
+    assert {cell.command for cell in done} >= tables().own_commands - ELSEWHERE
     assert {cell.kind.name for cell in done} == set(CHECKED_KINDS)
     note(
         f"fault matrix: {len(cells)} cells ({len({(c.variant, c.phase, c.command) for c in cells})} commands and "

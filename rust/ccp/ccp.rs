@@ -20,6 +20,7 @@
 //! | `gmem.rs` | memory of SNP guests, for a kvm-amd with hooks |
 //! | `state.rs` | what is known of firmware, in words, without asking it |
 //! | `guests.rs` | what KVM is asked about all guests |
+//! | `hot_load.rs` | firmware that is replaced while it runs |
 //! | `stopped_cpus.rs` | CPUs that a panic with SNP guests stops |
 
 #![deny(unsafe_code)]
@@ -38,6 +39,7 @@ mod driver;
 mod error;
 mod gmem;
 mod guests;
+mod hot_load;
 mod irq;
 mod kapi;
 mod mailbox;

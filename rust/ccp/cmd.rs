@@ -131,6 +131,9 @@ pub(crate) struct Channel<T> {
     reset_sign: Option<ResetSign>,
     /// See [`Self::take_platform_command`].
     platform_command: bool,
+    /// Firmware was replaced and does not work: it refuses all commands but that of another image
+    /// (RESTORE_REQUIRED), also SNP_PAGE_RECLAIM. Pages that it was given would be lost.
+    unusable: bool,
 }
 
 /// A sign that firmware was reset, and is not in the state any more that the driver has brought it
@@ -161,6 +164,7 @@ impl<T: Transport> Channel<T> {
             snp: Snp::Down,
             reset_sign: None,
             platform_command: false,
+            unusable: false,
             record: Arc::new(Record::new()?, GFP_KERNEL)?,
         })
     }
@@ -212,12 +216,19 @@ impl<T: Transport> Channel<T> {
     ///
     /// # Errors
     ///
-    /// [`CmdError::Dead`].
+    /// [`CmdError::Dead`]; RESTORE_REQUIRED if firmware is [unusable](Self::set_unusable).
     pub(crate) fn alive(&self) -> Result<(), CmdError> {
         match self.transport.dead() {
             Some(why) => Err(CmdError::Dead(why)),
+            None if self.unusable => Err(CmdError::Firmware(Status::RESTORE_REQUIRED)),
             None => Ok(()),
         }
+    }
+
+    /// Whether firmware was replaced and does not work: then it is asked nothing any more. Returns
+    /// what was set before.
+    pub(crate) fn set_unusable(&mut self, unusable: bool) -> bool {
+        core::mem::replace(&mut self.unusable, unusable)
     }
 
     /// Whether SNP firmware is in the INIT state.

@@ -71,6 +71,7 @@ use crate::{
 };
 
 mod firmware_pages;
+mod hot_load;
 mod identify;
 mod init;
 mod launch;
@@ -226,9 +227,9 @@ impl State {
 pub(crate) struct Platform<T = MasterMailbox> {
     channel: Channel<T>,
     api: ApiVersion,
-    /// As of probe.
+    /// As of the last time that firmware was identified.
     snp_status: SnpStatus,
-    /// As of probe; all zero if firmware has no SNP_FEATURE_INFO.
+    /// The same; all zero if firmware has no SNP_FEATURE_INFO.
     features: FeatureInfo,
     sev: Sev,
     /// kvm-amd has asked for legacy SEV, which is started with the first command that needs it.
@@ -239,6 +240,8 @@ pub(crate) struct Platform<T = MasterMailbox> {
     nv: Nv,
     /// Firmware has refused SNP_INIT, so SNP_EN is set for nothing.
     snp_refused: bool,
+    /// Firmware was replaced, and guests may be left that it has not been asked about since.
+    replaced_under_guests: bool,
     /// Pages that `snp_alloc_firmware_page()` gave to callers, by virtual address.
     firmware_pages: RBTree<usize, FwPages>,
 }
@@ -273,6 +276,7 @@ impl<T: Transport> Platform<T> {
             tmr: None,
             nv: Nv::new(params::init_ex_path().is_some()),
             snp_refused: false,
+            replaced_under_guests: false,
             firmware_pages: RBTree::new(),
         }
     }

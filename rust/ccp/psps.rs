@@ -14,13 +14,16 @@
 //! and before that of `mitigations.rs` and the command lock.
 
 use crate::{
-    mitigations,
+    hot_load, mitigations,
     platform::{
         slot,
         MasterIo, //
     },
     regs::Registers,
-    sys::completion::Completion,
+    sys::{
+        completion::Completion,
+        fw_upload::Node, //
+    },
     uapi::{
         self,
         SevFile, //
@@ -52,6 +55,7 @@ mod lock {
             all: KVec::new(),
             chosen: None,
             master: None,
+            images: None,
             complete: false,
             node: None,
         };
@@ -78,6 +82,8 @@ struct Psps {
     chosen: Option<u64>,
     /// The address of the master, while `platform` drives it.
     master: Option<u64>,
+    /// Takes images for the master's firmware.
+    images: Option<Node>,
     /// All PSPs have been probed that were there at module load.
     complete: bool,
     /// /dev/sev exists while a PSP with SEV is bound.
@@ -132,6 +138,8 @@ pub(crate) fn remove(address: u64) -> bool {
     let mut psps = PSPS.lock();
     let mut in_use = false;
     if psps.master == Some(address) {
+        // Waits for an image that is being loaded.
+        psps.images = None;
         in_use = slot::detach();
         mitigations::update();
         psps.master = None;
@@ -179,7 +187,10 @@ impl Psps {
             return;
         };
         match slot::attach(psp.dev.clone(), psp.address, registers, psp.done.clone()) {
-            Ok(()) => self.master = Some(psp.address),
+            Ok(()) => {
+                self.master = Some(psp.address);
+                self.images = hot_load::node(&psp.dev);
+            }
             Err(err) => dev_err!(
                 psp.dev,
                 "SEV is not available: the firmware could not be identified ({err:?})\n"

@@ -23,6 +23,7 @@ pub mod direct_map;
 pub mod fake_io;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod fake_sme;
+pub mod fw_upload;
 pub mod guest_rmp;
 pub mod hotplug;
 pub mod iomem;

@@ -261,10 +261,10 @@ macro_rules! commands {
 // KVM fills.
 //
 // Commands that the in-tree driver has ids for but no length (SNP_SHUTDOWN, ACTIVATE_EX,
-// PAGE_SWAP_*, PAGE_MOVE, PAGE_MD_INIT, PAGE_SET_STATE, DOWNLOAD_FIRMWARE_EX) have no user and no
-// row; selftests/wire compares ids and lengths with the kernel's sources. Neither has
-// SEND_UPDATE_VMSA: the kernel's structure lacks the reserved word at offset 4, so that firmware
-// would take all addresses and lengths from the wrong place.
+// PAGE_SWAP_*, PAGE_MOVE, PAGE_MD_INIT, PAGE_SET_STATE) have no user and no row; selftests/wire
+// compares ids and lengths with the kernel's sources. Neither has SEND_UPDATE_VMSA: the kernel's
+// structure lacks the reserved word at offset 4, so that firmware would take all addresses and
+// lengths from the wrong place.
 commands! {
     INIT = 0x001, sev::Init, start;
     SHUTDOWN = 0x002, (), own;
@@ -307,7 +307,7 @@ commands! {
     SNP_SHUTDOWN_EX = 0x086, snp::SnpShutdownEx, own;
     SNP_DECOMMISSION = 0x090, snp::Addr;
     SNP_ACTIVATE = 0x091, [u8; 12];
-    SNP_GUEST_STATUS = 0x092, [u8; 16] {8};
+    SNP_GUEST_STATUS = 0x092, snp::GuestStatus {8};
     SNP_GCTX_CREATE = 0x093, [u8; 8] {0};
     SNP_GUEST_REQUEST = 0x094, [u8; 24] {16};
     SNP_LAUNCH_START = 0x0a0, [u8; 48];
@@ -319,6 +319,7 @@ commands! {
     SNP_PAGE_RECLAIM = 0x0c7, snp::PageReclaim {0};
     SNP_PAGE_UNSMASH = 0x0c8, [u8; 8] {0};
     SNP_CONFIG = 0x0c9, snp::SnpConfig;
+    SNP_DOWNLOAD_FIRMWARE_EX = 0x0ca, snp::DownloadFirmwareEx, own;
     SNP_COMMIT = 0x0cb, snp::SnpCommit;
     SNP_VLEK_LOAD = 0x0cd, snp::VlekLoad;
     SNP_FEATURE_INFO = 0x0ce, snp::FeatureInfoRequest {8};

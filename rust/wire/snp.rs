@@ -52,6 +52,16 @@ impl SnpStatus {
     }
 }
 
+/// `SNP_GUEST_STATUS`.
+#[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, packed)]
+pub(crate) struct GuestStatus {
+    /// The guest's context.
+    pub(crate) gctx: Address,
+    /// A page for the answer.
+    pub(crate) address: Address,
+}
+
 /// `SNP_FEATURE_INFO`.
 #[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
@@ -182,6 +192,21 @@ pub(crate) struct SnpConfig {
     /// Bit 0: hide the chip id; bit 1: do not sign reports.
     pub(crate) flags: u32,
     pub(crate) rsvd: [u8; 52],
+}
+
+/// `SNP_DOWNLOAD_FIRMWARE_EX`, as in the patches that were proposed for the in-tree driver.
+/// psp-sev.h of Linux 7.3 has a shorter structure for it, which nothing uses.
+#[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, packed)]
+pub(crate) struct DownloadFirmwareEx {
+    /// Size of this structure.
+    pub(crate) length: u32,
+    pub(crate) rsvd: u32,
+    /// The image, aligned to 32 bytes.
+    pub(crate) address: Address,
+    pub(crate) len: u32,
+    /// Bit 0 commits the image, which is for the administrator to do: always 0.
+    pub(crate) flags: u32,
 }
 
 /// `SNP_COMMIT`.

@@ -72,14 +72,17 @@ pub(crate) struct StatusInfo {
 }
 
 /// Expands to [`TABLE`], and to a constant for each status that the driver treats in a way of its
-/// own ("named"). The compiler refuses the name of any other one, and a constant that is not used.
-/// Tests may use all names.
+/// own ("named"), or as an answer to a firmware image or after one ("image"). The compiler refuses
+/// the name of any other one, and a constant that is not used. Tests may use all names.
 ///
-/// `NAME = code [named]: cause and remedy,`
+/// `NAME = code [named|image]: cause and remedy,`
 macro_rules! statuses {
     (@constant $name:ident $code:literal $cause:literal named) => {
         #[doc = concat!("`", stringify!($name), "`: ", $cause)]
         pub(crate) const $name: Status = Status($code);
+    };
+    (@constant $name:ident $code:literal $cause:literal image) => {
+        statuses! { @constant $name $code $cause named }
     };
     (@constant $name:ident $code:literal $cause:literal) => {
         #[cfg(CONFIG_KUNIT)]
@@ -89,6 +92,7 @@ macro_rules! statuses {
     };
     (@is_named) => { false };
     (@is_named named) => { true };
+    (@is_named image) => { false };
     ($($name:ident = $code:literal $($named:ident)?: $cause:literal,)*) => {
         impl Status {
             $(statuses! { @constant $name $code $cause $($named)? })*
@@ -110,26 +114,26 @@ macro_rules! statuses {
 statuses! {
     SUCCESS = 0x00 named: "done",
     INVALID_PLATFORM_STATE = 0x01 named: "the platform is not in a state that allows this command (SEV INIT with SNP_EN set needs SNP_INIT first)",
-    INVALID_GUEST_STATE = 0x02: "the guest is not in a state that allows this command; check the order of the launch commands",
-    INVALID_CONFIG = 0x03: "firmware refuses the configuration of CPUs, IOMMU or BIOS; enable SEV-SNP, IOMMU and RMP coverage in the BIOS set-up, boot by UEFI, update the BIOS",
-    INVALID_LEN = 0x04: "a buffer has the wrong length; the length that firmware wants is stored in the command buffer",
+    INVALID_GUEST_STATE = 0x02 image: "the guest is not in a state that allows this command; check the order of the launch commands",
+    INVALID_CONFIG = 0x03 image: "firmware refuses the configuration of CPUs, IOMMU or BIOS; enable SEV-SNP, IOMMU and RMP coverage in the BIOS set-up, boot by UEFI, update the BIOS",
+    INVALID_LEN = 0x04 image: "a buffer has the wrong length; the length that firmware wants is stored in the command buffer",
     ALREADY_OWNED = 0x05: "the platform has an external owner; FACTORY_RESET gives it up",
     INVALID_CERTIFICATE = 0x06: "a certificate does not verify; check PEK, OCA and their order",
     POLICY_FAILURE = 0x07: "the guest's policy forbids it or asks for more than this platform has; check SMT, ABI version and debug bits of the policy",
     INACTIVE = 0x08: "the guest has no ASID; ACTIVATE comes first",
     INVALID_ADDRESS = 0x09: "an address is misaligned or outside of what firmware may touch",
-    BAD_SIGNATURE = 0x0a: "a signature does not verify; check that the file belongs to this CPU model",
+    BAD_SIGNATURE = 0x0a image: "a signature does not verify; check that the file belongs to this CPU model",
     BAD_MEASUREMENT = 0x0b: "the measurement differs from the one in the ID block",
     ASID_OWNED = 0x0c: "the ASID belongs to another guest",
     INVALID_ASID = 0x0d: "the ASID is out of range for this kind of guest",
     WBINVD_REQUIRED = 0x0e: "caches must be written back on all CPUs first",
     DFFLUSH_REQUIRED = 0x0f named: "a DF_FLUSH is needed first",
     INVALID_GUEST = 0x10: "no such guest handle or guest context page",
-    INVALID_COMMAND = 0x11: "this firmware does not have the command; update the firmware",
+    INVALID_COMMAND = 0x11 image: "this firmware does not have the command; update the firmware",
     ACTIVE = 0x12: "the guest is still active; DEACTIVATE comes first",
     HWERROR_PLATFORM = 0x13 named: "the hardware or its configuration failed, memory contents are safe; check IOMMU and memory-encryption settings in the BIOS set-up",
     HWERROR_UNSAFE = 0x14 named: "the hardware failed and memory contents may be damaged; restart the machine",
-    UNSUPPORTED = 0x15: "this platform does not have the feature",
+    UNSUPPORTED = 0x15 image: "this platform does not have the feature",
     INVALID_PARAM = 0x16 named: "a parameter or a reserved field has a value that firmware does not accept",
     RESOURCE_LIMIT = 0x17: "firmware has no room for it; stop some guests",
     SECURE_DATA_INVALID = 0x18 named: "the persistent SEV state failed its integrity check; firmware resets it on the next attempt",
@@ -140,11 +144,11 @@ statuses! {
     AEAD_OFLOW = 0x1d: "the message sequence of the guest is used up",
     EXIT_RING_BUFFER = 0x1f: "firmware left ring-buffer mode",
     RMP_INIT_REQUIRED = 0x20: "the RMP has never been initialised; SNP_INIT must be asked to do it",
-    BAD_SVN = 0x21: "the image's security version is below the committed one",
-    BAD_VERSION = 0x22: "the image's version is below the committed one",
-    SHUTDOWN_REQUIRED = 0x23: "the update needs SNP to be shut down first; unload kvm_amd",
-    UPDATE_FAILED = 0x24: "the update failed, the old firmware goes on",
-    RESTORE_REQUIRED = 0x25: "the new firmware cannot run; load the previous image",
+    BAD_SVN = 0x21 image: "the image's security version is below the committed one",
+    BAD_VERSION = 0x22 image: "the image's version is below the committed one",
+    SHUTDOWN_REQUIRED = 0x23 image: "the update needs SNP to be shut down first; unload kvm_amd",
+    UPDATE_FAILED = 0x24 image: "the update failed, the old firmware goes on",
+    RESTORE_REQUIRED = 0x25 image: "the new firmware cannot run; load the previous image",
     RMP_INITIALIZATION_FAILED = 0x26 named: "firmware could not set up the RMP; check that the BIOS reserved an RMP that covers all memory",
     INVALID_KEY = 0x27: "the wrapped key does not verify; it must have been made for this chip and TCB version",
     SHUTDOWN_INCOMPLETE = 0x28: "the shutdown is not finished; try again, then restart the machine",

@@ -288,6 +288,11 @@ boot_linux() {
 # each.
 boot_attesting() {
 	boot_linux "$1" 1 -fw_cfg name=opt/ccp-rs/nonce,file=/guest/nonce
+	say_reports "$1"
+}
+
+# say_reports NAME: those that have come from the serial port.
+say_reports() {
 	tr -d '\r\000' </tmp/serial | while read -r word text; do
 		case $word in inside: | report) say "${word%:}" "$1" "$text" ;; esac
 	done

@@ -304,7 +304,11 @@ impl<T: Transport> Platform<T> {
         if self.sev_on_demand && self.sev == Sev::Uninit && command.info().id.needs_sev() {
             self.start_sev().map_err(Failure::of_start)?;
         }
-        let result = self.channel.relay(command, data, memory);
+        let mut result = self.channel.relay(command, data, memory);
+        let early = matches!(result, Err(err) if err.is(Status::INVALID_GUEST_STATE));
+        if early && self.takes_guest_over(command.info(), data) {
+            result = self.channel.relay(command, data, memory);
+        }
         let refused = matches!(result, Err(err) if err.is(Status::INVALID_PLATFORM_STATE));
         if refused && command.info().id == CommandId::SNP_GCTX_CREATE && !self.is_snp_up() {
             dev_err!(

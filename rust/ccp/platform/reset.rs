@@ -49,6 +49,10 @@ impl<T: Transport> Platform<T> {
         if self.channel.dead().is_some() {
             return;
         }
+        if sign == ResetSign::Registers {
+            // If firmware was reset, too, it is that of the BIOS, which works.
+            self.channel.set_unusable(false);
+        }
         let (snp, sev) = (self.channel.snp_init(), self.sev != Sev::Uninit);
         let queried = self.query_state();
         // The queries themselves may have been answered with INVALID_PLATFORM_STATE.

@@ -16,6 +16,15 @@
 #include PSP_SEV_H
 
 #define CMD(name, type) printf("cmd %s %#x %zu\n", #name, SEV_CMD_##name, sizeof(struct type))
+/* What the header has a number for, and no structure that anybody uses: that of the patches on the kernel's list. */
+struct download_firmware_ex {
+	u32 length, reserved;
+	u64 fw_paddr;
+	u32 fw_len;
+	u32 commit:1;
+	u32 rsvd2:31;
+} __packed;
+
 #define CMD_NODATA(name) printf("cmd %s %#x 0\n", #name, SEV_CMD_##name)
 #define FIELD(name, type, addr, len) \
 	printf("field %s %zu %zu\n", #name, offsetof(struct type, addr), offsetof(struct type, len))
@@ -41,6 +50,7 @@ static void commands(void)
 	CMD_NODATA(DF_FLUSH);
 	CMD_NODATA(SNP_INIT);
 	CMD_NODATA(SNP_DF_FLUSH);
+	CMD(SNP_DOWNLOAD_FIRMWARE_EX, download_firmware_ex);
 #include COMMANDS_INC
 }
 
@@ -79,6 +89,10 @@ static void structures(void)
 	BYTES(PageReclaim, sev_data_snp_page_reclaim, .paddr = 0x1122334455667000);
 	BYTES(SnpConfig, sev_user_data_snp_config, .reported_tcb = 0x1122334455667788, .mask_chip_id = 1,
 	      .mask_chip_key = 1);
+	BYTES(DownloadFirmwareEx, download_firmware_ex, .length = sizeof(struct download_firmware_ex),
+	      .fw_paddr = 0x1122334455667788, .fw_len = 0x99aabbcc, .commit = 1);
+	BYTES(GuestStatus, sev_data_snp_guest_status, .gctx_paddr = 0x1122334455667788,
+	      .address = 0x0102030405060708);
 	BYTES(SnpCommit, sev_data_snp_commit, .len = sizeof(struct sev_data_snp_commit));
 	BYTES(VlekLoad, sev_user_data_snp_vlek_load, .len = sizeof(struct sev_user_data_snp_vlek_load),
 	      .vlek_wrapped_version = 0x12, .vlek_wrapped_address = 0x0102030405060708);

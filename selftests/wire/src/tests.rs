@@ -260,7 +260,8 @@ fn what_starts_stops_or_replaces_firmware_is_not_relayed() {
             "INIT_EX",
             "SNP_INIT",
             "SNP_INIT_EX",
-            "SNP_SHUTDOWN_EX"
+            "SNP_SHUTDOWN_EX",
+            "SNP_DOWNLOAD_FIRMWARE_EX"
         ]
     );
 }
@@ -433,6 +434,23 @@ fn structures_of_snp_commands() {
             reported_tcb: address.0,
             flags: 3,
             rsvd: [0; 52],
+        },
+    );
+    same(
+        "DownloadFirmwareEx",
+        DownloadFirmwareEx {
+            length: size_of::<DownloadFirmwareEx>() as u32,
+            rsvd: 0,
+            address,
+            len: 0x99aa_bbcc,
+            flags: 1,
+        },
+    );
+    same(
+        "GuestStatus",
+        GuestStatus {
+            gctx: address,
+            address: address2,
         },
     );
     same(
