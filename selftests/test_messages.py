@@ -7,12 +7,11 @@ import re
 
 import pytest
 from conftest import boot, module, paths, values
+from failures import MANY_RANGES
 from vmlib.module_file import ModuleFile
 
 PAGE = paths.TOP / "Documentation/errors.md"
 NOTHING_DONE = ("--fault=SNP_SHUTDOWN_EX:status=0",)  # firmware says that it has stopped SNP, and has not
-# More ranges than fit the page that SNP_INIT_EX takes.
-MANY_RANGES = "nokaslr memmap=" + ",".join(f"1${128 + mib}M" for mib in range(256))
 # A kernel that takes itself for a kdump kernel opens no window.
 MISUSE = ({"append": "elfcorehdr=0x1000", "files": {"misuse.ko": "misuse"}}, ("+snp_host", "/misuse.ko"))
 # The machine; what is done (vm/window.sh); how the one line begins that the driver says about it.

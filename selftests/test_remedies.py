@@ -3,7 +3,7 @@
 
 import pytest
 from conftest import boot, module, paths, values
-from test_messages import MANY_RANGES
+from failures import MANY_RANGES
 from vmlib import health
 
 OLD = {"api": "1.49.0"}
