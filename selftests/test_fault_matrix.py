@@ -70,8 +70,8 @@ def test_rules_notice():
         assert bool(rules.complaints(cell, struck, healthy)) == bool(effect), cell.name
 
 
-# Firmware that is replaced while it runs: test_hot_load.py.
-ELSEWHERE = {"SNP_DOWNLOAD_FIRMWARE_EX", "SNP_GUEST_STATUS"}
+# Firmware that is replaced while it runs: test_hot_load.py. Vulnerabilities: test_sysfs.py.
+ELSEWHERE = {"SNP_DOWNLOAD_FIRMWARE_EX", "SNP_GUEST_STATUS", "SNP_VERIFY_MITIGATION"}
 
 
 def test_every_command_is_in_the_matrix(long, note):
