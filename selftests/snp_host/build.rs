@@ -14,7 +14,12 @@ fn main() {
         .args(["--allowlist-type", "snp_host_keep", "--output"])
         .arg(out.join("snp_host.rs"))
         // What the kernel's <linux/types.h> has of it.
-        .args(["--", "-Du64=unsigned long long", "-Du32=unsigned int"])
+        .args([
+            "--",
+            "-Du64=unsigned long long",
+            "-Du32=unsigned int",
+            "-Dsize_t=unsigned long",
+        ])
         .status()
         .expect("bindgen runs");
     assert!(status.success(), "bindgen cannot read {HEADER}");
