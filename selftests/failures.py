@@ -98,7 +98,7 @@ def reports(failure: Failure) -> list[str]:
         repository, _, number = report.partition("#")
         return f"<{report}>" if not number else f"[{report}](https://github.com/{repository}/issues/{number})"
 
-    return [f"Reported: {', '.join(map(link, failure.reports))}"] if failure.reports else []
+    return ["Reported:\n" + "".join(f"\n* {link(report)}" for report in failure.reports)] if failure.reports else []
 
 
 def sections(page: str) -> dict[str, str]:
