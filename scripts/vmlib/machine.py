@@ -318,7 +318,8 @@ class Machine:
             *serial,
             # At each reset, that of a machine that wakes up among them, QEMU writes what was in an ELF file anew.
             "-kernel", str(self.kernel.image if self.config.sleeps else self.kernel.start), "-initrd", str(initrd),
-            "-append", f"console=ttyS0 panic=-1 {self._append()}".strip(),
+            # Scenarios mark the log where a case begins; by default the kernel drops all but 10 such lines in 5 s.
+            "-append", f"console=ttyS0 panic=-1 printk.devkmsg=on {self._append()}".strip(),
         ]  # fmt: skip
 
     def _smp(self) -> str:

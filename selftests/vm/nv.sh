@@ -33,7 +33,7 @@ up() {
 
 down() { rmmod kvm_amd && rmmod ccp || fail "the modules do not unload"; }
 
-command() { sev-ioctl "$1" | sed "s/^@ioctl/@command/"; }
+issue() { sev-ioctl "$1" | sed "s/^@ioctl/@command/"; }
 
 case $1 in
 life)
@@ -45,9 +45,9 @@ life)
 	up second
 	say_file second
 	say_pdh second
-	command pek-gen
+	issue pek-gen
 	say_file pek-gen
-	command pdh-gen
+	issue pdh-gen
 	say_file pdh-gen
 	say_pdh third
 	down
@@ -55,7 +55,7 @@ life)
 	modprobe ccp init_ex_path="$file" || fail "ccp does not load"
 	say_pdh fourth
 	say_file alone
-	command pek-gen
+	issue pek-gen
 	say_file pek-gen-alone
 	say_pdh fifth
 	rmmod ccp
@@ -67,9 +67,9 @@ life)
 	down
 	ask mark reset
 	up before-reset
-	command factory-reset
+	issue factory-reset
 	say_file reset
-	command pek-csr-length
+	issue pek-csr-length
 	say_pdh reset
 	down
 	up after-reset
@@ -86,7 +86,7 @@ bad)
 		file=/nv/$name
 		ask mark "$name"
 		up "$name"
-		command pek-gen
+		issue pek-gen
 		say_file "$name"
 		down
 	done
@@ -100,7 +100,7 @@ store)
 	say_file link
 	say link "$(readlink /nv/link) $(stat -c '%s %a' /nv/real/target)"
 	mount -o remount,ro /nv/real
-	command pek-gen
+	issue pek-gen
 	say_file read-only
 	say_pdh read-only
 	mount -o remount,rw /nv/real
@@ -110,9 +110,9 @@ store)
 	say_pdh again
 	# What could not be written is not written over what was later.
 	mount -o remount,ro /nv/real
-	command pek-gen
+	issue pek-gen
 	mount -o remount,rw /nv/real
-	command pek-gen
+	issue pek-gen
 	say_file newer
 	down
 	say_file newest
@@ -121,7 +121,7 @@ store)
 	mount --bind /nv/real/target /nv/point
 	file=/nv/point
 	up point
-	command pek-gen
+	issue pek-gen
 	say_file point
 	down
 	umount /nv/point
