@@ -275,8 +275,8 @@ def test_reports_of_a_guest_that_runs(tmp_path):
         strict=True,
     ):
         assert attest.verify(report, chain, digest, NONCE) and not attest.verify(report, other, digest, NONCE)
-    # One may come before KVM has asked about the guest: it is refused (INVALID_GUEST_STATE), the driver asks, and issues
-    # it once more.
+    # One may come before KVM has asked about the guest: it is refused (INVALID_GUEST_STATE), the driver asks, and
+    # issues it once more.
     requests = [entry["status"] for entry in result.commands() if entry["cmd"] == "SNP_GUEST_REQUEST"]
     assert requests.count(0) >= 3 and sorted(requests)[requests.count(0) :] in ([], [2]), requests
     assert requests[-1] == 0
