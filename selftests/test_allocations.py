@@ -44,6 +44,7 @@ OTHER_WORDS = {
     "really_probe: driver_sysfs_add failed": (
         "the device stays without a driver, and really_probe() keeps the error to itself"
     ),
+    "device_add_groups() failed": "the same, for the files of the driver in sysfs",
 }
 # Functions of the kernel that make another error of it, when they are on the stack of the allocation.
 OTHER_ERRORS = {
