@@ -15,9 +15,12 @@ use kernel::{
 
 use crate::{
     platform::slot,
-    sys::sysfs::{
-        Directory,
-        File, //
+    sys::{
+        contents::Contents,
+        sysfs::{
+            Directory,
+            File, //
+        }, //
     },
 };
 
@@ -83,7 +86,7 @@ fn verify(mitigation: u64) -> Result {
 }
 
 /// The files, as long as the module is loaded.
-pub(crate) struct Record(());
+pub(crate) struct Record(#[expect(dead_code, reason = "dropped")] Contents<FILES>);
 
 impl Record {
     /// Makes this file usable.
@@ -94,15 +97,7 @@ impl Record {
     #[allow(unsafe_code)]
     pub(crate) unsafe fn init() -> Self {
         // SAFETY: By the caller's promise.
-        unsafe { FILES.init() };
-        Self(())
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        // A static is not dropped when the module goes.
-        *FILES.lock() = None;
+        Self(unsafe { Contents::init(&FILES, || None) })
     }
 }
 

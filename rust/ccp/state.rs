@@ -30,7 +30,10 @@ use crate::{
         Dead, //
     },
     pages,
-    sys::snp_host,
+    sys::{
+        contents::Contents,
+        snp_host, //
+    },
     wire::{
         snp::{
             FeatureInfo,
@@ -113,7 +116,7 @@ impl Known {
 }
 
 /// What is known, as long as the module is loaded.
-pub(crate) struct Record(());
+pub(crate) struct Record(#[expect(dead_code, reason = "dropped")] Contents<KNOWN>);
 
 impl Record {
     /// Makes this file usable.
@@ -124,15 +127,7 @@ impl Record {
     #[allow(unsafe_code)]
     pub(crate) unsafe fn init() -> Self {
         // SAFETY: By the caller's promise.
-        unsafe { KNOWN.init() };
-        Self(())
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        // A static is not dropped when the module goes, and neither is what it points to.
-        *KNOWN.lock() = Known::NOTHING;
+        Self(unsafe { Contents::init(&KNOWN, || Known::NOTHING) })
     }
 }
 

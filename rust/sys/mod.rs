@@ -15,6 +15,7 @@ pub mod bindings;
 pub mod caller_memory;
 pub mod cc;
 pub mod completion;
+pub mod contents;
 pub mod cpu;
 pub mod crash_dump;
 pub mod device_attribute;

@@ -28,6 +28,7 @@ use kernel::{
 };
 
 use crate::sys::{
+    contents::Contents,
     pages::Pages,
     rmp::Frames,
     trace, //
@@ -84,7 +85,7 @@ impl Lost {
 }
 
 /// The record of lost pages, as long as the module is loaded.
-pub(crate) struct Record(());
+pub(crate) struct Record(#[expect(dead_code, reason = "dropped")] Contents<LOST>);
 
 impl Record {
     /// Makes the record usable.
@@ -95,15 +96,7 @@ impl Record {
     #[allow(unsafe_code)]
     pub(crate) unsafe fn init() -> Self {
         // SAFETY: Called once, and before anything else in this file.
-        unsafe { LOST.init() };
-        Self(())
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        // A static is not dropped when the module goes, and neither is what it points to.
-        LOST.lock().frames = KVec::new();
+        Self(unsafe { Contents::init(&LOST, || Lost::NONE) })
     }
 }
 
