@@ -308,14 +308,12 @@ impl<T: Transport> Platform<T> {
             guests: self.guests(),
             dead: self.channel.dead(),
         };
-        state::firmware(self.dev(), firmware);
-        // Firmware has forgotten its guests with its state.
-        if !self.channel.snp_init() {
-            state::unbound(|guest| matches!(guest, state::Guest::Snp(_)));
-        }
-        if self.sev == Sev::Uninit {
-            state::unbound(|guest| matches!(guest, state::Guest::Sev(_)));
-        }
+        // It forgets its guests with its state.
+        let keeps = |guest| match guest {
+            state::Guest::Snp(_) => self.channel.snp_init(),
+            state::Guest::Sev(_) => self.sev != Sev::Uninit,
+        };
+        state::firmware(self.dev(), firmware, keeps);
     }
 
     fn dev(&self) -> &Device {

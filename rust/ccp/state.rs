@@ -131,9 +131,14 @@ impl Record {
     }
 }
 
-/// Firmware of this PSP has that state now.
-pub(crate) fn firmware(dev: &Device, firmware: Firmware) {
-    KNOWN.lock().psp = Some((dev.into(), firmware));
+/// Firmware of this PSP has that state now, and of the guests with ASIDs those that it `keeps`.
+pub(crate) fn firmware(dev: &Device, firmware: Firmware, keeps: impl Fn(Guest) -> bool) {
+    let mut known = KNOWN.lock();
+    match &mut known.psp {
+        Some((_, told)) => *told = firmware,
+        None => known.psp = Some((dev.into(), firmware)),
+    }
+    known.asids.retain(|(_, guest)| keeps(*guest));
 }
 
 /// There is no PSP any more.
@@ -181,9 +186,9 @@ pub(crate) fn bound(asid: u32, guest: Guest) {
     let _ = known.asids.push((asid, guest), GFP_KERNEL);
 }
 
-/// These guests have no ASID any more.
-pub(crate) fn unbound(which: impl Fn(Guest) -> bool) {
-    KNOWN.lock().asids.retain(|(_, guest)| !which(*guest));
+/// This guest has no ASID any more.
+pub(crate) fn unbound(gone: Guest) {
+    KNOWN.lock().asids.retain(|(_, guest)| *guest != gone);
 }
 
 /// `state` in `dir`.

@@ -10,16 +10,14 @@
 use kernel::prelude::*;
 
 use super::{
+    requests::context_in,
     Platform,
     Sev, //
 };
 use crate::{
     cmd::CmdError,
     mailbox::Transport,
-    pages::{
-        Address,
-        HvPages, //
-    },
+    pages::HvPages,
     sys::fw_upload::Refusal,
     wire::{
         command,
@@ -181,7 +179,7 @@ impl<T: Transport> Platform<T> {
     /// replaced, and has not been asked about this guest yet, which is made good: then the command
     /// is to be issued once more. (A Linux guest whose request fails never sends another one.)
     pub(super) fn takes_guest_over(&mut self, command: &CommandInfo, data: &[u8]) -> bool {
-        let Ok((gctx, _)) = Address::read_from_prefix(data) else {
+        let Some(gctx) = context_in(data) else {
             return false;
         };
         let waits = self.replaced_under_guests

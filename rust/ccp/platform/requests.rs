@@ -317,14 +317,33 @@ impl<T: Transport> Platform<T> {
             );
         }
         result?;
-        // The command buffer of both commands is the context's address.
-        match (command.info().id, Address::read_from_bytes(data)) {
-            (CommandId::SNP_GCTX_CREATE, Ok(context)) => self.set_context(context, true),
-            (CommandId::SNP_DECOMMISSION, Ok(context)) => self.set_context(context, false),
+        self.note_guest(command.info().id, data);
+        Ok(())
+    }
+
+    /// Notes what a command has done to a guest.
+    fn note_guest(&self, command: CommandId, data: &[u8]) {
+        let word = |at: usize| Some(u32::from_le_bytes(*data.get(at..)?.first_chunk()?));
+        let snp = |context: Address| Guest::Snp(context.raw());
+        match (command, context_in(data), word(0)) {
+            (CommandId::SNP_GCTX_CREATE, Some(context), _) => self.set_context(context, true),
+            (CommandId::SNP_DECOMMISSION, Some(context), _) => {
+                self.set_context(context, false);
+                state::unbound(snp(context));
+            }
+            (CommandId::SNP_ACTIVATE, Some(context), _) => {
+                if let Some(asid) = word(8) {
+                    state::bound(asid, snp(context));
+                }
+            }
+            (CommandId::ACTIVATE, _, Some(handle)) => {
+                if let Some(asid) = word(4) {
+                    state::bound(asid, Guest::Sev(handle));
+                }
+            }
+            (CommandId::DEACTIVATE, _, Some(handle)) => state::unbound(Guest::Sev(handle)),
             _ => {}
         }
-        note_asid(command.info().id, data);
-        Ok(())
     }
 
     /// Whether SNP firmware is in the INIT state, by this driver.
@@ -488,34 +507,9 @@ impl<T: Transport> Platform<T> {
     }
 }
 
-/// Notes which guest has got an ASID or lost it.
-fn note_asid(command: CommandId, data: &[u8]) {
-    let word = |at: usize| {
-        let bytes = data.get(at..)?.first_chunk()?;
-        Some(u32::from_le_bytes(*bytes))
-    };
-    let context = || Some(u64::from(word(0)?) | u64::from(word(4)?) << 32);
-    match command {
-        CommandId::ACTIVATE => {
-            if let (Some(handle), Some(asid)) = (word(0), word(4)) {
-                state::bound(asid, Guest::Sev(handle));
-            }
-        }
-        CommandId::SNP_ACTIVATE => {
-            if let (Some(context), Some(asid)) = (context(), word(8)) {
-                state::bound(asid, Guest::Snp(context));
-            }
-        }
-        CommandId::DEACTIVATE => {
-            let gone = word(0).map(Guest::Sev);
-            state::unbound(|guest| Some(guest) == gone);
-        }
-        CommandId::SNP_DECOMMISSION => {
-            let gone = context().map(Guest::Snp);
-            state::unbound(|guest| Some(guest) == gone);
-        }
-        _ => {}
-    }
+/// The context of the guest that a command of SNP is about, with whose address its buffer begins.
+pub(super) fn context_in(data: &[u8]) -> Option<Address> {
+    Some(Address::read_from_prefix(data).ok()?.0)
 }
 
 fn address_of(pages: &Option<FwPages>) -> Address {
