@@ -28,6 +28,7 @@ mod suite {
         sys::{
             bindings::*,
             caller_memory::CallerMemory,
+            direct_map,
             fake_sme::Sme,
             iomem::MemoryResource,
             mem_encrypt,
@@ -1423,9 +1424,7 @@ mod suite {
 
     /// The address of a page as it stands in command buffers.
     fn page_address(page: *mut c_void) -> u64 {
-        // SAFETY: The variable is constant after early boot.
-        let base = unsafe { kernel::bindings::page_offset_base } as u64;
-        (page as u64).wrapping_sub(base) | mem_encrypt::sme_mask()
+        direct_map::phys(page.cast()) | mem_encrypt::sme_mask()
     }
 
     fn relay_context(p: &mut Platform<impl Transport>, id: CommandId, context: u64) -> Result {

@@ -17,6 +17,7 @@ mod suite {
         },
         sys::{
             caller_memory::CallerMemory,
+            direct_map,
             mem_encrypt,
             pages::Gfp, //
         },
@@ -204,14 +205,11 @@ mod suite {
 
     /// A page that firmware has made a guest's context of.
     fn guest(p: &mut Platform<impl Transport>) -> Result<(usize, u64)> {
-        let page = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
-        // SAFETY: The variable is constant after early boot.
-        let base = unsafe { kernel::bindings::page_offset_base };
-        // CAST: Both are 64 bits wide.
-        let address = (page - base) as u64 | mem_encrypt::sme_mask();
+        let page = p.alloc_firmware_page(Gfp::KERNEL)?;
+        let address = direct_map::phys(page.cast()) | mem_encrypt::sme_mask();
         issue(p, CommandId::SNP_GCTX_CREATE, &mut address.to_le_bytes())
             .map_err(|failure| failure.errno)?;
-        Ok((page, address))
+        Ok((page as usize, address))
     }
 
     fn issue(
