@@ -24,8 +24,8 @@ def test_every_allocation_fails(long, note):
     result = boot(
         "hooked-allocations.sh", text_size(hooked.kvm_amd("debug")), *rounds, kernel="debug", guest=True,
         files=hooked.files("debug"), limit=3000 if long else 300,
-        # Each failure is announced with a call trace; below they are looked at one by one.
-        expects=("Call Trace",),
+        # A failure is announced with a call trace, unless it is one with __GFP_NOWARN; below each is looked at.
+        allows=("Call Trace",),
     )  # fmt: skip
     assert result.status == 0, result.lines
     lines = [re.sub(r"^\[ *[\d.]+\] ", "", line) for line in result.console.splitlines()]
