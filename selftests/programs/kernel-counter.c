@@ -13,23 +13,67 @@
 #include <string.h>
 #include <unistd.h>
 
-static unsigned long address_of(const char *symbol)
+/* Linux lists its 200,000 symbols anew for every reader, so what has been found is kept until the machine restarts. */
+static FILE *note(const char *symbol, const char *mode)
 {
-	FILE *list = fopen("/proc/kallsyms", "r");
-	unsigned long address;
-	char line[512], name[256];
+	char name[300];
 
-	if (!list)
+	snprintf(name, sizeof(name), "/run/address-of-%s", symbol);
+	return fopen(name, mode);
+}
+
+static unsigned long find(const char *symbol)
+{
+	int list = open("/proc/kallsyms", O_RDONLY);
+	/* The part of a line that the last piece ended with, and the next piece. */
+	static char buffer[1024 + 65536 + 1];
+	char needle[300], *end, *line;
+	size_t kept = 0;
+	ssize_t got;
+
+	if (list < 0)
 		err(2, "/proc/kallsyms");
-	while (fgets(line, sizeof(line), list)) {
-		if (sscanf(line, "%lx %*c %255s", &address, name) == 2 && !strcmp(name, symbol)) {
-			fclose(list);
-			if (!address)
-				errx(2, "the kernel hides its addresses");
-			return address;
+	snprintf(needle, sizeof(needle), " %s\n", symbol);
+	while ((got = read(list, buffer + kept, sizeof(buffer) - 1 - kept)) > 0) {
+		buffer[kept + got] = 0;
+		end = strstr(buffer, needle);
+		if (end) {
+			for (line = end; line > buffer && line[-1] != '\n'; line--)
+				;
+			close(list);
+			return strtoul(line, NULL, 16);
 		}
+		line = strrchr(buffer, '\n');
+		line = line ? line + 1 : buffer;
+		kept = strlen(line);
+		if (kept > 1024)
+			errx(2, "/proc/kallsyms has a line of more than 1024 characters");
+		memmove(buffer, line, kept);
 	}
 	errx(2, "the kernel has no symbol %s", symbol);
+}
+
+static unsigned long address_of(const char *symbol)
+{
+	unsigned long address = 0;
+	FILE *noted = note(symbol, "r");
+
+	if (noted) {
+		if (fscanf(noted, "%lx", &address) != 1)
+			address = 0;
+		fclose(noted);
+	}
+	if (address)
+		return address;
+	address = find(symbol);
+	if (!address)
+		errx(2, "the kernel hides its addresses");
+	noted = note(symbol, "w");
+	if (noted) {
+		fprintf(noted, "%lx\n", address);
+		fclose(noted);
+	}
+	return address;
 }
 
 int main(int argc, char **argv)
@@ -41,7 +85,6 @@ int main(int argc, char **argv)
 
 	if (argc != 2)
 		errx(2, "usage: kernel-counter SYMBOL | 0xADDRESS");
-	/* Who asks often saves the kernel from listing all its symbols. */
 	address = strncmp(argv[1], "0x", 2) ? address_of(argv[1]) : strtoul(argv[1], NULL, 16);
 	core = open("/proc/kcore", O_RDONLY);
 	if (core < 0 || pread(core, &header, sizeof(header), 0) != sizeof(header))
