@@ -73,12 +73,15 @@ sysfs() (
 	[ -d /sys/kernel/snp_host ] || return 0
 	echo "sysfs: now" >/dev/kmsg
 	contents=sysfs:
+	# By the shell itself: each process costs an emulated CPU more than the file does.
 	for file in snp_host/state snp_host/open_seconds snp_host/snp_en_cpus ../devices/system/cpu/online ccp/lost_pages \
 		snp_host/reason; do
-		contents="$contents ${file##*/}=$(cat "/sys/kernel/$file" 2>/dev/null)"
+		content=''
+		[ ! -e "/sys/kernel/$file" ] || read -r content <"/sys/kernel/$file"
+		contents="$contents ${file##*/}=$content"
 	done
 	echo "$contents" >/dev/kmsg
-)
+) 2>/dev/null
 
 # Before each module goes, and after.
 rmmod() {
