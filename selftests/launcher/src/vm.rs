@@ -59,6 +59,14 @@ pub struct Vm {
 // SAFETY: The memory is shared with the guest in any case, and every access is volatile.
 unsafe impl Sync for Vm {}
 
+impl Drop for Vm {
+    /// Frees the shared memory. Its addresses stay the guest's: a vCPU that is still open may write there.
+    fn drop(&mut self) {
+        // SAFETY: The mapping that new() made; nobody has a reference to what is in it.
+        unsafe { libc::madvise(self.memory.cast(), guest::MEMORY as usize, libc::MADV_DONTNEED) };
+    }
+}
+
 impl Vm {
     /// A VM of this type; an SNP VM is initialised, and all of its memory is private.
     pub fn new(vm_type: u32) -> Result<Self> {
