@@ -13,6 +13,7 @@
 //! ivhd_header`, `FEATURE_SNP`, `FEATURE_EPHSUP` and `FEATURE_GIOSUP` of drivers/iommu/amd.
 
 use std::fmt;
+use std::ops::Range;
 
 /// Physical memory as the processor sees it.
 pub trait Memory {
@@ -25,7 +26,7 @@ pub trait Memory {
 /// Why there is nothing to patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotPatched {
-    /// No RSDP in the BIOS area: firmware has not built its tables yet, or it is UEFI.
+    /// No RSDP: firmware has not built its tables yet, or they are elsewhere.
     NoRsdp,
     /// The machine has no AMD IOMMU.
     NoIvrs,
@@ -42,7 +43,7 @@ pub enum NotPatched {
 impl fmt::Display for NotPatched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            NotPatched::NoRsdp => "found no RSDP between 0xe0000 and 0xfffff",
+            NotPatched::NoRsdp => "found no RSDP in memory",
             NotPatched::NoIvrs => "found no ACPI table IVRS; is there an amd-iommu?",
             NotPatched::Malformed => "an ACPI table has an impossible length or address",
             NotPatched::NoFeatures => "IVRS has no IVHD block of type 11h or 40h",
@@ -80,13 +81,21 @@ const FADT_MINOR_REVISION: usize = 131;
 const LAPIC_ENABLED: u8 = 1 << 0;
 const LAPIC_ONLINE_CAPABLE: u8 = 1 << 1;
 
-/// Patches all of them. Doing it again changes nothing. Returns the address of the IOMMU's
-/// registers (QEMU's machine has one IOMMU).
-pub fn patch(memory: &impl Memory) -> Result<u64, NotPatched> {
-    let registers = patch_table(memory, b"IVRS", NotPatched::NoIvrs, announce_snp)?;
-    patch_table(memory, b"APIC", NotPatched::NoMadt, announce_cpus)?;
-    patch_table(memory, b"FACP", NotPatched::NoFadt, raise_version)?;
-    Ok(registers)
+/// Where a BIOS puts the RSDP.
+pub const BIOS_AREA: Range<u64> = 0xe_0000..0x10_0000;
+/// How much is read at once of a range in which RSDPs are looked for.
+const CHUNK: usize = 0x2_0000;
+
+/// Patches all of them, of each RSDP in a range: firmware may have left an older copy of its
+/// tables. Doing it again changes nothing. Returns the address of the IOMMU's registers (QEMU's
+/// machine has one IOMMU).
+pub fn patch(memory: &impl Memory, range: Range<u64>) -> Result<u64, NotPatched> {
+    let mut result = Err(NotPatched::NoRsdp);
+    for root in find_roots(memory, range)? {
+        let patched = root.patch(memory);
+        result = result.or(patched);
+    }
+    result
 }
 
 /// Sets these bits in every feature image of IVRS, and finds the IOMMU's registers.
@@ -141,53 +150,84 @@ fn raise_version(table: &mut [u8]) -> Result<(), NotPatched> {
     Ok(())
 }
 
-fn patch_table<T>(
-    memory: &impl Memory,
-    signature: &[u8; 4],
-    missing: NotPatched,
-    change: impl FnOnce(&mut [u8]) -> Result<T, NotPatched>,
-) -> Result<T, NotPatched> {
-    let (address, mut table) = find(memory, signature)?.ok_or(missing)?;
-    let found = change(&mut table)?;
-    table[CHECKSUM] = 0;
-    table[CHECKSUM] = sum(&table).wrapping_neg();
-    if memory.write(address, &table) {
-        Ok(found)
-    } else {
-        Err(NotPatched::Malformed)
-    }
+/// The table that lists all others.
+struct Root {
+    address: u64,
+    /// Of an entry: 8 in an XSDT, 4 in an RSDT.
+    entry_bytes: usize,
 }
 
-fn find(memory: &impl Memory, signature: &[u8; 4]) -> Result<Option<(u64, Vec<u8>)>, NotPatched> {
-    let (root, entry_bytes) = find_root(memory)?;
-    let root = read_table(memory, root)?;
-    for entry in root[HEADER..].chunks_exact(entry_bytes) {
-        let mut address = [0; 8];
-        address[..entry_bytes].copy_from_slice(entry);
-        let address = u64::from_le_bytes(address);
-        let mut found = [0; 4];
-        if memory.read(address, &mut found) && found == *signature {
-            return Ok(Some((address, read_table(memory, address)?)));
+impl Root {
+    /// What an RSDP points to.
+    fn of(rsdp: &[u8]) -> Root {
+        match quadword(rsdp, 24) {
+            xsdt if rsdp[15] >= 2 && xsdt != 0 => Root { address: xsdt, entry_bytes: 8 },
+            _ => {
+                let rsdt = u32::from_le_bytes([rsdp[16], rsdp[17], rsdp[18], rsdp[19]]);
+                Root { address: rsdt.into(), entry_bytes: 4 }
+            }
         }
     }
-    Ok(None)
+
+    fn patch(&self, memory: &impl Memory) -> Result<u64, NotPatched> {
+        let registers = self.patch_table(memory, b"IVRS", NotPatched::NoIvrs, announce_snp)?;
+        self.patch_table(memory, b"APIC", NotPatched::NoMadt, announce_cpus)?;
+        self.patch_table(memory, b"FACP", NotPatched::NoFadt, raise_version)?;
+        Ok(registers)
+    }
+
+    fn patch_table<T>(
+        &self,
+        memory: &impl Memory,
+        signature: &[u8; 4],
+        missing: NotPatched,
+        change: impl FnOnce(&mut [u8]) -> Result<T, NotPatched>,
+    ) -> Result<T, NotPatched> {
+        let (address, mut table) = self.find(memory, signature)?.ok_or(missing)?;
+        let found = change(&mut table)?;
+        table[CHECKSUM] = 0;
+        table[CHECKSUM] = sum(&table).wrapping_neg();
+        if memory.write(address, &table) {
+            Ok(found)
+        } else {
+            Err(NotPatched::Malformed)
+        }
+    }
+
+    fn find(
+        &self,
+        memory: &impl Memory,
+        signature: &[u8; 4],
+    ) -> Result<Option<(u64, Vec<u8>)>, NotPatched> {
+        let root = read_table(memory, self.address)?;
+        for entry in root[HEADER..].chunks_exact(self.entry_bytes) {
+            let mut address = [0; 8];
+            address[..self.entry_bytes].copy_from_slice(entry);
+            let address = u64::from_le_bytes(address);
+            let mut found = [0; 4];
+            if memory.read(address, &mut found) && found == *signature {
+                return Ok(Some((address, read_table(memory, address)?)));
+            }
+        }
+        Ok(None)
+    }
 }
 
-/// The XSDT if there is one, else the RSDT, with the size of its entries.
-fn find_root(memory: &impl Memory) -> Result<(u64, usize), NotPatched> {
-    let mut area = vec![0; 0x2_0000];
-    if !memory.read(0xe_0000, &mut area) {
-        return Err(NotPatched::Malformed);
+/// What every RSDP in a range of whole chunks points to. It is aligned to 16 bytes; no firmware of
+/// QEMU's has one that spans the end of a chunk.
+fn find_roots(memory: &impl Memory, range: Range<u64>) -> Result<Vec<Root>, NotPatched> {
+    let mut roots = Vec::new();
+    let mut area = vec![0; CHUNK];
+    let chunks = (range.end - range.start) / CHUNK as u64;
+    for start in (0..chunks).map(|n| range.start + n * CHUNK as u64) {
+        if !memory.read(start, &mut area) {
+            return Err(NotPatched::Malformed);
+        }
+        let places = (0..area.len() - HEADER).step_by(16).map(|at| &area[at..at + HEADER]);
+        let found = places.filter(|rsdp| rsdp.starts_with(b"RSD PTR ") && sum(&rsdp[..20]) == 0);
+        roots.extend(found.map(Root::of));
     }
-    let rsdp = (0..area.len() - HEADER)
-        .step_by(16)
-        .map(|at| &area[at..at + HEADER])
-        .find(|rsdp| rsdp.starts_with(b"RSD PTR ") && sum(&rsdp[..20]) == 0)
-        .ok_or(NotPatched::NoRsdp)?;
-    match quadword(rsdp, 24) {
-        xsdt if rsdp[15] >= 2 && xsdt != 0 => Ok((xsdt, 8)),
-        _ => Ok((u32::from_le_bytes([rsdp[16], rsdp[17], rsdp[18], rsdp[19]]).into(), 4)),
-    }
+    Ok(roots)
 }
 
 fn read_table(memory: &impl Memory, address: u64) -> Result<Vec<u8>, NotPatched> {
@@ -337,12 +377,34 @@ mod tests {
             let tables = [fadt(3, 0), (IVRS, ivrs(&blocks)), madt(1, 1)];
             let memory = machine(revision, &[FADT, IVRS, MADT], &tables);
             for _ in 0..2 {
-                assert_eq!(patch(&memory), Ok(REGISTERS));
+                assert_eq!(patch(&memory, BIOS_AREA), Ok(REGISTERS));
                 assert_eq!(efr_at(&memory, 24), EFR | WANTED, "type 11h, revision {revision}");
                 assert_eq!(efr_at(&memory, 72), EFR | WANTED, "type 40h, revision {revision}");
                 assert_eq!(sum(&memory.0.borrow()[IVRS as usize..][..length]), 0);
             }
         }
+    }
+
+    /// As with UEFI, which also leaves the tables behind that it has made its own from.
+    #[test]
+    fn every_rsdp_in_memory_counts() {
+        let blocks = [ivhd(0x11, 48, EFR)];
+        let memory =
+            machine(2, &[IVRS, MADT, FADT], &[(IVRS, ivrs(&blocks)), madt(1, 1), fadt(3, 0)]);
+        {
+            let mut bytes = memory.0.borrow_mut();
+            // One without tables before it, then the right one.
+            let mut stale = bytes[0xf_5a90..][..36].to_vec();
+            bytes[0xf_5a90..][..36].fill(0);
+            bytes[0x15_0010..][..36].copy_from_slice(&stale);
+            stale[24..32].copy_from_slice(&0x17_0000u64.to_le_bytes());
+            bytes[0x12_0000..][..36].copy_from_slice(&stale);
+            bytes[0x17_0000..][..36].copy_from_slice(&table(b"XSDT", &[]));
+        }
+        assert_eq!(patch(&memory, BIOS_AREA), Err(NotPatched::NoRsdp));
+        assert_eq!(patch(&memory, 0x10_0000..0x14_0000), Err(NotPatched::NoIvrs));
+        assert_eq!(patch(&memory, 0x10_0000..0x18_0000), Ok(REGISTERS));
+        assert_eq!(efr_at(&memory, 0), EFR | WANTED);
     }
 
     #[test]
@@ -351,7 +413,7 @@ mod tests {
         for ((local, x2), expected) in rows {
             let tables = [(IVRS, ivrs(&[ivhd(0x11, 48, EFR)])), madt(local, x2), fadt(3, 0)];
             let memory = machine(2, &[IVRS, MADT, FADT], &tables);
-            patch(&memory).unwrap();
+            patch(&memory, BIOS_AREA).unwrap();
             let memory = memory.0.borrow();
             let table = &memory[MADT as usize..][..tables[1].1.len()];
             assert_eq!((table[48], table[44 + 8 + 12 + 8]), expected);
@@ -362,7 +424,7 @@ mod tests {
         for ((major, minor), expected) in rows {
             let tables = [(IVRS, ivrs(&[ivhd(0x11, 48, EFR)])), madt(1, 1), fadt(major, minor)];
             let memory = machine(2, &[IVRS, MADT, FADT], &tables);
-            patch(&memory).unwrap();
+            patch(&memory, BIOS_AREA).unwrap();
             let memory = memory.0.borrow();
             let table = &memory[FADT as usize..][..244];
             assert_eq!((table[8], table[131], sum(table)), (expected.0, expected.1, 0));
@@ -385,7 +447,7 @@ mod tests {
         ];
         for (n, (expected, memory)) in rows.into_iter().enumerate() {
             let before = memory.0.borrow().clone();
-            assert_eq!(patch(&memory), Err(expected), "row {n}");
+            assert_eq!(patch(&memory, BIOS_AREA), Err(expected), "row {n}");
             assert!(before == *memory.0.borrow(), "row {n} changed memory");
         }
     }

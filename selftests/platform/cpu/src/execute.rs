@@ -51,11 +51,20 @@ impl Model<'_> {
         ])
     }
 
-    fn patch_acpi(&self, memory: &impl acpi::Memory) {
+    fn patch_acpi(&self, cpu: &impl Cpu) {
         if self.acpi_patched.swap(true, Acquire) {
             return;
         }
-        match acpi::patch(memory) {
+        // With UEFI they may be anywhere below 4 GiB. Its own programs, which ask as well, run in
+        // the lower half of addresses.
+        let in_upper_half = cpu.pc() >> 63 != 0;
+        let result = match acpi::patch(cpu, acpi::BIOS_AREA) {
+            Err(NotPatched::NoRsdp) if in_upper_half => {
+                acpi::patch(cpu, acpi::BIOS_AREA.end..self.ram.low())
+            }
+            result => result,
+        };
+        match result {
             Ok(registers) => {
                 self.iommu.store(registers, Release);
                 self.link.iommu_snp.store(1, Release);
@@ -67,7 +76,8 @@ impl Model<'_> {
                     "ACPI: tables not patched, the IOMMU will not announce SNP: {error}"
                 ));
                 // The tables may not be there yet.
-                self.acpi_patched.store(error != NotPatched::NoRsdp, Release);
+                let too_early = error == NotPatched::NoRsdp && !in_upper_half;
+                self.acpi_patched.store(!too_early, Release);
             }
         }
     }
@@ -424,6 +434,11 @@ mod tests {
         assert_eq!(model.execute(Kind::Cpuid, &kernel), expected);
         assert_eq!(kernel.bios_reads.get(), 1, "no RSDP: nothing else to read");
         assert!(!model.acpi_patched.load(Relaxed), "to be tried again");
+        kernel.pc.set(0xffff_ffff_8100_0000);
+        assert_eq!(model.execute(Kind::Cpuid, &kernel), expected);
+        let chunks = (model.ram.low() - (1 << 20)) / (128 << 10);
+        assert_eq!(u64::from(kernel.bios_reads.get()), 1 + 1 + chunks, "everywhere");
+        assert!(model.acpi_patched.load(Relaxed), "for good");
         assert_eq!(model.link.iommu_snp.load(Relaxed), 0);
     }
 

@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::{fmt, ptr};
 
 use link::{Mapping, MAX_CPUS};
@@ -102,6 +102,7 @@ unsafe fn load(
         functions: qemu.functions,
         model,
         slots: [const { OnceLock::new() }; MAX_CPUS],
+        set_aside: Mutex::new(Some(args.rmp.base()..args.rmp.end() + 1)),
         guest: args.guest.then(Layer::new),
     };
     MACHINE.set(machine).map_err(|_| "the plugin is loaded twice".to_owned())?;

@@ -3,7 +3,8 @@
 
 use std::arch::global_asm;
 use std::ffi::{c_int, c_uint, c_void};
-use std::sync::OnceLock;
+use std::ops::Range;
+use std::sync::{Mutex, OnceLock};
 
 use link::MAX_CPUS;
 
@@ -16,7 +17,7 @@ use crate::model::Model;
 use crate::qemu::ffi::{CpuState, Env, Functions, Tb};
 use crate::qemu::tlb::Request;
 use crate::qemu::vcpu::{Slot, Vcpu};
-use crate::qemu::{env, fatal, interrupt, register};
+use crate::qemu::{e820, env, fatal, interrupt, register};
 use crate::translate::{self, What};
 use crate::watch::RMP_FAULT;
 
@@ -35,6 +36,8 @@ pub struct Machine {
     pub model: Model<'static>,
     /// What is known about each in QEMU.
     pub slots: [OnceLock<Slot>; MAX_CPUS],
+    /// The memory that the BIOS has set aside, until firmware has been told.
+    pub set_aside: Mutex<Option<Range<u64>>>,
     /// SEV-ES and SNP guests, if they are to run.
     pub guest: Option<Layer>,
 }
@@ -120,6 +123,7 @@ unsafe extern "C" fn on_execute(
         What::Reset => {
             const PE: u64 = 1;
             if vcpu.get(Reg::Cr0) & PE == 0 {
+                machine.reserve();
                 machine.model.reset();
             }
         }
@@ -217,6 +221,15 @@ pub unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
 }
 
 impl Machine {
+    /// Reserves what is set aside, before the first instruction of SeaBIOS or OVMF.
+    fn reserve(&self) {
+        let range = self.set_aside.lock().map(|mut range| range.take());
+        let result = range.ok().flatten().map(|range| e820::reserve(&self.functions, range));
+        if let Some(Err(error)) = result {
+            fatal(format_args!("memory map: {error}"));
+        }
+    }
+
     /// The CPU, between blocks, if it runs a guest of the layer's.
     fn guest_of(&self, cpu: *mut CpuState) -> Option<(&Machine, &Layer, Vcpu<'_>)> {
         let layer = self.guest.as_ref()?;

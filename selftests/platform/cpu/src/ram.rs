@@ -50,6 +50,11 @@ impl Ram {
         Ok(Ram { words, low })
     }
 
+    /// Where RAM below 4 GiB ends.
+    pub fn low(&self) -> u64 {
+        self.low
+    }
+
     /// The aligned word at a physical address; none outside RAM.
     pub fn word(&self, pa: u64) -> Option<&AtomicU64> {
         self.slice(pa, WORD)?.first()

@@ -27,6 +27,7 @@ pub struct Fake {
     pub registers: RefCell<HashMap<usize, u64>>,
     pub operand: Cell<Option<[u8; 16]>>,
     pub bios_reads: Cell<u32>,
+    pub pc: Cell<u64>,
     /// TLB flushes of this CPU, plus 100 for each flush of all CPUs.
     pub flushes: Cell<u32>,
 }
@@ -39,6 +40,7 @@ impl Fake {
             registers: RefCell::new(all.collect()),
             operand: Cell::new(None),
             bios_reads: Cell::new(0),
+            pc: Cell::new(0x7777),
             flushes: Cell::new(0),
         }
     }
@@ -78,7 +80,7 @@ impl Cpu for Fake {
     }
 
     fn pc(&self) -> u64 {
-        0x7777
+        self.pc.get()
     }
 
     fn flush_translations(&self) {

@@ -72,6 +72,9 @@ plugin_api::functions! {
     memory_region_init_io:
         fn(*mut c_void, *mut c_void, *const c_void, *mut c_void, *const c_char, u64);
     memory_region_add_subregion_overlap: fn(*mut c_void, u64, *mut c_void, c_int);
+    e820_get_table: fn(*mut *const c_void) -> c_int;
+    fw_cfg_find: fn() -> *mut c_void;
+    fw_cfg_modify_file: fn(*mut c_void, *const c_char, *mut c_void, usize) -> *mut c_void;
     // Only tried out when the plugin is loaded (probe.rs).
     helper_fpush: fn(*mut Env);
     helper_fclex: fn(*mut Env);

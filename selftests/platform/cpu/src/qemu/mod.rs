@@ -5,6 +5,7 @@
 use std::fmt;
 
 pub mod build;
+pub mod e820;
 pub mod env;
 pub mod ffi;
 pub mod guest;
