@@ -145,7 +145,7 @@ def test_state():
     assert up["TCB"].startswith("current 0xdb14000000000004, reported 0xdb14000000000004, ")
     assert up["features"] == "EBX 0x0, ECX 0x200e" and up["lost pages"] == "0"
     assert up["CPU hotplug"].startswith("refused for ") and up["CPU hotplug"].endswith(": SNP is enabled on all CPUs")
-    size = machine.rmp_size(kernels.get("stock").memory) - 0x4000
+    size = machine.rmp_size(kernels.get("stock").memory << 20) - 0x4000
     entries = f"{size // 1024} KiB of entries in 1 piece(s)"
     assert up["RMP"] == f"at {machine.RMP_BASE:#x}, {entries}, for the memory below {size // 16 * 4096:#x}"
     for phase in ("loaded", "stopped"):

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """One machine: the PSP model, QEMU with the CPU model, and the scenario that runs in it."""
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import re
@@ -19,11 +17,11 @@ from pathlib import Path
 
 from . import health, initramfs, kernels, paths, switches, test_modules
 from .channel import Channel
+from .platform import ACCELERATOR, CPU_PROPERTIES, MIB, ModelError, Platform, directory, rmp_size
 
 # RAM up to this size lies below 4 GiB in one piece on q35, so that offset and address are the same.
 MAX_MEMORY_MIB = 2048
 RMP_BASE = 0x38000000
-MIB = 1 << 20
 
 
 class VmError(Exception):
@@ -111,11 +109,6 @@ class Result:
         return [entry for entry in self.trace if "cmd" in entry]
 
 
-def rmp_size(memory: int) -> int:
-    """Bytes for `memory` MiB of RAM: 16 per page and 16 KiB of bookkeeping, in whole MiB."""
-    return -(-(memory * MIB // 4096 * 16 + 16384) // MIB) * MIB
-
-
 def _last_change(run: Path) -> float:
     try:
         return run.stat().st_mtime
@@ -137,29 +130,6 @@ def _cpu_seconds() -> float:
     """What all processes have used that this one has started and waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _directory_in_ram() -> tuple[Path, int]:
-    """A new directory, and the lock that says that it is in use. Those of runners that were killed go away."""
-    ram = Path("/dev/shm")
-    with paths.making("machines"):
-        for old in ram.glob("ccp-rs-*"):
-            with contextlib.suppress(OSError):  # in use, gone meanwhile, or not ours
-                lock = _locked(old)
-                shutil.rmtree(old, ignore_errors=True)
-                os.close(lock)
-        new = Path(tempfile.mkdtemp(prefix="ccp-rs-", dir=ram))
-        return new, _locked(new)
-
-
-def _locked(directory: Path) -> int:
-    lock = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise
-    return lock
 
 
 class Machine:
@@ -195,12 +165,16 @@ class Machine:
         self.config = config
         self.run_dir = new_run(name)
         # RAM, and the archives that are loaded into it, live on a tmpfs.
-        self.fast, self._lock = _directory_in_ram()
-        self.ram, self.link = self.fast / "ram", self.fast / "link"
-        # The first one is the PSP; the others have a number behind their name.
-        self._names = ["", *(f"-{n}" for n, _ in enumerate(config.other_psps, 2))] if config.platform else []
+        self.fast, self._lock = directory()
+        size = self.memory * MIB
+        self._models = Platform(
+            files=self.fast, logs=self.run_dir, memory=size, low=size,
+            rmp=range(RMP_BASE, RMP_BASE + rmp_size(size)),
+            psps=[config.psp_arguments(), *config.other_psps] if config.platform else [],
+            cpu=config.cpu_arguments() if config.cpu_model else None,
+        )  # fmt: skip
+        self.ram = self._models.ram
         self._modelled = config.platform and config.cpu_model
-        self._psps = []
         self._vm = None
         self._channel = None
         self._since = time.monotonic()
@@ -209,10 +183,10 @@ class Machine:
         return self
 
     def __exit__(self, *exc):
-        for process in (self._vm, *self._psps):
-            if process and process.poll() is None:
-                process.kill()
-                process.wait()
+        if self._vm and self._vm.poll() is None:
+            self._vm.kill()
+            self._vm.wait()
+        self._models.stop()
         if self._channel:
             self._channel.close()
         if self._switches and self._vm and (reached := os.environ.get("CCP_REACHED")):
@@ -221,53 +195,16 @@ class Machine:
         os.close(self._lock)
 
     def _start_psps(self) -> None:
-        self.link.write_bytes(bytes(65536))
-        for name, more in zip(self._names, [self.config.psp_arguments(), *self.config.other_psps]):
-            log = self.run_dir / f"pspd{name}.log"
-            command = [
-                paths.PSPD,
-                "--socket",
-                self._socket(name),
-                "--link",
-                self.link,
-                "--trace",
-                self._trace_file(name),
-                "--control",
-                self._control(name),
-                *more,
-            ]
-            with log.open("w") as file:
-                psp = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=file, text=True)
-            self._psps.append(psp)
-            line = psp.stdout.readline().strip()
-            if line != "ready":
-                raise VmError(f"the PSP model did not start: {log.read_text().strip() or line}")
-
-    def _socket(self, name: str) -> Path:
-        return self.fast / f"psp{name}.sock"
-
-    def _control(self, name: str) -> Path:
-        return self.fast / f"psp{name}.ctl"
-
-    def _trace_file(self, name: str) -> Path:
-        return self.run_dir / f"trace{name}.jsonl"
+        try:
+            self._models.start()
+        except ModelError as error:
+            raise VmError(str(error)) from None
 
     def _platform(self) -> list[str]:
         """QEMU's arguments for the SNP platform: CPU and its model, IOMMU, PSP."""
         if not self.config.platform:
             return ["-accel", "tcg,thread=multi", "-cpu", "EPYC-Milan"]
-        c, size = self.config, rmp_size(self.memory)
-        plugin = [
-            f"file={paths.CPU_MODEL}", f"ram={self.ram}", f"low={self.memory * MIB}", f"link={self.link}",
-            f"rmp_base={RMP_BASE:#x}", f"rmp_end={RMP_BASE + size - 1:#x}", f"log={self.run_dir / 'cpu.log'}",
-            *c.cpu_arguments(),
-        ]  # fmt: skip
-        return [
-            "-accel", "tcg,thread=multi", "-cpu", "EPYC-Milan,xlevel=0x80000025,hypervisor=off,phys-bits=49",
-            "-device", "amd-iommu,xtsup=on,dma-remap=on",
-            *(argument for n, name in enumerate(self._names) for argument in self._psp_device(n, name)),
-            *(["-plugin", ",".join(plugin)] if c.cpu_model else []),
-        ]  # fmt: skip
+        return ["-accel", ACCELERATOR, "-cpu", f"EPYC-Milan,{CPU_PROPERTIES}", *self._models.qemu()]
 
     def _coverage(self) -> list[str]:
         """QEMU's arguments for writing down which code of our modules is executed (scripts/coverage)."""
@@ -275,28 +212,12 @@ class Machine:
             return []
         return ["-plugin", f"file={paths.COVERAGE},out={self._coverage_dir}/{self.run_dir.name}.{self.config.kernel}"]
 
-    def _psp_device(self, n: int, name: str) -> list[str]:
-        """The PSP of the n-th socket: 0000:41:00.0, 0000:61:00.0, …"""
-        device = {
-            "driver": "vfio-user-pci",
-            "socket": {"path": str(self._socket(name)), "type": "unix"},
-            "bus": f"rp{name}",
-            "rombar": 0,
-        }
-        return [
-            # The PSP is given physical addresses, so no IOMMU may stand between.
-            "-device", f"pxb-pcie,id=pxb{name},bus_nr={64 + 32 * n},bus=pcie.0,bypass_iommu=on",
-            "-device", f"pcie-root-port,id=rp{name},bus=pxb{name},chassis={n + 1}",
-            "-device", json.dumps(device),
-        ]  # fmt: skip
-
     def _memory(self, name: str) -> str:
         return f"memory-backend-file,id={name},size={self.memory}M,mem-path={self.ram},share=on"
 
     def _append(self) -> str:
         if not self.config.platform:
             return self.config.append
-        size = rmp_size(self.memory)
         # lpj: on a busy machine the calibration of the delay loop can fail for ever. The value,
         # that of a 2.6 GHz TSC, only matters where nothing better is known. no_timer_check: on a
         # busy machine too few timer interrupts may come in the time that the kernel counts them,
@@ -308,7 +229,7 @@ class Machine:
         crash = f"crashkernel={self.config.crashkernel}M " if self.config.crashkernel else ""
         slow = "no_timer_check lpj=10400000 tsc=nowatchdog initcall_blacklist=load_system_certificate_list"
         slow += " cryptomgr.notests mitigations=off init_on_alloc=0"
-        return f"{slow} memmap={size // MIB}M${RMP_BASE:#x} {crash}{self.config.append}".strip()
+        return f"{slow} {crash}{self.config.append}".strip()
 
     def _qemu(self, initrd: Path, serial: list[str]) -> list[str]:
         return [
@@ -478,7 +399,7 @@ class Machine:
             raise self._failure(panic[0] if panic else "the machine went away before the scenario ended")
         seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - cpu_start
         rmp = self.rmp()
-        other_traces = [self.trace(name) for name in self._names[1:]]
+        other_traces = [self.trace(n) for n in self._numbers()[1:]]
         findings = self.evidence().findings()
         return Result(
             int(end[1]), lines[:-1], self.console(), self.trace(), other_traces, rmp, seconds, cpu_seconds,
@@ -502,7 +423,7 @@ class Machine:
         """What speaks for or against the health of the run so far."""
         evidence = self.models()
         evidence.kernel = self.console()
-        evidence.trace = [entry for name in self._names for entry in self.trace(name)]
+        evidence.trace = [entry for n in self._numbers() for entry in self.trace(n)]
         return evidence
 
     def models(self) -> health.Evidence:
@@ -511,7 +432,7 @@ class Machine:
         return health.Evidence(
             reports=rmp.get("reports", []),
             notes=self._lines("cpu.log"),
-            complaints=[line for name in self._names for line in self._lines(f"pspd{name}.log")],
+            complaints=[line for n in self._numbers() for line in self._lines(f"pspd{self._models.suffix(n)}.log")],
             left=rmp.get("assigned", 0),
         )
 
@@ -519,9 +440,13 @@ class Machine:
         file = self.run_dir / name
         return file.read_text(errors="replace").splitlines() if file.exists() else []
 
-    def trace(self, name: str = "") -> list[dict]:
-        """What the PSP model has written so far."""
-        file = self._trace_file(name)
+    def _numbers(self) -> range:
+        """Those of the PSPs."""
+        return range(len(self._models.psps))
+
+    def trace(self, n: int = 0) -> list[dict]:
+        """What the n-th PSP model has written so far."""
+        file = self._models.trace_file(n)
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def order(self, order: str) -> str:
@@ -529,7 +454,7 @@ class Machine:
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(10)
-                connection.connect(str(self._control("")))
+                connection.connect(str(self._models.control()))
                 connection.sendall(f"{order}\n".encode())
                 return connection.makefile().readline().strip() or "error the PSP model went away"
         except OSError as error:
@@ -587,12 +512,10 @@ class Machine:
         return console.read_text(errors="replace") if console.exists() else ""
 
     def _scan(self) -> dict:
-        scan = subprocess.run(
-            [paths.PSPD, "scan", "--ram", self.ram, "--link", self.link], capture_output=True, text=True
-        )
-        if scan.returncode:
-            raise self._failure(f"the RMP cannot be scanned: {scan.stderr.strip()}")
-        return json.loads(scan.stdout)
+        try:
+            return self._models.scan()
+        except ModelError as error:
+            raise self._failure(str(error)) from None
 
     def _failure(self, reason: str) -> VmError:
         tail = "\n".join("  | " + line for line in self.console().splitlines()[-25:])
