@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0
+"""scripts/snp-qemu: the platform under other people's command lines."""
+
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import paths
+from vmlib import commandline, kernels
+from vmlib.commandline import MIB, Properties, Refused, machine, makes_no_machine, parse
+from vmlib.platform import GIB
+
+SNP_QEMU = paths.TOP / "scripts/snp-qemu"
+RAM = Path("/ram")
+# virtme-ng's and libvirt's, shortened.
+VIRTME = (
+    "-machine accel=kvm:tcg -object memory-backend-memfd,id=mem,size=2G,share=on -machine memory-backend=mem -m 2G "
+    "-machine q35 -smp 2 -kernel vmlinuz -append quiet"
+)
+LIBVIRT = (
+    "-name guest=a,debug-threads=on -machine pc-q35-11.1,usb=off,memory-backend=pc.ram -accel tcg -cpu EPYC-Milan "
+    '-m size=4194304k -object {"qom-type":"memory-backend-ram","id":"pc.ram","size":4294967296} -smp 2,sockets=2'
+)
+
+
+def words(line: str) -> list[str]:
+    return machine(parse(line.split())).arguments(RAM, "EPYC-Milan")
+
+
+def values(line: str, option: str) -> list[str]:
+    rest = words(line)
+    return [value for name, value in zip(rest, rest[1:]) if name == f"-{option}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "memory", "machines", "backend"),
+    [
+        ("-m 512", 512 * MIB, ["q35", "memory-backend=snp-ram"], "snp-ram"),
+        ("disk.img -m size=2G", 2 * GIB, ["q35", "memory-backend=snp-ram"], "snp-ram"),
+        ("-m 1.5g -M q35,hpet=off", 1536 * MIB, ["q35", "hpet=off", "memory-backend=snp-ram"], "snp-ram"),
+        (VIRTME, 2 * GIB, ["q35", "memory-backend=mem"], "mem"),
+        (LIBVIRT, 4 * GIB, ["pc-q35-11.1", "usb=off,memory-backend=pc.ram"], "pc.ram"),
+    ],
+)
+def test_memory_becomes_a_file_and_the_rest_stays(line, memory, machines, backend):
+    rest = words(line)
+    assert values(line, "machine") == machines and values(line, "accel") == ["tcg,thread=multi"]
+    assert [json.loads(value) for value in values(line, "object")] == [
+        {"qom-type": "memory-backend-file", "id": backend, "mem-path": "/ram", "size": memory, "share": True}
+    ]
+    ours = {"-machine", "-M", "-object", "-accel", "-enable-kvm", "-cpu"}
+    before = [option.words() for option in parse(line.split()) if f"-{option.name}" not in ours]
+    after = [option.words() for option in parse(rest) if f"-{option.name}" not in ours]
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("line", "cpu"),
+    [
+        ("", "EPYC-Milan"),
+        ("-cpu max,+x2apic", "EPYC-Milan,+x2apic"),
+        ("-cpu EPYC-Turin-v2", "EPYC-Turin-v2"),
+    ],
+)
+def test_the_cpu_is_one_of_amds(line, cpu):
+    assert values(f"-m 1G {line}", "cpu") == [f"{cpu},{commandline.CPU_PROPERTIES}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("-enable-kvm", "not kvm"),
+        ("-accel kvm", "not kvm"),
+        ("-machine q35,accel=kvm", "not kvm"),
+        ("-machine pc", "machine type pc "),
+        ("-M microvm", "machine type microvm "),
+        ("-cpu host", "needs KVM"),
+        ("-cpu Skylake-Server", "-cpu Skylake-Server lacks"),
+        ("-cpu qemu64,+svm", "-cpu qemu64 lacks"),
+        ("-m 256", "512 MiB of memory at least"),
+        ("-m 1X", "1X is no size"),
+        ("-m 1G,slots=1,maxmem=2G", "no maxmem="),
+        ("-smp 65", "at most 64 CPUs"),
+        ("-smp 2,maxcpus=65", "at most 64 CPUs"),
+        ("-device intel-iommu", "intel-iommu: SEV-SNP needs"),
+        ("-daemonize", "-daemonize is not possible"),
+        ("-readconfig f", "-readconfig is not possible"),
+        ("-mem-path f", "-mem-path is not possible"),
+        ("-incoming defer", "-incoming is not possible"),
+        ("-machine q35,confidential-guest-support=s", "cannot be such a guest"),
+        ("-object memory-backend-ram,id=a,size=1G -object memory-backend-ram,id=b,size=1G", "more than one piece"),
+        ("-numa node,memdev=a -numa node,memdev=b", "more than one piece"),
+        ("-object {no", "is no JSON"),
+        ("-m", "-m requires an argument"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(line, why):
+    with pytest.raises(Refused, match=re.escape(why)) as refusal:
+        machine(parse(["-m", "1G", *line.split()]))
+    assert "\n" not in str(refusal.value)
+
+
+def test_own_iommu_is_taken():
+    assert not machine(parse(["-m", "1G"])).iommu
+    assert machine(parse(["-m", "1G", "-device", "amd-iommu,dma-remap=on"])).iommu
+
+
+def test_ram_below_4_gib_ends_where_qemu_has_it():
+    def low(size: str) -> int:
+        return machine(parse(["-m", size])).low
+
+    assert low("2815M") == 2815 * MIB and low("2816M") == low("16G") == 2 * GIB
+
+
+@pytest.mark.parametrize(
+    "line", ["-version", "--help", "-machine help", "-cpu ?", "-device virtio-net,help", "-M none"]
+)
+def test_questions_are_qemus_own(line):
+    assert makes_no_machine(parse(line.split()))
+    assert not makes_no_machine(parse(["-append", "-version", "-name", "helper"]))
+
+
+def test_properties_come_back_as_they_were():
+    for text in ("a,b=1,c=x,,y", "type=a,b=", '{"a": 1}', "a"):
+        assert str(Properties(text, "type")).removeprefix("type=") == text.removeprefix("type=")
+    assert Properties("a,,b,c=1", "x") == {"x": "a,b", "c": "1"}
+
+
+def test_qemu_agrees_on_which_options_take_no_argument(tmp_path):
+    """If an option takes one, QEMU's -version behind it is that, and a bad device ends QEMU."""
+    text = subprocess.run(["qemu-system-x86_64", "-help"], capture_output=True, text=True, check=True).stdout
+    names = {
+        name for line in re.findall(r"^--?\w.*", text, re.M) for name in re.findall(r"(?:^|or |/)--?([\w-]+)", line)
+    }
+    # Debian's QEMU lists Xen's options, and knows none of them.
+    names = {name for name in names if not name.startswith("xen")}
+    assert len(names) > 90
+
+    def takes_none(name: str) -> bool:
+        command = ["qemu-system-x86_64", "-machine", "none", "-display", "none", f"-{name}", "-version", "-device", "x"]
+        # Some write a file of this name.
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, cwd=tmp_path, check=False
+        )
+        return "QEMU emulator version" in done.stdout or name in ("h", "help")
+
+    assert {name for name in names if takes_none(name)} == commandline.FLAGS & names
+
+
+def vng(script: str, *options: str, limit: float = 300) -> subprocess.CompletedProcess:
+    """Run a command in a machine that virtme-ng makes by its own habits, but for the QEMU."""
+    command = [
+        "vng", "--run", kernels.get("stock").image, "--disable-kvm", "--disable-microvm", "--force-9p",
+        "--user", "root", "--qemu", SNP_QEMU, *options, "--append", "no_timer_check lpj=10400000 tsc=nowatchdog",
+        "--", script,
+    ]  # fmt: skip
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=limit, check=False)
+
+
+def test_virtme_ng_with_uefi_and_16_gib(tmp_path):
+    """The in-tree driver initialises SNP on memory above 4 GiB; virtme-ng and OVMF do not know where they are."""
+    logs = tmp_path / "logs"
+    done = vng(
+        "dmesg; cat /sys/module/kvm_amd/parameters/sev_snp; grep MemTotal /proc/meminfo; ls /sys/firmware/efi; exit 7",
+        "--memory", "16G", "--cpus", "4", f"--qemu-opts=-bios {paths.OVMF} --snp-logs {logs}",
+    )  # fmt: skip
+    assert done.returncode == 7, done.stderr
+    assert "SEV-SNP API:" in done.stdout and "\nY\n" in done.stdout and "runtime" in done.stdout
+    assert int(re.search(r"MemTotal: +(\d+) kB", done.stdout)[1]) > 15 << 20
+    assert "snp-qemu:" not in done.stderr, "reports of the CPU model"
+    trace = [json.loads(line) for line in (logs / "trace.jsonl").read_text().splitlines()]
+    assert [entry["status"] for entry in trace if entry.get("cmd") == "SNP_INIT_EX"] == [0]
+    assert "end of the summary" in (logs / "cpu.log").read_text()
+
+
+def test_nothing_is_left(tmp_path):
+    """Killed or refused: no process, no directory."""
+    before = {path.name for path in Path("/dev/shm").glob("ccp-rs-*")}
+    refused = subprocess.run([SNP_QEMU, "-m", "1G", "-device", "nonsense"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1 and "nonsense" in refused.stderr
+    bad = subprocess.run([SNP_QEMU, "-m", "1G", "--snp-api", "x"], capture_output=True, text=True, check=False)
+    assert bad.returncode == 1 and "the PSP model did not start" in bad.stderr
+    running = subprocess.Popen(
+        [SNP_QEMU, "-m", "1G", "-nographic", "-S", "-serial", "none", "-monitor", "none", "-pidfile", tmp_path / "pid"]
+    )
+    while not (tmp_path / "pid").exists():
+        assert running.poll() is None
+    qemu = int((tmp_path / "pid").read_text())
+    running.terminate()
+    assert running.wait(20) in (0, -signal.SIGTERM) and not Path(f"/proc/{qemu}").exists()
+    assert {path.name for path in Path("/dev/shm").glob("ccp-rs-*")} <= before
