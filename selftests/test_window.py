@@ -213,3 +213,20 @@ def test_suspend_to_ram_with_the_intree_driver():
     assert result.status == 0, result.lines
     assert values(result, "slept") == ["before yes snp_en="] and values(result, "snp") == ["N"]
     assert [(entry["cmd"], entry["status"]) for entry in result.commands()][-1] == ("SNP_INIT_EX", 0)
+
+
+@pytest.mark.parametrize("driver", ["ours", "intree"])
+def test_hibernation(driver, long):
+    """Where SNP is not up the machine comes back from its disk, by a kernel that has the driver as well, and SNP can
+    be initialised; with ours nobody hibernates while it is up."""
+    ours = driver == "ours"
+    if not (long or ours):
+        pytest.skip("only in test-long")
+    expected = {"before": "yes snp_en=", "during": "no snp_en=0,1", "after": "yes snp_en="}
+    times = [*(["before"] if long else []), *(["during", "after"] if ours else [])]
+    result = boot("hibernate.sh", *times, driver=driver, disk=1024, limit=300)
+    assert result.status == 0, result.lines
+    assert values(result, "slept") == [f"{time} {expected[time]}" for time in times]
+    assert values(result, "snp") == ["Y"]
+    assert result.console.count("hibernation: resume from hibernation") == len({"before", "after"} & set(times))
+    assert [entry["status"] for entry in result.commands() if entry["cmd"] == "SNP_LAUNCH_FINISH"] == [0]

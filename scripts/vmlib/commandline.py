@@ -61,7 +61,6 @@ class Properties(dict):
     def __init__(self, text: str, implied: str):
         super().__init__()
         self._json = text.lstrip().startswith("{")
-        self._implied = implied
         if self._json:
             try:
                 self.update(json.loads(text))
@@ -78,11 +77,7 @@ class Properties(dict):
     def __str__(self) -> str:
         if self._json:
             return json.dumps(self)
-        escaped = {key: str(value).replace(",", ",,") for key, value in self.items()}
-        return ",".join(
-            value if n == 0 and key == self._implied else f"{key}={value}"
-            for n, (key, value) in enumerate(escaped.items())
-        )
+        return ",".join(f"{key}={str(value).replace(',', ',,')}" for key, value in self.items())
 
 
 def size(text: str | int, unit: int) -> int:
@@ -120,13 +115,20 @@ class Machine:
         """The same, with RAM in a file and a CPU of the platform's."""
         backend = {"qom-type": "memory-backend-file", "mem-path": str(ram), "size": self.memory, "share": True}
         words, cpu, placed = [], f"{model},{CPU_PROPERTIES}", False
-        for option in self.options:
+        for n, option in enumerate(self.options):
             match option.name:
                 case "object":
                     wanted = Properties(option.value, "qom-type")
                     if wanted.get("qom-type") in BACKENDS:
                         placed = True
                         option = Option("object", json.dumps(backend | {"id": wanted["id"]}))
+                case "drive":
+                    # QEMU would make its device behind all others, where it must not be (Platform.qemu()).
+                    wanted = Properties(option.value, "file")
+                    if wanted.get("if") == "virtio":
+                        wanted |= {"if": "none", "id": wanted.get("id", f"snp-drive-{n}")}
+                        words += ["-device", f"virtio-blk-pci,drive={wanted['id']},bus=pcie.0"]
+                        option = Option("drive", str(wanted))
                 case "cpu":
                     name, comma, properties = option.value.partition(",")
                     cpu = f"{model if name in ANY_CPU else name}{comma}{properties},{CPU_PROPERTIES}"

@@ -107,20 +107,20 @@ def _make(archive: Path, kind: str, programs: list[str], files: list[str]) -> No
     shutil.rmtree(stage)
 
 
-def _module_files(kernel: Kernel) -> list[Path]:
-    """Files of MODULES and their dependencies, relative to the kernel's module directory."""
+def _module_files(kernel: Kernel, wanted: list[str]) -> list[Path]:
+    """Files of these modules and their dependencies, relative to the kernel's module directory."""
     depends = {}
     for line in (kernel.modules / "modules.dep").read_text().splitlines():
         file, _, needs = line.partition(":")
         depends[re.sub(r"\.ko.*", "", Path(file).name)] = [file, *needs.split()]
-    return [Path(f) for f in sorted({f for name in MODULES for f in depends[name]})]
+    return [Path(f) for f in sorted({f for name in wanted for f in depends[name]})]
 
 
-def layer(stage: Path, kernel: Kernel, driver: str, files: dict[str, Path]) -> Path:
+def layer(stage: Path, kernel: Kernel, driver: str, files: dict[str, Path], modules_besides: list[str] = ()) -> Path:
     """The archive of one run: `kernel`'s modules with `driver` ("intree" or "ours"), scripts, and `files`
     (name inside the machine -> file outside)."""
     modules = stage / "usr/lib/modules" / kernel.release
-    for file in _module_files(kernel):
+    for file in _module_files(kernel, [*MODULES, *modules_besides]):
         (modules / file).parent.mkdir(parents=True, exist_ok=True)
         if file.suffix == ".xz":
             # An emulated CPU takes a quarter of a second for it.

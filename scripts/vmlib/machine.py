@@ -67,6 +67,7 @@ class Config:
     kexec: bool = False  # have a kernel in the machine that can follow the first (next_kernel in vm/lib.sh)
     crashkernel: int = 0  # MiB set aside for a kernel that follows a panic (crash_kernel in vm/lib.sh)
     sleeps: bool = False  # it can come back from suspend to RAM
+    disk: int = 0  # MiB of a disk (virtio_blk); the machine then boots again at each reset, until "@ask last-boot"
     append: str = ""  # more kernel parameters
     expects: tuple[str, ...] = ()  # findings that the run must have (vmlib/health.py)
     allows: tuple[str, ...] = ()  # and those that it may have
@@ -235,13 +236,27 @@ class Machine:
         return [
             "qemu-system-x86_64", *self._platform(), *self._coverage(), "-machine", "q35,memory-backend=ram",
             "-object", self._memory("ram"), "-m", f"{self.memory}M", "-smp", self._smp(),
-            "-nodefaults", "-display", "none", "-no-reboot", "-qmp", f"unix:{self.fast / 'qmp'},server=on,wait=off",
+            "-nodefaults", "-display", "none", *self._disk(), "-qmp", f"unix:{self.fast / 'qmp'},server=on,wait=off",
             *serial,
-            # At each reset, that of a machine that wakes up among them, QEMU writes what was in an ELF file anew.
-            "-kernel", str(self.kernel.image if self.config.sleeps else self.kernel.start), "-initrd", str(initrd),
+            "-kernel", str(self._image()), "-initrd", str(initrd),
             # Scenarios mark the log where a case begins; by default the kernel drops all but 10 such lines in 5 s.
             "-append", f"console=ttyS0 panic=-1 printk.devkmsg=on {self._append()}".strip(),
         ]  # fmt: skip
+
+    def _disk(self) -> list[str]:
+        """QEMU's arguments for a disk that outlives a reset, or for no reset at all."""
+        if not self.config.disk:
+            return ["-no-reboot"]
+        disk = self.fast / "disk"
+        with disk.open("wb") as file:
+            file.truncate(self.config.disk * MIB)
+        drive = f"file={disk},format=raw,if=none,id=disk"
+        return ["-drive", drive, "-device", "virtio-blk-pci,drive=disk,bus=pcie.0"]
+
+    def _image(self) -> Path:
+        """The kernel in the form that starts fastest, if it starts once: at each reset, that of a machine that wakes up
+        among them, QEMU writes what was in an ELF file anew."""
+        return self.kernel.image if self.config.sleeps or self.config.disk else self.kernel.start
 
     def _smp(self) -> str:
         c = self.config
@@ -273,7 +288,9 @@ class Machine:
             or scenario.name == "shell.sh"
         )
         programs = initramfs.base() if runs_guests else initramfs.small()
-        initramfs.concatenate([programs, initramfs.layer(stage, self.kernel, self.config.driver, files)], initrd)
+        disk = ["virtio_blk"] if self.config.disk else []
+        layer = initramfs.layer(stage, self.kernel, self.config.driver, files, disk)
+        initramfs.concatenate([programs, layer], initrd)
         return initrd
 
     def shell(self) -> int:
@@ -333,7 +350,8 @@ class Machine:
         there; by default "scan" is answered with the number of pages that are assigned in the RMP,
         "reports" with the CPU model's reports so far (KIND:cpuN:COUNT), "snp-state" with the CPUs that have
         SNP_EN as the CPU model sees them and the number of entries of the RMP that are not zero, "plug-cpu"
-        plugs a CPU in, and everything else is an order for the PSP model (pspd --help)."""
+        plugs a CPU in, "last-boot" lets a machine with a disk end with its next reset, and everything else is an
+        order for the PSP model (pspd --help)."""
         try:
             result = self._run(scenario, arguments, limit, on_line, on_ask, then or limit)
         except NoResult:
@@ -477,6 +495,9 @@ class Machine:
             case "snp-state":
                 scan = self._scan()
                 return f"ok snp_en={','.join(map(str, scan['cpus_with_snp_en']))} nonzero={scan['nonzero']}"
+            case "last-boot":
+                self._qmp("set-action", reboot="shutdown")
+                return "ok"
             case "plug-cpu":
                 return self._plug_cpu()
             case order:

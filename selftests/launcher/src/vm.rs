@@ -60,7 +60,8 @@ pub struct Vm {
 unsafe impl Sync for Vm {}
 
 impl Drop for Vm {
-    /// Frees the shared memory. Its addresses stay the guest's: a vCPU that is still open may write there.
+    /// Frees the shared memory. Its addresses stay the guest's: a vCPU that is still open may write
+    /// there.
     fn drop(&mut self) {
         // SAFETY: The mapping that new() made; nobody has a reference to what is in it.
         unsafe { libc::madvise(self.memory.cast(), guest::MEMORY as usize, libc::MADV_DONTNEED) };
