@@ -5,6 +5,7 @@ The base (busybox, QEMU and its libraries, OVMF, tools) is large and the same fo
 made once and kept. The layer with the kernel modules and scripts is small and made for each run.
 """
 
+import functools
 import hashlib
 import lzma
 import os
@@ -107,26 +108,29 @@ def _make(archive: Path, kind: str, programs: list[str], files: list[str]) -> No
     shutil.rmtree(stage)
 
 
-def _module_files(kernel: Kernel, wanted: list[str]) -> list[Path]:
-    """Files of these modules and their dependencies, relative to the kernel's module directory."""
+@functools.cache
+def _module_files(kernel: Kernel, wanted: tuple[str, ...]) -> dict[Path, bytes]:
+    """These modules and their dependencies: file, relative to the kernel's module directory, and what is in it."""
     depends = {}
     for line in (kernel.modules / "modules.dep").read_text().splitlines():
         file, _, needs = line.partition(":")
         depends[re.sub(r"\.ko.*", "", Path(file).name)] = [file, *needs.split()]
-    return [Path(f) for f in sorted({f for name in wanted for f in depends[name]})]
+    out = {}
+    for file in map(Path, sorted({f for name in wanted for f in depends[name]})):
+        content = (kernel.modules / file).read_bytes()
+        # An emulated CPU takes a quarter of a second for it.
+        compressed = file.suffix == ".xz"
+        out[file.with_suffix("") if compressed else file] = lzma.decompress(content) if compressed else content
+    return out
 
 
 def layer(stage: Path, kernel: Kernel, driver: str, files: dict[str, Path], modules_besides: list[str] = ()) -> Path:
     """The archive of one run: `kernel`'s modules with `driver` ("intree" or "ours"), scripts, and `files`
     (name inside the machine -> file outside)."""
     modules = stage / "usr/lib/modules" / kernel.release
-    for file in _module_files(kernel, [*MODULES, *modules_besides]):
+    for file, content in _module_files(kernel, (*MODULES, *modules_besides)).items():
         (modules / file).parent.mkdir(parents=True, exist_ok=True)
-        if file.suffix == ".xz":
-            # An emulated CPU takes a quarter of a second for it.
-            (modules / file.with_suffix("")).write_bytes(lzma.decompress((kernel.modules / file).read_bytes()))
-        else:
-            shutil.copy(kernel.modules / file, modules / file)
+        (modules / file).write_bytes(content)
     for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         shutil.copy(kernel.modules / name, modules / name)
     if driver == "ours":
