@@ -22,8 +22,7 @@ say_file() {
 	fi
 }
 
-# The lengths are the first line.
-say_pdh() { sev-ioctl pdh | sed -n "2s/^@ioctl pdh/@pdh $1/p"; }
+say_pdh() { sev-ioctl pdh | sed "s/^@ioctl pdh/@pdh $1/"; }
 
 up() {
 	modprobe ccp init_ex_path="$file" || fail "ccp does not load"
@@ -69,7 +68,7 @@ life)
 	up before-reset
 	issue factory-reset
 	say_file reset
-	issue pek-csr-length
+	issue pek-csr:length
 	say_pdh reset
 	down
 	up after-reset
