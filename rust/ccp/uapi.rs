@@ -84,8 +84,11 @@ impl MiscDevice for SevFile {
     }
 
     fn ioctl(_this: (), file: &File, ioctl: u32, arg: usize) -> Result<isize> {
-        // Without a PSP the answer is ENODEV, whatever the request is.
-        drop(slot::lock_killable()?);
+        // Without a PSP the answer is ENODEV, whatever the request is. What is refused without
+        // asking firmware does not wait for a command.
+        if !slot::is_attached() {
+            return Err(ENODEV);
+        }
         if ioctl != SEV_ISSUE_CMD {
             return Err(EINVAL);
         }

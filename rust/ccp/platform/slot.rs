@@ -25,6 +25,10 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         static_lock_class,
         Arc, //
     },
@@ -63,6 +67,14 @@ struct Master {
 /// The command lock. A command may take minutes (SNP_INIT), and so may the wait for the lock.
 // SAFETY: Initialised by `init()`, before anything that uses the lock exists.
 static COMMANDS: KillableMutex<Option<KBox<Master>>> = unsafe { KillableMutex::new(None) };
+
+/// Whether there is a master, for those who do not want to wait for the lock.
+static ATTACHED: Atomic<bool> = Atomic::new(false);
+
+/// Whether there is a PSP. It may go at any moment: [`lock`] and the others look again.
+pub(crate) fn is_attached() -> bool {
+    ATTACHED.load(Relaxed)
+}
 
 /// Makes the lock usable.
 ///
@@ -106,6 +118,7 @@ pub(crate) fn attach(
         return Err(EBUSY);
     }
     slot.insert(master).platform.show();
+    ATTACHED.store(true, Relaxed);
     Ok(())
 }
 
@@ -124,6 +137,7 @@ pub(crate) fn detach() -> bool {
         submit(&mut master.platform);
     }
     let master = slot.take();
+    ATTACHED.store(false, Relaxed);
     state::detached();
     drop(slot);
     nv_file::retry();
