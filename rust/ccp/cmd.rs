@@ -392,7 +392,12 @@ impl<T: Transport> Channel<T> {
         match err {
             // The mailbox has said so.
             CmdError::Died(_) => {}
-            err => dev_err!(self.dev, "{} failed: {}\n", command.name, err),
+            err => dev_err!(
+                self.dev,
+                "{} failed: {}\n",
+                command.name,
+                err.of(command.id)
+            ),
         }
     }
 

@@ -8,7 +8,8 @@ use kernel::fmt;
 use crate::{
     error::{
         CmdError,
-        Dead, //
+        Dead,
+        ErrorOf, //
     },
     wire::{
         ApiVersion,
@@ -26,4 +27,4 @@ macro_rules! forward_display {
     )* };
 }
 
-forward_display!(ApiVersion, CmdError, Dead, Status);
+forward_display!(ApiVersion, CmdError, Dead, ErrorOf, Status);

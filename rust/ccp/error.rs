@@ -6,7 +6,10 @@ use core::fmt;
 
 use kernel::prelude::*;
 
-use crate::wire::Status;
+use crate::wire::{
+    CommandId,
+    Status, //
+};
 
 /// Why a mailbox does not work any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,6 +90,11 @@ impl CmdError {
         }
     }
 
+    /// The error in words, as that of `command`.
+    pub(crate) fn of(self, command: CommandId) -> ErrorOf {
+        ErrorOf { command, err: self }
+    }
+
     /// What `result` becomes if a buffer of the command could not be taken back.
     pub(crate) fn losing<R>(result: &Result<R, Self>) -> Self {
         match result {
@@ -122,6 +130,21 @@ impl fmt::Display for CmdError {
                     "not issued, the mailbox is dead since {why}; restart the machine"
                 )
             }
+        }
+    }
+}
+
+/// What [`CmdError::of`] makes.
+pub(crate) struct ErrorOf {
+    command: CommandId,
+    err: CmdError,
+}
+
+impl fmt::Display for ErrorOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.err {
+            CmdError::Firmware(status) => write!(f, "{status}: {}", status.cause_of(self.command)),
+            err => write!(f, "{err}"),
         }
     }
 }

@@ -236,7 +236,12 @@ impl Known {
         match self.last_error {
             Some((command, err, when)) => line(
                 f,
-                fmt!("last error: {}: {err}, {} s ago", command.name, ago(when)),
+                fmt!(
+                    "last error: {}: {}, {} s ago",
+                    command.name,
+                    err.of(command.id),
+                    ago(when)
+                ),
             ),
             None => line(f, fmt!("last error: none")),
         }

@@ -4,6 +4,8 @@
 
 use core::fmt;
 
+use super::command::CommandId;
+
 /// Status of a completed command, bits 15:0 of CMDRESP.
 ///
 /// The field is 16 bits wide and firmware uses values that no document lists (0x9000 has been seen
@@ -46,6 +48,20 @@ impl Status {
             "not a status of the published ABI; look for newer firmware and its release notes",
             |row| row.cause,
         )
+    }
+
+    /// [`Self::cause`], or what this answer to `command` means in particular.
+    pub(crate) fn cause_of(self, command: CommandId) -> &'static str {
+        match (command, self.name()) {
+            (CommandId::PEK_CERT_IMPORT, "INVALID_CERTIFICATE") => "the PEK's certificate is not signed by the owner's key, or is not that of this platform; have the CSR of PEK_CSR signed by the OCA that is imported with it",
+            (CommandId::SNP_CONFIG, "INVALID_PARAM") => "the TCB that reports are to have is above the committed one, or a reserved field is set; commit the firmware first (snphost commit)",
+            (CommandId::SNP_LAUNCH_FINISH, "BAD_MEASUREMENT") => "what was launched is not what the ID block was made for; make one for this image, number of vCPUs, CPU model and kernel hashes",
+            (CommandId::SNP_LAUNCH_FINISH, "BAD_SIGNATURE" | "INVALID_PARAM") => "the ID block is not signed by the keys that come with it; have its owner sign it anew",
+            (CommandId::SNP_LAUNCH_START, "POLICY_FAILURE") => "the guest's policy asks for more than this platform has: newer firmware, no SMT, no debugging, one socket; change the policy or update the firmware",
+            (CommandId::SNP_LAUNCH_UPDATE, "INVALID_PARAM") => "firmware does not accept type, permissions or contents of the page; a CPUID page comes back as it would be accepted, so launch with that CPU model",
+            (CommandId::SNP_LAUNCH_UPDATE, "INVALID_PAGE_STATE" | "INVALID_PAGE_OWNER") => "the page is firmware's or a guest's already; launch each page once, else end all guests and reload kvm_amd",
+            _ => self.cause(),
+        }
     }
 
     /// Whether firmware reports damage after which nothing it did may be relied on.
@@ -124,11 +140,11 @@ statuses! {
     INVALID_ADDRESS = 0x09: "an address is misaligned or outside of what firmware may touch",
     BAD_SIGNATURE = 0x0a image: "a signature does not verify; check that the file belongs to this CPU model",
     BAD_MEASUREMENT = 0x0b: "the measurement differs from the one in the ID block",
-    ASID_OWNED = 0x0c: "the ASID belongs to another guest",
+    ASID_OWNED = 0x0c: "the ASID belongs to another guest; end all guests and reload kvm_amd",
     INVALID_ASID = 0x0d: "the ASID is out of range for this kind of guest",
     WBINVD_REQUIRED = 0x0e: "caches must be written back on all CPUs first",
     DFFLUSH_REQUIRED = 0x0f named: "a DF_FLUSH is needed first",
-    INVALID_GUEST = 0x10: "no such guest handle or guest context page",
+    INVALID_GUEST = 0x10: "firmware does not know the guest; end it and start it again",
     INVALID_COMMAND = 0x11 image: "this firmware does not have the command; update the firmware",
     ACTIVE = 0x12: "the guest is still active; DEACTIVATE comes first",
     HWERROR_PLATFORM = 0x13 named: "the hardware or its configuration failed, memory contents are safe; check IOMMU and memory-encryption settings in the BIOS set-up",

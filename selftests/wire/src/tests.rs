@@ -275,6 +275,36 @@ fn commands_of_legacy_guests_need_sev() {
 }
 
 #[test]
+fn answers_to_some_commands_mean_more() {
+    let special: Vec<_> = command::TABLE
+        .iter()
+        .flat_map(|command| status::TABLE.iter().map(move |row| (command, row)))
+        .filter(|(command, row)| Status::new(row.code).cause_of(command.id) != row.cause)
+        .map(|(command, row)| (command.name, row.name))
+        .collect();
+    assert_eq!(
+        special,
+        [
+            ("PEK_CERT_IMPORT", "INVALID_CERTIFICATE"),
+            ("SNP_LAUNCH_START", "POLICY_FAILURE"),
+            ("SNP_LAUNCH_UPDATE", "INVALID_PARAM"),
+            ("SNP_LAUNCH_UPDATE", "INVALID_PAGE_STATE"),
+            ("SNP_LAUNCH_UPDATE", "INVALID_PAGE_OWNER"),
+            ("SNP_LAUNCH_FINISH", "BAD_SIGNATURE"),
+            ("SNP_LAUNCH_FINISH", "BAD_MEASUREMENT"),
+            ("SNP_LAUNCH_FINISH", "INVALID_PARAM"),
+            ("SNP_CONFIG", "INVALID_PARAM"),
+        ]
+    );
+    let unknown = Status::new(0x9000);
+    assert_eq!(
+        unknown.cause_of(CommandId::SNP_CONFIG),
+        unknown.cause(),
+        "not even a name"
+    );
+}
+
+#[test]
 fn statuses_are_sorted_and_speak() {
     for pair in status::TABLE.windows(2) {
         assert!(
