@@ -64,6 +64,11 @@ CASES = {
         ("+kvm_amd", "-kvm_amd"),
         "ccp 0000:41:00.0: SNP firmware is shut down, but pages of the IOMMU could not be taken back",
     ),
+    "older TCB": (
+        {"psp": ("--tcb=db16000000000004", "--committed-tcb=db14000000000004")},
+        ("+kvm_amd",),
+        "ccp 0000:41:00.0: attestation reports have TCB 0xdb14000000000004, firmware has 0xdb16000000000004: ",
+    ),
     "kdump kernel": (*MISUSE, "snp_host: the hotplug window is not opened: "),
     "no window": (*MISUSE, "snp_host: the CPUs were to be prepared for SNP, but no hotplug window is open"),
     # Nothing stands in the way of software that writes to the RMP's own pages.

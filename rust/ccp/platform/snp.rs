@@ -116,7 +116,23 @@ impl<T: Transport> Platform<T> {
             self.api.minor,
             self.api.build
         );
+        self.tell_tcb();
         Ok(())
+    }
+
+    /// Says which TCB a verifier has to ask for, if it is not the obvious one.
+    fn tell_tcb(&self) {
+        let snp::SnpStatus {
+            current_tcb,
+            reported_tcb,
+            ..
+        } = self.snp_status;
+        if current_tcb != reported_tcb {
+            dev_notice!(
+                self.dev(),
+                "attestation reports have TCB {reported_tcb:#018x}, firmware has {current_tcb:#018x}: verifiers need the VCEK of the first; snphost commit and snphost config set raise it\n"
+            );
+        }
     }
 
     /// Why SNP is never started on this host, if so.
