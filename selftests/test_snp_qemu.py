@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import paths
-from vmlib import commandline, kernels
+from vmlib import commandline
 from vmlib.commandline import MIB, Properties, Refused, machine, makes_no_machine, parse
 from vmlib.platform import GIB
 
@@ -157,32 +157,6 @@ def test_qemu_agrees_on_which_options_take_no_argument(tmp_path):
         return "QEMU emulator version" in done.stdout or name in ("h", "help")
 
     assert {name for name in names if takes_none(name)} == commandline.FLAGS & names
-
-
-def vng(script: str, *options: str, limit: float = 300) -> subprocess.CompletedProcess:
-    """Run a command in a machine that virtme-ng makes by its own habits, but for the QEMU."""
-    command = [
-        "vng", "--run", kernels.get("stock").image, "--disable-kvm", "--disable-microvm", "--force-9p",
-        "--user", "root", "--qemu", SNP_QEMU, *options, "--append", "no_timer_check lpj=10400000 tsc=nowatchdog",
-        "--", script,
-    ]  # fmt: skip
-    return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=limit, check=False)
-
-
-def test_virtme_ng_with_uefi_and_16_gib(tmp_path):
-    """The in-tree driver initialises SNP on memory above 4 GiB; virtme-ng and OVMF do not know where they are."""
-    logs = tmp_path / "logs"
-    done = vng(
-        "dmesg; cat /sys/module/kvm_amd/parameters/sev_snp; grep MemTotal /proc/meminfo; ls /sys/firmware/efi; exit 7",
-        "--memory", "16G", "--cpus", "4", f"--qemu-opts=-bios {paths.OVMF} --snp-logs {logs}",
-    )  # fmt: skip
-    assert done.returncode == 7, done.stderr
-    assert "SEV-SNP API:" in done.stdout and "\nY\n" in done.stdout and "runtime" in done.stdout
-    assert int(re.search(r"MemTotal: +(\d+) kB", done.stdout)[1]) > 15 << 20
-    assert "snp-qemu:" not in done.stderr, "reports of the CPU model"
-    trace = [json.loads(line) for line in (logs / "trace.jsonl").read_text().splitlines()]
-    assert [entry["status"] for entry in trace if entry.get("cmd") == "SNP_INIT_EX"] == [0]
-    assert "end of the summary" in (logs / "cpu.log").read_text()
 
 
 def test_nothing_is_left(tmp_path):

@@ -17,8 +17,8 @@ from . import paths
 MIB = 1 << 20
 GIB = 1 << 30
 # The machine's CPU: Linux wants no hypervisor below an SNP host, TCG's page walks must take the C-bit for an address
-# bit, and CPUID 8000001F must be within the limit.
-CPU_PROPERTIES = "xlevel=0x80000025,hypervisor=off,phys-bits=49"
+# bit, and CPUID 8000001F must be within the limit. Nobody wants to read each time what else TCG has not got.
+CPU_PROPERTIES = "xlevel=0x80000025,hypervisor=off,phys-bits=49,check=off"
 ACCELERATOR = "tcg,thread=multi"
 IOMMU = "amd-iommu,xtsup=on,dma-remap=on"
 

@@ -21,6 +21,23 @@ mount -t tmpfs tmpfs $rules
 echo 'SUBSYSTEM=="virtio-ports", ATTR{name}=="?*", SYMLINK+="virtio-ports/$attr{name}"' >$rules/ports.rules
 exec "$@"
 """
+# A kernel under TCG, on a busy machine: see Machine._append().
+RELIABLE = f"{ROOTFLAGS} no_timer_check lpj=10400000 tsc=nowatchdog mitigations=off cryptomgr.notests"
+
+
+def command(image: Path, memory: str, cpus: int) -> list[str | Path]:
+    """virtme-ng's, for a machine under TCG whose files come by 9p, from QEMU itself. virtiofsd is another process, of
+    whose writes to guest memory TCG does not know: it executes what it has translated of a page that has had other code
+    before."""
+    return [
+        "vng", "--run", image, "--disable-kvm", "--disable-microvm", "--force-9p", "--cpus", str(cpus),
+        "--memory", memory, "--user", "root",
+    ]  # fmt: skip
+
+
+def masked(command: list[str | Path]) -> list[str | Path]:
+    """The same, in a root directory without what udev and systemd would do for nobody."""
+    return ["unshare", "--mount", "--propagation", "unchanged", "sh", "-ec", MASKS, "sh", *command]
 
 
 @dataclasses.dataclass
@@ -32,20 +49,15 @@ class Run:
     silent: bool  # nothing came any more, and the kernel was ended
 
 
-def run(image: Path, command: str, parameters: str, silence: float, log: Path) -> Run:
+def run(image: Path, script: str, parameters: str, silence: float, log: Path) -> Run:
     """Boot a kernel and run a shell command in it, as root. A kernel that says nothing for `silence` seconds is ended:
-    while it boots and tests it always has something to say. `log` has its messages as they come.
-
-    Its files come by 9p, from QEMU itself. virtiofsd is another process, of whose writes to guest memory TCG does not
-    know: it executes what it has translated of a page that has had other code before."""
+    while it boots and tests it always has something to say. `log` has its messages as they come."""
     start = time.monotonic()
     vng = subprocess.Popen(
-        [
-            "unshare", "--mount", "--propagation", "unchanged", "sh", "-ec", MASKS, "sh",
-            "vng", "--run", image, "--verbose", "--disable-kvm", "--disable-microvm", "--force-9p", "--cpus", "2",
-            "--memory", "1280M", "--user", "root", "--qemu-opts=-cpu EPYC-Milan",
-            "--append", f"{ROOTFLAGS} {parameters}", "--", command,
-        ],
+        masked([
+            *command(image, "1280M", 2), "--verbose", "--qemu-opts=-cpu EPYC-Milan",
+            "--append", f"{ROOTFLAGS} {parameters}", "--", script,
+        ]),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
