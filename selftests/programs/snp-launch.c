@@ -2,7 +2,9 @@
 /*
  * Launch the smallest SNP guest that KVM takes, one page and one vCPU, without QEMU.
  *
- * The guest is not entered. With "keep" it stays until the program is killed. With "cpuid" its page
+ * The guest is not entered. With "keep" it stays until the program is killed. With "policy" it asks for a
+ * newer firmware than there is, and with "id-block" it has an ID block that its owner has not signed, which
+ * firmware refuses. With "cpuid" its page
  * is a CPUID table that firmware refuses (pspd --refuse-cpuid 0x8000001f) and corrects; a line
  * "@cpuid" says what the program gets to see of that: the functions' EAX in order.
  */
@@ -32,6 +34,9 @@ static const struct cpuid_table wrong = {
 	},
 };
 
+/* What firmware reads of them: the sizes are KVM's. */
+static const unsigned char id_block[96], id_auth[4096];
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -44,6 +49,10 @@ int main(int argc, char **argv)
 	struct kvm_sev_snp_launch_update update = { .gfn_start = 1, .len = GUEST_PAGE, .type = KVM_SEV_SNP_PAGE_TYPE_NORMAL };
 	struct kvm_sev_snp_launch_finish finish = { 0 };
 	void *shared;
+
+	struct kvm_sev_snp_launch_finish signed_by_nobody = {
+		.id_block_uaddr = (uintptr_t)id_block, .id_auth_uaddr = (uintptr_t)id_auth, .id_block_en = 1,
+	};
 
 	create_vm(KVM_X86_SNP_VM);
 	step("create-irqchip", ioctl(vm, KVM_CREATE_IRQCHIP, 0), 0);
@@ -58,6 +67,8 @@ int main(int argc, char **argv)
 	step("make-private", ioctl(vm, KVM_SET_MEMORY_ATTRIBUTES, &private), 0);
 	step("create-vcpu", ioctl(vm, KVM_CREATE_VCPU, 0), 0);
 
+	if (!strcmp(what, "policy"))
+		start.policy |= 0xff00;
 	issue("start", KVM_SEV_SNP_LAUNCH_START, &start);
 	update.uaddr = (uintptr_t)shared + GUEST_PAGE;
 	if (!strcmp(what, "cpuid")) {
@@ -75,7 +86,7 @@ int main(int argc, char **argv)
 		/* Corrected as firmware wants it, it is taken. */
 	}
 	issue("update", KVM_SEV_SNP_LAUNCH_UPDATE, &update);
-	issue("finish", KVM_SEV_SNP_LAUNCH_FINISH, &finish);
+	issue("finish", KVM_SEV_SNP_LAUNCH_FINISH, strcmp(what, "id-block") ? &finish : &signed_by_nobody);
 	if (!strcmp(what, "keep"))
 		pause();
 	return 0;

@@ -13,10 +13,16 @@
 #   sev               say whether kvm_amd offers legacy SEV    offers   legacy SEV and SNP
 #   snp               whether it offers SNP
 #   sev-guest         begin to launch a plain SEV guest
+#   snp-guest         launch an SNP guest
+#                     (snp-guest,WORD: as snp-launch does with it)
+#   call,NAME         a call of /dev/sev (programs/sev-ioctl.c)
+#   kexec             go on with another kernel      crash   the same after a panic (kdump)
+#   error             "@error TEXT", what our driver's file in debugfs says of the last command that failed
 #   clear             the PSP model does no more harm
 #   users             read each file of ours in /sys/kernel 200 times, as root and as somebody else:
 #                     "@read USER FILE (yes|no) N", N interrupts that had a CPU run something for another
 # A step that fails is not the end of the scenario: "@did STEP failed".
+# shellcheck disable=SC2154 # stage is lib.sh's
 . /vm/lib.sh
 
 # Interrupts that had a CPU run something for another, so far.
@@ -65,6 +71,12 @@ take() {
 	offers) say offers "$(cat /sys/module/kvm_amd/parameters/sev) $(cat /sys/module/kvm_amd/parameters/sev_snp)" ;;
 	snp) [ "$(cat /sys/module/kvm_amd/parameters/sev_snp)" = Y ] ;;
 	sev-guest) sev-launch ;;
+	snp-guest) snp-launch ;;
+	snp-guest,*) snp-launch "${1#*,}" ;;
+	call,*) sev-ioctl "${1#*,}" | grep -E " 0 error=0( |$)" ;;
+	kexec) next_kernel kexec ;;
+	crash) crash_kernel crash && echo c >/proc/sysrq-trigger ;;
+	error) say error "$(sed -n 's/^last error: \(.*\), [0-9]* s ago$/\1/p' /sys/kernel/debug/ccp/state)" ;;
 	clear) ask clear ;;
 	force) rmmod -f snp_host ;;
 	users) read_files ;;
@@ -75,6 +87,11 @@ take() {
 
 window=/sys/kernel/snp_host
 modules=/lib/modules/$(uname -r)/kernel
+# Another kernel goes on behind the step that has started it.
+while [ "$stage" != first ] && [ "$stage" != "$step" ]; do
+	step=$1
+	shift
+done
 for step in "$@"; do
 	if take "$step" 2>/dev/null; then say did "$step" "done"; else say did "$step" failed; fi
 	sysfs
