@@ -31,6 +31,7 @@ MINUTES = [
     "life_cycle",
     "leave",
     "debug",
+    "clients",
     "window",
     "compile_fail",
     "runner",
