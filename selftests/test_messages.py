@@ -108,6 +108,7 @@ def test_message(name):
         line for line in result.console.splitlines() if re.search(r"\b(ccp|snp_host)\b", line)
     ]
     assert [line.split()[0] for line in values(result, "did")] == list(steps)
+    assert ("attestation reports have TCB" in result.console) == (name == "older TCB")
 
 
 def messages() -> list[list[str]]:
