@@ -13,7 +13,6 @@ from vmlib import commandline
 from vmlib.commandline import MIB, Properties, Refused, machine, makes_no_machine, parse
 from vmlib.platform import GIB
 
-SNP_QEMU = paths.TOP / "scripts/snp-qemu"
 RAM = Path("/ram")
 # virtme-ng's and libvirt's, shortened.
 VIRTME = (
@@ -162,12 +161,26 @@ def test_qemu_agrees_on_which_options_take_no_argument(tmp_path):
 def test_nothing_is_left(tmp_path):
     """Killed or refused: no process, no directory."""
     before = {path.name for path in Path("/dev/shm").glob("ccp-rs-*")}
-    refused = subprocess.run([SNP_QEMU, "-m", "1G", "-device", "nonsense"], capture_output=True, text=True, check=False)
+    refused = subprocess.run(
+        [paths.SNP_QEMU, "-m", "1G", "-device", "nonsense"], capture_output=True, text=True, check=False
+    )
     assert refused.returncode == 1 and "nonsense" in refused.stderr
-    bad = subprocess.run([SNP_QEMU, "-m", "1G", "--snp-api", "x"], capture_output=True, text=True, check=False)
+    bad = subprocess.run([paths.SNP_QEMU, "-m", "1G", "--snp-api", "x"], capture_output=True, text=True, check=False)
     assert bad.returncode == 1 and "the PSP model did not start" in bad.stderr
     running = subprocess.Popen(
-        [SNP_QEMU, "-m", "1G", "-nographic", "-S", "-serial", "none", "-monitor", "none", "-pidfile", tmp_path / "pid"]
+        [
+            paths.SNP_QEMU,
+            "-m",
+            "1G",
+            "-nographic",
+            "-S",
+            "-serial",
+            "none",
+            "-monitor",
+            "none",
+            "-pidfile",
+            tmp_path / "pid",
+        ]
     )
     while not (tmp_path / "pid").exists():
         assert running.poll() is None

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import health, initramfs, kernels, paths, switches, test_modules
+from . import health, initramfs, kernels, paths, switches, test_modules, virtme
 from .channel import Channel
-from .platform import ACCELERATOR, CPU_PROPERTIES, MIB, ModelError, Platform, directory, rmp_size
+from .platform import ACCELERATOR, CPU_PROPERTIES, FASTER, MIB, ModelError, Platform, directory, rmp_size
 
 # RAM up to this size lies below 4 GiB in one piece on q35, so that offset and address are the same.
 MAX_MEMORY_MIB = 2048
@@ -203,12 +203,9 @@ class Machine:
 
     def _platform(self) -> list[str]:
         """QEMU's arguments for the SNP platform: CPU and its model, IOMMU, PSP."""
-        # Without ERMS and FSRM the kernel clears and copies eight bytes at a time and not one by one, which is what TCG
-        # does for REP STOSB and REP MOVSB.
-        cpu = "EPYC-Milan,erms=off,fsrm=off"
         if not self.config.platform:
-            return ["-accel", "tcg,thread=multi", "-cpu", cpu]
-        return ["-accel", ACCELERATOR, "-cpu", f"{cpu},{CPU_PROPERTIES}", *self._models.qemu()]
+            return ["-accel", "tcg,thread=multi", "-cpu", f"EPYC-Milan,{FASTER}"]
+        return ["-accel", ACCELERATOR, "-cpu", f"EPYC-Milan,{CPU_PROPERTIES}", *self._models.qemu()]
 
     def _coverage(self) -> list[str]:
         """QEMU's arguments for writing down which code of our modules is executed (scripts/coverage)."""
@@ -298,41 +295,30 @@ class Machine:
 
     def shell(self) -> int:
         """A root shell on the terminal until it is left."""
-        self._start_psps()
         self._vm = self._shell_in_root() if self.config.kernel == "stock" else self._shell_in_initramfs()
         return self._vm.wait()
 
     def _shell_in_initramfs(self) -> subprocess.Popen:
         """Busybox and what scenarios have; the debug kernel has no drivers for more."""
+        self._start_psps()
         serial = ["-serial", "mon:stdio", "-serial", "null"]
         return subprocess.Popen(self._qemu(self._initrd(paths.VM_SCRIPTS / "shell.sh", []), serial))
 
     def _shell_in_root(self) -> subprocess.Popen:
-        """The root directory by way of virtme-ng."""
-        # virtme-ng knows how to boot a directory; its QEMU gets our memory, CPU and PSP besides.
-        wrapper = self.fast / "qemu"
-        wrapper.write_text(
-            "#!/bin/bash\n"
-            'case $1 in --version) exec qemu-system-x86_64 "$@" ;; esac\n'
-            "for arg; do\n"
-            f"\tcase $arg in memory-backend-memfd,id=mem,*) arg={shlex.quote(self._memory('mem'))} ;; esac\n"
-            '\targs+=("$arg")\n'
-            "done\n"
-            # Ours come last: a device that names no bus must not end up below the PSP's bridge.
-            f'exec qemu-system-x86_64 "${{args[@]}}" {shlex.join(self._platform())} '
-            f"2>{shlex.quote(str(self.run_dir / 'qemu.log'))}\n"
-        )
-        wrapper.chmod(0o755)
+        """The root directory by way of virtme-ng and snp-qemu."""
+        models = [
+            f"--snp-logs={self.run_dir}", *(f"--snp-psp={word}" for word in self.config.psp_arguments()),
+            *(f"--snp-cpu={word}" for word in self.config.cpu_arguments()),
+        ]  # fmt: skip
         command = [
-            "vng", "--run", str(self.kernel.image), "--disable-kvm", "--disable-microvm", "--user", "root",
-            "--qemu", str(wrapper),
-            "--cpus", str(self.config.cpus), "--memory", f"{self.memory}M",
-            "--append", f"{self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE}",
+            *virtme.command(self.kernel.image, f"{self.memory}M", self.config.cpus),
+            "--qemu", str(paths.SNP_QEMU), f"--qemu-opts={shlex.join(models)}",
+            "--append", f"{virtme.ROOTFLAGS} {self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE}",
         ]  # fmt: skip
         # The machine's root is this root directory: its shell reads this file, virtme-init wants /etc/lvm.
         Path("/etc/lvm").mkdir(exist_ok=True)
         Path("/root/.bashrc").write_text(f". {paths.VM_SCRIPTS / 'shell.rc'}\n")
-        return subprocess.Popen(command, cwd="/tmp")
+        return subprocess.Popen([str(word) for word in command], cwd="/tmp")
 
     def run(
         self,

@@ -16,9 +16,12 @@ from . import paths
 
 MIB = 1 << 20
 GIB = 1 << 30
+# Without these the kernel clears and copies eight bytes at a time and not one by one, which is what TCG does for REP
+# STOSB and REP MOVSB.
+FASTER = "erms=off,fsrm=off"
 # The machine's CPU: Linux wants no hypervisor below an SNP host, TCG's page walks must take the C-bit for an address
 # bit, and CPUID 8000001F must be within the limit. Nobody wants to read each time what else TCG has not got.
-CPU_PROPERTIES = "xlevel=0x80000025,hypervisor=off,phys-bits=49,check=off"
+CPU_PROPERTIES = f"xlevel=0x80000025,hypervisor=off,phys-bits=49,check=off,{FASTER}"
 ACCELERATOR = "tcg,thread=multi"
 IOMMU = "amd-iommu,xtsup=on,dma-remap=on"
 
