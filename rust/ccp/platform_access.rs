@@ -170,3 +170,6 @@ impl<I: BarIo> Reclaimer for PlatformAccess<I> {
         Err(EIO.into())
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

@@ -291,3 +291,6 @@ impl Known {
         f.write_str("\n")
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

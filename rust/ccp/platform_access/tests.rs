@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The mailbox against a PSP that follows a script.
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ccp_platform_access)]
+#[allow(unsafe_code, reason = "the macro's, and the licence of firmware")]
+mod suite {
+    use super::super::*;
+    use crate::{
+        driver::PSPV2,
+        pages::leaked,
+        regs::BAR_SIZE,
+        sys::{
+            fake_io,
+            fake_sme::Sme,
+            physical::Physical, //
+        },
+        testing::check,
+    };
+    use core::cell::Cell;
+    use kernel::io::Region;
+
+    const READY: u32 = 1 << 31;
+    const RECOVERY: u32 = 1 << 30;
+    /// HSTI_QUERY (Linux: include/linux/psp-platform-access.h), where the register has the number.
+    const QUERY: u32 = 0x14 << 16;
+
+    struct Psp {
+        /// C2PMSG_28, and the address of the buffer.
+        message: Cell<u32>,
+        buffer: Cell<[u32; 2]>,
+        /// What the register says after a message; without READY there is no answer.
+        answer: Cell<u32>,
+        /// What it puts into the buffer: the status, and the security bits.
+        status: Cell<u32>,
+        hsti: Cell<u32>,
+        /// Messages: number and status bits as written, the size in the buffer, and the address.
+        sent: Cell<[Option<(u32, u32, u64)>; 2]>,
+    }
+
+    impl Psp {
+        fn new() -> Self {
+            Self {
+                message: Cell::new(READY),
+                buffer: Cell::new([0; 2]),
+                answer: Cell::new(READY),
+                status: Cell::new(0),
+                hsti: Cell::new(0),
+                sent: Cell::new([None; 2]),
+            }
+        }
+
+        fn take(&self, written: u32) {
+            let [low, high] = self.buffer.get();
+            let address = u64::from(high) << 32 | u64::from(low);
+            // SAFETY: The address is that of the buffer of the message, which is being sent.
+            let memory = unsafe { Physical::access() };
+            let word = |bytes: &[u8], at: usize| {
+                let bytes: Option<&[u8; 4]> = bytes.get(at..).and_then(|rest| rest.first_chunk());
+                bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+            };
+            memory.with(address, 12, |bytes| {
+                let [first, _] = self.sent.get();
+                self.sent
+                    .set([Some((written, word(bytes, 0), address)), first]);
+                // It has nothing of the PSP's before.
+                let blank = word(bytes, 4) == 0 && word(bytes, 8) == 0;
+                let values = [self.status.get(), if blank { self.hsti.get() } else { !0 }];
+                for (at, value) in [4, 8].into_iter().zip(values) {
+                    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+                }
+            });
+            self.message.set(self.answer.get());
+        }
+    }
+
+    impl fake_io::Device for Psp {
+        fn read(&self, _offset: usize) -> u32 {
+            self.message.get()
+        }
+
+        fn write(&self, offset: usize, value: u32) {
+            let Some(map) = &PSPV2.registers.platform_access else {
+                return;
+            };
+            let [low, high] = self.buffer.get();
+            if offset == map.cmdbuf_lo {
+                self.buffer.set([value, high]);
+            } else if offset == map.cmdbuf_hi {
+                self.buffer.set([low, value]);
+            } else if offset == map.cmdresp {
+                self.take(value);
+            }
+        }
+    }
+
+    type View<'a> = fake_io::View<'a, Psp, Region<BAR_SIZE>>;
+
+    fn access(psp: &Psp) -> Result<PlatformAccess<View<'_>>> {
+        let map = PSPV2.registers.platform_access.as_ref().ok_or(EINVAL)?;
+        Ok(PlatformAccess::new(fake_io::region(psp), map))
+    }
+
+    const SEV_AND_TEE: u32 = 0b11;
+
+    fn ask(psp: &Psp, access: &mut PlatformAccess<View<'_>>, hsti: u32) -> Result<u32> {
+        psp.hsti.set(hsti);
+        access
+            .with_security(Capability::from(SEV_AND_TEE))
+            .map(u32::from)
+    }
+
+    #[test]
+    fn the_security_bits_come_to_their_place() -> Result {
+        let _sme = Sme::pretend();
+        let psp = Psp::new();
+        let mut access = access(&psp)?;
+        let before = leaked();
+        // Bit 7 says that those from 8 on mean something.
+        check!(ask(&psp, &mut access, 0b1010_0001) == Ok(0b1010_0001 << 8 | 1 << 7 | SEV_AND_TEE));
+        let [Some((message, size, address)), None] = psp.sent.get() else {
+            return Err(EINVAL);
+        };
+        check!(message == QUERY && size == 12);
+        check!(address & Sme::MASK != 0 && address & 0xfff == 0);
+        // The mailbox is free for the next one.
+        check!(ask(&psp, &mut access, 0) == Ok(1 << 7 | SEV_AND_TEE));
+        check!(leaked() == before);
+        Ok(())
+    }
+
+    #[test]
+    fn a_psp_that_takes_no_message_gets_none() -> Result {
+        let psp = Psp::new();
+        let mut access = access(&psp)?;
+        for message in [READY | RECOVERY, RECOVERY, 0] {
+            psp.message.set(message);
+            check!(ask(&psp, &mut access, 1) == Err(EBUSY), "{message:#x}");
+        }
+        check!(psp.sent.get() == [None; 2] && psp.buffer.get() == [0; 2]);
+        psp.message.set(READY);
+        check!(ask(&psp, &mut access, 1).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn refusals_of_both_kinds() -> Result {
+        let psp = Psp::new();
+        let mut access = access(&psp)?;
+        let before = leaked();
+        // In the register, and in the buffer.
+        psp.answer.set(READY | 2);
+        check!(ask(&psp, &mut access, 1) == Err(EIO));
+        psp.answer.set(READY);
+        psp.status.set(3);
+        check!(ask(&psp, &mut access, 1) == Err(EIO));
+        // It has answered, so the buffers are the host's.
+        check!(leaked() == before);
+        psp.status.set(0);
+        check!(ask(&psp, &mut access, 1).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn the_buffer_of_a_message_without_an_answer_is_kept() -> Result {
+        let psp = Psp::new();
+        let mut access = access(&psp)?;
+        let before = leaked();
+        psp.answer.set(0);
+        check!(ask(&psp, &mut access, 1) == Err(ETIMEDOUT));
+        check!(leaked() == before + 1);
+        // While it is at work nothing more is sent.
+        check!(ask(&psp, &mut access, 1) == Err(EBUSY));
+        check!(leaked() == before + 1 && psp.sent.get()[1].is_none());
+        // With the answer it is as before, but for the page.
+        psp.message.set(READY);
+        psp.answer.set(READY);
+        check!(ask(&psp, &mut access, 1).is_ok() && leaked() == before + 1);
+        Ok(())
+    }
+}
