@@ -2,13 +2,20 @@
 """Firmware's persistent state in a file: INIT_EX, parameter init_ex_path."""
 
 import base64
+import functools
 import gzip
 import itertools
+import lzma
 import re
+import tempfile
+from pathlib import Path
 
 from conftest import boot, values
+from vmlib import kernels
 
 LEN = 32 * 1024
+# Modules of the kernel for a disk.
+DISK = ("drivers/block/loop", "fs/ext4/ext4", "fs/jbd2/jbd2", "fs/mbcache", "lib/crc/crc16")
 
 
 def pairs(result, key: str) -> dict[str, str]:
@@ -78,10 +85,24 @@ def test_paths_that_name_no_such_file():
         assert len(re.findall(line, result.console)) == count, line
 
 
+@functools.cache
+def stored():
+    """The one machine with several file systems; one of them is on a disk."""
+    kernel, files = kernels.get("stock"), {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in (f"kernel/{name}.ko" for name in DISK):
+            packed = kernel.modules / f"{name}.xz"
+            unpacked = Path(scratch) / packed.stem
+            unpacked.write_bytes(lzma.decompress(packed.read_bytes()))
+            files[f"usr/lib/modules/{kernel.release}/{name}"] = unpacked
+        result = boot("nv.sh", "store", files=files)
+    assert result.status == 0, result.lines
+    return result
+
+
 def test_a_write_that_fails_is_no_failure_of_the_command():
     """Firmware has carried it out. The file gets what it lacks when it can be written again; a link to it stays one."""
-    result = boot("nv.sh", "store")
-    assert result.status == 0, result.lines
+    result = stored()
     files = {name: text.split() for name, text in pairs(result, "file").items()}
     assert values(result, "link") == [f"/nv/real/target {LEN} 600"]
     assert set(values(result, "command")) == {"pek-gen 0 error=0"}
@@ -92,6 +113,20 @@ def test_a_write_that_fails_is_no_failure_of_the_command():
     assert len(re.findall(r"/nv/link of init_ex_path cannot be written \(EROFS\)", result.console)) == 2
     # The command's own attempt, and the last one.
     assert len(re.findall(r"/nv/point of init_ex_path cannot be written \(EBUSY\)", result.console)) == 2
+
+
+def test_a_loss_of_power():
+    """When a command ends, the disk has its keys, under the name of the file alone. Until the disk has all of the new
+    file that name is the old one's, so at every moment it has one of both."""
+    disk = {name: text.split() for name, text in pairs(stored(), "disk").items()}
+    names = {name: text[2:] for name, text in disk.items()}
+    assert names == dict.fromkeys(("made", "changed"), ["lost+found", "state"])
+    for name, (seen, on_disk, *_) in disk.items():
+        assert seen == on_disk, name
+    assert disk["made"][0] != disk["changed"][0]
+    for name, text in pairs(stored(), "steps").items():
+        *steps, file, directory = text.split()
+        assert steps == [file, "renamed", directory], name
 
 
 def test_both_drivers_read_each_others_file(tmp_path):

@@ -2,7 +2,7 @@
 # Firmware's persistent state in a file (init_ex_path). nv.sh CASE:
 #   life      no file, then the one that was made: changed by commands, damaged, deleted by a factory reset
 #   bad       a path that leads to no such file
-#   store     file systems that cannot be written to, links, mounts
+#   store     file systems that cannot be written to, links, mounts; a disk that loses power
 #   keep      start SEV with what is in /nv/given, then say what the file has
 . /vm/lib.sh
 
@@ -31,6 +31,36 @@ up() {
 }
 
 down() { rmmod kvm_amd && rmmod ccp || fail "the modules do not unload"; }
+
+# after_power_loss NAME: what the machine sees, and what the disk has at this moment: "@disk NAME DIGEST DIGEST FILES".
+# "@steps NAME…": what was synced (by inode) and renamed since this was called last, in its order; then the inodes of
+# file and directory.
+after_power_loss() {
+	cp /disk/image /disk/now
+	mount -t ext4 -o loop,ro /disk/now /now || fail "$1: the disk cannot be read"
+	say disk "$1 $(sha256sum <"$file" | cut -c1-16) $(sha256sum </now/state | cut -c1-16) $(ls -A /now | tr '\n' ' ')"
+	umount /now
+	say steps "$1 $(sed -n 's/.*ext4_sync_file_enter: dev 7,0 ino \([0-9]*\) .*/\1/p; s/.* renamed: .*/renamed/p' \
+		$trace/trace | tr '\n' ' ')" "$(stat -c %i "$file") $(stat -c %i /mounted)"
+	: >$trace/trace
+}
+
+# A disk to which the kernel writes nothing by itself.
+with_disk() {
+	trace=/sys/kernel/tracing
+	mkdir -p /disk /mounted /now
+	mount -t tmpfs disk /disk
+	mount -t tracefs trace $trace
+	modprobe loop && modprobe ext4 || fail "no disk: a module does not load"
+	echo 0 >/proc/sys/vm/dirty_writeback_centisecs
+	dd if=/dev/zero of=/disk/image bs=1M count=2 2>/dev/null
+	mke2fs -F /disk/image >/dev/null || fail "no file system on the disk"
+	losetup /dev/loop0 /disk/image
+	mount -t ext4 /dev/loop0 /mounted || fail "the disk cannot be mounted"
+	echo p:renamed vfs_rename >$trace/kprobe_events
+	echo 1 >$trace/events/kprobes/renamed/enable
+	echo 1 >$trace/events/ext4/ext4_sync_file_enter/enable
+}
 
 issue() { sev-ioctl "$1" | sed "s/^@ioctl/@command/"; }
 
@@ -125,6 +155,14 @@ store)
 	down
 	umount /nv/point
 	umount /nv/real || fail "the file system is still in use"
+	with_disk
+	file=/mounted/state
+	up disk
+	after_power_loss made
+	issue pek-gen
+	after_power_loss changed
+	down
+	umount /mounted || fail "the disk is still in use"
 	;;
 keep)
 	[ ! -e /nv/given ] || cp /nv/given "$file"
