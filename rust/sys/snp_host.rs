@@ -30,6 +30,7 @@ use super::{
     cc, cpu,
     hotplug::CpusRead,
     msr::Msr,
+    pages::Pages,
     rmp::{
         Kernel,
         Rmp, //
@@ -73,6 +74,9 @@ pub trait Host: Rmp + Sync {
 
     /// The same for the CPU that this runs on. May be called in any context.
     fn wbinvd_here(&self);
+
+    /// Writes the cache lines of the pages back to memory and drops them from all caches.
+    fn clflush(&self, pages: &Pages);
 }
 
 /// This machine.
@@ -126,6 +130,10 @@ impl Host for Kernel {
 
     fn wbinvd_here(&self) {
         cpu::wbinvd_local();
+    }
+
+    fn clflush(&self, pages: &Pages) {
+        pages.clflush();
     }
 }
 

@@ -250,7 +250,7 @@ fn provide_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>
         // Firmware does not snoop the caches. Under SNP they hold no line of the pages: WBINVD
         // follows SNP_INIT, and the RMP forbids writes afterwards.
         if !channel.snp_init() {
-            pages.clflush();
+            channel.host().clflush(&pages);
         }
         channel.record().set_tmr(Some(pages.frames()));
         channel.give(pages)

@@ -23,6 +23,7 @@ mod suite {
         },
         pages::{
             leaked,
+            Address,
             HvPages, //
         },
         sys::{
@@ -56,6 +57,7 @@ mod suite {
         wire::{
             command::TABLE,
             sev::{
+                Init,
                 InitEx,
                 PlatformStatus, //
             },
@@ -166,6 +168,8 @@ mod suite {
         sev: Cell<u8>,
         /// The last command was SHUTDOWN.
         stopped_sev: Cell<bool>,
+        /// The TMR, or 0.
+        tmr: Cell<u64>,
         /// Those that it says it has.
         guests: Cell<u32>,
         /// Those that have an ASID, and whether the ASID of one has to be flushed.
@@ -187,6 +191,7 @@ mod suite {
                 snp_init: Cell::new(false),
                 sev: Cell::new(0),
                 stopped_sev: Cell::new(false),
+                tmr: Cell::new(0),
                 guests: Cell::new(0),
                 active: Cell::new(0),
                 dirty: Cell::new(false),
@@ -210,7 +215,8 @@ mod suite {
             if call.is(CommandId::SNP_PAGE_RECLAIM) {
                 self.reclaims.set(self.reclaims.get() + 1);
                 // The TMR has lines in the caches until WBINVD.
-                let too_early = self.stopped_sev.get() && host.cached.load(Relaxed);
+                let has_tmr = self.tmr.get() != 0;
+                let too_early = has_tmr && self.stopped_sev.get() && host.cached.load(Relaxed);
                 return Ok(match too_early {
                     true => Status::INVALID_PAGE_STATE,
                     false => Status::SUCCESS,
@@ -248,6 +254,19 @@ mod suite {
             answer
         }
 
+        /// INIT. Firmware writes to the TMR past the caches; under SNP they hold no line of it.
+        fn sev_starts(&self, host: &FakeHost, tmr: Address) -> Result {
+            let flushed = host.flushed.load(Relaxed);
+            let (wanted, snp) = (tmr.raw(), self.snp_init.get());
+            check!(
+                snp || wanted == 0 || flushed == wanted,
+                "{wanted:#x} {flushed:#x}"
+            );
+            self.sev.set(1);
+            self.tmr.set(wanted);
+            Ok(())
+        }
+
         fn carry_out(&self, host: &FakeHost, call: &Call) -> Result<Status> {
             match call.command.id {
                 CommandId::SNP_INIT | CommandId::SNP_INIT_EX => {
@@ -276,14 +295,17 @@ mod suite {
                         host.snp_en.store(0, Relaxed);
                     }
                 }
-                CommandId::INIT => self.sev.set(1),
+                CommandId::INIT => {
+                    let request: Init = call.field(0)?;
+                    self.sev_starts(host, request.tmr_address)?;
+                }
                 CommandId::INIT_EX => {
                     let request: InitEx = call.field(0)?;
                     let nv = request.nv_address.raw();
                     if request.nv_len as usize != nv::LEN {
                         return Ok(Status::INVALID_PARAM);
                     }
-                    self.sev.set(1);
+                    self.sev_starts(host, request.tmr_address)?;
                     self.nv.set(nv);
                     call.memory().with(nv, nv::LEN, |bytes| {
                         let same = bytes.iter().all(|byte| *byte == bytes[0]);
@@ -904,6 +926,37 @@ mod suite {
         drop(p);
         check!(leaked() >= before + 512 + 8);
         HOST.forget();
+        Ok(())
+    }
+
+    #[test]
+    fn memory_that_the_rmp_does_not_give_to_firmware() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let before = leaked();
+        p.nv = Nv::Unread(ENODATA);
+        p.set_nv(Contents::copy_of(&[7; nv::LEN]));
+        check!(p.start_snp(0).is_ok() && HOST.saw(&SNP_START));
+        // Three blocks are tried. SEV does without the TMR; the panic path knows of none.
+        HOST.private_fails.set(0, 3);
+        check!(p.start_sev().is_ok() && p.tmr.is_none() && leaked() == before + 3 * 512);
+        let areas = p.channel.record().sev_areas().map(Frames::count);
+        check!(areas.eq([8]) && HOST.saw(&[INIT_EX, DF_FLUSH]));
+        check!(p.stop_sev().is_ok() && HOST.saw(&[SHUTDOWN]));
+        // Not without the NV area.
+        HOST.private_fails.set(512, 3);
+        check!(p.start_sev().is_err() && HOST.saw(&[]));
+        check!(leaked() == before + 3 * (512 + 8));
+        let areas = p.channel.record().sev_areas().map(Frames::count);
+        check!(areas.eq([512]) && HOST.assigned() == 512);
+        check!(p.start_sev().is_ok() && HOST.saw(&[INIT_EX, DF_FLUSH]));
+        let areas = p.channel.record().sev_areas().map(Frames::count);
+        check!(areas.eq([512, 8]) && HOST.assigned() == 512 + 8);
+        p.shutdown(Leaving::KvmGone);
+        check!(HOST.assigned() == 0 && leaked() == before + 3 * (512 + 8));
+        check!(p.channel.record().sev_areas().next().is_none());
+        HOST.forget_events();
         Ok(())
     }
 

@@ -30,6 +30,7 @@ use crate::{
             snp_host_keep, //
         },
         mem_encrypt::sme_mask,
+        pages::Pages,
         physical::Physical,
         rmp::{
             Frames,
@@ -254,6 +255,8 @@ pub(crate) struct FakeHost {
     /// Caches may hold lines of what firmware has changed: WBINVD comes before whatever relies on
     /// their being clean.
     pub(crate) cached: AtomicBool,
+    /// The address of the pages that were flushed last, alone.
+    pub(crate) flushed: AtomicU64,
 }
 
 /// The CPUs of a [`FakeHost`].
@@ -273,6 +276,7 @@ impl FakeHost {
             assigned: AtomicI32::new(0),
             last_assigned: AtomicU64::new(0),
             cached: AtomicBool::new(true),
+            flushed: AtomicU64::new(0),
         }
     }
 
@@ -400,5 +404,9 @@ impl Host for FakeHost {
 
     fn wbinvd_here(&self) {
         self.cached.store(false, Relaxed);
+    }
+
+    fn clflush(&self, pages: &Pages) {
+        self.flushed.store(pages.phys(), Relaxed);
     }
 }
