@@ -313,7 +313,8 @@ class Machine:
         command = [
             *virtme.command(self.kernel.image, f"{self.memory}M", self.config.cpus),
             "--qemu", str(paths.SNP_QEMU), f"--qemu-opts={shlex.join(models)}",
-            "--append", f"{virtme.ROOTFLAGS} {self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE}",
+            "--append",
+            f"{virtme.ROOTFLAGS} {self._append()} ccp_rs_driver={self.config.driver} ccp_rs_cache={paths.CACHE}",
         ]  # fmt: skip
         # The machine's root is this root directory: its shell reads this file, virtme-init wants /etc/lvm.
         Path("/etc/lvm").mkdir(exist_ok=True)
