@@ -14,6 +14,7 @@ use crate::interrupt::Interrupts;
 use crate::mailbox::Request;
 use crate::pending::Pending;
 use crate::registers::Registers;
+use crate::services;
 use crate::trace::Trace;
 
 pub const HELP: &str = "\
@@ -23,7 +24,7 @@ One order per line, one line as answer: 'ok', 'ok ANSWER' or 'error REASON'.
 
   fault [SPEC]…  these faults instead of all earlier ones; occurrences are counted from here
   clear          no faults; registers that read all ones answer again, and so does a silent command, with
-                 RESOURCE_LIMIT
+                 RESOURCE_LIMIT (with 6 that of another mailbox), and the TEE goes on with its ring
   reset WHAT     the host is not told that it happened: 'registers' has the values of power-on again,
                  'firmware' is in its first state, or both with 'function'
   mark TEXT      write {\"event\":\"mark\",\"text\":TEXT} into the trace, with counts
@@ -42,6 +43,7 @@ pub struct Control {
     pub registers: Arc<Registers>,
     pub interrupts: Arc<Interrupts>,
     pub worker: Sender<Request>,
+    pub services: Sender<services::Request>,
     pub link: Arc<link::Mapping>,
     pub trace: Arc<Trace>,
 }
@@ -91,11 +93,13 @@ impl Control {
                 self.replace(Faults::default());
                 self.registers.come_back();
                 self.answer_the_silent();
+                self.serve_again(services::Request::Clear)?;
                 Ok(String::new())
             }
             ("reset", what @ ("registers" | "firmware" | "function")) => {
                 if what != "firmware" {
                     self.registers.reset();
+                    self.serve_again(services::Request::Reset)?;
                 }
                 if what != "registers" {
                     self.worker.send(Request::Reset).map_err(|error| error.to_string())?;
@@ -129,6 +133,10 @@ impl Control {
                 self.interrupts.raise();
             }
         }
+    }
+
+    fn serve_again(&self, request: services::Request) -> Result<(), String> {
+        self.services.send(request).map_err(|error| error.to_string())
     }
 
     /// Register accesses belong to what was before the mark; what CPUs have executed is counted

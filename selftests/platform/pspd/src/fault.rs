@@ -13,8 +13,10 @@ pub const HELP: &str = "\
 Make a command misbehave: COMMAND[@N][xM]:ACTION, may be repeated
 
 COMMAND is a name such as SNP_INIT_EX, an id such as 0x85, or * for any; start:allones is a
-device that never answers on the bus. HSTI_QUERY and DOORBELL, of platform access, take the first
-four actions.
+device that never answers on the bus. HSTI_QUERY and DOORBELL of platform access,
+SFS_GET_FW_VERSIONS and SFS_UPDATE, TEE_RING_INIT, TEE_RING_DESTROY, and of the ring TEE_LOAD_TA,
+TEE_UNLOAD_TA, TEE_OPEN_SESSION, TEE_CLOSE_SESSION, TEE_INVOKE_CMD, TEE_MAP_SHARED_MEM and
+TEE_UNMAP_SHARED_MEM take the first four actions.
 Without @ and x every occurrence is meant; @N means the Nth only (from 1), xM the first M,
 @NxM the M from the Nth on.
 

@@ -35,6 +35,32 @@ pub struct Offsets {
     pub inten: u64,
     pub intsts: u64,
     pub platform_access: Option<PlatformAccess>,
+    pub tee: Option<Tee>,
+}
+
+/// Those of the PSP's own mailbox, and of the ring of the TEE (`teev1`, `teev2`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tee {
+    pub cmdresp: u64,
+    pub cmdbuff_lo: u64,
+    pub cmdbuff_hi: u64,
+    pub wptr: u64,
+    pub rptr: u64,
+    pub info: u64,
+}
+
+impl Tee {
+    /// With the first register at this offset.
+    const fn new(first: u64) -> Tee {
+        Tee {
+            cmdresp: first,
+            cmdbuff_lo: first + 4,
+            cmdbuff_hi: first + 8,
+            wptr: first + 12,
+            rptr: first + 16,
+            info: 0x109e8,
+        }
+    }
 }
 
 /// Those of platform access (`pa_v1`).
@@ -69,6 +95,7 @@ impl Generation {
                 inten: 0x10610,
                 intsts: 0x10614,
                 platform_access: None,
+                tee: None,
             },
             Generation::Id1486 => Offsets {
                 cmdresp: 0x10980,
@@ -85,11 +112,19 @@ impl Generation {
                     button: 0x10a24,
                     doorbell: 0x10a40,
                 }),
+                tee: None,
             },
-            Generation::Id14ca => Offsets { platform_access: None, ..Generation::Id1486.offsets() },
-            Generation::Id156e | Generation::Id17d8 => {
-                Offsets { inten: 0x10510, intsts: 0x10514, ..Generation::Id14ca.offsets() }
-            }
+            Generation::Id14ca => Offsets {
+                platform_access: None,
+                tee: Some(Tee::new(0x10544)),
+                ..Generation::Id1486.offsets()
+            },
+            Generation::Id156e | Generation::Id17d8 => Offsets {
+                inten: 0x10510,
+                intsts: 0x10514,
+                tee: Some(Tee::new(0x10944)),
+                ..Generation::Id14ca.offsets()
+            },
         }
     }
 }

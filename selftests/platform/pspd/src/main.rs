@@ -108,23 +108,28 @@ impl Parts {
         )
     }
 
-    fn services(&self) -> Services {
+    fn services(&self, c_bit: u32) -> Services {
         Services {
             registers: Arc::clone(&self.registers),
-            memory: Arc::clone(&self.memory),
+            machine: Machine { memory: Arc::clone(&self.memory), link: Arc::clone(&self.link) },
             faults: Arc::clone(&self.faults),
             trace: Arc::clone(&self.trace),
             hsti: registers::FEATURES >> 8,
+            sfs: psp::Sfs::new(c_bit),
+            tee: psp::Tee::new(c_bit),
+            silent: Vec::new(),
+            stuck: None,
         }
     }
 
-    fn control(&self, worker: Sender<Request>) -> Control {
+    fn control(&self, worker: Sender<Request>, services: Sender<services::Request>) -> Control {
         Control {
             faults: Arc::clone(&self.faults),
             pending: Arc::clone(&self.pending),
             registers: Arc::clone(&self.registers),
             interrupts: Arc::clone(&self.interrupts),
             worker,
+            services,
             link: Arc::clone(&self.link),
             trace: Arc::clone(&self.trace),
         }
@@ -159,17 +164,17 @@ fn serve(options: &Serve) -> Result<(), String> {
     }
     let (doorbell, commands) = mpsc::channel();
     let (service, requests) = mpsc::channel();
-    let mut device = parts.device(options, doorbell.clone(), service);
+    let mut device = parts.device(options, doorbell.clone(), service.clone());
     let server =
         vfio_user::Server::new(&options.socket, true, server::irqs(options.irq), server::regions())
             .map_err(|error| cannot("listen on", &options.socket, error))?;
     end_on_signals(&options.socket)?;
     if let Some(path) = &options.control {
-        let listening = parts.control(doorbell).listen(path);
+        let listening = parts.control(doorbell, service).listen(path);
         listening.map_err(|error| cannot("listen on", path, error))?;
     }
     let trace = Arc::clone(&parts.trace);
-    let services = parts.services();
+    let services = parts.services(options.c_bit);
     thread::spawn(move || services.run(&requests));
     let worker = parts.worker(options, config);
     thread::spawn(move || worker.run(&commands));

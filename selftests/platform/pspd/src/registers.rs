@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crate::generation::{Generation, Offsets, PlatformAccess};
+use crate::generation::{Generation, Offsets, PlatformAccess, Tee};
 use crate::services;
 
 /// CMDRESP bit 31: set by firmware when the command has ended.
@@ -18,6 +18,8 @@ const SEV_CMD_COMPLETE: u32 = 1 << 1;
 pub const FEATURES: u32 = 0x0008_8781;
 /// Bootloader version 00.29.00.75, in the notation of the driver's sysfs file.
 const BOOTLOADER: u32 = 0x0029_0075;
+/// Version of the TEE, in the same notation.
+const TEE: u32 = 0x0034_0012;
 
 /// A command that was written to CMDRESP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,11 @@ pub struct Registers {
     message_lo: AtomicU32,
     message_hi: AtomicU32,
     doorbell: AtomicU32,
+    mailbox: AtomicU32,
+    mailbox_lo: AtomicU32,
+    mailbox_hi: AtomicU32,
+    wptr: AtomicU32,
+    rptr: AtomicU32,
     reads: AtomicU64,
     writes: AtomicU64,
     all_ones: AtomicBool,
@@ -72,6 +79,11 @@ impl Registers {
             message_lo: AtomicU32::new(0),
             message_hi: AtomicU32::new(0),
             doorbell: AtomicU32::new(RESPONSE),
+            mailbox: AtomicU32::new(RESPONSE),
+            mailbox_lo: AtomicU32::new(0),
+            mailbox_hi: AtomicU32::new(0),
+            wptr: AtomicU32::new(0),
+            rptr: AtomicU32::new(0),
             reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             all_ones: AtomicBool::new(false),
@@ -79,13 +91,16 @@ impl Registers {
     }
 
     /// Register values after reset: 0, also where a command or its response was; platform access
-    /// is ready (model choices).
+    /// and the PSP's own mailbox are ready (model choices).
     pub fn reset(&self) {
         for register in [&self.cmdresp, &self.lo, &self.hi, &self.inten, &self.intsts] {
             register.store(0, Ordering::Release);
         }
         self.complete_message(0);
         self.complete_doorbell(0);
+        self.complete_mailbox(0);
+        self.wptr.store(0, Ordering::Release);
+        self.set_rptr(0);
     }
 
     /// A register access of the driver.
@@ -111,18 +126,33 @@ impl Registers {
             at if at == o.intsts => self.intsts.load(Ordering::Acquire),
             at if at == o.feature => self.features,
             at if at == o.bootloader => BOOTLOADER,
-            at => o.platform_access.map_or(0, |p| self.platform_access(&p, at)),
+            at => {
+                let access = o.platform_access.and_then(|p| self.platform_access(&p, at));
+                access.or_else(|| self.tee(&o.tee?, at)).unwrap_or(0)
+            }
         }
     }
 
-    fn platform_access(&self, p: &PlatformAccess, offset: u64) -> u32 {
-        match offset {
+    fn tee(&self, t: &Tee, offset: u64) -> Option<u32> {
+        Some(match offset {
+            at if at == t.cmdresp => self.mailbox.load(Ordering::Acquire),
+            at if at == t.cmdbuff_lo => self.mailbox_lo.load(Ordering::Acquire),
+            at if at == t.cmdbuff_hi => self.mailbox_hi.load(Ordering::Acquire),
+            at if at == t.wptr => self.wptr.load(Ordering::Acquire),
+            at if at == t.rptr => self.rptr.load(Ordering::Acquire),
+            at if at == t.info => TEE,
+            _ => return None,
+        })
+    }
+
+    fn platform_access(&self, p: &PlatformAccess, offset: u64) -> Option<u32> {
+        Some(match offset {
             at if at == p.cmdresp => self.message.load(Ordering::Acquire),
             at if at == p.cmdbuff_lo => self.message_lo.load(Ordering::Acquire),
             at if at == p.cmdbuff_hi => self.message_hi.load(Ordering::Acquire),
             at if at == p.doorbell => self.doorbell.load(Ordering::Acquire),
-            _ => 0,
-        }
+            _ => return None,
+        })
     }
 
     /// A register write of the driver. A command in CMDRESP is the doorbell.
@@ -143,7 +173,9 @@ impl Registers {
             }
             at if at == o.cmdresp => return Some(Rung::Sev(self.ring(value))),
             at => {
-                let request = self.write_platform_access(&o.platform_access?, at, value)?;
+                let access =
+                    o.platform_access.and_then(|p| self.write_platform_access(&p, at, value));
+                let request = access.or_else(|| self.write_tee(&o.tee?, at, value))?;
                 return Some(Rung::Service(request));
             }
         }
@@ -176,6 +208,38 @@ impl Registers {
             _ => {}
         }
         None
+    }
+
+    /// A command of the PSP's own mailbox is written with the ready bit clear; the ring has new
+    /// entries when its end is written.
+    fn write_tee(&self, t: &Tee, offset: u64, value: u32) -> Option<services::Request> {
+        match offset {
+            at if at == t.cmdbuff_lo => self.mailbox_lo.store(value, Ordering::Release),
+            at if at == t.cmdbuff_hi => self.mailbox_hi.store(value, Ordering::Release),
+            at if at == t.cmdresp => {
+                self.mailbox.store(value & !RESPONSE, Ordering::Release);
+                let lo = u64::from(self.mailbox_lo.load(Ordering::Acquire));
+                let hi = u64::from(self.mailbox_hi.load(Ordering::Acquire));
+                let number = (value >> 16) as u8 & 0xf;
+                return Some(services::Request::Mailbox { number, buffer: lo | (hi << 32) });
+            }
+            at if at == t.wptr => {
+                self.wptr.store(value, Ordering::Release);
+                return Some(services::Request::Ring { end: value });
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// A command of the PSP's own mailbox has ended.
+    pub fn complete_mailbox(&self, status: u16) {
+        self.mailbox.store(RESPONSE | u32::from(status), Ordering::Release);
+    }
+
+    /// The ring has been read up to here.
+    pub fn set_rptr(&self, at: u32) {
+        self.rptr.store(at, Ordering::Release);
     }
 
     /// A message of platform access has ended.
@@ -325,6 +389,31 @@ mod tests {
         let without = Registers::new(Generation::Id14ca, FEATURES);
         assert_eq!(without.write(p.cmdresp, &(0x14u32 << 16).to_le_bytes()), None);
         assert_eq!(read(&without, p.cmdresp), 0);
+    }
+
+    #[test]
+    fn the_psps_own_mailbox_and_the_ring() {
+        use services::Request::{Mailbox, Ring};
+        for generation in [Generation::Id14ca, Generation::Id156e, Generation::Id17d8] {
+            let registers = Registers::new(generation, FEATURES);
+            let t = generation.offsets().tee.unwrap();
+            let write = |at, value: u32| registers.write(at, &value.to_le_bytes());
+            assert_eq!(read(&registers, t.cmdresp), RESPONSE);
+            assert_eq!([write(t.cmdbuff_lo, 0x6000), write(t.cmdbuff_hi, 3)], [None; 2]);
+            let command = Mailbox { number: 14, buffer: 0x3_0000_6000 };
+            assert_eq!(write(t.cmdresp, 14 << 16), Some(Rung::Service(command)));
+            assert_eq!(read(&registers, t.cmdresp), 14 << 16);
+            registers.complete_mailbox(0xd);
+            assert_eq!(read(&registers, t.cmdresp), RESPONSE | 0xd);
+            assert_eq!(write(t.wptr, 0x400), Some(Rung::Service(Ring { end: 0x400 })));
+            registers.set_rptr(0x400);
+            assert_eq!([read(&registers, t.wptr), read(&registers, t.rptr)], [0x400; 2]);
+            assert_eq!([write(t.rptr, 0), write(t.info, 0)], [None; 2], "these are read only");
+            assert_eq!([read(&registers, t.rptr), read(&registers, t.info)], [0x400, TEE]);
+        }
+        let without = Registers::new(Generation::Id1486, FEATURES);
+        assert_eq!(without.write(0x10544, &(14u32 << 16).to_le_bytes()), None);
+        assert_eq!(read(&without, 0x10544), 0);
     }
 
     #[test]

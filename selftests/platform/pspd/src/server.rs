@@ -92,6 +92,11 @@ impl Device {
     fn send(&self, request: Request) -> io::Result<()> {
         self.worker.send(request).map_err(|_| io::Error::other("the mailbox worker has ended"))
     }
+
+    fn serve(&self, request: services::Request) -> io::Result<()> {
+        let sent = self.services.send(request);
+        sent.map_err(|_| io::Error::other("the services' thread has ended"))
+    }
 }
 
 impl ServerBackend for Device {
@@ -111,14 +116,12 @@ impl ServerBackend for Device {
                 if self.config.write(offset, data) {
                     self.registers.reset();
                     self.send(Request::Reset)?;
+                    self.serve(services::Request::Reset)?;
                 }
             }
             VFIO_PCI_BAR2_REGION_INDEX => match self.registers.write(offset, data) {
                 Some(Rung::Sev(doorbell)) => self.send(Request::Command(doorbell))?,
-                Some(Rung::Service(request)) => {
-                    let sent = self.services.send(request);
-                    sent.map_err(|_| io::Error::other("the services' thread has ended"))?;
-                }
+                Some(Rung::Service(request)) => self.serve(request)?,
                 None => {}
             },
             _ => {}
@@ -161,6 +164,7 @@ impl ServerBackend for Device {
     fn reset(&mut self) -> io::Result<()> {
         self.config = ConfigSpace::new(self.fresh_config.0, self.fresh_config.1);
         self.registers.reset();
+        self.serve(services::Request::Reset)?;
         self.send(Request::Reset)
     }
 

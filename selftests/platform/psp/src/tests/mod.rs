@@ -16,5 +16,6 @@ mod owned;
 mod random;
 mod reserved;
 mod secret;
+mod services;
 mod sev;
 mod snp;
