@@ -11,6 +11,8 @@
 #include <linux/psp-platform-access.h>
 #include <linux/psp-sev.h>
 #include <linux/psp-tee.h>
+#include <linux/set_memory.h>
+#include <uapi/linux/psp-sfs.h>
 #include <asm/iommu.h>
 #include <asm/kvm.h>
 #include <asm/sev.h>

@@ -9,7 +9,12 @@
 //! | `driver.rs`, `irq.rs` | probe and unbind of PCI functions, generations, the interrupt |
 //! | `psps.rs` | all PSPs of the system, and which is the master |
 //! | `regs.rs`, `mailbox.rs` | registers; one command from doorbell to status |
-//! | `platform_access.rs` | what the PSP is asked beside SEV |
+//! | `services.rs` | what a PSP does beside SEV, each by itself |
+//! | `platform_access.rs` | messages for what concerns the platform, and a doorbell |
+//! | `psp_mailbox.rs` | the PSP's own mailbox |
+//! | `tee.rs` | applications that run on the PSP |
+//! | `sfs.rs`, `sfs_uapi.rs` | firmware of others that is replaced; `/dev/sfs` |
+//! | `hv_fixed.rs` | memory that other firmware than SEV's uses |
 //! | `cmd.rs`, `error.rs`, `rust/wire` | commands as types; their buffers; why they fail |
 //! | `pages.rs` | who owns a page: this driver or firmware |
 //! | `platform.rs` | the state of firmware, behind the command lock |
@@ -40,6 +45,7 @@ mod error;
 mod gmem;
 mod guests;
 mod hot_load;
+mod hv_fixed;
 mod irq;
 mod kapi;
 mod mailbox;
@@ -49,12 +55,17 @@ mod nv_file;
 mod pages;
 mod platform;
 mod platform_access;
+mod psp_mailbox;
 mod psps;
 mod regs;
+mod services;
+mod sfs;
+mod sfs_uapi;
 mod state;
 mod stopped_cpus;
 #[path = "../sys/mod.rs"]
 mod sys;
+mod tee;
 #[cfg(CONFIG_KUNIT = "y")]
 mod testing;
 mod uapi;
@@ -79,6 +90,9 @@ struct Ccp {
     #[pin]
     state: debugfs::File<()>,
     mitigations: mitigations::Record,
+    hv_fixed: hv_fixed::Record,
+    services: services::Record,
+    sfs_node: sfs_uapi::Record,
     lost: pages::Record,
     known: state::Record,
 }
@@ -101,6 +115,15 @@ impl kernel::InPlaceModule for Ccp {
             #[allow(unsafe_code)]
             // SAFETY: As above.
             lost: unsafe { pages::Record::init() },
+            #[allow(unsafe_code)]
+            // SAFETY: As above.
+            hv_fixed: unsafe { hv_fixed::Record::init() },
+            #[allow(unsafe_code)]
+            // SAFETY: As above.
+            services: unsafe { services::Record::init() },
+            #[allow(unsafe_code)]
+            // SAFETY: As above.
+            sfs_node: unsafe { sfs_uapi::Record::init() },
             #[allow(unsafe_code)]
             // SAFETY: As above.
             mitigations: unsafe { mitigations::Record::init() },

@@ -2,7 +2,7 @@
 
 //! The PCI functions that this driver binds: probe, unbind, shutdown, reset.
 //!
-//! `psps.rs` chooses the master among the PSPs of a system.
+//! `psps.rs` chooses the master among the PSPs of a system, `services.rs` that for what is not SEV.
 
 use crate::{
     irq::Interrupt,
@@ -11,6 +11,7 @@ use crate::{
         MasterIo, //
     },
     platform_access::PlatformAccess,
+    psp_mailbox::PspMailbox,
     psps,
     regs::{
         Capability,
@@ -20,6 +21,7 @@ use crate::{
         Versions,
         BAR_SIZE, //
     },
+    services, sfs_uapi,
     sys::{
         completion::Completion,
         cpu,
@@ -84,14 +86,14 @@ pub(crate) static PSPV2: Generation = Generation {
     registers: RegisterMap::new(0x10900, 0x10690, 0x10694).with_platform_access(0x10500),
 };
 /// Genoa, Bergamo and Siena (Zen 4).
-static PSPV4: Generation = Generation {
+pub(crate) static PSPV4: Generation = Generation {
     name: "pspv4",
-    registers: RegisterMap::new(0x10900, 0x10690, 0x10694).with_tee(),
+    registers: RegisterMap::new(0x10900, 0x10690, 0x10694).with_tee(0x10500),
 };
 /// Turin (Zen 5) and later.
 static PSPV6: Generation = Generation {
     name: "pspv6",
-    registers: RegisterMap::new(0x10900, 0x10510, 0x10514).with_tee(),
+    registers: RegisterMap::new(0x10900, 0x10510, 0x10514).with_tee(0x10900),
 };
 
 /// The driver, for the PCI core.
@@ -184,6 +186,8 @@ struct About {
 pub(crate) struct Psp<'bound> {
     /// [`None`] if the PSP does not answer or has no SEV: the function is bound, but not used.
     sev: Option<Sev<'bound>>,
+    /// Ended after SEV: until SNP is shut down pages of SFS are HV-Fixed.
+    services: Option<Services>,
     about: Option<About>,
     _bar: pci::Bar<'bound, BAR_SIZE>,
 }
@@ -195,6 +199,12 @@ impl Psp<'_> {
     fn about(&self) -> Result<&About> {
         self.about.as_ref().ok_or(ENODEV)
     }
+}
+
+/// What the PSP does beside SEV. Fields are dropped in this order.
+struct Services {
+    _node: Option<sfs_uapi::Node>,
+    bound: services::Bound,
 }
 
 /// A PSP with SEV. Dropping it takes it out of [`psps`], before its interrupt goes.
@@ -251,6 +261,9 @@ impl pci_adapter::Driver for PspDriver {
         if let Some(sev) = &psp.sev {
             sev.retire();
         }
+        if let Some(services) = &psp.services {
+            services.bound.retire();
+        }
     }
 
     fn reset_prepare<'bound>(_dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
@@ -300,33 +313,60 @@ fn probe<'bound>(
     #[allow(unsafe_code)]
     let io = unsafe { pci_bar::unbounded(&bar) };
     let registers = Registers::new(io, &generation.registers);
+    let map = generation.registers.platform_access.as_ref();
+    let mut access = map.map(|map| PlatformAccess::new(io, map));
     let about = registers.capability().map(|capability| About {
-        capability: with_security(dev, generation, io, capability),
+        capability: with_security(dev, access.as_mut(), capability),
         versions: registers.versions(),
     });
     let capability = about.as_ref().map(|about| about.capability);
 
     Ok(Psp {
         sev: probe_sev(dev, generation, registers, capability)?,
+        services: probe_services(dev, generation, io, access, capability)?,
         about,
         _bar: bar,
     })
 }
 
-/// What the PSP says about security, wherever it says that. SEV does not depend on it.
-fn with_security(
+/// Sets up what the PSP does beside SEV. A PSP that does not answer has nothing.
+fn probe_services(
     dev: &pci::Device<Bound>,
     generation: &'static Generation,
     io: MasterIo,
+    platform_access: Option<PlatformAccess<MasterIo>>,
+    capability: Option<Capability>,
+) -> Result<Option<Services>> {
+    let Some(capability) = capability.filter(|_| !is_kdump_kernel()) else {
+        return Ok(None);
+    };
+    let mailbox = generation.registers.mailbox.as_ref();
+    let offer = services::Offer {
+        platform_access,
+        mailbox: mailbox.map(|map| PspMailbox::new(io, map)),
+        tee: capability.tee(),
+        sfs: capability.sfs(),
+    };
+    let bound = services::add(dev.as_ref(), pci_adapter::address(dev), offer)?;
+    Ok(Some(Services {
+        _node: capability.sfs().then(sfs_uapi::Node::new).transpose()?,
+        bound,
+    }))
+}
+
+/// What the PSP says about security, wherever it says that. SEV does not depend on it.
+fn with_security(
+    dev: &pci::Device<Bound>,
+    access: Option<&mut PlatformAccess<MasterIo>>,
     capability: Capability,
 ) -> Capability {
-    let Some(map) = &generation.registers.platform_access else {
+    let Some(access) = access else {
         return capability;
     };
     if capability.security_reporting() || is_kdump_kernel() {
         return capability;
     }
-    match PlatformAccess::new(io, map).with_security(capability) {
+    match access.with_security(capability) {
         Ok(capability) => capability,
         Err(err) => {
             dev_warn!(

@@ -9,9 +9,9 @@
 //! Any module may call the functions at any time after this one was loaded; with no PSP attached
 //! they return -ENODEV. They sleep, and take the command lock.
 //!
-//! The driver does not serve the crypto engine, the TEE and platform access. Their functions return
-//! the errors of the in-tree driver on a machine without that hardware, so that `ccp-crypto.ko` and
-//! `amdtee.ko` find their symbols and decline to load.
+//! The driver does not serve the crypto engine. Its functions return the errors of the in-tree
+//! driver on a machine without that hardware, so that `ccp-crypto.ko` finds its symbols and
+//! declines to load.
 
 #![allow(unsafe_code, reason = "the seam to C: pointers come in as they are")]
 
@@ -51,6 +51,7 @@ use crate::{
 
 mod gmem;
 mod guests;
+mod services;
 
 /// Converts to what C returns, and stores firmware's status where C wants it.
 ///
@@ -322,13 +323,6 @@ macro_rules! not_served {
 }
 
 not_served! {
-    psp_tee_process_cmd(c::tee_cmd_id, *mut c_void, usize, *mut u32) -> c_int { ENODEV.to_errno() }
-    psp_check_tee_status() -> c_int { ENODEV.to_errno() }
-    psp_send_platform_access_msg(c::psp_platform_access_msg, *mut c::psp_request) -> c_int {
-        ENODEV.to_errno()
-    }
-    psp_ring_platform_doorbell(c_int, *mut u32) -> c_int { ENODEV.to_errno() }
-    psp_check_platform_access_status() -> c_int { ENODEV.to_errno() }
     ccp_present() -> c_int { ENODEV.to_errno() }
     ccp_version() -> c_uint { 0 }
     ccp_enqueue_cmd(*mut c::ccp_cmd) -> c_int { ENODEV.to_errno() }

@@ -38,6 +38,7 @@ use crate::sys::{
     },
     snp_host::NoSnpEn,
     trace,
+    volatile::Volatile, //
 };
 
 mod lost;
@@ -287,6 +288,11 @@ impl FwPages {
         Spa(self.frames.phys())
     }
 
+    /// The page frames.
+    pub(crate) fn frames(&self) -> Frames {
+        self.frames
+    }
+
     /// Size in bytes.
     pub(crate) fn len(&self) -> usize {
         self.pages.as_ref().map_or(0, HvPages::len)
@@ -295,6 +301,11 @@ impl FwPages {
     /// The contents, while firmware carries out no command: the RMP lets CPUs read.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.pages.as_ref().map_or(&[], HvPages::bytes)
+    }
+
+    /// The contents, for memory that firmware uses at the same time.
+    pub(crate) fn volatile(&self) -> Option<Volatile<'_>> {
+        self.pages.as_ref().map(HvPages::volatile)
     }
 
     /// Kernel virtual address, for a C caller that owns the contents.

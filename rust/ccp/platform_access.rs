@@ -3,7 +3,7 @@
 //! Platform access: a mailbox of the PSP beside that for SEV, for what concerns the platform.
 //!
 //! A message has a buffer, which begins with its size and a status, and which the PSP overwrites
-//! with its answer. There is no interrupt.
+//! with its answer. A doorbell has a number alone. There is no interrupt.
 //!
 //! Source: drivers/crypto/ccp/{platform-access.c, hsti.c} of Linux 7.3.
 
@@ -32,7 +32,6 @@ use crate::{
     },
     sys::{
         bindings::psp_platform_access_msg_PSP_CMD_HSTI_QUERY as HSTI_QUERY,
-        pages::Gfp,
         snp_host::{
             Host,
             KERNEL, //
@@ -44,6 +43,11 @@ use crate::{
 const TIMEOUT_MS: i64 = 500;
 /// The time between two reads of the register.
 const POLL_USECS: i64 = 100;
+
+/// The size and the status that a message's buffer begins with.
+pub(crate) const HEADER_LEN: usize = 8;
+/// The largest buffer that the driver takes.
+pub(crate) const LIMIT: usize = 0x1_0000;
 
 bitfield! {
     /// C2PMSG_28: a message when written, its status when read.
@@ -59,6 +63,16 @@ bitfield! {
     }
 }
 
+bitfield! {
+    /// C2PMSG_80: what the doorbell is rung for when written, what came of it when read.
+    struct Bell(u32) {
+        /// The PSP is ready.
+        31:31 ready => bool;
+        /// A number when written; when read, why it failed, or 0 if it did not.
+        7:0 number;
+    }
+}
+
 /// The buffer of HSTI_QUERY.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -69,7 +83,7 @@ struct HstiQuery {
     hsti: u32,
 }
 
-/// The mailbox. It has one user, so there is one message at a time.
+/// The mailbox.
 pub(crate) struct PlatformAccess<I> {
     io: I,
     map: &'static PlatformAccessMap,
@@ -101,22 +115,22 @@ impl<I: BarIo> PlatformAccess<I> {
             hsti: 0,
         };
         self.send(HSTI_QUERY, query.as_mut_bytes())?;
-        if query.status != 0 {
-            return Err(EIO);
-        }
         let bits = u32::from(capability) | query.hsti << Capability::FIRST_SECURITY_BIT;
         Ok(Capability::from(bits).with_security_reporting(true))
     }
 
     /// Sends a message, and leaves the answer in `buffer`.
-    fn send(&mut self, number: u32, buffer: &mut [u8]) -> Result {
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if the PSP takes no message, or somebody else has sent one meanwhile;
+    /// [`ETIMEDOUT`]; [`EIO`] if it refuses this one, and then the buffer has a status; [`ENOMEM`].
+    pub(crate) fn send(&mut self, number: u32, buffer: &mut [u8]) -> Result {
         if self.message().recovery() {
             return Err(EBUSY);
         }
         self.wait().map_err(|_| EBUSY)?;
-        let mut pages = HvPages::zeroed(Gfp::KERNEL, 0)?;
-        pages.put(0, buffer)?;
-        let pages = pages.lend();
+        let pages = HvPages::with_data(buffer)?.lend();
         let address = pages.spa().encrypted().raw();
         // CAST: The two halves are what the registers take.
         self.io.write(self.map.cmdbuf_lo, address as u32);
@@ -129,13 +143,58 @@ impl<I: BarIo> PlatformAccess<I> {
         self.unanswered = answer.is_err();
         // Fails if there is no answer: the buffer is lost then, which has been logged.
         let pages = pages.take_back(self);
-        if answer?.status() != 0 {
-            return Err(EIO);
+        let refusal = answer?.status().get();
+        // CAST: The two halves.
+        let ours = [
+            (self.map.cmdbuf_lo, address as u32),
+            (self.map.cmdbuf_hi, (address >> 32) as u32),
+        ];
+        if ours
+            .iter()
+            .any(|(register, half)| self.io.read(*register) != *half)
+        {
+            return Err(EBUSY);
         }
         let pages = pages.map_err(|_| EIO)?;
         let answer = pages.bytes().get(..buffer.len()).ok_or(EINVAL)?;
         buffer.copy_from_slice(answer);
-        Ok(())
+        let status = buffer.get_mut(4..HEADER_LEN).ok_or(EINVAL)?;
+        if refusal != 0 {
+            status.copy_from_slice(&refusal.to_le_bytes());
+        }
+        match status.iter().all(|byte| *byte == 0) {
+            true => Ok(()),
+            false => Err(EIO),
+        }
+    }
+
+    /// Rings the doorbell. `result` gets why the PSP refuses.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if it was rung and has not been answered; [`ETIMEDOUT`]; [`EIO`] if the PSP
+    /// refuses.
+    pub(crate) fn ring(&self, number: u32, result: &mut u32) -> Result {
+        self.wait_for_bell().map_err(|_| EBUSY)?;
+        let bell = Bell::zeroed().try_with_number(number & 0xff)?;
+        self.io.write(self.map.doorbell, bell.into());
+        self.io.write(self.map.button, 1);
+        match self.wait_for_bell()?.number().get() {
+            0 => Ok(()),
+            refusal => {
+                *result = refusal;
+                Err(EIO)
+            }
+        }
+    }
+
+    fn wait_for_bell(&self) -> Result<Bell> {
+        read_poll_timeout(
+            || Ok(Bell::from(self.io.read(self.map.doorbell))),
+            |bell| bell.ready(),
+            Delta::from_micros(POLL_USECS),
+            Delta::from_millis(TIMEOUT_MS),
+        )
     }
 
     fn message(&self) -> Message {

@@ -23,8 +23,8 @@ use kernel::{
 };
 
 /// How much of BAR 2 is used: up to and including the highest register of any generation
-/// (C2PMSG_63, the capabilities, at 0x109fc).
-pub(crate) const BAR_SIZE: usize = 0x10a00;
+/// (C2PMSG_80, the doorbell of platform access, at 0x10a40).
+pub(crate) const BAR_SIZE: usize = 0x10a44;
 
 bitfield! {
     /// What the driver writes to C2PMSG_32 to start a command.
@@ -86,6 +86,8 @@ bitfield! {
         8:8 fused_part => bool;
         /// The bits from `fused_part` on say something.
         7:7 security_reporting => bool;
+        /// Firmware of others can be replaced (SFS).
+        3:3 sfs => bool;
         /// A trusted execution environment.
         1:1 tee => bool;
         /// SEV commands.
@@ -120,6 +122,8 @@ pub(crate) struct RegisterMap {
     pub(crate) bootloader: usize,
     /// C2PMSG_58, on generations that have it: the version of the TEE.
     pub(crate) tee: Option<usize>,
+    /// The PSP's own mailbox and the ring of the TEE, on generations that have them.
+    pub(crate) mailbox: Option<MailboxMap>,
     /// The registers of platform access, on generations that have it.
     pub(crate) platform_access: Option<PlatformAccessMap>,
     /// P2CMSG_INTEN: a set bit enables the interrupt of that number.
@@ -139,6 +143,7 @@ impl RegisterMap {
             feature: c2pmsg + 4 * 63,
             bootloader: c2pmsg + 4 * 59,
             tee: None,
+            mailbox: None,
             platform_access: None,
             inten,
             intsts,
@@ -150,22 +155,36 @@ impl RegisterMap {
         map
     }
 
-    /// The same for a generation with a TEE.
-    pub(crate) const fn with_tee(self) -> Self {
+    /// The same for a generation with a TEE, whose registers count from a C2PMSG_0 at `c2pmsg`.
+    pub(crate) const fn with_tee(self, c2pmsg: usize) -> Self {
+        let map = MailboxMap {
+            cmdresp: c2pmsg + 4 * 17,
+            cmdbuf_lo: c2pmsg + 4 * 18,
+            cmdbuf_hi: c2pmsg + 4 * 19,
+            wptr: c2pmsg + 4 * 20,
+            rptr: c2pmsg + 4 * 21,
+        };
+        assert!(map.rptr <= BAR_SIZE - 4 && c2pmsg % 4 == 0);
         Self {
             tee: Some(self.bootloader - 4),
+            mailbox: Some(map),
             ..self
         }
     }
 
-    /// The same for a generation with platform access, whose C2PMSG_0 is at `c2pmsg`.
+    /// The same for a generation with platform access, whose messages count from a C2PMSG_0 at
+    /// `c2pmsg`. The doorbell counts from that of the SEV mailbox.
     pub(crate) const fn with_platform_access(self, c2pmsg: usize) -> Self {
+        let first = self.cmdresp - 4 * 32;
         let map = PlatformAccessMap {
             cmdresp: c2pmsg + 4 * 28,
             cmdbuf_lo: c2pmsg + 4 * 29,
             cmdbuf_hi: c2pmsg + 4 * 30,
+            button: first + 4 * 73,
+            doorbell: first + 4 * 80,
         };
         assert!(map.cmdbuf_hi <= BAR_SIZE - 4 && c2pmsg % 4 == 0);
+        assert!(map.doorbell <= BAR_SIZE - 4);
         Self {
             platform_access: Some(map),
             ..self
@@ -181,6 +200,25 @@ pub(crate) struct PlatformAccessMap {
     pub(crate) cmdbuf_lo: usize,
     /// C2PMSG_30: bits 63:32 of it.
     pub(crate) cmdbuf_hi: usize,
+    /// C2PMSG_73: writing a one rings the doorbell.
+    pub(crate) button: usize,
+    /// C2PMSG_80: what it is rung for, and what came of it.
+    pub(crate) doorbell: usize,
+}
+
+/// Where the PSP's own mailbox (`psp_mailbox.rs`) and the TEE's ring (`tee.rs`) have their
+/// registers.
+pub(crate) struct MailboxMap {
+    /// C2PMSG_17: command and status.
+    pub(crate) cmdresp: usize,
+    /// C2PMSG_18: bits 31:0 of the buffer's system physical address.
+    pub(crate) cmdbuf_lo: usize,
+    /// C2PMSG_19: bits 63:32 of it.
+    pub(crate) cmdbuf_hi: usize,
+    /// C2PMSG_20: up to where the ring has commands.
+    pub(crate) wptr: usize,
+    /// C2PMSG_21: up to where the TEE has read them.
+    pub(crate) rptr: usize,
 }
 
 /// 32-bit accesses to the BAR: the kernel's [`Io`], whatever its lifetime.

@@ -51,4 +51,5 @@ pub mod sched;
 pub mod snp_host;
 pub mod sysfs;
 pub mod trace;
+pub mod volatile;
 pub mod workers;

@@ -9,9 +9,14 @@ use core::{
     slice, //
 };
 
-use super::direct_map;
+use super::{
+    bindings as c,
+    direct_map,
+    volatile::Volatile, //
+};
 use kernel::{
     bindings,
+    error::to_result,
     page::PAGE_SIZE,
     prelude::*, //
 };
@@ -43,6 +48,8 @@ pub(crate) struct Pages {
     gfp: Gfp,
     order: u32,
     len: usize,
+    /// The kernel's mapping of the pages does not use the caches.
+    uncached: bool,
 }
 
 // SAFETY: The pages are plain memory that belongs to this object alone.
@@ -68,6 +75,7 @@ impl Pages {
             order,
             // The allocator has no order for which this overflows.
             len: PAGE_SIZE.wrapping_shl(order),
+            uncached: false,
         })
     }
 
@@ -148,6 +156,27 @@ impl Pages {
         Ok(())
     }
 
+    /// Maps the pages without caches, until they are freed.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]: a large page of the direct map could not be split.
+    pub(crate) fn set_uncached(&mut self) -> Result {
+        // CAST: An address; the allocator has no order with so many pages.
+        let (address, count) = (self.va.as_ptr() as c_ulong, self.count() as c_int);
+        // SAFETY: By the type invariant these pages of the direct map are ours.
+        to_result(unsafe { c::set_memory_uc(address, count) })?;
+        self.uncached = true;
+        Ok(())
+    }
+
+    /// The contents, for memory that somebody else uses at the same time.
+    pub(crate) fn volatile(&self) -> Volatile<'_> {
+        // SAFETY: By the type invariant the memory is ours and as long as this, and is not freed
+        // before the borrow ends. Whoever calls this does not read it by `bytes()` meanwhile.
+        unsafe { Volatile::new(self.va, self.len) }
+    }
+
     /// Writes the cache lines of the pages back to memory and drops them from the caches.
     pub(crate) fn clflush(&self) {
         // SAFETY: The range is mapped and ours. The length is at most 4 MiB.
@@ -157,6 +186,12 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
+        if self.uncached {
+            // CAST: As in `set_uncached()`.
+            let (address, count) = (self.va.as_ptr() as c_ulong, self.count() as c_int);
+            // SAFETY: As in `set_uncached()`. The mapping was split then, so this does not fail.
+            unsafe { c::set_memory_wb(address, count) };
+        }
         // SAFETY: By the type invariant the address and order are those of the allocation.
         unsafe { bindings::free_pages(self.va.as_ptr() as c_ulong, self.order) };
     }

@@ -18,6 +18,7 @@ use crate::{
         CmdError,
         Snp, //
     },
+    hv_fixed,
     mailbox::Transport,
     pages::{
         reclaim_foreign,
@@ -98,6 +99,7 @@ impl<T: Transport> Platform<T> {
         if let Some(area) = self.nv.area() {
             area.forget_assignment(proof);
         }
+        hv_fixed::released(proof);
     }
 
     /// SNP firmware is in the UNINIT state, by a shutdown or a reset, and has no guest any more.

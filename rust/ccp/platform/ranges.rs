@@ -3,7 +3,8 @@
 //! The list of memory that SNP_INIT_EX makes HV-Fixed.
 //!
 //! The BIOS may write to the memory that it has reserved at any time. A page that is HV-Fixed stays
-//! writable for the host under SNP and cannot be given to a guest.
+//! writable for the host under SNP and cannot be given to a guest. So is memory of this driver that
+//! other firmware uses (`hv_fixed.rs`).
 
 use kernel::{
     bindings,
@@ -12,6 +13,7 @@ use kernel::{
 };
 
 use crate::{
+    hv_fixed,
     pages::HvPages,
     sys::{
         iomem::{
@@ -26,7 +28,7 @@ use crate::{
     },
 };
 
-/// A page with the list of all memory that the BIOS has reserved.
+/// A page with the list of all memory that the BIOS has reserved, and of `hv_fixed.rs`.
 ///
 /// # Errors
 ///
@@ -45,6 +47,18 @@ pub(super) fn reserved_by_bios() -> Result<HvPages> {
         count = u32::saturating_add(count, 1);
         Ok(())
     })?;
+    // Trouble with these is no reason to keep SNP off.
+    hv_fixed::list(|frames| {
+        let range = Range {
+            base: frames.phys(),
+            page_count: u32::try_from(frames.count()).map_err(|_| E2BIG)?,
+            rsvd: 0,
+        };
+        page.put(offset, range.as_bytes()).map_err(|_| E2BIG)?;
+        offset = offset.saturating_add(size_of::<Range>());
+        count = u32::saturating_add(count, 1);
+        Ok(())
+    });
     let header = RangeListHeader {
         num_elements: count,
         rsvd: 0,

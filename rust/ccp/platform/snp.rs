@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     cmd::CmdError,
+    hv_fixed,
     mailbox::Transport,
     pages::HvPages,
     sys::{
@@ -198,6 +199,7 @@ impl<T: Transport> Platform<T> {
         };
         // Before and after SNP_INIT no CPU may hold dirty lines, not least of the RMP itself.
         self.channel.host().wbinvd_on_all();
+        hv_fixed::listed();
         let result = self.channel.init_snp(enabled, Some(&mut request));
         // If the mailbox died the pages are lost, which has been logged.
         let _ = ranges.take_back(&mut self.channel);

@@ -77,8 +77,13 @@ mod suite {
     }
 
     impl fake_io::Device for Psp {
-        fn read(&self, _offset: usize) -> u32 {
-            self.message.get()
+        fn read(&self, offset: usize) -> u32 {
+            let [low, high] = self.buffer.get();
+            match &PSPV2.registers.platform_access {
+                Some(map) if offset == map.cmdbuf_lo => low,
+                Some(map) if offset == map.cmdbuf_hi => high,
+                _ => self.message.get(),
+            }
         }
 
         fn write(&self, offset: usize, value: u32) {

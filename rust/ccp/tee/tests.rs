@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ring against a TEE that the tests play.
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ccp_tee)]
+#[allow(unsafe_code)] // The macro's; there is none here.
+mod suite {
+    use super::super::{
+        entry,
+        Access,
+        Ring,
+        ENTRIES,
+        ENTRY, //
+    };
+    use crate::{
+        driver::PSPV4,
+        psp_mailbox::PspMailbox,
+        regs::{
+            MailboxMap,
+            BAR_SIZE, //
+        },
+        sys::fake_io, //
+    };
+    use core::cell::{
+        Cell,
+        RefCell, //
+    };
+    use kernel::{
+        io::Region,
+        prelude::*, //
+    };
+
+    /// The PSP's registers. Commands get the answers in their order.
+    struct Psp {
+        answers: [Cell<u32>; 3],
+        orders: [Cell<u32>; 3],
+        count: Cell<usize>,
+        status: Cell<u32>,
+        wptr: Cell<u32>,
+        rptr: Cell<u32>,
+    }
+
+    const READY: u32 = 1 << 31;
+
+    fn map() -> &'static MailboxMap {
+        PSPV4.registers.mailbox.as_ref().unwrap()
+    }
+
+    impl fake_io::Device for Psp {
+        fn read(&self, offset: usize) -> u32 {
+            match offset {
+                at if at == map().cmdresp => READY | self.status.get(),
+                at if at == map().rptr => self.rptr.get(),
+                _ => 0,
+            }
+        }
+
+        fn write(&self, offset: usize, value: u32) {
+            if offset == map().wptr {
+                self.wptr.set(value);
+            }
+            if offset == map().cmdresp {
+                let n = self.count.replace(self.count.get() + 1);
+                self.orders[n].set(value >> 16);
+                self.status.set(self.answers[n].get());
+            }
+        }
+    }
+
+    fn psp(answers: [u32; 3]) -> Psp {
+        Psp {
+            answers: answers.map(Cell::new),
+            orders: [const { Cell::new(0) }; 3],
+            count: Cell::new(0),
+            status: Cell::new(0),
+            wptr: Cell::new(0),
+            rptr: Cell::new(0),
+        }
+    }
+
+    type Io<'a> = fake_io::View<'a, Psp, Region<BAR_SIZE>>;
+
+    fn mailbox(psp: &Psp) -> PspMailbox<Io<'_>> {
+        PspMailbox::new(fake_io::region(psp), map())
+    }
+
+    /// A TEE that answers at once.
+    struct Quick<'a>(RefCell<Option<Ring<Io<'a>>>>, &'a Psp);
+
+    impl<'a> Access for Quick<'a> {
+        type Io = Io<'a>;
+
+        fn with<R>(&self, act: impl FnOnce(&mut Ring<Io<'a>>) -> Result<R>) -> Result<R> {
+            let mut ring = self.0.borrow_mut();
+            let ring = ring.as_mut().ok_or(ENODEV)?;
+            let before = ring.next;
+            let done = act(ring);
+            if ring.next != before {
+                let entry = ring.memory.entry(before)?;
+                let mut first = [0; 1];
+                entry.part(entry::BUFFER, 1)?.read(&mut first)?;
+                entry
+                    .part(entry::BUFFER, 1)?
+                    .fill(&[first[0].wrapping_add(1)])?;
+                entry.set_word(entry::STATUS, 0x77 + entry.word(entry::COMMAND)?)?;
+                entry.set_word(entry::STATE, 2)?;
+                self.1.rptr.set(self.1.wptr.get());
+            }
+            done
+        }
+    }
+
+    #[test]
+    fn commands_go_round() -> Result {
+        let psp = psp([0; 3]);
+        let mut mailbox = mailbox(&psp);
+        let tee = Quick(RefCell::new(Some(Ring::new(&mut mailbox)?)), &psp);
+        for n in 0..2 * ENTRIES + 1 {
+            let mut buffer = [n as u8; 8];
+            assert_eq!(super::super::process(&tee, 5, &mut buffer)?, 0x7c);
+            assert_eq!((buffer[0], buffer[1]), (n as u8 + 1, n as u8));
+            let end = (n + 1) % ENTRIES * ENTRY;
+            assert_eq!(psp.wptr.get() as usize, end);
+        }
+        let ring = tee.0.take().ok_or(ENODEV)?;
+        assert!(super::super::process(&tee, 5, &mut [0]) == Err(ENODEV));
+        ring.leave(&mut mailbox)?;
+        assert_eq!(psp.orders.each_ref().map(Cell::get), [1, 2, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn sizes_are_checked() -> Result {
+        let psp = psp([0; 3]);
+        let mut mailbox = mailbox(&psp);
+        let tee = Quick(RefCell::new(Some(Ring::new(&mut mailbox)?)), &psp);
+        let mut large = [0; 989];
+        assert!(super::super::process(&tee, 1, &mut []) == Err(EINVAL));
+        assert!(super::super::process(&tee, 1, &mut large) == Err(EINVAL));
+        assert_eq!(psp.wptr.get(), 0);
+        assert_eq!(super::super::process(&tee, 1, &mut large[1..])?, 0x78);
+        let ring = tee.0.take().ok_or(ENODEV)?;
+        ring.leave(&mut mailbox)
+    }
+
+    #[test]
+    fn a_full_ring_takes_no_command() -> Result {
+        let psp = psp([0; 3]);
+        let mut mailbox = mailbox(&psp);
+        let mut ring = Ring::new(&mut mailbox)?;
+        for n in 0..ENTRIES - 1 {
+            let submitted = ring.try_submit(3, &[1])?;
+            assert_eq!(submitted.entry, n);
+        }
+        // Its end would be where the TEE reads.
+        assert!(matches!(ring.try_submit(3, &[1]), Err(err) if err == EAGAIN));
+        psp.rptr.set(2 * ENTRY as u32);
+        assert_eq!(ring.try_submit(3, &[1])?.entry, ENTRIES - 1);
+        // Read, but its owner has not fetched the answer.
+        assert!(matches!(ring.try_submit(3, &[1]), Err(err) if err == EAGAIN));
+        ring.done(0);
+        assert_eq!(ring.try_submit(3, &[1])?.entry, 0);
+        ring.leave(&mut mailbox)
+    }
+
+    #[test]
+    fn a_ring_that_was_left_is_replaced() -> Result {
+        let psp = psp([0xd, 0, 0]);
+        let ring = Ring::new(&mut mailbox(&psp))?;
+        assert_eq!(psp.orders.each_ref().map(Cell::get), [1, 2, 1]);
+        psp.answers[0].set(0);
+        psp.count.set(0);
+        ring.leave(&mut mailbox(&psp))
+    }
+
+    #[test]
+    fn refusals_are_errors() {
+        for (answers, count) in [([6, 0, 0], 1), ([0xd, 7, 0], 2), ([0xd, 0, 0xd], 3)] {
+            let psp = psp(answers);
+            assert!(matches!(Ring::new(&mut mailbox(&psp)), Err(err) if err == EIO));
+            assert_eq!(psp.count.get(), count);
+        }
+    }
+}
