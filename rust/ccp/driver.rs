@@ -323,7 +323,7 @@ fn probe<'bound>(
 
     Ok(Psp {
         sev: probe_sev(dev, generation, registers, capability)?,
-        services: probe_services(dev, generation, io, access, capability)?,
+        services: probe_services(dev, generation, io, access, capability),
         about,
         _bar: bar,
     })
@@ -336,10 +336,8 @@ fn probe_services(
     io: MasterIo,
     platform_access: Option<PlatformAccess<MasterIo>>,
     capability: Option<Capability>,
-) -> Result<Option<Services>> {
-    let Some(capability) = capability.filter(|_| !is_kdump_kernel()) else {
-        return Ok(None);
-    };
+) -> Option<Services> {
+    let capability = capability.filter(|_| !is_kdump_kernel())?;
     let mailbox = generation.registers.mailbox.as_ref();
     let offer = services::Offer {
         platform_access,
@@ -347,11 +345,22 @@ fn probe_services(
         tee: capability.tee(),
         sfs: capability.sfs(),
     };
-    let bound = services::add(dev.as_ref(), pci_adapter::address(dev), offer)?;
-    Ok(Some(Services {
-        _node: capability.sfs().then(sfs_uapi::Node::new).transpose()?,
-        bound,
-    }))
+    let add = || {
+        let bound = services::add(dev.as_ref(), pci_adapter::address(dev), offer)?;
+        Ok(Services {
+            _node: capability.sfs().then(sfs_uapi::Node::new).transpose()?,
+            bound,
+        })
+    };
+    let added: Result<Services> = add();
+    added
+        .inspect_err(|err| {
+            dev_warn!(
+                dev,
+                "TEE, SFS and platform access are left out ({err:?}); bind the PSP again, SEV does not need them\n"
+            )
+        })
+        .ok()
 }
 
 /// What the PSP says about security, wherever it says that. SEV does not depend on it.
