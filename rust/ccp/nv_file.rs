@@ -34,10 +34,7 @@ mod lock {
 
     kernel::sync::global_lock! {
         // SAFETY: `super::init()` initialises it before the driver is registered.
-        pub(super) unsafe(uninit) static UNWRITTEN: Mutex<super::Unwritten> = super::Unwritten {
-            submitted: None,
-            failed: None,
-        };
+        pub(super) unsafe(uninit) static UNWRITTEN: Mutex<super::Unwritten> = super::Unwritten::NONE;
     }
 
     kernel::sync::global_lock! {
@@ -70,6 +67,27 @@ struct Unwritten {
     submitted: Option<Arc<Contents>>,
     /// Those that could not be written.
     failed: Option<Arc<Contents>>,
+}
+
+impl Unwritten {
+    const NONE: Self = Self {
+        submitted: None,
+        failed: None,
+    };
+
+    /// What is to be written now. It takes the place of anything that could not be written.
+    fn take(&mut self) -> Option<Arc<Contents>> {
+        let newest = self.submitted.take()?;
+        self.failed = None;
+        Some(newest)
+    }
+
+    /// Has what could not be written written again, unless there is something newer.
+    fn retry(&mut self) {
+        if let Some(failed) = self.failed.take() {
+            self.submitted.get_or_insert(failed);
+        }
+    }
 }
 
 /// Reads the file. Sleeps; not to be called under the command lock.
@@ -113,15 +131,8 @@ pub(crate) fn submit(contents: Arc<Contents>) {
 pub(crate) fn write_submitted() {
     // Waits for whoever writes older contents.
     let writer = WRITER.lock();
-    let submitted = {
-        let mut unwritten = UNWRITTEN.lock();
-        let submitted = unwritten.submitted.take();
-        if submitted.is_some() {
-            unwritten.failed = None;
-        }
-        submitted
-    };
-    if let Some(contents) = submitted {
+    let newest = UNWRITTEN.lock().take();
+    if let Some(contents) = newest {
         write(contents);
     }
     drop(writer);
@@ -130,11 +141,7 @@ pub(crate) fn write_submitted() {
 /// Tries once more to write what could not be written. Sleeps; not to be called under the command
 /// lock.
 pub(crate) fn retry() {
-    let mut unwritten = UNWRITTEN.lock();
-    if let Some(failed) = unwritten.failed.take() {
-        unwritten.submitted.get_or_insert(failed);
-    }
-    drop(unwritten);
+    UNWRITTEN.lock().retry();
     write_submitted();
 }
 
@@ -150,3 +157,6 @@ fn write(contents: Arc<Contents>) {
         UNWRITTEN.lock().failed = Some(contents);
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
