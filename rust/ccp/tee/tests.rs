@@ -93,7 +93,7 @@ mod suite {
         type Io = Io<'a>;
 
         fn with<R>(&self, act: impl FnOnce(&mut Ring<Io<'a>>) -> Result<R>) -> Result<R> {
-            let mut ring = self.0.borrow_mut();
+            let mut ring = self.0.try_borrow_mut().map_err(|_| EBUSY)?;
             let ring = ring.as_mut().ok_or(ENODEV)?;
             let before = ring.next;
             let done = act(ring);
@@ -104,7 +104,8 @@ mod suite {
                 entry
                     .part(entry::BUFFER, 1)?
                     .fill(&[first[0].wrapping_add(1)])?;
-                entry.set_word(entry::STATUS, 0x77 + entry.word(entry::COMMAND)?)?;
+                let status = entry.word(entry::COMMAND)?.wrapping_add(0x77);
+                entry.set_word(entry::STATUS, status)?;
                 entry.set_word(entry::STATE, 2)?;
                 self.1.rptr.set(self.1.wptr.get());
             }
