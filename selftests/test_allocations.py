@@ -30,6 +30,8 @@ OPERATIONS = {
     "unload": (NOTHING, "2 1 2"),
     "load": (LOADED, "30 100 130"),
 }
+# A PSP that has all services: Genoa, with SEV, TEE and SFS.
+EVERYTHING = ("--device=14CA", "--capability=8b")
 # Seconds that an operation may take.
 BOUND = 20
 # Without these, a round that is no success has not said that memory was short.
@@ -293,7 +295,7 @@ def results(long: bool) -> dict[str, suite.Outcome]:
         ]
     outcomes = list(
         suite.run(
-            Config(kernel="debug"), paths.VM_SCRIPTS / "allocations.sh", cases, 3600 if long else 300, "allocations"
+            Config(kernel="debug", psp=list(EVERYTHING)), paths.VM_SCRIPTS / "allocations.sh", cases, 3600 if long else 300, "allocations"
         )
     )
     return dict(zip(OPERATIONS, outcomes if long else outcomes * len(OPERATIONS)))
