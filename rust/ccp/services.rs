@@ -190,7 +190,7 @@ impl Bound {
             psps.bound = KVec::new();
         }
         drop(psps);
-        drop(services.platform_access.lock().take());
+        *services.platform_access.lock() = None;
         let sfs = services.sfs.lock().take();
         let ring = services.ring.lock().take();
         let Some(mut mailbox) = services.mailbox.lock().take() else {
