@@ -159,7 +159,7 @@ def test_qemu_agrees_on_which_options_take_no_argument(tmp_path):
 
 
 def test_nothing_is_left(tmp_path):
-    """Killed or refused: no process, no directory."""
+    """Killed or refused: no process, no directory. And what QEMU was told."""
     before = {path.name for path in Path("/dev/shm").glob("ccp-rs-*")}
     refused = subprocess.run(
         [paths.SNP_QEMU, "-m", "1G", "-device", "nonsense"], capture_output=True, text=True, check=False
@@ -167,24 +167,16 @@ def test_nothing_is_left(tmp_path):
     assert refused.returncode == 1 and "nonsense" in refused.stderr
     bad = subprocess.run([paths.SNP_QEMU, "-m", "1G", "--snp-api", "x"], capture_output=True, text=True, check=False)
     assert bad.returncode == 1 and "the PSP model did not start" in bad.stderr
-    running = subprocess.Popen(
-        [
-            paths.SNP_QEMU,
-            "-m",
-            "1G",
-            "-nographic",
-            "-S",
-            "-serial",
-            "none",
-            "-monitor",
-            "none",
-            "-pidfile",
-            tmp_path / "pid",
-        ]
-    )
+    words = ["-m", "1G", "-nographic", "-S", "-serial", "none", "-monitor", "none", "-pidfile", tmp_path / "pid"]
+    running = subprocess.Popen([paths.SNP_QEMU, *words, "--snp-cpu", "rmp=report"])
     while not (tmp_path / "pid").exists():
         assert running.poll() is None
     qemu = int((tmp_path / "pid").read_text())
+    told = Path(f"/proc/{qemu}/cmdline").read_text().split("\0")
+    plugin = dict(word.split("=", 1) for word in told[told.index("-plugin") + 1].split(","))
+    # 16 bytes for each page of 1 GiB and 16 KiB, in 2 MiB, at the end of RAM; what is given takes the default's place.
+    assert (plugin["rmp_base"], plugin["rmp_end"]) == ("0x3fa00000", "0x3fffffff") and plugin["low"] == str(GIB)
+    assert plugin["rmp"] == "report" and plugin["guest"] == "on" and "--snp-cpu" not in told
     running.terminate()
     assert running.wait(20) in (0, -signal.SIGTERM) and not Path(f"/proc/{qemu}").exists()
     assert {path.name for path in Path("/dev/shm").glob("ccp-rs-*")} <= before
