@@ -4,7 +4,9 @@
 import json
 import re
 import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -168,9 +170,14 @@ def test_nothing_is_left(tmp_path):
     bad = subprocess.run([paths.SNP_QEMU, "-m", "1G", "--snp-api", "x"], capture_output=True, text=True, check=False)
     assert bad.returncode == 1 and "the PSP model did not start" in bad.stderr
     words = ["-m", "1G", "-nographic", "-S", "-serial", "none", "-monitor", "none", "-pidfile", tmp_path / "pid"]
-    running = subprocess.Popen([paths.SNP_QEMU, *words, "--snp-cpu", "rmp=report"])
-    while not (tmp_path / "pid").exists():
-        assert running.poll() is None
+    words += ["-qmp", f"unix:{tmp_path / 'qmp'},server=on,wait=off", "--snp-cpu", "rmp=report"]
+    running = subprocess.Popen([paths.SNP_QEMU, *words])
+    with socket.socket(socket.AF_UNIX) as connection:
+        while connection.connect_ex(str(tmp_path / "qmp")):
+            assert running.poll() is None
+            time.sleep(0.1)
+        # It greets when all is set up.
+        assert b"QMP" in connection.recv(4096)
     qemu = int((tmp_path / "pid").read_text())
     told = Path(f"/proc/{qemu}/cmdline").read_text().split("\0")
     plugin = dict(word.split("=", 1) for word in told[told.index("-plugin") + 1].split(","))
