@@ -293,11 +293,9 @@ def results(long: bool) -> dict[str, suite.Outcome]:
                 allows=allows,
             )
         ]
-    outcomes = list(
-        suite.run(
-            Config(kernel="debug", psp=list(EVERYTHING)), paths.VM_SCRIPTS / "allocations.sh", cases, 3600 if long else 300, "allocations"
-        )
-    )
+    config = Config(kernel="debug", psp=list(EVERYTHING))
+    scenario, limit = paths.VM_SCRIPTS / "allocations.sh", 3600 if long else 300
+    outcomes = list(suite.run(config, scenario, cases, limit, "allocations"))
     return dict(zip(OPERATIONS, outcomes if long else outcomes * len(OPERATIONS)))
 
 
