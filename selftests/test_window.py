@@ -199,7 +199,7 @@ def test_users_interrupt_no_cpu():
 def test_suspend_to_ram():
     """Where SNP is not up the machine sleeps and comes back, and SNP can be initialised; while it is up nobody
     sleeps."""
-    result = boot("sleep.sh", "before", "during", "after", sleeps=True)
+    result = boot("sleep.sh", "mem", "before", "during", "after", sleeps=True)
     assert result.status == 0, result.lines
     assert values(result, "slept") == ["before yes snp_en=", "during no snp_en=0,1", "after yes snp_en="]
     assert values(result, "snp") == ["Y"] and result.console.count("ACPI: PM: Low-level resume complete") == 2
@@ -209,7 +209,7 @@ def test_suspend_to_ram():
 def test_suspend_to_ram_with_the_intree_driver():
     """Its PSP has interrupts switched off when the machine comes back, and it does not switch them on again: the
     answer to its next command is not heard."""
-    result = boot("sleep.sh", "before", driver="intree", sleeps=True, allows=health.LEFT)
+    result = boot("sleep.sh", "mem", "before", driver="intree", sleeps=True, allows=health.LEFT)
     assert result.status == 0, result.lines
     assert values(result, "slept") == ["before yes snp_en="] and values(result, "snp") == ["N"]
     assert [(entry["cmd"], entry["status"]) for entry in result.commands()][-1] == ("SNP_INIT_EX", 0)
@@ -224,7 +224,7 @@ def test_hibernation(driver, long):
         pytest.skip("only in test-long")
     expected = {"before": "yes snp_en=", "during": "no snp_en=0,1", "after": "yes snp_en="}
     times = [*(["before"] if long else []), *(["during", "after"] if ours else [])]
-    result = boot("hibernate.sh", *times, driver=driver, disk=1024, limit=300)
+    result = boot("sleep.sh", "disk", *times, driver=driver, disk=1024, limit=300)
     assert result.status == 0, result.lines
     assert values(result, "slept") == [f"{time} {expected[time]}" for time in times]
     assert values(result, "snp") == ["Y"]
