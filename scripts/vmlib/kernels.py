@@ -7,6 +7,12 @@ from pathlib import Path
 from . import paths
 
 NAMES = ("stock", "debug")
+# Parameters of a kernel under TCG. lpj: on a busy machine the calibration of the delay loop can fail for ever. The
+# value, that of a 2.6 GHz TSC, only matters where nothing better is known. no_timer_check: on a busy machine too few
+# timer interrupts may come in the time that the kernel counts them, and it panics. tsc=nowatchdog: see launch.py; the
+# deadlock was seen in guests with four vCPUs. The other two save time: the kernel tests its ciphers, and goes around
+# faults of CPUs that this one is not.
+UNDER_TCG = "no_timer_check lpj=10400000 tsc=nowatchdog mitigations=off cryptomgr.notests"
 
 
 class NotBuilt(Exception):

@@ -219,17 +219,10 @@ class Machine:
     def _append(self) -> str:
         if not self.config.platform:
             return self.config.append
-        # lpj: on a busy machine the calibration of the delay loop can fail for ever. The value,
-        # that of a 2.6 GHz TSC, only matters where nothing better is known. no_timer_check: on a
-        # busy machine too few timer interrupts may come in the time that the kernel counts them,
-        # and it panics. tsc=nowatchdog: see launch.py; the deadlock was seen in guests with four
-        # vCPUs. initcall_blacklist: to check the certificates of Debian's keys takes a tenth of a
-        # boot, and our modules are not signed. The other three are a sixth of it: the kernel tests
-        # its ciphers, goes around faults of CPUs that this one is not, and clears pages before
-        # somebody gets them, which a driver must not rely on.
+        # initcall_blacklist: to check the certificates of Debian's keys takes a tenth of a boot, and our modules are
+        # not signed. The kernel clears pages before somebody gets them, which a driver must not rely on.
+        slow = f"{kernels.UNDER_TCG} initcall_blacklist=load_system_certificate_list init_on_alloc=0"
         crash = f"crashkernel={self.config.crashkernel}M " if self.config.crashkernel else ""
-        slow = "no_timer_check lpj=10400000 tsc=nowatchdog initcall_blacklist=load_system_certificate_list"
-        slow += " cryptomgr.notests mitigations=off init_on_alloc=0"
         return f"{slow} {crash}{self.config.append}".strip()
 
     def _qemu(self, initrd: Path, serial: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from . import kernels
 
 # Root's options as virtme-ng gives them, and a cache: without one each program reads its libraries anew.
 ROOTFLAGS = "rootflags=version=9p2000.L,trans=virtio,access=any,cache=loose,msize=262144"
@@ -21,8 +22,7 @@ mount -t tmpfs tmpfs $rules
 echo 'SUBSYSTEM=="virtio-ports", ATTR{name}=="?*", SYMLINK+="virtio-ports/$attr{name}"' >$rules/ports.rules
 exec "$@"
 """
-# A kernel under TCG, on a busy machine: see Machine._append().
-RELIABLE = f"{ROOTFLAGS} no_timer_check lpj=10400000 tsc=nowatchdog mitigations=off cryptomgr.notests"
+RELIABLE = f"{ROOTFLAGS} {kernels.UNDER_TCG}"
 
 
 def command(image: Path, memory: str, cpus: int) -> list[str | Path]:
