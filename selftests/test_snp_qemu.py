@@ -133,6 +133,13 @@ def test_questions_are_qemus_own(line):
     assert not makes_no_machine(parse(["-append", "-version", "-name", "helper"]))
 
 
+def test_our_own_options_may_stand_anywhere():
+    line = "--snp-rmp report -m 1G --snp-psp --api=1.51.3 -append --snp-help --snp-cpu=rmpread=on disk --snp-help"
+    ours, qemus = commandline.split(parse(line.split()))
+    assert ours == ["--snp-rmp=report", "--snp-psp=--api=1.51.3", "--snp-cpu=rmpread=on", "--snp-help"]
+    assert [option.words() for option in qemus] == [["-m", "1G"], ["-append", "--snp-help"], ["disk"]]
+
+
 def test_properties_come_back_as_they_were():
     for text, whole in {"a,b=1,c=x,,y": "type=a,b=1,c=x,,y", "type=a,b=": "type=a,b=", '{"a": 1}': '{"a": 1}'}.items():
         assert str(Properties(text, "type")) == whole

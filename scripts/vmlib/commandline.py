@@ -47,12 +47,19 @@ def parse(arguments: list[str]) -> list[Option]:
             continue
         name = word.removeprefix("-").removeprefix("-")
         value = None
-        if name not in FLAGS:
+        if name not in FLAGS and name != "snp-help" and not re.match(r"snp-\w+=", name):
             value = next(rest, None)
             if value is None:
                 raise Refused(f"{word} requires an argument")
         options.append(Option(name, value))
     return options
+
+
+def split(options: list[Option]) -> tuple[list[str], list[Option]]:
+    """The words of snp-qemu's own options, and QEMU's options."""
+    ours = [option for option in options if (option.name or "").startswith("snp-")]
+    words = [f"--{one.name}" + ("" if one.value is None else f"={one.value}") for one in ours]
+    return words, [one for one in options if one not in ours]
 
 
 class Properties(dict):
