@@ -48,6 +48,7 @@ mod hot_load;
 mod hv_fixed;
 mod irq;
 mod kapi;
+mod lent;
 mod mailbox;
 mod mitigations;
 mod nv;

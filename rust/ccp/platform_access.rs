@@ -19,24 +19,14 @@ use zerocopy_derive::{
 };
 
 use crate::{
-    error::CmdError,
-    pages::{
-        HvPages,
-        Reclaimer,
-        Spa, //
-    },
+    lent::Borrower,
+    pages::HvPages,
     regs::{
         BarIo,
         Capability,
         PlatformAccessMap, //
     },
-    sys::{
-        bindings::psp_platform_access_msg_PSP_CMD_HSTI_QUERY as HSTI_QUERY,
-        snp_host::{
-            Host,
-            KERNEL, //
-        },
-    },
+    sys::bindings::psp_platform_access_msg_PSP_CMD_HSTI_QUERY as HSTI_QUERY,
 };
 
 /// How long a message may take, and the one before it. The in-tree driver's value.
@@ -142,7 +132,9 @@ impl<I: BarIo> PlatformAccess<I> {
         let answer = self.wait();
         self.unanswered = answer.is_err();
         // Fails if there is no answer: the buffer is lost then, which has been logged.
-        let pages = pages.take_back(self);
+        let pages = pages.take_back(&mut Borrower {
+            uses_it: self.unanswered,
+        });
         let refusal = answer?.status().get();
         // CAST: The two halves.
         let ours = [
@@ -209,24 +201,6 @@ impl<I: BarIo> PlatformAccess<I> {
             Delta::from_micros(POLL_USECS),
             Delta::from_millis(TIMEOUT_MS),
         )
-    }
-}
-
-/// Buffers are lent, never assigned.
-impl<I: BarIo> Reclaimer for PlatformAccess<I> {
-    type Refusal = CmdError;
-    type Rmp = dyn Host;
-
-    fn rmp(&self) -> &(dyn Host + 'static) {
-        &KERNEL
-    }
-
-    fn is_dead(&self) -> bool {
-        self.unanswered
-    }
-
-    fn page_reclaim(&mut self, _page: Spa) -> Result<(), CmdError> {
-        Err(EIO.into())
     }
 }
 

@@ -14,19 +14,11 @@ use kernel::{
 };
 
 use crate::{
-    error::CmdError,
-    pages::{
-        Address,
-        Reclaimer,
-        Spa, //
-    },
+    lent::Borrower,
+    pages::Address,
     regs::{
         BarIo,
         MailboxMap, //
-    },
-    sys::snp_host::{
-        Host,
-        KERNEL, //
     },
 };
 
@@ -119,6 +111,13 @@ impl<I: BarIo> PspMailbox<I> {
         Command::from(self.io.read(self.map.cmdresp))
     }
 
+    /// Who has what [`send`](Self::send) named. An answer that came late is one.
+    pub(crate) fn borrower(&self) -> Borrower {
+        Borrower {
+            uses_it: self.unanswered && self.need_ready().is_err(),
+        }
+    }
+
     /// The registers of the TEE's ring.
     pub(crate) fn ring(&self) -> RingRegisters<I> {
         RingRegisters {
@@ -143,24 +142,5 @@ impl<I: BarIo> RingRegisters<I> {
     /// Up to where the TEE has read them.
     pub(crate) fn read_to(&self) -> u32 {
         self.io.read(self.map.rptr)
-    }
-}
-
-/// Buffers are lent, never assigned.
-impl<I: BarIo> Reclaimer for PspMailbox<I> {
-    type Refusal = CmdError;
-    type Rmp = dyn Host;
-
-    fn rmp(&self) -> &(dyn Host + 'static) {
-        &KERNEL
-    }
-
-    /// An answer that came late is one.
-    fn is_dead(&self) -> bool {
-        self.unanswered && self.need_ready().is_err()
-    }
-
-    fn page_reclaim(&mut self, _page: Spa) -> Result<(), CmdError> {
-        Err(EIO.into())
     }
 }

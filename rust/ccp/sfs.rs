@@ -150,7 +150,9 @@ impl Sfs {
         mailbox.need_ready()?;
         let mut pages = match self.buffer.take() {
             Some(Buffer::Ours(pages)) => pages,
-            Some(Buffer::Firmwares(pages)) => pages.take_back(mailbox).map_err(|_| EIO)?,
+            Some(Buffer::Firmwares(pages)) => {
+                pages.take_back(&mut mailbox.borrower()).map_err(|_| EIO)?
+            }
             None => return Err(ENODEV),
         };
         let request = Header {
@@ -167,7 +169,7 @@ impl Sfs {
             self.buffer = Some(Buffer::Firmwares(pages));
             return Err(ETIMEDOUT);
         }
-        let pages = pages.take_back(mailbox).map_err(|_| EIO)?;
+        let pages = pages.take_back(&mut mailbox.borrower()).map_err(|_| EIO)?;
         let header = Header::read_from_prefix(pages.bytes())
             .map_err(|_| EINVAL)?
             .0;
@@ -186,7 +188,7 @@ impl Sfs {
             Some(Buffer::Ours(pages)) => hv_fixed::give_back(pages),
             Some(Buffer::Firmwares(pages)) => {
                 let frames = pages.frames();
-                match pages.take_back(mailbox) {
+                match pages.take_back(&mut mailbox.borrower()) {
                     Ok(pages) => hv_fixed::give_back(pages),
                     Err(_) => hv_fixed::lost(frames),
                 }

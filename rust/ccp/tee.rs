@@ -31,12 +31,10 @@ use zerocopy_derive::{
 };
 
 use crate::{
-    error::CmdError,
+    lent::Borrower,
     pages::{
         FwPages,
-        HvPages,
-        Reclaimer,
-        Spa, //
+        HvPages, //
     },
     psp_mailbox::{
         Order,
@@ -44,14 +42,7 @@ use crate::{
         RingRegisters, //
     },
     regs::BarIo,
-    sys::{
-        pages::Gfp,
-        snp_host::{
-            Host,
-            KERNEL, //
-        },
-        volatile::Volatile,
-    },
+    sys::{pages::Gfp, volatile::Volatile},
 };
 
 #[cfg(CONFIG_KUNIT = "y")]
@@ -123,34 +114,12 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if let Some(pages) = self.pages.take() {
-            let mut tee = Firmware {
+            let mut tee = Borrower {
                 uses_it: !self.free.load(Relaxed),
             };
             // Freed, or lost, which has been logged.
             let _ = pages.take_back(&mut tee);
         }
-    }
-}
-
-/// Whether firmware still uses what it was lent.
-struct Firmware {
-    uses_it: bool,
-}
-
-impl Reclaimer for Firmware {
-    type Refusal = CmdError;
-    type Rmp = dyn Host;
-
-    fn rmp(&self) -> &(dyn Host + 'static) {
-        &KERNEL
-    }
-
-    fn is_dead(&self) -> bool {
-        self.uses_it
-    }
-
-    fn page_reclaim(&mut self, _page: Spa) -> Result<(), CmdError> {
-        Err(EIO.into())
     }
 }
 
@@ -222,7 +191,7 @@ impl<I: BarIo> Ring<I> {
         // Until there is an answer the TEE may take the ring.
         let uses_it = status == Err(ETIMEDOUT);
         memory.free.store(!uses_it, Relaxed);
-        let _ = buffer.take_back(mailbox);
+        let _ = buffer.take_back(&mut mailbox.borrower());
         status
     }
 

@@ -37,27 +37,23 @@ pub(super) fn reserved_by_bios() -> Result<HvPages> {
     let mut page = HvPages::zeroed(Gfp::KERNEL, 0)?;
     let mut count = 0;
     let mut offset = size_of::<RangeListHeader>();
-    iomem::walk(iomem::MEMORY, |resource| {
-        let Some(range) = hv_fixed(resource)? else {
-            return Ok(());
-        };
+    let mut append = |range: Range| {
         // Fails if the range does not fit the page.
         page.put(offset, range.as_bytes()).map_err(|_| E2BIG)?;
         offset = offset.saturating_add(size_of::<Range>());
         count = u32::saturating_add(count, 1);
         Ok(())
+    };
+    iomem::walk(iomem::MEMORY, |resource| {
+        hv_fixed(resource)?.map_or(Ok(()), &mut append)
     })?;
     // Trouble with these is no reason to keep SNP off.
     hv_fixed::list(|frames| {
-        let range = Range {
+        append(Range {
             base: frames.phys(),
             page_count: u32::try_from(frames.count()).map_err(|_| E2BIG)?,
             rsvd: 0,
-        };
-        page.put(offset, range.as_bytes()).map_err(|_| E2BIG)?;
-        offset = offset.saturating_add(size_of::<Range>());
-        count = u32::saturating_add(count, 1);
-        Ok(())
+        })
     });
     let header = RangeListHeader {
         num_elements: count,
