@@ -140,3 +140,6 @@ pub(crate) fn released(_proof: &NoSnpEn) {
     }
     blocks.retain(|block| block.spare.is_none());
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! When a block is freed, and when it is kept. The tests share the blocks with the module, which
+//! has none without a PSP.
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ccp_hv_fixed)]
+mod suite {
+    use super::super::*;
+    use crate::testing::{
+        check,
+        script::FakeHost, //
+    };
+
+    /// The page frame numbers of the blocks that a list would have.
+    fn blocks() -> Result<KVec<u64>> {
+        let mut found = KVec::new();
+        list(|frames| Ok(found.push(frames.pfn(), GFP_KERNEL)?));
+        Ok(found)
+    }
+
+    #[test]
+    fn a_block_that_firmware_was_never_told_of_is_freed() -> Result {
+        let block = take()?;
+        check!(blocks()?.as_slice() == [block.frames().pfn()]);
+        give_back(block);
+        check!(blocks()?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_fixed_block_is_kept_for_the_next_until_the_rmp_is_cleared() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let mut block = take()?;
+        let pfn = block.frames().pfn();
+        check!(blocks()?.as_slice() == [pfn]);
+        listed();
+        block.bytes_mut().fill(7);
+        give_back(block);
+        check!(blocks()?.as_slice() == [pfn], "it is still in the list");
+        let again = take()?;
+        check!(again.frames().pfn() == pfn && blocks()?.len() == 1);
+        check!(again.bytes().iter().all(|byte| *byte == 0));
+        give_back(again);
+        released(&NoSnpEn::measure(&HOST)?);
+        check!(blocks()?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_block_that_is_in_use_when_the_rmp_is_cleared_is_freed_later() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let block = take()?;
+        check!(blocks()?.len() == 1);
+        listed();
+        released(&NoSnpEn::measure(&HOST)?);
+        check!(blocks()?.as_slice() == [block.frames().pfn()]);
+        give_back(block);
+        check!(blocks()?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn without_room_in_the_list_a_block_is_not_fixed() -> Result {
+        let block = take()?;
+        list(|_| Err(E2BIG));
+        listed();
+        give_back(block);
+        check!(blocks()?.is_empty());
+        Ok(())
+    }
+}
