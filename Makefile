@@ -11,7 +11,7 @@ CARGO := $(IN_ROOT) cargo
 PLATFORM := --manifest-path selftests/platform/Cargo.toml --locked
 DEBUG_KERNEL := $(if $(filter debug,$(KERNEL)),debug-kernel)
 
-.PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants mutants-long check install uninstall clean
+.PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants mutants-long check host-check install uninstall clean
 help:
 	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch and run SNP guests"
 	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko; KERNEL=debug: on the debug kernel"
@@ -29,6 +29,7 @@ help:
 	@echo "make kvm-amd           build a kvm-amd.ko that uses our hooks, from the kernel's own source with our patches"
 	@echo "make platform          build the PSP model and the CPU model"
 	@echo "make check             formatting and lints of everything"
+	@echo "make host-check        can this machine be an SNP host? Says why not, and what to do (changes nothing)"
 	@echo "make install | uninstall   put the modules in the place of the in-tree driver on this machine, or go back"
 	@echo "make setup             what all of the above need; run by them"
 	@echo "make clean             remove what was built, keep the set-up"
@@ -86,6 +87,10 @@ mutants-long: platform debug-kernel
 
 check: setup
 	@$(IN_ROOT) python3 -B -m pytest -p no:cacheprovider -q selftests/test_sources.py
+
+host-check: setup # on the machine itself
+	@$(IN_ROOT) tools/host-check/build
+	@. scripts/lib.sh && "$$CCP_CACHE/target/release/host-check"
 
 install: # on the machine itself, for its running kernel
 	@scripts/install

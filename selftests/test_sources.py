@@ -11,9 +11,10 @@ from conftest import paths
 from vmlib import kernels, planted
 
 TOP = paths.TOP
-WORKSPACES = [path.parent for path in sorted(TOP.glob("selftests/*/Cargo.toml"))]
+WORKSPACES = [path.parent for path in sorted([*TOP.glob("selftests/*/Cargo.toml"), *TOP.glob("tools/*/Cargo.toml")])]
 SHELL = [p for p in sorted(TOP.glob("scripts/*")) if p.is_file() and p.read_text().startswith("#!/bin/bash")] + [
-    TOP / ".ci/run"
+    TOP / ".ci/run",
+    TOP / "tools/host-check/build",
 ]
 
 
@@ -144,7 +145,7 @@ def test_prose_fits_100_columns():
 def test_code_fits_120_columns():
     """Python, shell, C and the lists that they read."""
     files = subprocess.run(["git", "ls-files"], cwd=TOP, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-    suffixes, directories = (".py", ".sh", ".c", ".h"), ("scripts/", "selftests/programs/")
+    suffixes, directories = (".py", ".sh", ".c", ".h"), ("scripts/", "tools/", "selftests/programs/")
     # Patches have the lines of the kernel.
     code = [f for f in files if f.endswith(suffixes) or f.startswith(directories) and not f.endswith(".patch")]
     assert len(code) > 100

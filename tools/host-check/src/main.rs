@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Says whether this machine can be an SNP host, and if not why: see README.md.
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `host.rs` | where everything is read: files, MSRs, the kernel's log, other programs |
+//! | `cpuid.rs` | CPUID on each CPU |
+//! | `checks/` | what is looked at, a file for each part of a host |
+//! | `report.rs` | the lines, as text and as JSON |
+
+use std::process::ExitCode;
+
+mod checks;
+mod cpuid;
+mod host;
+mod report;
+
+const USAGE: &str = "\
+usage: host-check [--json]
+
+Says, a line each, whether this machine can be an SNP host:
+  OK  as it should be
+  NO  why not → what to do
+  ??  cannot be seen → what would help
+
+It changes nothing. As root it sees more, and MSRs need the module msr (modprobe msr).
+Exit status: 0 all is well, 1 something is wrong, 2 not all could be seen.
+
+  --json   the same for programs
+  --help   this text
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut json = false;
+    for argument in &arguments {
+        match argument.as_str() {
+            "--json" => json = true,
+            "-h" | "--help" => {
+                print!("{USAGE}");
+                return ExitCode::SUCCESS;
+            }
+            other => {
+                eprint!("host-check: what is {other}?\n{USAGE}");
+                return ExitCode::from(64);
+            }
+        }
+    }
+    let report = checks::run(&host::Host::at("/"));
+    print!("{}", if json { report.json() } else { report.text() });
+    ExitCode::from(report.status())
+}
