@@ -256,6 +256,17 @@ pub struct Link {
 const _: () = assert!(size_of::<Cpu>() == 640);
 const _: () = assert!(size_of::<Link>() == SIZE);
 
+/// How often all CPUs have executed an instruction since power-on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// RMPUPDATE, whatever came of it.
+    pub rmpupdate: u64,
+    /// PSMASH, the same.
+    pub psmash: u64,
+    /// WBINVD.
+    pub wbinvd: u64,
+}
+
 impl Link {
     /// Marks a fresh (zeroed) page, or checks that it is one of this version. `Err` holds what was
     /// found instead.
@@ -263,6 +274,18 @@ impl Link {
         match self.magic.compare_exchange(0, MAGIC, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) | Err(MAGIC) => Ok(()),
             Err(other) => Err(other),
+        }
+    }
+
+    /// What all CPUs have executed.
+    pub fn executed(&self) -> Executed {
+        let sum = |count: fn(&Cpu) -> &AtomicU64| {
+            self.present().map(|cpu| count(cpu).load(Ordering::Acquire)).sum()
+        };
+        Executed {
+            rmpupdate: sum(|cpu| &cpu.rmpupdate),
+            psmash: sum(|cpu| &cpu.psmash),
+            wbinvd: sum(|cpu| &cpu.wbinvd),
         }
     }
 

@@ -12,7 +12,7 @@ mod layout;
 mod map;
 
 pub use layout::{
-    Bound, Cpu, IommuBuffer, Link, Range, Report, Reported, ASIDS, CONFIG_MSRS, MAX_CPUS,
+    Bound, Cpu, Executed, IommuBuffer, Link, Range, Report, Reported, ASIDS, CONFIG_MSRS, MAX_CPUS,
     RMP_LOCKS, SIZE, SNP_EN,
 };
 pub use map::{Mapping, OpenError};

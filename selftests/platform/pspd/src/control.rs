@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, io, thread};
@@ -143,18 +143,7 @@ impl Control {
     /// from power-on.
     fn mark(&self, text: &str) {
         let (reads, writes) = self.registers.take_accesses();
-        let executed = |count: fn(&link::Cpu) -> &AtomicU64| {
-            self.link.present().map(|cpu| count(cpu).load(Ordering::Acquire)).sum::<u64>().into()
-        };
-        let facts = [
-            ("text", text.into()),
-            ("mmio_reads", reads.into()),
-            ("mmio_writes", writes.into()),
-            ("rmpupdate", executed(|cpu| &cpu.rmpupdate)),
-            ("psmash", executed(|cpu| &cpu.psmash)),
-            ("wbinvd", executed(|cpu| &cpu.wbinvd)),
-        ];
-        self.trace.event("mark", &facts);
+        self.trace.mark(text, reads, writes, &self.link.executed());
     }
 
     fn replace(&self, faults: Faults) {

@@ -14,7 +14,7 @@ use crate::interrupt::Interrupts;
 use crate::machine::Machine;
 use crate::pending::Pending;
 use crate::registers::{Doorbell, Registers};
-use crate::trace::{command_name, Trace};
+use crate::trace::{command_name, Began, Trace};
 
 /// What the server passes on.
 pub enum Request {
@@ -53,7 +53,7 @@ impl Worker {
     }
 
     fn command(&mut self, n: u64, bell: &Doorbell) {
-        let t_us = self.trace.now();
+        let began = Began { t_us: self.trace.now(), n, executed: self.machine.link.executed() };
         if bell.overrun {
             self.trace.event("doorbell while busy", &[("id", bell.command.into())]);
         }
@@ -91,7 +91,7 @@ impl Worker {
             dump_page(dir, n, outcome, &self.machine);
         }
         // The trace comes first: whoever sees the answer finds the line.
-        self.trace.command(t_us, n, bell, code, outcome.as_ref(), &texts);
+        self.trace.command(&began, bell, code, outcome.as_ref(), &texts);
         if let Some(outcome) = &outcome {
             self.report(bell, outcome);
         }

@@ -12,6 +12,15 @@ use serde_json::{json, Map, Value};
 
 use crate::registers::Doorbell;
 
+/// What is known of a command when it begins.
+pub struct Began {
+    pub t_us: u64,
+    /// Running number.
+    pub n: u64,
+    /// By then.
+    pub executed: link::Executed,
+}
+
 pub struct Trace {
     file: Mutex<File>,
     start: Instant,
@@ -27,12 +36,11 @@ impl Trace {
         self.start.elapsed().as_micros() as u64
     }
 
-    /// One answered command, begun at `t_us`, and the status code of the answer. Without `outcome`
-    /// it was not executed.
+    /// One answered command, and the status code of the answer. Without `outcome` it was not
+    /// executed.
     pub fn command(
         &self,
-        t_us: u64,
-        n: u64,
+        began: &Began,
         bell: &Doorbell,
         code: u16,
         outcome: Option<&Outcome>,
@@ -40,9 +48,9 @@ impl Trace {
     ) {
         let mut line = Map::new();
         let name = command_name(bell.command);
-        line.insert("t_us".into(), t_us.into());
-        line.insert("took_us".into(), (self.now() - t_us).into());
-        line.insert("n".into(), n.into());
+        line.insert("t_us".into(), began.t_us.into());
+        line.insert("took_us".into(), (self.now() - began.t_us).into());
+        line.insert("n".into(), began.n.into());
         line.insert("cmd".into(), name.into());
         line.insert("id".into(), bell.command.into());
         line.insert("buf".into(), hex(outcome.map_or(&[], |outcome| &outcome.input)).into());
@@ -59,9 +67,23 @@ impl Trace {
         line.insert("ioc".into(), bell.interrupt.into());
         line.insert("mmio_reads".into(), bell.reads.into());
         line.insert("mmio_writes".into(), bell.writes.into());
+        executed(&mut line, &began.executed);
         if !fault.is_empty() {
             line.insert("fault".into(), json!(fault));
         }
+        self.line(&Value::Object(line));
+    }
+
+    /// Something that is known outside happens now. So many `reads` and `writes` of registers came
+    /// since the command before.
+    pub fn mark(&self, text: &str, reads: u64, writes: u64, by_cpus: &link::Executed) {
+        let mut line = Map::new();
+        line.insert("t_us".into(), self.now().into());
+        line.insert("event".into(), "mark".into());
+        line.insert("text".into(), text.into());
+        line.insert("mmio_reads".into(), reads.into());
+        line.insert("mmio_writes".into(), writes.into());
+        executed(&mut line, by_cpus);
         self.line(&Value::Object(line));
     }
 
@@ -82,6 +104,12 @@ impl Trace {
             eprintln!("pspd: cannot write the trace: {error}");
         }
     }
+}
+
+fn executed(line: &mut Map<String, Value>, executed: &link::Executed) {
+    line.insert("rmpupdate".into(), executed.rmpupdate.into());
+    line.insert("psmash".into(), executed.psmash.into());
+    line.insert("wbinvd".into(), executed.wbinvd.into());
 }
 
 /// The name of a command, or its number if the ABI assigns none.
