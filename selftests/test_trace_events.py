@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The modules' trace events say what firmware and the RMP saw."""
 
+import json
 import re
 import subprocess
 from collections import Counter
@@ -57,8 +58,18 @@ def test_events():
     timeline = subprocess.run(
         [paths.TOP / "scripts/timeline"], input="\n".join(lines), capture_output=True, text=True, check=True
     )
-    assert timeline.stdout.count(' us"') == len(done) and "http" not in timeline.stdout
-    assert timeline.stdout.count('class="bar bad"') == sum(status != 0 for _, status in done)
+    rows = drawn(timeline.stdout)
+    bars = [bar for row in rows.values() for bar in row if bar[4].endswith(" us")]
+    assert len(bars) == len(done) and [bar[3] for bar in bars].count("bad") == sum(status != 0 for _, status in done)
+    assert [bar[2] for bar in rows["SNP"]] == ["up", "down"]
+    assert [bar[2] for bar in rows["hotplug window"]] == windows
+
+
+def drawn(page: str) -> dict[str, list]:
+    """The rows of a timeline: start, end, text, kind and hint of each bar."""
+    assert "http" not in page, "one file that needs nothing else"
+    text = re.search(r'<script type="application/json" id="data">\n(.*)\n</script>', page)[1]
+    return dict(json.loads(text)["rows"])
 
 
 def test_a_trace_without_events():
