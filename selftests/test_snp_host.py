@@ -3,11 +3,13 @@
 
 import json
 import re
+import shlex
 import subprocess
 import xml.etree.ElementTree as xml
 
 import pytest
 from conftest import paths
+from test_trace_events import drawn
 
 SNP_HOST = paths.TOP / "scripts/snp-host"
 
@@ -41,6 +43,80 @@ def test_a_command_by_virtme_ng_with_uefi_and_16_gib(tmp_path):
     assert "end of the summary" in (out / "cpu.log").read_text()
     failure = xml.parse(tmp_path / "junit.xml").find("testcase/failure")
     assert failure.get("message") == f"status 3, logs: {out}"
+    # As a list, in its order.
+    said = snp_host("trace", out).stdout.splitlines()
+    told = [match[1] for match in map(re.compile(r" *[\d.]+ +\d+ us  (\S+) +\S+").match, said) if match]
+    assert told == [entry["cmd"] for entry in trace if "cmd" in entry]
+    changed = sum(int(n) for line in said for n in re.findall(r"(\d+) RMPUPDATE", line))
+    assert changed == max(entry["rmpupdate"] for entry in trace if "cmd" in entry) > 500
+    # And as a picture.
+    assert snp_host("trace", "--html", tmp_path / "page.html", out).returncode == 0
+    rows = drawn((tmp_path / "page.html").read_text())
+    assert len(rows["commands"]) == len(told) and len(rows["events"]) == sum("event" in entry for entry in trace)
+    assert [bar[2] for bar in rows["SNP"]] == [bar[2] for bar in rows["SEV"]] == ["up", "down"]
+
+
+def guest(n: int, cmd: str, **facts) -> dict:
+    return {"t_us": n * 1000, "took_us": 5, "n": n, "cmd": cmd, "status": 0, "status_name": "SUCCESS", **facts}
+
+
+def test_lives_of_guests_in_a_trace(tmp_path):
+    """The second one has the context page of the first, and never runs; what is refused changes nothing."""
+    (tmp_path / "trace.jsonl").write_text(
+        "".join(
+            json.dumps(entry) + "\n"
+            for entry in (
+                guest(1, "SNP_GCTX_CREATE", gctx="0x1000", rmpupdate=4, psmash=0),
+                guest(2, "SNP_LAUNCH_FINISH", gctx="0x1000", status=9, status_name="INVALID_GUEST"),
+                guest(3, "SNP_LAUNCH_FINISH", gctx="0x1000", digest="ab", rmpupdate=4, psmash=1),
+                guest(4, "SNP_GUEST_REQUEST", gctx="0x1000", message="</script>"),
+                guest(5, "SNP_DECOMMISSION", gctx="0x1000"),
+                guest(6, "SNP_GCTX_CREATE", gctx="0x1000"),
+                guest(8, "SNP_DECOMMISSION", gctx="0x1000"),
+                {"event": "mark", "t_us": 9000, "text": "end", "rmpupdate": 7, "psmash": 1},
+            )
+        )
+    )
+    assert snp_host("trace", "--html", tmp_path / "page.html", tmp_path).returncode == 0
+    rows = drawn((tmp_path / "page.html").read_text())
+    lives = {
+        name: [(start, end, text) for start, end, text, *_ in bars]
+        for name, bars in rows.items()
+        if name.startswith("guest")
+    }
+    request = (0.004, 0.004005, "SNP_GUEST_REQUEST")
+    assert lives == {
+        "guest 1": [(0.001, 0.003, "launch"), (0.003, 0.005, "runs"), request],
+        "guest 2": [(0.006, 0.008, "launch")],
+    }
+    assert [bar[3] for bar in rows["commands"]] == ["", "bad", "", "", "", "", ""]
+    assert [(start, end, text) for start, end, text, *_ in rows["RMP"]] == [
+        (0.0, 0.001, "4 RMPUPDATE"), (0.002, 0.003, "1 PSMASH"), (0.008, 0.009, "3 RMPUPDATE")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "why"), [(None, "No such file"), ("", "is empty"), ("{", "is no trace")])
+def test_no_trace(tmp_path, text, why):
+    if text is not None:
+        (tmp_path / "trace.jsonl").write_text(text)
+    done = snp_host("trace", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "") and why in done.stderr
+
+
+def test_options_for_failures_are_taken():
+    """All faults together, and each other set of options by itself: models and QEMU start with them."""
+    said = snp_host("faults").stdout
+    sets = [shlex.split(line) for line in re.findall(r"^    (--.*)$", said, re.M)]
+    options = [[o for name, o in zip(words[::2], words[1::2], strict=True) if name == "--snp"] for words in sets]
+    together = sorted({o for one in options for o in one if o.startswith("fault=")})
+    others = {tuple(o for o in one if not o.startswith("fault=")) for one in options} - {()}
+    assert len(sets) > 30 and len(together) > 15 and len(others) > 6
+    for one in [together, *others]:
+        done = subprocess.run(
+            [paths.SNP_QEMU, *(f"--snp-{o}" for o in one), *"-m 1G -S -display none -monitor stdio".split()],
+            input="quit\n", capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (one, done.stderr)
 
 
 def test_a_machine_that_takes_too_long(tmp_path):
