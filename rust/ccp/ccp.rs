@@ -36,7 +36,10 @@ use kernel::{
     prelude::*,
     str::CString, //
 };
-use sys::sysfs;
+use sys::{
+    log,
+    sysfs, //
+};
 
 mod cmd;
 mod display;
@@ -138,7 +141,10 @@ impl kernel::InPlaceModule for Ccp {
             _: {
                 psps::complete();
                 if sys::params::tio() {
-                    pr_warn!("tio=1 has no effect: this driver has no SEV-TIO, all else works\n");
+                    log::warn!(
+                        "tio",
+                        "tio=1 has no effect: this driver has no SEV-TIO, all else works"
+                    );
                 }
             },
         })

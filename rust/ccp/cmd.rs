@@ -36,6 +36,7 @@ use crate::{
     },
     state,
     sys::{
+        log,
         pages::Gfp,
         snp_host::{
             Host,
@@ -392,9 +393,10 @@ impl<T: Transport> Channel<T> {
         match err {
             // The mailbox has said so.
             CmdError::Died(_) => {}
-            err => dev_err!(
+            err => log::err!(
                 self.dev,
-                "{} failed: {}\n",
+                "command-failed",
+                "{} failed: {}",
                 command.name,
                 err.of(command.id)
             ),

@@ -32,6 +32,7 @@ use crate::{
             Groups,
             List, //
         },
+        log,
         pci_adapter,
         pci_bar,
         pci_msi::MsiHandler, //
@@ -231,9 +232,10 @@ impl Sev<'_> {
 impl Drop for Sev<'_> {
     fn drop(&mut self) {
         if self.retire() {
-            dev_warn!(
+            log::warn!(
                 self.dev,
-                "released while SNP or SEV was initialised: guests that use them cannot go on; for new ones bind the PSP and reload kvm_amd\n"
+                "released-in-use",
+                "released while SNP or SEV was initialised: guests that use them cannot go on; for new ones bind the PSP and reload kvm_amd"
             );
         }
     }
@@ -297,15 +299,16 @@ fn probe<'bound>(
     // A device that was added through new_id without driver data has no generation.
     let generation: &'static Generation = generation.ok_or(ENODEV)?;
     pci_adapter::enable_master::<DMA_BITS>(dev)
-        .inspect_err(|err| dev_err!(dev, "cannot enable the device: {err:?}\n"))?;
+        .inspect_err(|err| log::err!(dev, "pci-enable", "cannot enable the device: {err:?}"))?;
     let bar = dev
         .iomap_region_sized::<BAR_SIZE>(BAR, c"ccp")
         .inspect_err(|err| match *err {
-            EBUSY => dev_err!(
+            EBUSY => log::err!(
                 dev,
-                "cannot claim BAR {BAR}: /proc/iomem says who has it, or memory was short\n"
+                "bar-claimed",
+                "cannot claim BAR {BAR}: /proc/iomem says who has it, or memory was short"
             ),
-            _ => dev_err!(dev, "cannot map BAR {BAR}: {err:?}\n"),
+            _ => log::err!(dev, "bar-unmapped", "cannot map BAR {BAR}: {err:?}"),
         })?;
     // SAFETY: The registers end up in `psps` and the platform, which `Sev` empties when it is
     // dropped, and some in fields of `Sev` and `Psp`; `Psp` drops those before the BAR, and so does
@@ -355,9 +358,10 @@ fn probe_services(
     let added: Result<Services> = add();
     added
         .inspect_err(|err| {
-            dev_warn!(
+            log::warn!(
                 dev,
-                "TEE, SFS and platform access are left out ({err:?}); bind the PSP again, SEV does not need them\n"
+                "services-left-out",
+                "TEE, SFS and platform access are left out ({err:?}); bind the PSP again, SEV does not need them"
             )
         })
         .ok()
@@ -378,9 +382,10 @@ fn with_security(
     match access.with_security(capability) {
         Ok(capability) => capability,
         Err(err) => {
-            dev_warn!(
+            log::warn!(
                 dev,
-                "the PSP does not say whether the platform is secured ({err:?}), so sysfs has no files about that; SEV does not need them\n"
+                "security-unknown",
+                "the PSP does not say whether the platform is secured ({err:?}), so sysfs has no files about that; SEV does not need them"
             );
             capability
         }
@@ -401,9 +406,10 @@ fn probe_sev<'bound>(
         return Ok(None);
     }
     let Some(capability) = capability else {
-        dev_err!(
+        log::err!(
             dev,
-            "the PSP's registers read all ones: the BIOS denies access or the device is gone, SEV is not available; look for a BIOS update\n"
+            "registers-denied",
+            "the PSP's registers read all ones: the BIOS denies access or the device is gone, SEV is not available; look for a BIOS update"
         );
         return Ok(None);
     };
@@ -412,9 +418,10 @@ fn probe_sev<'bound>(
         return Ok(None);
     }
     if !cpu::has(X86_FEATURE_SEV) {
-        dev_info!(
+        log::notice!(
             dev,
-            "SEV is not available: memory encryption is not enabled in the BIOS\n"
+            "no-memory-encryption",
+            "SEV is not available: memory encryption is not enabled in the BIOS"
         );
         return Ok(None);
     }
@@ -423,7 +430,13 @@ fn probe_sev<'bound>(
     interrupts.mask();
     let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
     let interrupt = MsiHandler::new(dev, c"psp", Ok(Interrupt::new(interrupts, done.clone())))
-        .inspect_err(|err| dev_err!(dev, "cannot get an MSI-X or MSI vector ({err:?}), and the PSP has no other interrupt; look for pci=nomsi on the command line\n"))?;
+        .inspect_err(|err| {
+            log::err!(
+                dev,
+                "no-interrupt",
+                "cannot get an MSI-X or MSI vector ({err:?}), and the PSP has no other interrupt; look for pci=nomsi on the command line"
+            )
+        })?;
     interrupts.unmask();
 
     let address = pci_adapter::address(dev);

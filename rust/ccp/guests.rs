@@ -23,7 +23,10 @@ use kernel::{
     uaccess::UserSliceReader, //
 };
 
-use crate::sys::bindings::snp_guests_asked as Asked;
+use crate::sys::{
+    bindings::snp_guests_asked as Asked,
+    log, //
+};
 
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
@@ -103,11 +106,17 @@ impl Kvm {
         let Asked { known, ended } = asked;
         match result {
             Ok(()) => {
-                pr_info!("firmware has told the status of {known} SNP guest(s), and refused {ended}, which KVM has ended\n");
+                log::notice!(
+                    "guests-asked",
+                    "firmware has told the status of {known} SNP guest(s), and refused {ended}, which KVM has ended"
+                );
                 Ok(asked)
             }
             Err(err) => {
-                pr_err!("not all SNP guests could be asked for their status ({err:?}): {known} were, and KVM has ended {ended}\n");
+                log::err!(
+                    "guests-not-asked",
+                    "not all SNP guests could be asked for their status ({err:?}): {known} were, and KVM has ended {ended}"
+                );
                 Err(err)
             }
         }

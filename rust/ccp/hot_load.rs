@@ -15,10 +15,13 @@ use crate::{
     guests::Kvm,
     mitigations,
     platform::slot,
-    sys::fw_upload::{
-        Loader,
-        Node,
-        Refusal, //
+    sys::{
+        fw_upload::{
+            Loader,
+            Node,
+            Refusal, //
+        },
+        log, //
     },
 };
 
@@ -29,9 +32,10 @@ const NAME: &CStr = c"snp_dlfw_ex";
 pub(crate) fn node(dev: &Device) -> Option<Node> {
     Node::register::<Master>(dev, NAME)
         .inspect_err(|err| {
-            dev_notice!(
+            log::notice!(
                 dev,
-                "firmware cannot be replaced while it runs: no node for images ({err:?}); put images into /lib/firmware/amd and reload ccp\n"
+                "no-image-node",
+                "firmware cannot be replaced while it runs: no node for images ({err:?}); put images into /lib/firmware/amd and reload ccp"
             );
         })
         .ok()

@@ -40,6 +40,7 @@ use crate::{
     sys::{
         bindings as c,
         caller_memory::CallerMemory,
+        log,
         pages::Gfp, //
     },
     uapi,
@@ -113,12 +114,16 @@ extern "C" fn sev_platform_shutdown() {
 #[no_mangle]
 unsafe extern "C" fn sev_do_cmd(cmd: c_int, data: *mut c_void, psp_ret: *mut c_int) -> c_int {
     let Some(command) = u32::try_from(cmd).ok().and_then(CommandId::lookup) else {
-        pr_warn!("sev_do_cmd: the driver does not know command {cmd:#x}, it is not issued\n");
+        log::warn!(
+            "command-unknown",
+            "sev_do_cmd: the driver does not know command {cmd:#x}, it is not issued"
+        );
         return EINVAL.to_errno();
     };
     if data.is_null() != (command.len == 0) {
-        pr_warn!(
-            "sev_do_cmd: {} has a command buffer of {} bytes, the caller passed {}\n",
+        log::warn!(
+            "command-buffer",
+            "sev_do_cmd: {} has a command buffer of {} bytes, the caller passed {}",
             command.name,
             command.len,
             if data.is_null() { "none" } else { "one" }
@@ -126,8 +131,9 @@ unsafe extern "C" fn sev_do_cmd(cmd: c_int, data: *mut c_void, psp_ret: *mut c_i
         return EINVAL.to_errno();
     }
     let Some(relayed) = Relayed::new(command) else {
-        pr_warn!(
-            "sev_do_cmd: {} starts, stops or replaces firmware, which is for this driver alone; it is not issued\n",
+        log::warn!(
+            "command-reserved",
+            "sev_do_cmd: {} starts, stops or replaces firmware, which is for this driver alone; it is not issued",
             command.name
         );
         return EINVAL.to_errno();
@@ -244,7 +250,10 @@ extern "C" fn snp_free_firmware_page(addr: *mut c_void) {
         Ok(mut platform) => platform.free_firmware_page(addr as usize),
         // The page's owner went away with the platform, and kept the page from the allocator.
         Err(_) => {
-            pr_warn!("snp_free_firmware_page: no PSP is attached, the page stays with firmware\n");
+            log::warn!(
+                "page-without-psp",
+                "snp_free_firmware_page: no PSP is attached, the page stays with firmware"
+            );
         }
     }
 }

@@ -58,7 +58,10 @@ use crate::{
         Doorbell,
         Registers, //
     },
-    sys::completion::Completion,
+    sys::{
+        completion::Completion,
+        log, //
+    },
     wire::{
         CommandId,
         CommandInfo,
@@ -221,9 +224,10 @@ impl<I: BarIo, E: Environment> Mailbox<I, E> {
             let command = name(unanswered.or(in_progress).unwrap_or(0));
             let timeout_ms = self.environment.first_timeout_ms();
             let secs = timeout_ms / 1000;
-            dev_notice!(
+            log::notice!(
                 self.dev,
-                "the PSP still owes the answer to {command}, which was issued before this driver was bound; waiting up to {secs} s for it\n"
+                "psp-owes-answer",
+                "the PSP still owes the answer to {command}, which was issued before this driver was bound; waiting up to {secs} s for it"
             );
             match self.wait_for_response(command, timeout_ms, wait) {
                 Ok(_) => {}
@@ -233,11 +237,14 @@ impl<I: BarIo, E: Environment> Mailbox<I, E> {
                     if let (true, Some(row)) = (use_record, row) {
                         self.environment.record_unanswered(row.id);
                     }
-                    let why = Dead::Busy { command, secs };
-                    return Err(self.die(why, "to wait longer raise ccp.psp_probe_timeout and bind the PSP again; else restart the machine"));
+                    return Err(self.die(Dead::Busy { command, secs }));
                 }
             }
-            dev_notice!(self.dev, "the answer to {command} has come: going on\n");
+            log::notice!(
+                self.dev,
+                "psp-answered",
+                "the answer to {command} has come: going on"
+            );
         }
         if use_record {
             self.environment.record_answered();
@@ -308,9 +315,10 @@ impl<I: BarIo, E: Environment> Mailbox<I, E> {
             if since_notice >= notice_interval {
                 since_notice = 0;
                 waited_secs = waited_secs.saturating_add(NOTICE_SECS);
-                dev_notice!(
+                log::notice!(
                     self.dev,
-                    "{command}: firmware has been working for {waited_secs} s, waiting up to {} s\n",
+                    "command-slow",
+                    "{command}: firmware has been working for {waited_secs} s, waiting up to {} s",
                     timeout_ms / 1000
                 );
             }
@@ -331,15 +339,17 @@ impl<I: BarIo, E: Environment> Mailbox<I, E> {
         interrupts.mask();
         interrupts.unmask();
         if !enabled {
-            dev_warn!(
+            log::warn!(
                 self.dev,
-                "{command}: the answer is there but its interrupt was switched off: something has reset the PSP's registers; it is switched on again\n"
+                "registers-reset",
+                "{command}: the answer is there but its interrupt was switched off: something has reset the PSP's registers; it is switched on again"
             );
             self.reset = true;
         } else if !self.interrupt_lost {
-            dev_warn!(
+            log::warn!(
                 self.dev,
-                "{command}: the answer is there but its interrupt never came; polling until interrupts come again. Check that MSIs of this device are delivered\n"
+                "interrupt-lost",
+                "{command}: the answer is there but its interrupt never came; polling until interrupts come again. Check that MSIs of this device are delivered"
             );
         }
         self.interrupt_lost = true;
@@ -347,7 +357,7 @@ impl<I: BarIo, E: Environment> Mailbox<I, E> {
 
     fn interrupt_came(&mut self) {
         if self.interrupt_lost {
-            dev_notice!(self.dev, "interrupts come again\n");
+            log::notice!(self.dev, "interrupt-again", "interrupts come again");
             self.interrupt_lost = false;
         }
     }
@@ -366,17 +376,32 @@ impl<I: BarIo, E: Environment> Mailbox<I, E> {
     /// The device is gone; `command` was in flight, or was to be.
     fn gone(&mut self, command: &CommandInfo) -> Dead {
         let command = command.name;
-        self.die(
-            Dead::Gone { command },
-            "the device was removed or lost power",
-        )
+        self.die(Dead::Gone { command })
     }
 
-    fn die(&mut self, why: Dead, remedy: &str) -> Dead {
-        dev_err!(
-            self.dev,
-            "{why}: the mailbox is dead, SEV and SNP commands fail from now on; {remedy}\n"
-        );
+    fn die(&mut self, why: Dead) -> Dead {
+        match why {
+            Dead::Silent { .. } if self.answered => log::err!(
+                self.dev,
+                "command-timeout",
+                "{why}: the mailbox is dead, SEV and SNP commands fail from now on; if the command is only slow, raise ccp.psp_cmd_timeout and bind the PSP again, which waits for the answer; else restart the machine"
+            ),
+            Dead::Silent { .. } => log::err!(
+                self.dev,
+                "psp-silent",
+                "{why}: the mailbox is dead, SEV and SNP commands fail from now on; the PSP may be disabled in the BIOS set-up"
+            ),
+            Dead::Busy { .. } => log::err!(
+                self.dev,
+                "psp-still-owes-answer",
+                "{why}: the mailbox is dead, SEV and SNP commands fail from now on; to wait longer raise ccp.psp_probe_timeout and bind the PSP again; else restart the machine"
+            ),
+            Dead::Gone { .. } => log::err!(
+                self.dev,
+                "psp-gone",
+                "{why}: the mailbox is dead, SEV and SNP commands fail from now on; the device was removed or lost power"
+            ),
+        }
         self.state = State::Dead(why);
         why
     }
@@ -507,15 +532,10 @@ impl<I: BarIo, E: Environment> InFlight<'_, I, E> {
     }
 
     fn silent(self, timeout_ms: u32) -> Dead {
-        let remedy = if self.mailbox.answered {
-            "if the command is only slow, raise ccp.psp_cmd_timeout and bind the PSP again, which waits for the answer; else restart the machine"
-        } else {
-            "the PSP may be disabled in the BIOS set-up"
-        };
         let command = self.command.name;
         let secs = timeout_ms / 1000;
         self.record_unanswered();
-        self.mailbox.die(Dead::Silent { command, secs }, remedy)
+        self.mailbox.die(Dead::Silent { command, secs })
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     platform::slot,
     sys::{
         contents::Contents,
+        log,
         sysfs::{
             Directory,
             File, //
@@ -77,8 +78,9 @@ fn verify(mitigation: u64) -> Result {
     match answer.failure {
         0 => Ok(()),
         failure => {
-            pr_err!(
-                "firmware does not confirm the mitigation {mitigation:#x} (failure status {failure:#x}); supported_mitigations has those that it knows, AMD's security bulletin says what else this one needs\n"
+            log::err!(
+                "mitigation-refused",
+                "firmware does not confirm the mitigation {mitigation:#x} (failure status {failure:#x}); supported_mitigations has those that it knows, AMD's security bulletin says what else this one needs"
             );
             Err(EINVAL)
         }

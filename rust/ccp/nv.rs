@@ -21,6 +21,7 @@ use crate::{
         FwPages,
         HvPages, //
     },
+    sys::log,
 };
 
 /// Size of the NV area, which INIT_EX demands (SEV ABI), and of the file.
@@ -214,8 +215,9 @@ impl Nv {
         };
         match new {
             Ok(new) => (*contents, *changed) = (new, true),
-            Err(err) => pr_err!(
-                "init_ex_path: SEV's keys have changed, and the file has the old ones ({err:?}): no memory for a copy; the next change of keys is written\n"
+            Err(err) => log::err!(
+                "nv-no-memory",
+                "init_ex_path: SEV's keys have changed, and the file has the old ones ({err:?}): no memory for a copy; the next change of keys is written"
             ),
         }
     }

@@ -20,6 +20,7 @@ use crate::{
         LEN, //
     },
     sys::{
+        log,
         nv_file,
         params, //
     },
@@ -104,18 +105,23 @@ pub(crate) fn read() -> Result<Arc<Contents>> {
         Ok(LEN) => Contents::new(bytes),
         Ok(0) => Contents::blank(),
         Err(err) if err == ENOENT => {
-            pr_notice!("init_ex_path: {name} does not exist and will be made: SEV gets new keys\n");
+            log::notice!(
+                "nv-new",
+                "init_ex_path: {name} does not exist and will be made: SEV gets new keys"
+            );
             Contents::blank()
         }
         Ok(len) => {
-            pr_err!(
-                "SEV stays off: init_ex_path names {name}, which has {len} bytes, and firmware's state has {LEN}; name another file, or remove this one to give SEV new keys\n"
+            log::err!(
+                "nv-wrong-size",
+                "SEV stays off: init_ex_path names {name}, which has {len} bytes, and firmware's state has {LEN}; name another file, or remove this one to give SEV new keys"
             );
             Err(EINVAL)
         }
         Err(err) => {
-            pr_err!(
-                "SEV stays off: {name} of init_ex_path cannot be read ({err:?}): it has to be a regular file of {LEN} bytes, or absent\n"
+            log::err!(
+                "nv-unreadable",
+                "SEV stays off: {name} of init_ex_path cannot be read ({err:?}): it has to be a regular file of {LEN} bytes, or absent"
             );
             Err(err)
         }
@@ -150,8 +156,9 @@ fn write(contents: Arc<Contents>) {
         return;
     };
     if let Err(err) = nv_file::write(path, contents.bytes()) {
-        pr_err!(
-            "{} of init_ex_path cannot be written ({err:?}): SEV's newest keys are lost with the power, unless a later attempt succeeds; there is one with the next change and one when the PSP is unbound\n",
+        log::err!(
+            "nv-unwritten",
+            "{} of init_ex_path cannot be written ({err:?}): SEV's newest keys are lost with the power, unless a later attempt succeeds; there is one with the next change and one when the PSP is unbound",
             path.to_str().unwrap_or("the file")
         );
         UNWRITTEN.lock().failed = Some(contents);

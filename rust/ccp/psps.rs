@@ -23,6 +23,7 @@ use crate::{
     sys::{
         completion::Completion,
         fw_upload::Node, //
+        log,
     },
     uapi::{
         self,
@@ -167,9 +168,10 @@ impl Psps {
             return;
         }
         if let Some(psp) = self.all.iter().find(|psp| psp.address == address) {
-            dev_notice!(
+            log::notice!(
                 psp.dev,
-                "this PSP is not the master, which is not bound or does not answer: SEV stays off until that one is bound; if it is gone for good reload ccp\n"
+                "not-the-master",
+                "this PSP is not the master, which is not bound or does not answer: SEV stays off until that one is bound; if it is gone for good reload ccp"
             );
         }
     }
@@ -191,9 +193,10 @@ impl Psps {
                 self.master = Some(psp.address);
                 self.images = hot_load::node(&psp.dev);
             }
-            Err(err) => dev_err!(
+            Err(err) => log::err!(
                 psp.dev,
-                "SEV is not available: the firmware could not be identified ({err:?})\n"
+                "not-identified",
+                "SEV is not available: the firmware could not be identified ({err:?})"
             ),
         }
     }

@@ -25,7 +25,10 @@ use crate::{
     platform_access::PlatformAccess,
     psp_mailbox::PspMailbox,
     sfs::Sfs,
-    sys::contents::Contents,
+    sys::{
+        contents::Contents,
+        log, //
+    },
     tee::{
         self,
         Ring, //
@@ -150,9 +153,10 @@ fn start_tee(dev: &Device, mailbox: &mut PspMailbox<MasterIo>) -> Option<Ring<Ma
             Some(ring)
         }
         Err(err) => {
-            dev_warn!(
+            log::warn!(
                 dev,
-                "the TEE does not take a ring for commands ({err:?}): amdtee does not load; SEV does not need it\n"
+                "tee-no-ring",
+                "the TEE does not take a ring for commands ({err:?}): amdtee does not load; SEV does not need it"
             );
             None
         }
@@ -166,9 +170,10 @@ fn start_sfs(dev: &Device) -> Option<Sfs> {
             Some(sfs)
         }
         Err(err) => {
-            dev_warn!(
+            log::warn!(
                 dev,
-                "no memory of 2 MiB for SFS ({err:?}): /dev/sfs answers ENODEV; bind the PSP again, SEV does not need it\n"
+                "sfs-no-memory",
+                "no memory of 2 MiB for SFS ({err:?}): /dev/sfs answers ENODEV; bind the PSP again, SEV does not need it"
             );
             None
         }

@@ -33,6 +33,7 @@ use crate::{
     sys::{
         bindings as c,
         contents::Contents, //
+        log,
     },
 };
 
@@ -171,14 +172,16 @@ fn package(name: &CStr) -> Result<Firmware> {
     let dev = kernel::sync::aref::ARef::from(node.device());
     drop(state);
     let package = Firmware::request_nowarn(name, &dev).map_err(|err| {
-        pr_warn!(
-            "SFS: the package {name} cannot be read ({err:?}); it belongs below /lib/firmware\n"
+        log::warn!(
+            "sfs-package-unreadable",
+            "SFS: the package {name} cannot be read ({err:?}); it belongs below /lib/firmware"
         );
         ENOENT
     })?;
     if Sfs::size_with(package.size()).is_err() {
-        pr_warn!(
-            "SFS: the package {name} has {} bytes, which do not fit the request of 2 MiB\n",
+        log::warn!(
+            "sfs-package-too-long",
+            "SFS: the package {name} has {} bytes, which do not fit the request of 2 MiB",
             package.size()
         );
         return Err(E2BIG);

@@ -42,7 +42,11 @@ use crate::{
         RingRegisters, //
     },
     regs::BarIo,
-    sys::{pages::Gfp, volatile::Volatile},
+    sys::{
+        log,
+        pages::Gfp,
+        volatile::Volatile, //
+    },
 };
 
 #[cfg(CONFIG_KUNIT = "y")]
@@ -293,8 +297,9 @@ pub(crate) fn process(tee: &impl Access, command: u32, buffer: &mut [u8]) -> Res
                 ring.dead = true;
                 Ok(())
             })?;
-            pr_err!(
-                "the TEE did not answer command {command:#x} within {} s: it is not used any more until the PSP is bound again, and amdtee reloaded\n",
+            log::err!(
+                "tee-silent",
+                "the TEE did not answer command {command:#x} within {} s: it is not used any more until the PSP is bound again, and amdtee reloaded",
                 TIMEOUT_MS / 1000
             );
             return Err(err);

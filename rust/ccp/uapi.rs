@@ -20,6 +20,7 @@ use crate::{
     },
     sys::{
         bindings as c,
+        log,
         misc_device::FileOperations,
         pages::Gfp, //
     },
@@ -203,7 +204,7 @@ impl Caller {
     }
 
     fn get_id(&self) -> Result<(), Failure> {
-        kernel::pr_warn_once!("SEV_GET_ID is deprecated, use SEV_GET_ID2\n");
+        kernel::do_once_lite! { log::warn!("get-id", "SEV_GET_ID is deprecated, use SEV_GET_ID2") };
         self.check_get_id()?;
         let id = slot::lock_killable()?.get_id(Some(TWO_IDS))?;
         copy_out(&id, [self.data])

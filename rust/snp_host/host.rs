@@ -31,6 +31,7 @@ use crate::{
             CpuVeto,
             HotplugDisabled, //
         },
+        log,
         module_pin::ModulePin,
         notifier::{
             about_to_sleep,
@@ -136,7 +137,7 @@ impl Registration {
             module,
         };
         match unfit {
-            Some(why) => pr_info!("{why}: CPU hotplug is never restricted\n"),
+            Some(why) => log::notice!("no-snp-host", "{why}: CPU hotplug is never restricted"),
             None => host.find_snp_en()?,
         }
         *HOST.lock() = Some(host);
@@ -151,10 +152,11 @@ impl Drop for Registration {
         };
         // Only a forced unload gets here with an open window.
         if let Some(disabled) = host.disabled.take() {
-            pr_err!(
+            log::err!(
+                "unloaded-by-force",
                 "unloaded by force while the hotplug window is open: CPU hotplug stays disabled \
                  until the machine restarts, but suspend and switching SMT on are no longer \
-                 refused: do neither\n"
+                 refused: do neither"
             );
             core::mem::forget(disabled);
         }
@@ -205,9 +207,10 @@ impl SnpHost {
         let disabled = HotplugDisabled::new();
         let syscfg = Syscfg::read()?;
         if syscfg.snp_en() == SnpEn::Somewhere {
-            pr_err!(
+            log::err!(
+                "snp-en-uneven",
                 "SNP_EN is set on CPUs {}, but not on CPUs {}, which bypass the RMP checks of the \
-                 others. Starting SNP (reload kvm_amd) sets it on all; if that fails, reboot\n",
+                 others. Starting SNP (reload kvm_amd) sets it on all; if that fails, reboot",
                 syscfg.passing(has_snp_en),
                 syscfg.failing(has_snp_en),
             );
@@ -221,7 +224,7 @@ impl SnpHost {
     /// `snp_host_window_open()`.
     pub(crate) fn open(&mut self) -> Result {
         if let Some(why) = self.unfit {
-            pr_err!("the hotplug window is not opened: {why}\n");
+            log::err!("window-refused", "the hotplug window is not opened: {why}");
             return Err(ENODEV);
         }
         // No CPU may go between the check and opening the window. A CPU that comes is prepared with
@@ -237,7 +240,10 @@ impl SnpHost {
     /// `snp_host_prepare()`.
     pub(crate) fn prepare(&mut self) -> Result {
         if !self.window.is_open() {
-            pr_err!("the CPUs were to be prepared for SNP, but no hotplug window is open\n");
+            log::err!(
+                "window-missing",
+                "the CPUs were to be prepared for SNP, but no hotplug window is open"
+            );
             return Err(EPERM);
         }
         self.warnings.clear();
@@ -249,7 +255,10 @@ impl SnpHost {
             // The step that failed has logged why, unless memory was short.
             Err(err) => {
                 if err == ENOMEM {
-                    pr_err!("SNP stays off: no memory for preparing the CPUs; try again\n");
+                    log::err!(
+                        "prepare-no-memory",
+                        "SNP stays off: no memory for preparing the CPUs; try again"
+                    );
                 }
                 self.apply(Event::NotPrepared(Syscfg::read()?.snp_en()));
                 Err(err)
@@ -266,8 +275,9 @@ impl SnpHost {
     /// `snp_host_window_close(SNP_HOST_CLOSE_INIT_REFUSED)`.
     pub(crate) fn close_init_refused(&mut self) -> Result {
         for text in &self.warnings {
-            pr_warn!(
-                "SNP_INIT was refused, perhaps because {text}\n",
+            log::warn!(
+                "snp-init-perhaps",
+                "SNP_INIT was refused, perhaps because {text}",
                 text = &**text
             );
         }
@@ -287,7 +297,10 @@ impl SnpHost {
         {
             let mut cpus = AllCpus::new(Some(not_enforced), &mut self.warnings);
             if let Err(err) = snp_shutdown(&mut cpus) {
-                pr_warn!("the RMP is not cleared now but when SNP is started again: {err}\n");
+                log::warn!(
+                    "rmp-not-cleared",
+                    "the RMP is not cleared now but when SNP is started again: {err}"
+                );
             }
         }
         self.apply(event);
@@ -311,25 +324,30 @@ impl SnpHost {
                 self.disabled = Some(HotplugDisabled::new());
                 self.opened = Some(Instant::now());
                 self.pin = Some(ModulePin::new(self.module));
-                pr_notice!(
+                log::notice!(
+                    "window-opened",
                     "hotplug window opened: no CPU may come or go, and no suspend or hibernation, \
                      while SNP is enabled. To end that unload kvm_amd; for a host without SNP boot \
-                     with sev=nosnp\n"
+                     with sev=nosnp"
                 );
             }
             (true, false) => {
                 WINDOW_OPEN.store(false, Relaxed);
                 self.disabled = None;
                 self.opened = None;
-                pr_notice!("hotplug window closed: CPUs may come and go again\n");
+                log::notice!(
+                    "window-closed",
+                    "hotplug window closed: CPUs may come and go again"
+                );
             }
             _ => (),
         }
         match self.window {
-            Window::Held(why) if self.window != before => pr_notice!(
+            Window::Held(why) if self.window != before => log::notice!(
+                "window-stays-open",
                 "hotplug window stays open: {}. CPU hotplug, suspend and hibernation stay disabled \
                  until a shutdown of SNP clears SNP_EN (load and unload kvm_amd) or the machine is \
-                 reset\n",
+                 reset",
                 window::reason(why),
             ),
             _ => (),
@@ -356,9 +374,10 @@ impl CpuVeto for Vetoes {
         if !WINDOW_OPEN.load(Relaxed) {
             return Ok(());
         }
-        pr_warn!(
+        log::warn!(
+            "cpu-stays-offline",
             "CPU {} stays offline: without SNP_EN it would bypass the RMP checks of all others. \
-             Unload kvm_amd first, or boot with sev=nosnp\n",
+             Unload kvm_amd first, or boot with sev=nosnp",
             cpu.as_u32(),
         );
         Err(EBUSY)
@@ -368,9 +387,10 @@ impl CpuVeto for Vetoes {
         if !WINDOW_OPEN.load(Relaxed) {
             return Ok(());
         }
-        pr_warn!(
+        log::warn!(
+            "cpu-stays-online",
             "CPU {} stays online: SNP is enabled, and it might come back without SNP_EN. Unload \
-             kvm_amd first, or boot with sev=nosnp\n",
+             kvm_amd first, or boot with sev=nosnp",
             cpu.as_u32(),
         );
         Err(EBUSY)
@@ -387,10 +407,11 @@ impl Callback for Vetoes {
         if !WINDOW_OPEN.load(Relaxed) {
             return Ok(());
         }
-        pr_warn!(
+        log::warn!(
+            "sleep-refused",
             "{what} refused while SNP is enabled: CPUs could come back without SNP_EN. Unload \
              kvm_amd first, or boot with sev=nosnp; /sys/kernel/snp_host/reason says why if that \
-             does not help\n"
+             does not help"
         );
         Err(EBUSY)
     }

@@ -19,6 +19,7 @@ use crate::{
         Values, //
     },
     sys::{
+        log,
         msr::Msr,
         percpu::{
             CpuList,
@@ -166,20 +167,26 @@ impl Preflight {
             let text = self.describe(&difference)?;
             match difference.register.rule {
                 Refuse => {
-                    pr_err!(
-                        "SNP stays off: {text}; look for a newer BIOS\n",
+                    log::err!(
+                        "cpus-unequal",
+                        "SNP stays off: {text}; look for a newer BIOS",
                         text = &*text
                     );
                     verdict = Err(EOPNOTSUPP);
                 }
                 Warn => {
-                    pr_warn!(
-                        "{text}; firmware may refuse SNP_INIT for that\n",
+                    log::warn!(
+                        "cpus-differ",
+                        "{text}; firmware may refuse SNP_INIT for that",
                         text = &*text
                     );
                     warnings.push(text, GFP_KERNEL)?;
                 }
-                Repair => pr_notice!("{text}; writing it on all CPUs\n", text = &*text),
+                Repair => log::notice!(
+                    "cpus-repaired",
+                    "{text}; writing it on all CPUs",
+                    text = &*text
+                ),
             }
         }
         verdict

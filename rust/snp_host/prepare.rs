@@ -116,9 +116,11 @@ pub(crate) mod cpus {
             RmpError,
             Table, //
         },
+        rmp_table::TableError,
         sys::{
             cpu,
             hotplug::CpusRead,
+            log,
             msr::Msr,
             percpu::{
                 CpuList,
@@ -169,27 +171,44 @@ pub(crate) mod cpus {
             cpus.compare(self.warnings)?;
             let users = cpus.using_svm();
             if !users.is_empty() {
-                pr_err!(
+                log::err!(
+                    "svm-in-use",
                     "SNP stays off: the virtualization of CPUs {users} is in use (EFER.SVME), and \
                      their VM_HSAVE_PA would have to be cleared. Unload what uses it and reload \
-                     kvm_amd\n"
+                     kvm_amd"
                 );
                 return Err(EBUSY.into());
             }
             let table = Table::find().map_err(|err| match err {
                 RmpError::Kernel(err) if err == ENOMEM => err,
-                _ => {
-                    pr_err!(
+                RmpError::Table(TableError::Gap { .. }) => {
+                    log::err!(
+                        "rmp-too-small",
                         "SNP stays off: {err}; look for \"SNP memory coverage\" in the BIOS \
-                         set-up, or for a newer BIOS\n"
+                         set-up, or for a newer BIOS"
+                    );
+                    EOPNOTSUPP
+                }
+                RmpError::Table(_) => {
+                    log::err!(
+                        "rmp-misplaced",
+                        "SNP stays off: {err}; look for a newer BIOS"
+                    );
+                    EOPNOTSUPP
+                }
+                RmpError::Kernel(_) => {
+                    log::err!(
+                        "rmp-unreadable",
+                        "SNP stays off: {err}; look for a newer BIOS"
                     );
                     EOPNOTSUPP
                 }
             })?;
             if let Some(err) = table.off_mib.map(RmpError::from) {
                 let text = CString::try_from_fmt(fmt!("{err}"))?;
-                pr_warn!(
-                    "{text}; firmware may refuse SNP_INIT for that\n",
+                log::warn!(
+                    "rmp-unaligned",
+                    "{text}; firmware may refuse SNP_INIT for that",
                     text = &*text
                 );
                 self.warnings.push(text, GFP_KERNEL)?;
@@ -264,10 +283,11 @@ pub(crate) mod cpus {
         if missing.is_empty() {
             return Ok(());
         }
-        pr_err!(
+        log::err!(
+            "cpus-ignore-write",
             "SNP stays off: {what} on CPUs {missing} after it was written. They would bypass the \
              RMP checks of all others, or firmware refuses them. Reboot; if it happens again, look \
-             for SNP settings in the BIOS\n"
+             for SNP settings in the BIOS"
         );
         Err(EIO)
     }
@@ -279,10 +299,11 @@ pub(crate) mod cpus {
         if offline.is_empty() {
             return Ok(());
         }
-        pr_err!(
+        log::err!(
+            "cpus-offline",
             "SNP is not enabled: CPUs {offline} are present but offline. A CPU that came online \
              later would run without SNP_EN and bypass the RMP checks of all others. Bring them \
-             online (chcpu -e; check for nosmt and maxcpus= on the command line) and try again\n"
+             online (chcpu -e; check for nosmt and maxcpus= on the command line) and try again"
         );
         Err(EOPNOTSUPP)
     }

@@ -30,6 +30,7 @@ pub mod hotplug;
 pub mod iomem;
 pub mod iommu;
 pub mod killable_mutex;
+pub mod log;
 pub mod mem_encrypt;
 pub mod memremap;
 pub mod misc_device;

@@ -29,6 +29,7 @@ use kernel::{
 
 use crate::sys::{
     contents::Contents,
+    log,
     pages::Pages,
     rmp::Frames,
     trace, //
@@ -147,8 +148,9 @@ impl Leaked {
         }
         // Pages that were lost before have been reported before.
         if let Some(first) = first {
-            pr_err!(
-                "{} page(s) from {:#x} on are lost until the machine restarts: {}; {} lost so far\n",
+            log::err!(
+                "pages-lost",
+                "{} page(s) from {:#x} on are lost until the machine restarts: {}; {} lost so far",
                 leaked().saturating_sub(before),
                 first.phys(),
                 why,

@@ -27,6 +27,7 @@ use crate::{
     },
     stopped_cpus,
     sys::{
+        log,
         pages::Gfp,
         rmp::Frames,
         snp_host::NoSnpEn, //
@@ -60,9 +61,10 @@ impl<T: Transport> Platform<T> {
                     self.channel.record().set_context(context, false);
                 }
             }
-            None => dev_err!(
+            None => log::err!(
                 self.dev(),
-                "snp_free_firmware_page: the page at {address:#x} is not one that this driver gave out; it is left as it is\n"
+                "page-of-others",
+                "snp_free_firmware_page: the page at {address:#x} is not one that this driver gave out; it is left as it is"
             ),
         }
         self.record_pages();

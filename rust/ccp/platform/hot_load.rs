@@ -18,7 +18,10 @@ use crate::{
     cmd::CmdError,
     mailbox::Transport,
     pages::HvPages,
-    sys::fw_upload::Refusal,
+    sys::{
+        fw_upload::Refusal,
+        log, //
+    },
     wire::{
         command,
         sev,
@@ -62,16 +65,18 @@ impl<T: Transport> Platform<T> {
     pub(crate) fn hot_load(&mut self, image: &[u8], has_hooks: bool) -> Result<Loaded, Refusal> {
         let guests = self.guests();
         if guests != 0 && !has_hooks {
-            dev_err!(
+            log::err!(
                 self.dev(),
-                "firmware image not loaded: there are {guests} SNP guest(s), and this kvm_amd does not tell firmware to take them over; end them, or use a kvm_amd with hooks\n"
+                "image-snp-guests",
+                "firmware image not loaded: there are {guests} SNP guest(s), and this kvm_amd does not tell firmware to take them over; end them, or use a kvm_amd with hooks"
             );
             return Err(Refusal::Busy);
         }
         if image.len() > MAX_LEN {
-            dev_err!(
+            log::err!(
                 self.dev(),
-                "firmware image not loaded: it has {} bytes, and no image has more than {MAX_LEN}; is it the right file?\n",
+                "image-too-long",
+                "firmware image not loaded: it has {} bytes, and no image has more than {MAX_LEN}; is it the right file?",
                 image.len()
             );
             return Err(Refusal::Size);
@@ -116,17 +121,19 @@ impl<T: Transport> Platform<T> {
         match stopped {
             Ok(true) => Ok(afterwards),
             Ok(false) => {
-                dev_err!(
+                log::err!(
                     self.dev(),
-                    "firmware image not loaded: there are {} SEV or SEV-ES guest(s), and firmware takes an image only while legacy SEV is stopped; end them\n",
+                    "image-sev-guests",
+                    "firmware image not loaded: there are {} SEV or SEV-ES guest(s), and firmware takes an image only while legacy SEV is stopped; end them",
                     { status.guest_count }
                 );
                 Err(Refusal::Busy)
             }
             Err(err) => {
-                dev_err!(
+                log::err!(
                     self.dev(),
-                    "firmware image not loaded: legacy SEV could not be stopped for it\n"
+                    "image-sev-stays",
+                    "firmware image not loaded: legacy SEV could not be stopped for it"
                 );
                 Err(refusal(err))
             }
@@ -162,9 +169,10 @@ impl<T: Transport> Platform<T> {
             whole = self.channel.require(command::SNP_DF_FLUSH, &mut ()).is_ok();
         }
         whole &= self.identify().is_ok();
-        dev_info!(
+        log::notice!(
             self.dev(),
-            "SEV firmware updated from {before} to {} in place; it is provisional: SNP_COMMIT makes it the oldest that this chip takes, until then {before} can be loaded again\n",
+            "firmware-provisional",
+            "SEV firmware updated from {before} to {} in place; it is provisional: SNP_COMMIT makes it the oldest that this chip takes, until then {before} can be loaded again",
             self.api
         );
         whole
@@ -202,24 +210,28 @@ impl<T: Transport> Platform<T> {
         match err {
             // The mailbox has said so.
             CmdError::Died(_) => {}
-            CmdError::Firmware(Status::RESTORE_REQUIRED) => dev_err!(
+            CmdError::Firmware(Status::RESTORE_REQUIRED) => log::err!(
                 self.dev(),
-                "{command} failed: {}: the new firmware does not work, and refuses all but images; load the image of {before} now, or restart the machine\n",
+                "firmware-unusable",
+                "{command} failed: {}: the new firmware does not work, and refuses all but images; load the image of {before} now, or restart the machine",
                 Status::RESTORE_REQUIRED
             ),
-            CmdError::Firmware(status) if was_unusable => dev_err!(
+            CmdError::Firmware(status) if was_unusable => log::err!(
                 self.dev(),
-                "{command} failed: {status}: {}; firmware still does not work, load another image\n",
+                "firmware-still-unusable",
+                "{command} failed: {status}: {}; firmware still does not work, load another image",
                 why(status)
             ),
-            CmdError::Firmware(status) => dev_err!(
+            CmdError::Firmware(status) => log::err!(
                 self.dev(),
-                "{command} failed: {status}: {}; the old firmware goes on ({before})\n",
+                "image-refused",
+                "{command} failed: {status}: {}; the old firmware goes on ({before})",
                 why(status)
             ),
-            err => dev_err!(
+            err => log::err!(
                 self.dev(),
-                "{command} failed: {err}; the old firmware goes on ({before})\n"
+                "image-not-loaded",
+                "{command} failed: {err}; the old firmware goes on ({before})"
             ),
         }
         refusal(err)
@@ -231,9 +243,10 @@ impl<T: Transport> Platform<T> {
             return;
         }
         self.sev_on_demand = true;
-        dev_notice!(
+        log::notice!(
             self.dev(),
-            "legacy SEV was stopped for the firmware image, and stays off until the first SEV or SEV-ES guest starts it\n"
+            "sev-off-after-image",
+            "legacy SEV was stopped for the firmware image, and stays off until the first SEV or SEV-ES guest starts it"
         );
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     sys::{
         bindings::snp_host_keep,
         cpu,
+        log,
         snp_host::HotplugWindow, //
     },
     wire::{
@@ -69,9 +70,10 @@ impl<T: Transport> Platform<T> {
             Ok(sev::PlatformState::Uninit) => Sev::Uninit,
             Ok(sev::PlatformState::Init | sev::PlatformState::Working) => Sev::Stale,
             Err(state) => {
-                dev_err!(
+                log::err!(
                     self.dev(),
-                    "PLATFORM_STATUS: firmware is in state {state}, which the SEV API does not have; the driver keeps off\n"
+                    "sev-state-unknown",
+                    "PLATFORM_STATUS: firmware is in state {state}, which the SEV API does not have; the driver keeps off"
                 );
                 return Err(EIO.into());
             }
@@ -96,18 +98,20 @@ impl<T: Transport> Platform<T> {
         };
         let adopted = HotplugWindow::open(self.channel.host()).and_then(HotplugWindow::adopt);
         let Ok(enabled) = adopted else {
-            dev_err!(
+            log::err!(
                 self.dev(),
-                "SNP_PLATFORM_STATUS failed: {}: SNP firmware is still initialised, but not every CPU has SNP_EN, so it cannot be stopped; restart the machine\n",
+                "snp-left-uneven",
+                "SNP_PLATFORM_STATUS failed: {}: SNP firmware is still initialised, but not every CPU has SNP_EN, so it cannot be stopped; restart the machine",
                 Status::INVALID_PAGE_STATE
             );
             return Err(err);
         };
         match self.channel.adopt_snp(enabled) {
             Ok(status) => {
-                dev_notice!(
+                log::notice!(
                     self.dev(),
-                    "SNP firmware was left initialised, with {} guest(s), by an earlier kernel or a driver that lost touch with it; it is started anew when kvm_amd is loaded\n",
+                    "snp-left-initialised",
+                    "SNP firmware was left initialised, with {} guest(s), by an earlier kernel or a driver that lost touch with it; it is started anew when kvm_amd is loaded",
                     { status.guest_count }
                 );
                 Ok(status)
@@ -154,9 +158,10 @@ impl<T: Transport> Platform<T> {
         let before = self.api;
         if let Err(err) = self.download(image.data()) {
             if !matches!(err, CmdError::Died(_)) {
-                dev_warn!(
+                log::warn!(
                     self.dev(),
-                    "DOWNLOAD_FIRMWARE failed: {err}; the image is {name}, firmware {before} goes on\n",
+                    "download-refused",
+                    "DOWNLOAD_FIRMWARE failed: {err}; the image is {name}, firmware {before} goes on",
                     name = &*name
                 );
             }

@@ -17,7 +17,10 @@ use crate::{
         Snp, //
     },
     mailbox::Transport,
-    sys::params, //
+    sys::{
+        log,
+        params, //
+    },
 };
 
 impl<T: Transport> Platform<T> {
@@ -34,7 +37,11 @@ impl<T: Transport> Platform<T> {
             // Firmware cannot be started, so no CPU is prepared for it. Firmware may have been
             // initialised when the mailbox died: that changes nothing.
             let err = CmdError::Dead(why);
-            dev_err!(self.dev(), "SNP and SEV cannot be started: {err}\n");
+            log::err!(
+                self.dev(),
+                "start-refused",
+                "SNP and SEV cannot be started: {err}"
+            );
             return Err(err.into());
         }
         if self.sev == Sev::Init {
@@ -67,9 +74,10 @@ impl<T: Transport> Platform<T> {
         match self.start_sev() {
             Ok(()) => Ok(()),
             Err(_) if self.is_snp_up() && self.channel.alive().is_ok() => {
-                dev_notice!(
+                log::notice!(
                     self.dev(),
-                    "SNP goes on without legacy SEV, which the first SEV or SEV-ES guest starts once more\n"
+                    "sev-later",
+                    "SNP goes on without legacy SEV, which the first SEV or SEV-ES guest starts once more"
                 );
                 self.sev_on_demand = true;
                 Ok(())
@@ -88,9 +96,10 @@ impl<T: Transport> Platform<T> {
     /// ([`Self::relay`](Platform::relay)).
     fn init_for_vm(&mut self) -> Result<(), Failure> {
         if self.is_stale() {
-            dev_err!(
+            log::err!(
                 self.dev(),
-                "SNP and SEV cannot be started: firmware was left initialised, and guests may depend on it; end all guests and reload kvm_amd\n"
+                "start-with-guests",
+                "SNP and SEV cannot be started: firmware was left initialised, and guests may depend on it; end all guests and reload kvm_amd"
             );
             return Err(EBUSY.into());
         }
@@ -119,9 +128,10 @@ impl<T: Transport> Platform<T> {
         if !self.is_stale() {
             return Ok(());
         }
-        dev_notice!(
+        log::notice!(
             self.dev(),
-            "firmware was left initialised; stopping it, to start it anew\n"
+            "left-initialised",
+            "firmware was left initialised; stopping it, to start it anew"
         );
         // SEV goes first: firmware stops SNP only after SEV.
         self.stop_sev()?;

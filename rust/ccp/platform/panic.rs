@@ -36,6 +36,7 @@ use crate::{
     },
     sys::{
         iommu,
+        log,
         notifier::{
             self,
             Callback, //
@@ -145,9 +146,10 @@ impl<T: Transport> LastShutdown<T> {
     /// The command that failed, and how.
     fn end_guests(&mut self, guests: u32) -> Result<(), (&'static CommandInfo, CmdError)> {
         if !self.others.are_held() {
-            dev_err!(
+            log::err!(
                 self.channel.dev(),
-                "{guests} SNP guest(s) cannot be ended for the panic: the other CPUs would have to write their caches back, and this kvm_amd does not have them wait; one with hooks does\n"
+                "panic-guests-stay",
+                "{guests} SNP guest(s) cannot be ended for the panic: the other CPUs would have to write their caches back, and this kvm_amd does not have them wait; one with hooks does"
             );
             return Ok(());
         }
@@ -160,9 +162,10 @@ impl<T: Transport> LastShutdown<T> {
         }
         let ended = record.contexts().count();
         let flushed = self.others.write_back();
-        dev_info!(
+        log::notice!(
             self.channel.dev(),
-            "{ended} SNP guest(s) ended for the panic{}\n",
+            "panic-guests-ended",
+            "{ended} SNP guest(s) ended for the panic{}",
             if flushed {
                 ""
             } else {
@@ -192,14 +195,16 @@ impl<T: Transport> LastShutdown<T> {
     fn report(&self, iommu: Result, sev_pages_left: usize) {
         let dev = self.channel.dev();
         if let Err(err) = iommu {
-            dev_err!(
+            log::err!(
                 dev,
-                "SNP is shut down for the panic, but pages of the IOMMU could not be taken back ({err:?}): a kdump kernel may fault on them\n"
+                "panic-iommu-pages",
+                "SNP is shut down for the panic, but pages of the IOMMU could not be taken back ({err:?}): a kdump kernel may fault on them"
             );
         } else if self.channel.host().snp_en_here() {
-            dev_info!(
+            log::notice!(
                 dev,
-                "SNP is shut down for the panic, but SNP_EN stays set, and {}: a kdump kernel may read that memory, and not write to it\n",
+                "panic-snp-en-stays",
+                "SNP is shut down for the panic, but SNP_EN stays set, and {}: a kdump kernel may read that memory, and not write to it",
                 self.assigned(sev_pages_left)
             );
         } else {
@@ -217,9 +222,10 @@ impl<T: Transport> LastShutdown<T> {
         };
         let areas = self.channel.record().sev_areas();
         let sev_pages = areas.map(Frames::count).sum();
-        dev_err!(
+        log::err!(
             self.channel.dev(),
-            "SNP is not shut down for the panic: {why}; SNP_EN is {snp_en}, {}, the IOMMU's pages, too: a kdump kernel may wait for the IOMMU for ever\n",
+            "panic-snp-stays",
+            "SNP is not shut down for the panic: {why}; SNP_EN is {snp_en}, {}, the IOMMU's pages, too: a kdump kernel may wait for the IOMMU for ever",
             self.assigned(sev_pages)
         );
     }

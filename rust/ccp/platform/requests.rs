@@ -33,6 +33,7 @@ use crate::{
     sys::{
         caller_memory::CallerMemory,
         cpu,
+        log,
         pages::Gfp, //
     },
     wire::{
@@ -311,9 +312,10 @@ impl<T: Transport> Platform<T> {
         }
         let refused = matches!(result, Err(err) if err.is(Status::INVALID_PLATFORM_STATE));
         if refused && command.info().id == CommandId::SNP_GCTX_CREATE && !self.is_snp_up() {
-            dev_err!(
+            log::err!(
                 self.dev(),
-                "no SNP guest can be made: SNP was not initialised since the PSP was bound; end all guests and reload kvm_amd\n"
+                "snp-not-started",
+                "no SNP guest can be made: SNP was not initialised since the PSP was bound; end all guests and reload kvm_amd"
             );
         }
         result?;
@@ -445,9 +447,10 @@ impl<T: Transport> Platform<T> {
         if let (Ok(()), Some(room)) = (result, room) {
             let too_long = len.iter().zip(room).find(|(len, room)| **len > *room);
             if let Some((claimed, size)) = too_long {
-                dev_err!(
+                log::err!(
                     self.dev(),
-                    "{} failed: firmware says that it put {:#x} bytes into a buffer of {:#x}; the answer is not used, look for newer firmware\n",
+                    "answer-too-long",
+                    "{} failed: firmware says that it put {:#x} bytes into a buffer of {:#x}; the answer is not used, look for newer firmware",
                     command.name,
                     claimed,
                     size

@@ -19,7 +19,10 @@ use crate::{
         ResetSign, //
     },
     mailbox::Transport,
-    sys::bindings::snp_host_keep,
+    sys::{
+        bindings::snp_host_keep,
+        log, //
+    },
     wire::{
         command,
         sev,
@@ -69,17 +72,19 @@ impl<T: Transport> Platform<T> {
             (false, true) => "SEV",
             (false, false) => {
                 if sign == ResetSign::Registers {
-                    dev_notice!(
+                    log::notice!(
                         self.dev(),
-                        "the PSP was reset, but its firmware has kept its state\n"
+                        "psp-reset-harmless",
+                        "the PSP was reset, but its firmware has kept its state"
                     );
                 }
                 return;
             }
         };
-        dev_err!(
+        log::err!(
             self.dev(),
-            "firmware was reset while {lost} was initialised: guests that use it cannot go on; end all guests and reload kvm_amd\n"
+            "psp-reset",
+            "firmware was reset while {lost} was initialised: guests that use it cannot go on; end all guests and reload kvm_amd"
         );
     }
 

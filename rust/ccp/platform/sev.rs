@@ -26,6 +26,7 @@ use crate::{
         HvPages, //
     },
     sys::{
+        log,
         pages::Gfp,
         snp_host::NoSnpEn, //
     },
@@ -88,9 +89,10 @@ impl<T: Transport> Platform<T> {
     fn sev_init(&mut self, proof: &InitProof) -> Result<(), CmdError> {
         let (info, mut result) = self.sev_init_once(proof);
         if matches!(result, Err(err) if err.is(Status::SECURE_DATA_INVALID)) {
-            dev_warn!(
+            log::warn!(
                 self.dev(),
-                "{}: {}; trying once more\n",
+                "storage-damaged",
+                "{}: {}; trying once more",
                 info.name,
                 Status::SECURE_DATA_INVALID.cause()
             );
@@ -225,9 +227,10 @@ fn init_proof<T: Transport>(channel: &Channel<T>, remedy: &str) -> Result<InitPr
         None => match NoSnpEn::measure(channel.host()) {
             Ok(proof) => Ok(InitProof::NoSnpEn(proof)),
             Err(err) if err == EBUSY => {
-                dev_err!(
+                log::err!(
                     channel.dev(),
-                    "SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised, and firmware refuses INIT then; {remedy}\n"
+                    "sev-beside-snp-en",
+                    "SEV stays off: SNP_EN is set on CPUs but SNP firmware is not initialised, and firmware refuses INIT then; {remedy}"
                 );
                 Err(CmdError::Firmware(Status::INVALID_PLATFORM_STATE))
             }
@@ -259,9 +262,10 @@ fn provide_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>
         Ok(pages) => *tmr = Some(pages),
         Err(err) => {
             channel.record().set_tmr(None);
-            dev_warn!(
+            log::warn!(
                 channel.dev(),
-                "no memory region for SEV-ES ({} KiB in one piece): {err}; SEV-ES guests cannot run until kvm_amd is loaded again\n",
+                "sev-es-no-memory",
+                "no memory region for SEV-ES ({} KiB in one piece): {err}; SEV-ES guests cannot run until kvm_amd is loaded again",
                 len / 1024
             );
         }

@@ -17,7 +17,7 @@ use crate::{
     pages::HvPages,
     sys::{
         bindings::snp_host_keep,
-        iommu, params,
+        iommu, log, params,
         snp_host::{
             HotplugWindow,
             SnpEnabled, //
@@ -71,13 +71,18 @@ impl<T: Transport> Platform<T> {
             None => {}
             Some(SnpOff::NoSnpHost) => return Ok(()),
             Some(SnpOff::Parameter) => {
-                dev_notice!(self.dev(), "SNP stays off: ccp was loaded with snp=0\n");
+                log::notice!(
+                    self.dev(),
+                    "snp-off-by-parameter",
+                    "SNP stays off: ccp was loaded with snp=0"
+                );
                 return Ok(());
             }
             Some(SnpOff::OldFirmware) => {
-                dev_warn!(
+                log::warn!(
                     self.dev(),
-                    "SNP stays off: firmware has API {}, SNP needs {}.{}; install newer firmware (package amd64-microcode or linux-firmware) or a newer BIOS\n",
+                    "firmware-too-old",
+                    "SNP stays off: firmware has API {}, SNP needs {}.{}; install newer firmware (package amd64-microcode or linux-firmware) or a newer BIOS",
                     self.api,
                     SNP_SINCE.0,
                     SNP_SINCE.1
@@ -129,9 +134,10 @@ impl<T: Transport> Platform<T> {
             ..
         } = self.snp_status;
         if current_tcb != reported_tcb {
-            dev_notice!(
+            log::notice!(
                 self.dev(),
-                "attestation reports have TCB {reported_tcb:#018x}, firmware has {current_tcb:#018x}: verifiers need the VCEK of the first; snphost commit and snphost config set raise it\n"
+                "tcb-older",
+                "attestation reports have TCB {reported_tcb:#018x}, firmware has {current_tcb:#018x}: verifiers need the VCEK of the first; snphost commit and snphost config set raise it"
             );
         }
     }
@@ -161,15 +167,17 @@ impl<T: Transport> Platform<T> {
         }
         ranges::reserved_by_bios().map(Some).map_err(|err| {
             if err == ENOMEM {
-                dev_err!(
+                log::err!(
                     self.dev(),
-                    "SNP and SEV cannot be started: no memory for the list that SNP_INIT_EX takes\n"
+                    "init-list-no-memory",
+                    "SNP and SEV cannot be started: no memory for the list that SNP_INIT_EX takes"
                 );
                 return err;
             }
-            dev_err!(
+            log::err!(
                 self.dev(),
-                "SNP stays off: SNP_INIT_EX takes no list as long as that of the memory that the BIOS has reserved ({err:?}); look for a BIOS update\n"
+                "init-list-too-long",
+                "SNP stays off: SNP_INIT_EX takes no list as long as that of the memory that the BIOS has reserved ({err:?}); look for a BIOS update"
             );
             EOPNOTSUPP
         })
@@ -217,9 +225,10 @@ impl<T: Transport> Platform<T> {
             true => command::SNP_INIT_EX.info(),
             false => command::SNP_INIT.info(),
         };
-        dev_err!(
+        log::err!(
             self.dev(),
-            "{} failed: {err}; legacy SEV stays off, too, for firmware refuses it while CPUs have SNP_EN: for legacy SEV alone restart the machine with ccp.snp=0\n",
+            "snp-init-failed",
+            "{} failed: {err}; legacy SEV stays off, too, for firmware refuses it while CPUs have SNP_EN: for legacy SEV alone restart the machine with ccp.snp=0",
             command.name
         );
     }
@@ -262,9 +271,10 @@ impl<T: Transport> Platform<T> {
         let clear_snp_en = leaving.clears_snp_en(guests, self.has_x86_snp_shutdown());
         if guests != 0 {
             if leaving == Leaving::DeviceGone {
-                dev_warn!(
+                log::warn!(
                     self.dev(),
-                    "{guests} SNP guest(s) own memory and are ended now, but SNP_EN and their pages in the RMP stay: end them before a kexec, or its kernel faults where it writes to those pages\n"
+                    "guests-own-memory",
+                    "{guests} SNP guest(s) own memory and are ended now, but SNP_EN and their pages in the RMP stay: end them before a kexec, or its kernel faults where it writes to those pages"
                 );
             }
             // A guest that stays makes SNP_SHUTDOWN_EX fail, which is reported below.
@@ -312,16 +322,18 @@ impl<T: Transport> Platform<T> {
         match err {
             // The mailbox has logged why, and snp_host logs what follows.
             CmdError::Dead(_) => {}
-            err if self.sev != Sev::Uninit && err.is(Status::INVALID_PLATFORM_STATE) => dev_err!(
+            err if self.sev != Sev::Uninit && err.is(Status::INVALID_PLATFORM_STATE) => log::err!(
                 self.dev(),
-                "{} failed: {}: firmware stops SNP only after SEV, and that could not be stopped; SNP stays initialised, restart the machine\n",
+                "snp-shutdown-before-sev",
+                "{} failed: {}: firmware stops SNP only after SEV, and that could not be stopped; SNP stays initialised, restart the machine",
                 command.name,
                 Status::INVALID_PLATFORM_STATE
             ),
             // This is the answer after a flush, so the flush is not what firmware misses.
-            err if err.is(Status::DFFLUSH_REQUIRED) => dev_err!(
+            err if err.is(Status::DFFLUSH_REQUIRED) => log::err!(
                 self.dev(),
-                "{} failed: {}, although it was done: SNP guests still have ASIDs, {} of which this driver knows; end them, then reload and unload kvm_amd to stop SNP\n",
+                "snp-shutdown-guests",
+                "{} failed: {}, although it was done: SNP guests still have ASIDs, {} of which this driver knows; end them, then reload and unload kvm_amd to stop SNP",
                 command.name,
                 Status::DFFLUSH_REQUIRED,
                 self.guests()
@@ -336,21 +348,24 @@ impl<T: Transport> Platform<T> {
         if snp_en_cleared {
             match enabled.end() {
                 Ok(proof) => self.forget_assignments(&proof),
-                Err(err) if err == EBUSY => dev_err!(
+                Err(err) if err == EBUSY => log::err!(
                     self.dev(),
-                    "SNP firmware is shut down, but SNP_EN is still set on a CPU; CPU hotplug stays disabled until the machine restarts\n"
+                    "snp-en-stays",
+                    "SNP firmware is shut down, but SNP_EN is still set on a CPU; CPU hotplug stays disabled until the machine restarts"
                 ),
-                Err(err) => dev_err!(
+                Err(err) => log::err!(
                     self.dev(),
-                    "SNP firmware is shut down, but it could not be seen whether SNP_EN is still set on a CPU ({err:?}); CPU hotplug stays disabled, reload kvm_amd\n"
+                    "snp-en-unseen",
+                    "SNP firmware is shut down, but it could not be seen whether SNP_EN is still set on a CPU ({err:?}); CPU hotplug stays disabled, reload kvm_amd"
                 ),
             }
             return;
         }
         if let Err(err) = iommu::snp_disable() {
-            dev_err!(
+            log::err!(
                 self.dev(),
-                "SNP firmware is shut down, but pages of the IOMMU could not be taken back ({err:?}); do not kexec from this kernel, restart the machine\n"
+                "iommu-pages-stay",
+                "SNP firmware is shut down, but pages of the IOMMU could not be taken back ({err:?}); do not kexec from this kernel, restart the machine"
             );
         }
         enabled.keep(snp_host_keep::SNP_HOST_KEEP_LEGACY_SHUTDOWN);
@@ -360,9 +375,10 @@ impl<T: Transport> Platform<T> {
     /// that reason.
     pub(super) fn abandon_snp(&mut self) {
         if let Some(enabled) = self.channel.abandon_snp() {
-            dev_err!(
+            log::err!(
                 self.dev(),
-                "SNP firmware stays initialised, and the RMP keeps the memory of guests, of firmware and of the IOMMU: a kernel that is started by kexec may wait for the IOMMU for ever; restart the machine instead\n"
+                "snp-stays",
+                "SNP firmware stays initialised, and the RMP keeps the memory of guests, of firmware and of the IOMMU: a kernel that is started by kexec may wait for the IOMMU for ever; restart the machine instead"
             );
             enabled.keep(snp_host_keep::SNP_HOST_KEEP_SHUTDOWN_FAILED);
         }
