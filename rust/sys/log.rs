@@ -3,8 +3,9 @@
 //! Lines of the kernel's log with a code at their end, `… [no-memory]`, by which they are looked
 //! up: a code stays when the words around it change.
 //!
-//! The code comes before the text, which has no newline: `log::err!(dev, "no-memory", "no {what}")`;
-//! the device may be missing. The compiler makes one format string of text, code and newline.
+//! The code comes before the text, which has no newline:
+//! `log::err!(dev, "no-memory", "no {what}")`; the device may be missing. The compiler makes one
+//! format string of text, code and newline.
 
 use kernel::fmt::Arguments;
 
