@@ -10,7 +10,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from . import health, initramfs, kernels, paths, switches, test_modules, virtme
 from .channel import Channel
 from .platform import ACCELERATOR, CPU_PROPERTIES, FASTER, MIB, ModelError, Platform, directory, rmp_size
+from .runs import new_run
 
 # RAM up to this size lies below 4 GiB in one piece on q35, so that offset and address are the same.
 MAX_MEMORY_MIB = 2048
@@ -108,23 +108,6 @@ class Result:
 
     def commands(self) -> list[dict]:
         return [entry for entry in self.trace if "cmd" in entry]
-
-
-def _last_change(run: Path) -> float:
-    try:
-        return run.stat().st_mtime
-    except FileNotFoundError:
-        return 0  # Tests that run in parallel tidy up, too.
-
-
-def new_run(name: str) -> Path:
-    paths.RUNS.mkdir(parents=True, exist_ok=True)
-    old = sorted(paths.RUNS.iterdir(), key=_last_change)
-    # Of those that went wrong more are kept: somebody may still want to know why.
-    bad = [run for run in old if (run / "failure").exists()]
-    for run in [run for run in old if run not in bad][:-40] + bad[:-40]:
-        shutil.rmtree(run, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{time.strftime('%H%M%S')}-{name}-", dir=paths.RUNS))
 
 
 def _cpu_seconds() -> float:
