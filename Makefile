@@ -11,7 +11,7 @@ CARGO := $(IN_ROOT) cargo
 PLATFORM := --manifest-path selftests/platform/Cargo.toml --locked
 DEBUG_KERNEL := $(if $(filter debug,$(KERNEL)),debug-kernel)
 
-.PHONY: help setup platform modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants mutants-long check host-check install uninstall clean
+.PHONY: help setup platform platform-install modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants mutants-long check host-check install uninstall clean
 help:
 	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch and run SNP guests"
 	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko; KERNEL=debug: on the debug kernel"
@@ -28,6 +28,7 @@ help:
 	@echo "make debug-kernel      build the debug kernel: KUnit, KASAN, UBSAN, lockdep, kmemleak, fault injection"
 	@echo "make kvm-amd           build a kvm-amd.ko that uses our hooks, from the kernel's own source with our patches"
 	@echo "make platform          build the PSP model and the CPU model"
+	@echo "make platform-install [PREFIX=/usr/local]    install snp-qemu and snp-host, where Debian trixie has QEMU 11.1"
 	@echo "make check             formatting and lints of everything"
 	@echo "make host-check        can this machine be an SNP host? Says why not, and what to do (changes nothing)"
 	@echo "make install | uninstall   put the modules in the place of the in-tree driver on this machine, or go back"
@@ -40,6 +41,9 @@ setup:
 platform: setup
 	@echo "platform: building the PSP model and the CPU model"
 	@$(CARGO) build $(PLATFORM) --release --quiet
+
+platform-install: platform
+	@DESTDIR=$(DESTDIR) scripts/platform-install $(PREFIX)
 
 modules: setup $(DEBUG_KERNEL)
 	@$(IN_ROOT) scripts/build-modules --kernel $(KERNEL)

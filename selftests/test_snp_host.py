@@ -2,10 +2,15 @@
 """scripts/snp-host: a command on an SNP host."""
 
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
+import tempfile
 import xml.etree.ElementTree as xml
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import paths
@@ -20,17 +25,45 @@ def snp_host(*words, limit: float = 400) -> subprocess.CompletedProcess:
     )
 
 
-def test_a_command_by_virtme_ng_with_uefi_and_16_gib(tmp_path):
-    """The in-tree driver initialises SNP on memory above 4 GiB. Neither virtme-ng nor OVMF knows where it is."""
-    out, there = tmp_path / "out", "/opt/there"
-    (tmp_path / "here").write_text("from outside\n")
-    done = snp_host(
-        "run", "--memory", "16G", "--cpus", 4, "--qemu", f"-bios {paths.OVMF}", "--out", out,
-        "--file", f"{tmp_path / 'here'}:{there}", "--junit", tmp_path / "junit.xml", "--",
-        "sh", "-c", f"cat {there}; snphost ok; grep MemTotal /proc/meminfo; ls /sys/firmware/efi; echo bad >&2; exit 3",
+@pytest.fixture
+def installed() -> Iterator[Path]:
+    """A directory that a user without privileges sees, with what `make platform-install` has put there."""
+    place = Path(tempfile.mkdtemp(prefix="installed-"))
+    place.chmod(0o755)
+    install = [paths.TOP / "scripts/platform-install"]
+    subprocess.run([*install, place], check=True, capture_output=True)
+    yield place
+    (place / "bin/other").touch()
+    subprocess.run([*install, "--remove", place], check=True)
+    assert [file.name for file in (place / "bin").iterdir()] == ["other"] and not list((place / "lib").iterdir())
+    assert subprocess.run([*install, "--remove", place], capture_output=True, check=False).returncode == 1
+    shutil.rmtree(place)
+
+
+def test_installed_for_a_user_with_uefi_and_16_gib(installed, tmp_path):
+    """The in-tree driver initialises SNP on memory above 4 GiB. Neither virtme-ng nor OVMF knows where it is. The
+    user has no privileges, no checkout and no set-up, only the kernel that is installed."""
+    home, there = installed / "home", "/opt/there"
+    out = home / "out"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    shutil.copy(paths.SNPHOST, installed)
+    (installed / "here").write_text("from outside\n")
+    done = subprocess.run(
+        [
+            "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "-i", f"HOME={home}",
+            f"PATH={installed}/bin:{os.environ['PATH']}", "snp-host",
+            "run", "--memory", "16G", "--cpus", "4", "--qemu", f"-bios {paths.OVMF}", "--out", out,
+            "--file", f"{installed / 'here'}:{there}", "--junit", home / "junit.xml", "--",
+            "sh", "-c",
+            f"id -u; cat {there}; {installed}/snphost ok; grep MemTotal /proc/meminfo; ls /sys/firmware/efi;"
+            "echo bad >&2; exit 3",
+        ],
+        cwd=home, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert done.returncode == 3, (done.stderr, (out / "console.log").read_text()[-2000:])
-    assert done.stdout.startswith("from outside\n") and "runtime" in done.stdout and done.stdout.endswith("bad\n")
+    assert done.stdout.startswith("0\nfrom outside\n") and "runtime" in done.stdout
+    assert done.stdout.endswith("bad\n") and done.stderr == ""
     assert "FAIL" not in done.stdout and "- SNP initialized" in done.stdout, done.stdout
     assert int(re.search(r"MemTotal: +(\d+) kB", done.stdout)[1]) > 15 << 20
     result = json.loads((out / "result.json").read_text())
@@ -41,7 +74,7 @@ def test_a_command_by_virtme_ng_with_uefi_and_16_gib(tmp_path):
     console = (out / "console.log").read_text()
     assert "SEV-SNP API:" in console and "snp-qemu:" not in console, "reports of the CPU model"
     assert "end of the summary" in (out / "cpu.log").read_text()
-    failure = xml.parse(tmp_path / "junit.xml").find("testcase/failure")
+    failure = xml.parse(home / "junit.xml").find("testcase/failure")
     assert failure.get("message") == f"status 3, logs: {out}"
     # As a list, in its order.
     said = snp_host("trace", out).stdout.splitlines()

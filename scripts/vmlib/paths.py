@@ -9,19 +9,36 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("CCP_CACHE") or Path.home() / ".cache/ccp-rs")
-try:
-    RELEASE = (CACHE / "kernel-release").read_text().strip()
-except FileNotFoundError:
-    sys.exit(f"nothing has been set up in {CACHE} yet; run 'make setup' first")
+# Scripts that scripts/platform-install has installed have the models beside them, and need no set-up.
+MODELS = TOP / "models"
+INSTALLED = MODELS.is_dir()
 
+
+def _image(modules: Path) -> Path:
+    """Of the kernel with these modules, as Debian's packages have it."""
+    places = [modules / "vmlinuz.unsigned", modules / "vmlinuz", Path("/boot") / f"vmlinuz-{modules.name}"]
+    return next((place for place in places if place.exists()), places[0])
+
+
+def _release() -> str:
+    """That of the set-up's kernel; installed, that of the newest one."""
+    with contextlib.suppress(FileNotFoundError):
+        return (CACHE / "kernel-release").read_text().strip()
+    if not INSTALLED:
+        sys.exit(f"nothing has been set up in {CACHE} yet; run 'make setup' first")
+    releases = [modules for modules in Path("/usr/lib/modules").glob("*") if _image(modules).exists()]
+    return max(releases, key=lambda modules: _image(modules).stat().st_mtime, default=Path("none")).name
+
+
+RELEASE = _release()
 KERNEL_MODULES = Path("/usr/lib/modules") / RELEASE
-KERNEL = KERNEL_MODULES / "vmlinuz.unsigned"
+KERNEL = _image(KERNEL_MODULES)
 UNPACKED_KERNEL = CACHE / f"linux-{RELEASE}" / "vmlinux"
 KERNEL_SOURCE = CACHE / f"linux-{RELEASE}" / "src"
 OUR_MODULES = Path(os.environ.get("CCP_MODULES", CACHE / "modules"))
 DEBUG_TREE = CACHE / f"linux-{RELEASE}" / "debug"
 OUR_DEBUG_MODULES = Path(os.environ.get("CCP_DEBUG_MODULES", CACHE / "modules-debug"))
-TARGET = CACHE / "target" / "release"
+TARGET = MODELS if INSTALLED else CACHE / "target" / "release"
 PSPD = TARGET / "pspd"
 CPU_MODEL = TARGET / "libsnp_cpu.so"
 COVERAGE = TARGET / "libcoverage.so"
@@ -40,6 +57,7 @@ VM_SCRIPTS = TOP / "selftests" / "vm"
 @contextlib.contextmanager
 def making(what: str):
     """Held by whoever makes a part of the cache that others, tests in parallel, need as well."""
+    CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f".{what}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -36,8 +36,13 @@ def command(image: Path, memory: str, cpus: int) -> list[str | Path]:
 
 
 def masked(command: list[str | Path]) -> list[str | Path]:
-    """The same, in a root directory without what udev and systemd would do for nobody."""
-    return ["unshare", "--mount", "--propagation", "unchanged", "sh", "-ec", MASKS, "sh", *command]
+    """The same, in a root directory without what udev and systemd would do for nobody, where we may make one: in a
+    container it runs as it is."""
+    for user in ([], ["--user", "--map-root-user"]):
+        unshare = ["unshare", *user, "--mount", "--propagation", "unchanged"]
+        if subprocess.run([*unshare, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            return [*unshare, "sh", "-ec", MASKS, "sh", *command]
+    return command
 
 
 @dataclasses.dataclass
