@@ -20,8 +20,9 @@ GIB = 1 << 30
 # STOSB and REP MOVSB.
 FASTER = "erms=off,fsrm=off"
 # The machine's CPU: Linux wants no hypervisor below an SNP host, TCG's page walks must take the C-bit for an address
-# bit, and CPUID 8000001F must be within the limit. Nobody wants to read each time what else TCG has not got.
-CPU_PROPERTIES = f"xlevel=0x80000025,hypervisor=off,phys-bits=49,check=off,{FASTER}"
+# bit, and CPUID 8000001F must be within the limit (the CPU model's README). Nobody wants to read each time what else
+# TCG has not got.
+CPU_PROPERTIES = f"xlevel=0x80000025,hypervisor=off,phys-bits=52,check=off,{FASTER}"
 ACCELERATOR = "tcg,thread=multi"
 IOMMU = "amd-iommu,xtsup=on,dma-remap=on"
 

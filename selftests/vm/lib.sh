@@ -137,6 +137,9 @@ ready_for_qemu() {
 	: >/tmp/serial
 }
 
+# What QEMU has to be told of the processor for a guest that is encrypted; it compares the C-bit with CPUID's.
+encryption=id=sev0,cbitpos=51,reduced-phys-bits=1
+
 # launch NAME VCPUS FIRMWARE [more arguments for QEMU]: launch an SNP guest and wait until the guest
 # has been entered, which is after SNP_LAUNCH_FINISH. Prints "@launched NAME STATE".
 launch() {
@@ -146,7 +149,7 @@ launch() {
 	qemu-system-x86_64 -accel kvm -cpu EPYC-v4 -smp "$vcpus" -m 256M \
 		-machine q35,confidential-guest-support=sev0,memory-backend=ram \
 		-object memory-backend-memfd,id=ram,size=256M,share=true,prealloc=false \
-		-object sev-snp-guest,id=sev0,cbitpos=48,reduced-phys-bits=1,policy=0x30000,kernel-hashes=$hashes \
+		-object "sev-snp-guest,$encryption,policy=0x30000,kernel-hashes=$hashes" \
 		-bios "$firmware" -nodefaults -display none -S -qmp stdio "$@" \
 		</tmp/qmp.in >/tmp/qmp.out 2>/tmp/qemu.err &
 	qemu=$!
@@ -209,7 +212,6 @@ start() {
 	# one takes longer than that, which it does here when the machine is busy, the guest does nothing
 	# else any more.
 	echo 10000 >/sys/module/kvm/parameters/min_timer_period_us
-	encryption=id=sev0,cbitpos=48,reduced-phys-bits=1
 	case ${kind:-snp} in
 	snp)
 		set -- -machine q35,confidential-guest-support=sev0,memory-backend=ram \

@@ -10,7 +10,12 @@ use crate::variant::Segments;
 
 /// Width of a physical address, which QEMU must be told with `phys-bits=`: the C-bit is the top
 /// one, so that TCG's page walks take it for an address bit instead of a reserved one.
-pub const PHYS_BITS: u32 = 49;
+pub const PHYS_BITS: u32 = 52;
+/// How many address bits there are with encryption on, as EPYCs have it: those between are reserved
+/// but for the C-bit. Linux needs such bits: KVM marks emulated devices with them
+/// (`svm_adjust_mmio_mask`), and does without SEV-ES if there are none. To TCG they are address
+/// bits; the model refuses them ([`crate::guest::walk`]).
+pub const REDUCED_PHYS_BITS: u32 = 47;
 
 /// What a leaf returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +49,8 @@ const RMPREAD: u32 = 1 << 21;
 const SEGMENTS: u32 = 1 << 23;
 
 // 8000001F EBX
-const C_BIT: u32 = PHYS_BITS - 1;
-/// With encryption on, physical addresses lose the C-bit and nothing else.
-const PHYS_REDUCTION: u32 = 1 << 6;
+pub const C_BIT: u32 = PHYS_BITS - 1;
+const PHYS_REDUCTION: u32 = (PHYS_BITS - REDUCED_PHYS_BITS) << 6;
 /// The number of VMPLs, 4 as on every part so far.
 const VMPLS: u32 = 4 << 12;
 

@@ -424,7 +424,8 @@ mod tests {
         let user = Fake::new(&[leaf, (Reg::Cs, 0x33)]);
         let expected = Outcome::retire([
             (Reg::Rax, 0x20_043b),
-            (Reg::Rbx, 0x4070),
+            // The C-bit is bit 51, and 5 bits of addresses are lost.
+            (Reg::Rbx, 4 << 12 | 5 << 6 | 51),
             (Reg::Rcx, 100),
             (Reg::Rdx, 50),
         ]);

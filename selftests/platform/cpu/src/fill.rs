@@ -11,6 +11,8 @@
 use crate::activity::Activity;
 use crate::guest::access::{Access, Verdict as GuestVerdict};
 use crate::guest::inside::Inside;
+use crate::guest::layout::fault;
+use crate::guest::walk::{Nested, Unmapped, RESERVED};
 use crate::guest::Layer;
 use crate::insn::RESET_VECTOR;
 use crate::model::Model;
@@ -127,10 +129,16 @@ impl Translator<'_> {
             let pc = || request.pc(self.f);
             self.model.runs(self.index, pc);
             let (stores, watches) = (request.access == tlb::STORE, self.model.watches(self.index));
-            if !stores && !watches {
+            // SAFETY: a CPU of QEMU's, on its thread.
+            let shadow = env::HFLAGS.get(env::of(request.cpu)) & env::HF_GUEST != 0;
+            if !stores && !watches && !shadow {
                 return true;
             }
             let Some(filled) = request.filled(self.f) else { return true };
+            if shadow && filled.page() & RESERVED != 0 {
+                filled.revoke();
+                return self.page_fault(request, fault::RESERVED as u32);
+            }
             if stores && self.model.is_iommu(filled.page()) {
                 filled.ask_again();
                 self.vcpu().queue(self.after_iommu);
@@ -152,7 +160,7 @@ impl Translator<'_> {
             }
             if self.refuses_walk(Who::Host, pc) {
                 filled.revoke();
-                return self.page_fault(request);
+                return self.page_fault(request, RMP_FAULT);
             }
             if !filled.writable() {
                 return true;
@@ -171,13 +179,13 @@ impl Translator<'_> {
                 Verdict::Refuse if self.vcpu().in_guest() => true,
                 Verdict::Refuse => {
                     filled.protect();
-                    self.page_fault(request)
+                    self.page_fault(request, RMP_FAULT)
                 }
             }
         }
     }
 
-    unsafe fn page_fault(&self, request: &Request) -> bool {
+    unsafe fn page_fault(&self, request: &Request, more: u32) -> bool {
         if request.probe {
             return false;
         }
@@ -185,7 +193,7 @@ impl Translator<'_> {
         unsafe {
             self.vcpu().raise_pf(
                 request.address,
-                request.fault_code() | RMP_FAULT,
+                request.fault_code() | more,
                 request.return_address,
             )
         }
@@ -197,6 +205,12 @@ impl Translator<'_> {
         self.activity().set_nested_refused(false);
         // SAFETY: the caller's promise.
         unsafe {
+            // Before QEMU sets an accessed bit in an entry whose bits are KVM's own.
+            let nested = Nested::of(&self.model.ram, self.activity().vmcb());
+            let found = nested.map(|nested| nested.find(request.address));
+            if found == Some(Err(Unmapped::Reserved)) {
+                return self.nested_fault(request, fault::RESERVED as u32);
+            }
             if !request.fill() {
                 return false;
             }
@@ -206,7 +220,7 @@ impl Translator<'_> {
             let Some(filled) = request.filled(self.f) else { return true };
             if self.refuses_walk(Who::Guest, || 0) {
                 filled.revoke();
-                return self.nested_fault(request);
+                return self.refuse_nested(request);
             }
             if !filled.writable() {
                 return true;
@@ -224,18 +238,24 @@ impl Translator<'_> {
                 }
                 Verdict::Refuse => {
                     filled.protect();
-                    self.nested_fault(request)
+                    self.refuse_nested(request)
                 }
             }
         }
     }
 
-    unsafe fn nested_fault(&self, request: &Request) -> bool {
+    /// A nested page fault for the RMP's sake.
+    unsafe fn refuse_nested(&self, request: &Request) -> bool {
+        // The RMP bit comes at #VMEXIT: here it would be taken for a sign.
         self.activity().set_nested_refused(true);
+        // SAFETY: the caller's promise.
+        unsafe { self.nested_fault(request, 0) }
+    }
+
+    unsafe fn nested_fault(&self, request: &Request, more: u32) -> bool {
         // SAFETY: nested paging probes in the course of a guest's walk, and takes false for a fault
-        // with this error code, as from QEMU's own function. The RMP bit comes at #VMEXIT: here it
-        // would be taken for a sign.
-        unsafe { env::ERROR_CODE.set(env::of(request.cpu), request.fault_code()) };
+        // with this error code, as from QEMU's own function.
+        unsafe { env::ERROR_CODE.set(env::of(request.cpu), request.fault_code() | more) };
         !request.probe
     }
 

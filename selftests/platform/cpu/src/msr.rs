@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn hsave_is_copied_only_if_tcg_takes_it() {
         let cpu = fresh();
-        for (value, copy) in [(0x7000, 0x7000), (0x8001, 0x7000), (1 << 49, 0x7000), (0, 0)] {
+        for (value, copy) in [(0x7000, 0x7000), (0x8001, 0x7000), (1 << 52, 0x7000), (0, 0)] {
             write(number("VM_HSAVE_PA").unwrap(), value, &cpu, |_| false);
             assert_eq!(cpu.hsave_pa.load(Relaxed), copy, "{value:#x}");
         }

@@ -122,7 +122,7 @@ impl Config {
         api: Api { major: 1, minor: 55, build: 21 },
         x86_shutdown: true,
         checks: true,
-        c_bit: 48,
+        c_bit: 51,
         max_asid: 100,
         min_sev_asid: 50,
         cpu: [0x19, 1, 1],

@@ -6,7 +6,7 @@ use rmp::{permission, Denied, Guest, Place};
 
 use super::cpu::Running;
 use super::layout::{fault, C_BIT};
-use super::walk::{Nested, Paging};
+use super::walk::{Nested, Paging, Unmapped};
 use super::Layer;
 use crate::model::Model;
 
@@ -70,9 +70,12 @@ impl Layer {
             return Verdict::Pass;
         };
         let nested = Nested { ram: &model.ram, cr3: running.nested_cr3 };
-        // No translation: that fault is TCG's.
-        let Some(mapped) = nested.walk(gpa) else {
-            return Verdict::Pass;
+        let fault = (fault::PRESENT | fault::USER | access.bits()) as u32;
+        let mapped = match nested.find(gpa) {
+            Ok(mapped) => mapped,
+            // No translation: that fault is TCG's.
+            Err(Unmapped::Fault) => return Verdict::Pass,
+            Err(Unmapped::Reserved) => return Verdict::Deny(fault | fault::RESERVED as u32),
         };
         let plain = gpa & !C_BIT;
         let mut private = gpa & C_BIT != 0 || !paging.on() || access == Access::Fetch;
@@ -99,7 +102,7 @@ impl Layer {
             Err(denied) => denied,
         };
         me.denied.set(Some(denied));
-        Verdict::Deny((fault::PRESENT | fault::USER | access.bits()) as u32)
+        Verdict::Deny(fault)
     }
 }
 

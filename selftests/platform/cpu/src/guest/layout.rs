@@ -4,6 +4,8 @@
 //!
 //! Source: `struct vmcb_control_area` and `struct sev_es_save_area` in arch/x86/include/asm/svm.h.
 
+use crate::cpuid;
+
 /// Offsets in the VMCB.
 pub mod vmcb {
     pub const INTERCEPTS_10: u64 = 0x10;
@@ -131,4 +133,4 @@ pub mod fault {
 }
 
 /// The C-bit in guest physical addresses, as CPUID 8000001F says.
-pub const C_BIT: u64 = 1 << 48;
+pub const C_BIT: u64 = 1 << cpuid::C_BIT;

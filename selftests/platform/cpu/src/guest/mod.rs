@@ -15,7 +15,7 @@ pub mod access;
 mod cpu;
 mod exits;
 pub mod inside;
-mod layout;
+pub mod layout;
 mod run;
 mod sev;
 mod stats;

@@ -8,10 +8,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use link::{Bound, Report};
 use rmp::{Code, RmpUpdate};
 
+use super::access::{Access, Verdict};
 use super::inside::{gives_up, Inside, Unhandled};
 use super::layout::{exit, fault, int_ctl, save, vmcb, C_BIT};
 use super::vmsa::{Fpu, Registers, Vmsa};
-use super::walk::Paging;
+use super::walk::{Nested, Paging, Unmapped};
 use super::{Action, Border, Layer};
 use crate::acpi::Memory;
 use crate::cpu::{Cpu, Outcome, Reg};
@@ -399,6 +400,21 @@ fn nested_faults_tell_what_was_private() {
     assert!(leave(&model, &layer, &cpu, exit::NPF, fault::FINAL));
     let info = [vmcb::EXIT_INFO_1, vmcb::EXIT_INFO_2].map(|field| get(&model, VMCB + field));
     assert_eq!(info, [fault::FINAL | fault::ENCRYPTED, 0x7000]);
+}
+
+/// With such entries KVM marks emulated devices; what is a device's the guest is told (#VC).
+#[test]
+fn nested_entries_with_reserved_bits_are_faults() {
+    let (model, layer, cpu) = entered();
+    put(&model, NESTED + 0x3008, 0xf_8000_0000_1000 | 7);
+    for (access, bits) in [(Access::Read, 0), (Access::Write, 2), (Access::Fetch, 0x10)] {
+        let verdict = layer.translate(&model, 0, cpu.paging(), 0x1000, access);
+        assert_eq!(verdict, Verdict::Deny(0xd | bits));
+    }
+    // And a guest without SNP has the tables that its VMCB names.
+    let nested = Nested::of(&model.ram, VMCB).unwrap();
+    assert_eq!(nested.find(0x1000), Err(Unmapped::Reserved));
+    assert!(!leave(&model, &layer, &cpu, exit::NPF, fault::FINAL | 0xd));
 }
 
 #[test]

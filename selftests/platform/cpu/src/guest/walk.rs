@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rmp::PageSize;
 
-use super::layout::C_BIT;
+use super::layout::{vmcb, C_BIT};
+use crate::cpuid::{PHYS_BITS, REDUCED_PHYS_BITS};
 use crate::ram::Ram;
 
 const PRESENT: u64 = 1 << 0;
@@ -14,9 +15,9 @@ const USER: u64 = 1 << 2;
 const LARGE: u64 = 1 << 7;
 /// Bits 51:12.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-/// Above the C-bit there are no address bits: an entry with one of them is reserved (KVM marks
-/// emulated devices with them).
-const RESERVED: u64 = 0x7 << 49;
+/// Address bits that an entry must not have, because encryption takes them. KVM marks emulated
+/// devices with them.
+pub const RESERVED: u64 = ((1 << PHYS_BITS) - (1 << REDUCED_PHYS_BITS)) & !C_BIT;
 
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
@@ -30,6 +31,15 @@ pub struct Mapped {
     pub size: PageSize,
 }
 
+/// Why nested paging leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmapped {
+    /// TCG's own walk ends in a fault as well.
+    Fault,
+    /// An entry has reserved bits, which TCG takes for an address.
+    Reserved,
+}
+
 /// The host's page tables for a guest: four levels.
 #[derive(Clone, Copy)]
 pub struct Nested<'a> {
@@ -37,27 +47,40 @@ pub struct Nested<'a> {
     pub cr3: u64,
 }
 
-impl Nested<'_> {
-    /// Where `gpa` (with or without the C-bit) is; none if TCG's walk ends in a fault.
+impl<'a> Nested<'a> {
+    /// Those of the guest with this VMCB.
+    pub fn of(ram: &'a Ram, vmcb: u64) -> Option<Nested<'a>> {
+        Some(Nested { ram, cr3: ram.word(vmcb + vmcb::NESTED_CR3)?.load(Relaxed) })
+    }
+
+    /// Where `gpa` (with or without the C-bit) is.
     pub fn walk(&self, gpa: u64) -> Option<Mapped> {
+        self.find(gpa).ok()
+    }
+
+    /// The same, or why it is nowhere.
+    pub fn find(&self, gpa: u64) -> Result<Mapped, Unmapped> {
         let gpa = gpa & !C_BIT;
         let mut table = self.cr3 & ADDRESS;
         for level in (0..4).rev() {
             let shift = 12 + 9 * level;
             let at = (table & !C_BIT) + ((gpa >> shift) & 0x1ff) * 8;
-            let entry = self.ram.word(at)?.load(Relaxed);
-            if entry & (PRESENT | USER) != PRESENT | USER || entry & RESERVED != 0 {
-                return None;
+            let entry = self.ram.word(at).ok_or(Unmapped::Fault)?.load(Relaxed);
+            if entry & PRESENT != 0 && entry & RESERVED != 0 {
+                return Err(Unmapped::Reserved);
+            }
+            if entry & (PRESENT | USER) != PRESENT | USER {
+                return Err(Unmapped::Fault);
             }
             table = entry & ADDRESS;
             if level == 0 || (level < 3 && entry & LARGE != 0) {
                 let within = (1 << shift) - 1;
                 let pa = (table & !C_BIT & !within) | (gpa & within);
                 let size = if level == 0 { PageSize::Size4K } else { PageSize::Size2M };
-                return Some(Mapped { pa, size });
+                return Ok(Mapped { pa, size });
             }
         }
-        None
+        Err(Unmapped::Fault)
     }
 
     fn word(&self, gpa: u64) -> Option<u64> {
@@ -178,7 +201,9 @@ mod tests {
         for page in 0..8 {
             put(0x4000 + page * 8, (0x8000 + page * 0x1000) | FULL);
         }
-        put(0x4000 + 8 * 8, 0xf_e000_0000_0000 | FULL);
+        // As KVM marks them (svm_adjust_mmio_mask).
+        put(0x4000 + 8 * 8, 0xf_8000_0000_8000 | FULL);
+        put(0x4000 + 9 * 8, RESERVED);
         // The guest's tables on its pages 0 to 3: 4 levels, 4 KiB at 40_0000h, 2 MiB at 60_0000h.
         put(0x8000, 0x1000 | PRESENT | C_BIT);
         put(0x9000, 0x2000 | PRESENT);
@@ -199,20 +224,27 @@ mod tests {
     #[test]
     fn nested_paging() {
         let ram = machine();
-        let small = |pa| Some(Mapped { pa, size: PageSize::Size4K });
+        let small = |pa| Ok(Mapped { pa, size: PageSize::Size4K });
         let large = Mapped { pa: 0x21_2345, size: PageSize::Size2M };
         let rows = [
             (0x1008, small(0x9008)),
             (0x1008 | C_BIT, small(0x9008)),
             (0x7000, small(0xf000)),
-            (0x8000, None),
-            (0x9000, None),
-            (0x21_2345, Some(large)),
-            (0x4000_0000, None),
-            (1 << 40, None),
+            (0x8000, Err(Unmapped::Reserved)),
+            (0x9000, Err(Unmapped::Fault)),
+            (0x21_2345, Ok(large)),
+            (0x4000_0000, Err(Unmapped::Fault)),
+            (1 << 40, Err(Unmapped::Fault)),
         ];
         for (gpa, mapped) in rows {
-            assert_eq!(nested(&ram).walk(gpa), mapped, "{gpa:#x}");
+            assert_eq!(nested(&ram).find(gpa), mapped, "{gpa:#x}");
+        }
+        // The C-bit of a host that encrypts, and bits behind the address, are not reserved.
+        for bit in 0..64 {
+            let entry = 0xe000 | FULL | 1 << bit;
+            ram.word(0x4000).unwrap().store(entry, Relaxed);
+            let reserved = nested(&ram).find(0) == Err(Unmapped::Reserved);
+            assert_eq!(reserved, (47..51).contains(&bit), "bit {bit}");
         }
     }
 

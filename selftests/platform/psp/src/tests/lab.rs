@@ -26,7 +26,7 @@ pub(super) const PAGE: u64 = 0x3_0000;
 pub(super) const OUT: u64 = 0x4_0000;
 pub(super) const TMR: u64 = 2 << 20;
 pub(super) const NV: u64 = 0x5_0000;
-pub(super) const C_BIT: u64 = 1 << 48;
+pub(super) const C_BIT: u64 = 1 << Config::MILAN.c_bit;
 
 const SNP_EN_AND_MFDM: u64 = 1 << 24 | 1 << 19;
 
