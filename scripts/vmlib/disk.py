@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A disk with Debian trixie on it, made of packages: GRUB for BIOS and UEFI, the kernel of the set-up, systemd,
+libvirt and QEMU. No loop device is needed, and nothing is mounted."""
+
+import filecmp
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from . import kernels, paths
+
+DISKS = paths.CACHE / "disk"
+LABEL = "snp-root"
+MIB = 1 << 20
+# Where the partitions are, in MiB. All that is not the root file system's is small.
+CORE, ESP, ROOT = range(1, 2), range(2, 34), range(34, 8 * 1024 - 1)
+END = ROOT.stop + 1  # behind it the table's copy
+SECTOR = 512
+TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "sfdisk": "fdisk", "mkfs.vfat": "dosfstools",
+         "mcopy": "mtools"}  # fmt: skip
+PACKAGES = [
+    "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "initramfs-tools", "zstd", "ca-certificates", "procps",
+    "pciutils", f"linux-image-{paths.RELEASE}", "grub-pc-bin", "grub-efi-amd64-bin", "grub2-common", "e2fsprogs",
+    "libvirt-daemon-system", "libvirt-daemon-driver-qemu", "libvirt-clients", "virtinst", "qemu-system-x86",
+    "qemu-utils", "ovmf",
+]  # fmt: skip
+# GRUB begins with this, and goes on with what Debian's update-grub writes.
+EARLY = f"""
+search --no-floppy --label --set=root {LABEL}
+set prefix=($root)/boot/grub
+configfile $prefix/grub.cfg
+"""
+MODULES = "part_gpt ext2 search search_label normal configfile test echo linux serial terminal"
+CONSOLE = f"console=ttyS0 systemd.gpt_auto=no {kernels.UNDER_TCG}"
+FILES = {
+    "etc/hostname": "snp-host\n",
+    "etc/hosts": "127.0.0.1 localhost snp-host\n",
+    "etc/fstab": f"LABEL={LABEL} / ext4 errors=remount-ro 0 1\n",
+    "etc/default/grub.d/snp-host.cfg": f'GRUB_TIMEOUT=0\nGRUB_TERMINAL=serial\nGRUB_CMDLINE_LINUX="{CONSOLE}"\n',
+    "etc/systemd/network/all.network": "[Match]\nName=en*\n[Network]\nDHCP=yes\n",
+    "etc/resolv.conf": "nameserver 10.0.2.3\n",  # that of QEMU's user network
+    # Until somebody runs update-grub, which writes one with the same words.
+    "boot/grub/grub.cfg": f"serial\nterminal_input serial\nterminal_output serial\n"
+    f"linux /vmlinuz root=LABEL={LABEL} ro {CONSOLE}\ninitrd /initrd.img\nboot\n",
+}
+# What an emulated CPU would take minutes for: an initramfs with drivers for everything.
+FILES |= {"etc/initramfs-tools/conf.d/snp-host": "MODULES=list\n"}
+FILES |= {"etc/initramfs-tools/modules": "virtio_pci\nvirtio_blk\nvirtio_scsi\nahci\nsd_mod\next4\n"}
+# Runs in the new root in the end.
+SETUP = rf"""
+set -e
+cd /tmp
+passwd --delete root
+systemctl enable systemd-networkd serial-getty@ttyS0.service
+# What nobody waits for on an emulated CPU.
+systemctl mask systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer \
+	e2scrub_reap.service e2scrub_all.timer networking.service grub-common.service ldconfig.service
+for platform in i386-pc x86_64-efi; do cp -r /usr/lib/grub/$platform /boot/grub/; done
+grub-mkimage -O i386-pc -p /boot/grub -c early.cfg -o /boot/grub/core.img biosdisk {MODULES}
+grub-mkimage -O x86_64-efi -p /boot/grub -c early.cfg -o /boot/grub/core.efi {MODULES}
+rm -rf early.cfg setup /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/*.log /etc/machine-id /var/lib/dbus/machine-id
+touch /etc/machine-id
+"""
+
+
+class DiskError(Exception):
+    """The disk cannot be made; says why."""
+
+
+def run(*command, log: Path | None = None, **options) -> str:
+    """Its output. If it fails the end of what it has said is in the exception, and the whole in `log`."""
+    done = subprocess.run(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+    if log:
+        log.parent.mkdir(exist_ok=True)
+        log.write_text(done.stdout)
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-12:])
+        raise DiskError(f"{command[0]} failed{f'; the whole log is {log}' if log else ''}:\n{tail}")
+    return done.stdout
+
+
+def base(packages: tuple[str, ...] = (), say: Callable[[str], None] = print) -> Path:
+    """The disk, in raw format, never written to; made if there is none like it yet."""
+    recipe = f"{PACKAGES}{packages}{FILES}{EARLY}{MODULES}{SETUP}{LABEL}{CORE}{ESP}{ROOT}"
+    disk = DISKS / f"trixie-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.raw"
+    with paths.making("disk"):
+        if not disk.exists():
+            say("disk: making a Debian trixie disk (about 5 minutes)")
+            _make(disk, packages)
+    return disk
+
+
+def overlay(target: Path, files: dict[str, Path], packages: tuple[str, ...] = ()) -> Path:
+    """A disk of its own with the same contents and `files` (name inside -> file here), in qcow2 format."""
+    below = base(packages)
+    changed = below
+    with tempfile.TemporaryDirectory(dir=DISKS) as scratch:
+        if files:
+            changed = Path(scratch) / "disk"
+            run("cp", "--sparse=always", "--reflink=auto", below, changed)
+            _put(changed, files)
+        # Only what is different is in the new file.
+        run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-B", below, "-F", "raw", changed, target)
+    return target
+
+
+def _put(disk: Path, files: dict[str, Path]) -> None:
+    """Write files into the root file system, and look whether they are there."""
+    where = f"{disk}?offset={ROOT.start * MIB}"
+    orders = []
+    for name, file in files.items():
+        parents = [f"/{parent}" for parent in reversed(Path(name.lstrip("/")).parents) if str(parent) != "."]
+        orders += [f'mkdir "{parent}"' for parent in parents]
+        orders += [f'rm "{name}"', f'write "{file.resolve()}" "{name}"']
+    # It complains of directories that are there already, and its status says nothing.
+    run("debugfs", "-w", "-f", "/dev/stdin", where, input="\n".join(orders) + "\n")
+    with tempfile.NamedTemporaryFile() as back:
+        for name, file in files.items():
+            run("debugfs", "-R", f'dump "{name}" {back.name}', where)
+            if not filecmp.cmp(file, back.name, shallow=False):
+                raise DiskError(f"{file} did not get to {name} on the disk")
+
+
+def _tools() -> None:
+    missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
+    if missing:
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        log = paths.CACHE / "logs/disk-tools.log"
+        run("apt-get", "install", "-y", "--no-install-recommends", *missing, log=log, env=environment)
+
+
+def _make(disk: Path, packages: tuple[str, ...]) -> None:
+    _tools()
+    DISKS.mkdir(exist_ok=True)
+    for old in DISKS.iterdir():
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    # All times are the kernel's, so that the same packages make the same disk.
+    environment = os.environ | {"SOURCE_DATE_EPOCH": str(int(paths.KERNEL.stat().st_mtime))}
+    with tempfile.TemporaryDirectory(dir=DISKS) as scratch:
+        root, new = Path(scratch) / "root", Path(scratch) / "disk"
+        _debootstrap(root, packages, environment)
+        time = f"@{environment['SOURCE_DATE_EPOCH']}"
+        run("find", root, "-newermt", time, "-exec", "touch", "--no-dereference", "--date", time, "{}", "+")
+        with new.open("wb") as file:
+            file.truncate(END * MIB)
+        table = "\n".join([
+            "label: gpt", "label-id: 5eb0ba5e-0000-4000-8000-000000000000",
+            *(f"start={part.start * MIB // SECTOR}, size={len(part) * MIB // SECTOR}, type={kind}, "
+              f"uuid=5eb0ba5e-0000-4000-8000-00000000000{n}"
+              for n, (part, kind) in enumerate(
+                  [(CORE, "21686148-6449-6E6F-744E-656564454649"), (ESP, "uefi"), (ROOT, "linux")], 1)),
+        ])  # fmt: skip
+        run("sfdisk", "--quiet", new, input=table + "\n")
+        _boot_sectors(new, root / "boot/grub")
+        _esp(new, root / "boot/grub/core.efi")
+        run(
+            "mke2fs", "-q", "-t", "ext4", "-L", LABEL, "-U", "5eb0ba5e-0000-4000-8000-000000000009", "-d", root,
+            "-E", f"offset={ROOT.start * MIB},hash_seed=5eb0ba5e-0000-4000-8000-000000000009,lazy_itable_init=0",
+            new, f"{len(ROOT)}M", env=environment | {"E2FSPROGS_FAKE_TIME": environment["SOURCE_DATE_EPOCH"]},
+        )  # fmt: skip
+        new.rename(disk)
+
+
+def _debootstrap(root: Path, packages: tuple[str, ...], environment: dict[str, str]) -> None:
+    # The mirrors of this root directory, but for the suites beside trixie.
+    sources = [line for line in Path("/etc/apt/sources.list").read_text().splitlines() if " trixie" in line]
+    options = [line for line in run("apt-config", "dump").splitlines() if line.startswith(("Acquire::http",))]
+    with tempfile.TemporaryDirectory() as scratch:
+        files = Path(scratch) / "files"
+        for name, text in FILES.items():
+            (files / name).parent.mkdir(parents=True, exist_ok=True)
+            (files / name).write_text(text)
+        more = Path(scratch) / "more"
+        more.mkdir()
+        (more / "early.cfg").write_text(EARLY)
+        (more / "setup").write_text(SETUP)
+        preferences = paths.TOP / "scripts/apt-preferences"
+        run(
+            "mmdebstrap", "--mode=root", "--variant=important", *(f"--aptopt={line}" for line in options),
+            f"--setup-hook=install -D -m 644 {preferences} $1/etc/apt/preferences.d/ccp-rs",
+            f"--setup-hook=cp -r {files}/. $1", f"--customize-hook=cp -r {files}/. $1",
+            f"--customize-hook=cp {more}/* $1/tmp", "--customize-hook=chroot $1 sh /tmp/setup",
+            f"--include={','.join([*PACKAGES, *packages])}", "trixie", root, "-",
+            input="\n".join(sources) + "\n", env=environment, log=paths.CACHE / "logs/disk.log",
+        )  # fmt: skip
+
+
+def _boot_sectors(disk: Path, grub: Path) -> None:
+    """GRUB for a BIOS: boot.img begins the disk and loads the first sector of core.img, which loads the rest. Both have
+    to be told where that is (struct grub_pc_bios_boot_blocklist and GRUB_BOOT_MACHINE_KERNEL_SECTOR of GRUB's
+    include/grub/i386/pc/boot.h); grub-install would do so, and wants a disk of the machine's own."""
+    boot, core = bytearray((grub / "i386-pc/boot.img").read_bytes()), bytearray((grub / "core.img").read_bytes())
+    first = CORE.start * MIB // SECTOR
+    if len(core) > len(CORE) * MIB:
+        raise DiskError(f"GRUB's core has {len(core)} bytes, and there is room for {len(CORE)} MiB")
+    boot[0x5C : 0x5C + 8] = first.to_bytes(8, "little")
+    core[SECTOR - 12 : SECTOR - 4] = (first + 1).to_bytes(8, "little")
+    with disk.open("r+b") as file:
+        file.write(boot[:440])  # behind it the partition table
+        file.seek(CORE.start * MIB)
+        file.write(core)
+
+
+def _esp(disk: Path, image: Path) -> None:
+    with tempfile.NamedTemporaryFile() as esp:
+        esp.truncate(len(ESP) * MIB)
+        run("mkfs.vfat", "--invariant", "-F", "16", "-n", "ESP", esp.name)
+        run("mmd", "-i", esp.name, "::/EFI", "::/EFI/BOOT")
+        run("mcopy", "-i", esp.name, "-m", image, "::/EFI/BOOT/BOOTX64.EFI")
+        run("dd", f"if={esp.name}", f"of={disk}", "bs=1M", f"seek={ESP.start}", "conv=notrunc,sparse")
