@@ -172,3 +172,16 @@ def test_every_file_names_its_licence():
         if not f.endswith(plain) and "SPDX-License-Identifier: GPL-2.0" not in (TOP / f).read_text()[:300]
     ]
     assert not missing
+
+
+def test_differences_between_kernels():
+    """What Kbuild looks for in a kernel is used, and nothing else is a condition in the modules' sources."""
+    asked = set(re.findall(r"\(call ccp-if-has,(\w+),", (TOP / "Kbuild").read_text()))
+    # cfg(x), cfg(not(x)), cfg_attr(x, …); configuration and what rustc itself sets are no difference between kernels.
+    used = {
+        name
+        for file in (TOP / "rust").rglob("*.rs")
+        for name in re.findall(r"\bcfg(?:_attr)?\((?:not\()?(\w+)", file.read_text())
+    }
+    known = {name for name in used if name.startswith("CONFIG_")} | {"test", "all", "any", "not"}
+    assert asked and asked == used - known

@@ -34,7 +34,6 @@ use crate::{
         },
         log,
         pci_adapter,
-        pci_bar,
         pci_msi::MsiHandler, //
     },
 };
@@ -102,9 +101,9 @@ pub(crate) struct PspDriver;
 
 // PCI functions without SEV are never bound: crypto engines alone (0x1537, 0x1468) and client parts
 // (0x15df, 0x15c7, 0x1649, 0x1134, 0x17e0, 0x115a).
-kernel::pci_device_table!(
+pci_adapter::pci_device_table!(
     PCI_TABLE,
-    <PspDriver as pci::Driver>::IdInfo,
+    <PspDriver as pci_adapter::Driver>::IdInfo,
     [
         (pci::DeviceId::from_id(pci::Vendor::AMD, 0x1456), &PSPV1),
         (pci::DeviceId::from_id(pci::Vendor::AMD, 0x1486), &PSPV2),
@@ -241,11 +240,12 @@ impl Drop for Sev<'_> {
     }
 }
 
-impl pci::Driver for PspDriver {
+impl pci_adapter::Driver for PspDriver {
     type IdInfo = &'static Generation;
     type Data<'bound> = Psp<'bound>;
 
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
+    const FILES: &'static Groups<Self> = &FILE_GROUPS;
 
     fn probe<'bound>(
         dev: &'bound pci::Device<Core<'_>>,
@@ -253,10 +253,6 @@ impl pci::Driver for PspDriver {
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         probe(dev, info)
     }
-}
-
-impl pci_adapter::Driver for PspDriver {
-    const FILES: &'static Groups<Self> = &FILE_GROUPS;
 
     fn shutdown<'bound>(_dev: &'bound pci::Device<Core<'_>>, psp: Pin<&Self::Data<'bound>>) {
         // The next kernel finds firmware that is shut down and a PSP that raises no interrupt.
@@ -314,7 +310,7 @@ fn probe<'bound>(
     // dropped, and some in fields of `Sev` and `Psp`; `Psp` drops those before the BAR, and so does
     // this function on errors, because `bar` was there first.
     #[allow(unsafe_code)]
-    let io = unsafe { pci_bar::unbounded(&bar) };
+    let io = unsafe { MasterIo::new(&bar) };
     let registers = Registers::new(io, &generation.registers);
     let map = generation.registers.platform_access.as_ref();
     let mut access = map.map(|map| PlatformAccess::new(io, map));
@@ -429,7 +425,7 @@ fn probe_sev<'bound>(
     let interrupts = registers.interrupts();
     interrupts.mask();
     let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-    let interrupt = MsiHandler::new(dev, c"psp", Ok(Interrupt::new(interrupts, done.clone())))
+    let interrupt = MsiHandler::new(dev, c"psp", Interrupt::new(interrupts, done.clone()))
         .inspect_err(|err| {
             log::err!(
                 dev,

@@ -25,6 +25,7 @@ use kernel::{
 
 use crate::sys::{
     bindings::snp_guests_asked as Asked,
+    errno::EOPNOTSUPP,
     log, //
 };
 

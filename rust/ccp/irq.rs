@@ -8,15 +8,12 @@ use crate::{
         BarIo,
         Interrupts, //
     },
-    sys::completion::Completion, //
-};
-use kernel::{
-    irq::{
-        Handler,
-        IrqReturn, //
+    sys::{
+        completion::Completion,
+        pci_msi, //
     },
-    sync::Arc, //
 };
+use kernel::sync::Arc;
 
 /// Acknowledges the pending interrupts, and wakes the task that waits for the mailbox.
 pub(crate) struct Interrupt<I = MasterIo> {
@@ -40,9 +37,8 @@ impl<I: BarIo> Interrupt<I> {
     }
 }
 
-impl Handler for Interrupt {
-    fn handle(&self) -> IrqReturn {
+impl pci_msi::Handler for Interrupt {
+    fn handle(&self) {
         self.service();
-        IrqReturn::Handled
     }
 }

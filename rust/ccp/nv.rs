@@ -21,7 +21,10 @@ use crate::{
         FwPages,
         HvPages, //
     },
-    sys::log,
+    sys::{
+        errno::ENODATA,
+        log, //
+    },
 };
 
 /// Size of the NV area, which INIT_EX demands (SEV ABI), and of the file.

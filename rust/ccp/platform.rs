@@ -27,10 +27,6 @@
 
 use kernel::{
     device::Device,
-    io::{
-        Mmio,
-        Region, //
-    },
     prelude::*,
     rbtree::RBTree,
     sync::aref::ARef, //
@@ -55,6 +51,7 @@ use crate::{
     sys::{
         iomem,
         params,
+        pci_bar,
         snp_host,
         trace, //
     },
@@ -88,7 +85,7 @@ mod tests;
 
 /// The registers of the master. Their lifetime is not that of the device: `driver.rs` detaches the
 /// device before its registers go away.
-pub(crate) type MasterIo = Mmio<'static, Region<BAR_SIZE>>;
+pub(crate) type MasterIo = pci_bar::Unbounded<BAR_SIZE>;
 
 /// The way to the firmware of the master.
 type MasterMailbox = Mailbox<MasterIo, PspEnvironment>;

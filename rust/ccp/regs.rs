@@ -13,14 +13,9 @@
 //! Source: drivers/crypto/ccp/{sp-pci.c, psp-dev.h, sev-dev.h} of Linux 7.3.
 
 use crate::pages::Address;
-use kernel::{
-    bitfield,
-    io::{
-        Io,
-        IoCapable,
-        Region, //
-    }, //
-};
+use kernel::bitfield;
+
+pub(crate) use crate::sys::pci_bar::BarIo;
 
 /// How much of BAR 2 is used: up to and including the highest register of any generation
 /// (C2PMSG_80, the doorbell of platform access, at 0x10a40).
@@ -134,7 +129,7 @@ pub(crate) struct RegisterMap {
 
 impl RegisterMap {
     /// The map of a generation whose C2PMSG_0 is at `c2pmsg`. While compiling it is checked that
-    /// every register lies in the mapped part of the BAR and is aligned. [`BarIo`] relies on it.
+    /// every register lies in the mapped part of the BAR and is aligned: accesses cannot fail.
     pub(crate) const fn new(c2pmsg: usize, inten: usize, intsts: usize) -> Self {
         let map = Self {
             cmdresp: c2pmsg + 4 * 32,
@@ -219,32 +214,6 @@ pub(crate) struct MailboxMap {
     pub(crate) wptr: usize,
     /// C2PMSG_21: up to where the TEE has read them.
     pub(crate) rptr: usize,
-}
-
-/// 32-bit accesses to the BAR: the kernel's [`Io`], whatever its lifetime.
-pub(crate) trait BarIo: Copy {
-    /// Reads a register of a [`RegisterMap`].
-    fn read(self, offset: usize) -> u32;
-
-    /// Writes a register of a [`RegisterMap`].
-    fn write(self, offset: usize, value: u32);
-}
-
-impl<'a, I> BarIo for I
-where
-    I: Io<'a, Target = Region<BAR_SIZE>> + Copy,
-    I::Backend: IoCapable<u32>,
-{
-    /// `RegisterMap::new()` has checked that the offset is valid, so the access cannot fail; if it
-    /// did, it would look like a device that is gone.
-    fn read(self, offset: usize) -> u32 {
-        self.try_read32(offset).unwrap_or(u32::MAX)
-    }
-
-    fn write(self, offset: usize, value: u32) {
-        let written = self.try_write32(value, offset);
-        debug_assert!(written.is_ok());
-    }
 }
 
 /// The registers of one PSP.

@@ -19,6 +19,13 @@
 
 #include "nv_file.h"
 
+/* Where kernel threads do not have a root directory of their own, theirs is init's. */
+#ifdef scoped_with_init_fs
+#define with_init_fs() scoped_with_init_fs()
+#else
+#define with_init_fs()
+#endif
+
 struct access {
 	struct work_struct work;
 	const char *path;
@@ -167,7 +174,7 @@ static void carry_out(struct work_struct *work)
 {
 	struct access *access = container_of(work, struct access, work);
 
-	scoped_with_init_fs() {
+	with_init_fs() {
 		if (access->to)
 			access->result = read_file(access->path, access->to, access->len);
 		else

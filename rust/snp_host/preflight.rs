@@ -19,6 +19,7 @@ use crate::{
         Values, //
     },
     sys::{
+        errno::EOPNOTSUPP,
         log,
         msr::Msr,
         percpu::{

@@ -119,6 +119,7 @@ pub(crate) mod cpus {
         rmp_table::TableError,
         sys::{
             cpu,
+            errno::EOPNOTSUPP,
             hotplug::CpusRead,
             log,
             msr::Msr,

@@ -21,6 +21,7 @@ use crate::{
     },
     sys::{
         cpu,
+        errno::EOPNOTSUPP,
         iomem,
         memremap::Mapping,
         msr::Msr,

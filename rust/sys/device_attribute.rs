@@ -6,13 +6,13 @@
 
 use core::marker::PhantomData;
 
+use super::pci_adapter::Driver;
 use kernel::{
     bindings,
     device::{
         CoreInternal,
         Device, //
     },
-    pci::Driver,
     prelude::*,
     str::CString,
     types::Opaque, //

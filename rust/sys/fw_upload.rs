@@ -40,7 +40,7 @@ unsafe fn firmware_upload_register(
     _ops: *const bindings::fw_upload_ops,
     _handle: *mut c_void,
 ) -> *mut bindings::fw_upload {
-    EOPNOTSUPP.to_ptr()
+    super::errno::EOPNOTSUPP.to_ptr()
 }
 
 /// # Safety

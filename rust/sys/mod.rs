@@ -20,6 +20,7 @@ pub mod cpu;
 pub mod crash_dump;
 pub mod device_attribute;
 pub mod direct_map;
+pub mod errno;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod fake_io;
 #[cfg(CONFIG_KUNIT = "y")]

@@ -3,9 +3,9 @@
 //! PCI drivers that are told when the system goes down, and when their function is reset, and whose
 //! devices have files in sysfs.
 //!
-//! `kernel::pci::Driver` has `probe` and `unbind` only. [`Adapter`] is `kernel::pci::Adapter` with
-//! the `shutdown`, `err_handler` and `dev_groups` of `struct pci_driver` filled in; it should go
-//! once the kernel's has them.
+//! `kernel::pci::Driver` has `probe` and `unbind` only. [`Driver`] and [`Adapter`] are the kernel's
+//! with the `shutdown`, `err_handler` and `dev_groups` of `struct pci_driver`; they should go once
+//! the kernel's have them.
 //!
 //! C header: `include/linux/pci.h`
 
@@ -17,7 +17,6 @@ use kernel::{
         Core,
         CoreInternal, //
     },
-    device_id::RawDeviceIdIndex,
     dma::{
         Device as _,
         DmaMask, //
@@ -33,9 +32,25 @@ use kernel::{
 };
 
 /// A PCI driver with a say at reboot, kexec and resets of its function, and with files in sysfs.
-pub trait Driver: pci::Driver + Sized + 'static {
+pub trait Driver: Sized + 'static {
+    /// What the driver knows of each device of its table.
+    type IdInfo: 'static;
+
+    /// The driver's data of a device that is bound.
+    type Data<'bound>: Send + 'bound;
+
+    /// The devices that the driver is for, made with [`pci_device_table`].
+    const ID_TABLE: pci::IdTable<Self::IdInfo>;
+
     /// The files of a device that is bound.
     const FILES: &'static device_attribute::Groups<Self>;
+
+    /// A device is there. `info` is that of its entry in the table, [`None`] for one that user
+    /// space has added by `new_id`. May sleep; called with the device lock held.
+    fn probe<'bound>(
+        dev: &'bound pci::Device<Core<'_>>,
+        info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound;
 
     /// The system is about to reboot, power off or start another kernel. The device stays bound,
     /// but is not used any more. May sleep; called with the device lock held.
@@ -86,7 +101,6 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*driver.get()).name = name.as_char_ptr();
             (*driver.get()).id_table = T::ID_TABLE.as_ptr();
             (*driver.get()).probe = Some(probe::<T>);
-            (*driver.get()).remove = Some(remove::<T>);
             (*driver.get()).shutdown = Some(shutdown::<T>);
             (*driver.get()).err_handler = &Self::ERROR_HANDLERS;
             (*driver.get()).dev_groups = T::FILES.as_ptr().cast_mut();
@@ -116,9 +130,9 @@ unsafe extern "C" fn probe<T: Driver>(
     let dev = unsafe { &*dev.cast::<pci::Device<CoreInternal<'_>>>() };
     // SAFETY: The PCI core passes a valid id, and `pci::DeviceId` is transparent.
     let id = unsafe { &*id.cast::<pci::DeviceId>() };
-    // SAFETY: `id` is an entry of `T::ID_TABLE`, whose data are `T::IdInfo`, or has none; a dynamic
-    // id is only accepted with `driver_data` from that table.
-    let info = unsafe { id.info_unchecked_opt::<T::IdInfo>() };
+    // SAFETY: `id` is an entry of `T::ID_TABLE` or a dynamic one, which is only accepted without
+    // `driver_data` or with that of an entry.
+    let info = unsafe { info::<T>(id) };
 
     from_result(|| {
         dev.as_ref().set_drvdata(T::probe(dev, info))?;
@@ -126,7 +140,41 @@ unsafe extern "C" fn probe<T: Driver>(
     })
 }
 
-/// Expands to a callback of the PCI core that calls a method of [`Driver`] or `pci::Driver`.
+/// What the table has of the device.
+///
+/// # Safety
+///
+/// `id` is an entry of the driver's table, or has the `driver_data` of one, or none.
+#[cfg(device_id_pointers)]
+unsafe fn info<T: Driver>(id: &pci::DeviceId) -> Option<&'static T::IdInfo> {
+    use kernel::device_id::RawDeviceIdIndex;
+    // SAFETY: The table's data are `T::IdInfo`; all else is the caller's promise.
+    unsafe { id.info_unchecked_opt::<T::IdInfo>() }
+}
+
+/// As above. `driver_data` is a number of an entry, and none is the same as the first.
+#[cfg(not(device_id_pointers))]
+unsafe fn info<T: Driver>(id: &pci::DeviceId) -> Option<&'static T::IdInfo> {
+    use kernel::device_id::RawDeviceIdIndex;
+    let index = id.index();
+    let first: *const pci::DeviceId = T::ID_TABLE.as_ptr().cast();
+    (index != 0 || core::ptr::eq(id, first)).then(|| T::ID_TABLE.info(index))
+}
+
+/// Makes the table of a driver's devices: `pci_device_table!(NAME, INFO_TYPE, [(id, info), …])`.
+#[allow(unused_macros, reason = "one of the modules has no PCI driver")]
+macro_rules! pci_device_table {
+    ($name:ident, $($table:tt)*) => {
+        #[cfg(device_id_pointers)]
+        kernel::pci_device_table!($name, $($table)*);
+        #[cfg(not(device_id_pointers))]
+        kernel::pci_device_table!($name, MODALIASES, $($table)*);
+    };
+}
+#[allow(unused_imports, reason = "as above")]
+pub(crate) use pci_device_table;
+
+/// Expands to a callback of the PCI core that calls a method of [`Driver`].
 macro_rules! callback {
     ($callback:ident, $method:ident) => {
         /// # Safety
@@ -144,7 +192,6 @@ macro_rules! callback {
     };
 }
 
-callback!(remove, unbind);
 callback!(shutdown, shutdown);
 callback!(reset_prepare, reset_prepare);
 callback!(reset_done, reset_done);

@@ -1,47 +1,91 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! One message-signalled interrupt of a PCI device, with its handler.
-//!
-//! `kernel::pci` hands vectors out by reference to their allocation, so a driver that keeps both
-//! has to refer to itself. This does it once.
 
 use kernel::{
     device::Bound,
     irq::{
+        self,
         Flags,
-        Handler,
-        IrqRequest,
+        IrqReturn,
         Registration, //
     },
     pci::{
         self,
         IrqType,
-        IrqTypes,
-        IrqVectorRegistration, //
+        IrqTypes, //
     },
     prelude::*, //
 };
+#[cfg(irq_vector_registration)]
+use kernel::{
+    irq::IrqRequest,
+    pci::IrqVectorRegistration, //
+};
+
+/// What is called in interrupt context.
+pub trait Handler: Send + Sync + 'static {
+    /// The device has raised its interrupt, which is nobody else's.
+    fn handle(&self);
+}
+
+/// A [`Handler`], for the kernel crate.
+struct Calls<H>(H);
+
+#[cfg(irq_vector_registration)]
+impl<H: Handler> irq::Handler for Calls<H> {
+    fn handle(&self) -> IrqReturn {
+        self.0.handle();
+        IrqReturn::Handled
+    }
+}
+
+#[cfg(not(irq_vector_registration))]
+impl<H: Handler> irq::Handler for Calls<H> {
+    fn handle(&self, _dev: &kernel::device::Device<Bound>) -> IrqReturn {
+        self.0.handle();
+        IrqReturn::Handled
+    }
+}
+
+fn types() -> IrqTypes {
+    IrqTypes::default().with(IrqType::MsiX).with(IrqType::Msi)
+}
 
 /// An interrupt vector and the handler that is registered for it.
 ///
-/// Fields are dropped in this order: the handler first, which waits for a running one.
+/// The kernel crate hands the vector out by reference to its allocation, so whoever keeps both has
+/// to refer to itself. Fields are dropped in this order: the handler first, which waits for a
+/// running one.
+#[cfg(irq_vector_registration)]
 #[pin_data]
 pub struct MsiHandler<'bound, H: Handler> {
     #[pin]
-    _registration: Registration<'bound, H>,
+    _registration: Registration<'bound, Calls<H>>,
     vectors: KBox<IrqVectorRegistration<'bound>>,
 }
 
-impl<'bound, H: Handler + 'bound> MsiHandler<'bound, H> {
+/// An interrupt vector and the handler that is registered for it. The vector is the device's until
+/// it is unbound; the handler goes with this, after a running one.
+#[cfg(not(irq_vector_registration))]
+#[pin_data]
+pub struct MsiHandler<'bound, H: Handler> {
+    #[pin]
+    _registration: Registration<Calls<H>>,
+    dev: &'bound pci::Device<Bound>,
+}
+
+#[cfg(irq_vector_registration)]
+impl<'bound, H: Handler> MsiHandler<'bound, H> {
     /// Allocates one MSI-X vector, or one MSI where the device has no MSI-X, and registers
     /// `handler`.
     pub fn new(
         dev: &'bound pci::Device<Bound>,
         name: &'static CStr,
-        handler: impl PinInit<H, Error> + 'bound,
+        handler: H,
     ) -> Result<Pin<KBox<Self>>> {
-        let types = IrqTypes::default().with(IrqType::MsiX).with(IrqType::Msi);
-        let vectors = KBox::new(dev.alloc_irq_vectors(1, 1, types)?, GFP_KERNEL)?;
+        let vectors = KBox::new(dev.alloc_irq_vectors(1, 1, types())?, GFP_KERNEL)?;
+        let handler = Ok(Calls(handler));
         // SAFETY: The box neither moves its contents nor is it dropped before the registration that
         // borrows from it: both end up in one `Self`, which is dropped in the order of its fields,
         // and if that fails, the registration never came to be.
@@ -64,5 +108,38 @@ impl<'bound, H: Handler + 'bound> MsiHandler<'bound, H> {
     /// What kind of interrupt it became.
     pub fn irq_type(&self) -> IrqType {
         self.vectors.irq_type()
+    }
+}
+
+#[cfg(not(irq_vector_registration))]
+impl<'bound, H: Handler> MsiHandler<'bound, H> {
+    /// Allocates one MSI-X vector, or one MSI where the device has no MSI-X, and registers
+    /// `handler`.
+    pub fn new(
+        dev: &'bound pci::Device<Bound>,
+        name: &'static CStr,
+        handler: H,
+    ) -> Result<Pin<KBox<Self>>> {
+        let vector = *dev.alloc_irq_vectors(1, 1, types())?.start();
+        let handler = Ok(Calls(handler));
+
+        KBox::try_pin_init(
+            try_pin_init!(Self {
+                dev,
+                _registration <- dev.request_irq(vector, Flags::TRIGGER_NONE, name, handler),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// What kind of interrupt it became.
+    pub fn irq_type(&self) -> IrqType {
+        let raw: *const kernel::bindings::pci_dev = core::ptr::from_ref(self.dev).cast();
+        // SAFETY: `pci::Device` is a transparent wrapper of `struct pci_dev`. The bit-field changes
+        // when vectors are allocated or freed, which happens before and after the life of `self`.
+        match unsafe { kernel::bindings::pci_dev::msix_enabled_raw(raw) } {
+            0 => IrqType::Msi,
+            _ => IrqType::MsiX,
+        }
     }
 }

@@ -45,7 +45,14 @@ impl File {
         store: fn(u64) -> Result,
     ) -> Self {
         let mut raw = Self::raw(name, mode);
-        raw.__bindgen_anon_2.store = Some(store_file);
+        #[cfg(kobj_attribute_const)]
+        {
+            raw.__bindgen_anon_2.store = Some(store_file);
+        }
+        #[cfg(not(kobj_attribute_const))]
+        {
+            raw.store = Some(store_file);
+        }
         Self {
             attr: Opaque::new(raw),
             show,
@@ -57,7 +64,14 @@ impl File {
         let mut raw: bindings::kobj_attribute = pin_init::zeroed();
         raw.attr.name = kernel::str::as_char_ptr_in_const_context(name);
         raw.attr.mode = mode;
-        raw.__bindgen_anon_1.show = Some(show_file);
+        #[cfg(kobj_attribute_const)]
+        {
+            raw.__bindgen_anon_1.show = Some(show_file);
+        }
+        #[cfg(not(kobj_attribute_const))]
+        {
+            raw.show = Some(show_file);
+        }
         raw
     }
 }

@@ -21,8 +21,7 @@ mod suite {
     use crate::{
         regs::{
             Doorbell,
-            Registers,
-            BAR_SIZE, //
+            Registers, //
         },
         sys::fake_io, //
     };
@@ -123,7 +122,7 @@ mod suite {
     fn registers<'a>(
         device: &'a Recorder,
         expected: &Expected,
-    ) -> Registers<fake_io::View<'a, Recorder, kernel::io::Region<BAR_SIZE>>> {
+    ) -> Registers<fake_io::View<'a, Recorder>> {
         Registers::new(fake_io::region(device), &expected.generation.registers)
     }
 

@@ -12,7 +12,6 @@ mod suite {
     use crate::{
         driver::PSPV2,
         irq::Interrupt,
-        regs::BAR_SIZE,
         sys::fake_io,
         testing::{
             check,
@@ -25,12 +24,9 @@ mod suite {
         },
     };
     use core::cell::Cell;
-    use kernel::{
-        io::Region,
-        time::{
-            Instant,
-            Monotonic, //
-        },
+    use kernel::time::{
+        Instant,
+        Monotonic, //
     };
 
     /// A timeout that a test waits for.
@@ -227,7 +223,7 @@ mod suite {
         }
     }
 
-    type View<'a> = fake_io::View<'a, Psp, Region<BAR_SIZE>>;
+    type View<'a> = fake_io::View<'a, Psp>;
 
     fn registers(psp: &Psp) -> Registers<View<'_>> {
         Registers::new(fake_io::region(psp), &PSPV2.registers)

@@ -17,6 +17,7 @@ use crate::{
     pages::HvPages,
     sys::{
         bindings::snp_host_keep,
+        errno::EOPNOTSUPP,
         iommu, log, params,
         snp_host::{
             HotplugWindow,

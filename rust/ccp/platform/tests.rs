@@ -30,6 +30,10 @@ mod suite {
             bindings::*,
             caller_memory::CallerMemory,
             direct_map,
+            errno::{
+                ENODATA,
+                EOPNOTSUPP, //
+            },
             fake_sme::Sme,
             iomem::MemoryResource,
             mem_encrypt,

@@ -11,7 +11,6 @@ mod suite {
     use crate::{
         driver::PSPV2,
         pages::leaked,
-        regs::BAR_SIZE,
         sys::{
             fake_io,
             fake_sme::Sme,
@@ -20,7 +19,6 @@ mod suite {
         testing::check,
     };
     use core::cell::Cell;
-    use kernel::io::Region;
 
     const READY: u32 = 1 << 31;
     const RECOVERY: u32 = 1 << 30;
@@ -101,7 +99,7 @@ mod suite {
         }
     }
 
-    type View<'a> = fake_io::View<'a, Psp, Region<BAR_SIZE>>;
+    type View<'a> = fake_io::View<'a, Psp>;
 
     fn access(psp: &Psp) -> Result<PlatformAccess<View<'_>>> {
         let map = PSPV2.registers.platform_access.as_ref().ok_or(EINVAL)?;

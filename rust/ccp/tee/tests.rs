@@ -17,10 +17,7 @@ mod suite {
     use crate::{
         driver::PSPV4,
         psp_mailbox::PspMailbox,
-        regs::{
-            MailboxMap,
-            BAR_SIZE, //
-        },
+        regs::MailboxMap,
         sys::fake_io, //
     };
     use core::cell::{
@@ -28,7 +25,6 @@ mod suite {
         RefCell, //
     };
     use kernel::{
-        io::Region,
         prelude::*, //
     };
 
@@ -80,7 +76,7 @@ mod suite {
         }
     }
 
-    type Io<'a> = fake_io::View<'a, Psp, Region<BAR_SIZE>>;
+    type Io<'a> = fake_io::View<'a, Psp>;
 
     fn mailbox(psp: &Psp) -> PspMailbox<Io<'_>> {
         PspMailbox::new(fake_io::region(psp), map())
