@@ -10,8 +10,12 @@ IN_ROOT := scripts/in-root
 CARGO := $(IN_ROOT) cargo
 PLATFORM := --manifest-path selftests/platform/Cargo.toml --locked
 DEBUG_KERNEL := $(if $(filter debug,$(KERNEL)),debug-kernel)
+# K=RELEASE: another kernel of Debian's than the one that set-up chose.
+ifdef K
+export CCP_KERNEL := $(K)
+endif
 
-.PHONY: help setup platform platform-install modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants mutants-long check host-check install uninstall clean
+.PHONY: help setup platform platform-install modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants mutants-long check host-check try-kernel install uninstall clean
 help:
 	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch and run SNP guests"
 	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko; KERNEL=debug: on the debug kernel"
@@ -29,6 +33,8 @@ help:
 	@echo "make kvm-amd           build a kvm-amd.ko that uses our hooks, from the kernel's own source with our patches"
 	@echo "make platform          build the PSP model and the CPU model"
 	@echo "make platform-install [PREFIX=/usr/local]    install snp-qemu and snp-host, where Debian trixie has QEMU 11.1"
+	@echo "make try-kernel [K=RELEASE]   build the modules for another kernel of Debian's, the newest if none is named, and run the demo on it"
+	@echo "                       K=RELEASE with modules, demo, test, shell, kvm-amd: for and on that kernel (test: what needs no debug kernel)"
 	@echo "make check             formatting and lints of everything"
 	@echo "make host-check        can this machine be an SNP host? Says why not, and what to do (changes nothing)"
 	@echo "make install | uninstall   put the modules in the place of the in-tree driver on this machine, or go back"
@@ -66,7 +72,8 @@ demo: platform $(DEBUG_KERNEL) $(if $(filter ours,$(DRIVER)),modules)
 shell: platform $(DEBUG_KERNEL) $(if $(filter ours,$(DRIVER)),modules)
 	@$(IN_ROOT) scripts/vm --driver $(DRIVER) --kernel $(KERNEL) --shell
 
-test: platform modules debug-modules
+# The debug kernel of another kernel takes long to build; 'make debug-modules K=RELEASE' does.
+test: platform modules $(if $(K),,debug-modules)
 	@$(IN_ROOT) scripts/test $(T)
 
 test-long: platform modules debug-modules
@@ -95,6 +102,9 @@ check: setup
 host-check: setup # on the machine itself
 	@$(IN_ROOT) tools/host-check/build
 	@. scripts/lib.sh && "$$CCP_CACHE/target/release/host-check"
+
+try-kernel:
+	@scripts/try-kernel $(K)
 
 install: # on the machine itself, for its running kernel
 	@scripts/install

@@ -11,7 +11,7 @@ from xdist.scheduler.loadfile import LoadFileScheduling
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from vmlib import launch, paths, test_modules  # noqa: E402
+from vmlib import kernels, launch, paths, test_modules  # noqa: E402
 from vmlib.machine import Config, Machine, boot, once_more  # noqa: E402, F401
 
 
@@ -57,6 +57,27 @@ class LongestFirst(LoadFileScheduling):
 
 def pytest_xdist_make_scheduler(config, log):
     return LongestFirst(config, log)
+
+
+def _skip_without_debug_kernel():
+    """Only the kernel that set-up chose has to have one (make test K=RELEASE)."""
+    try:
+        return (yield)
+    except Exception as error:
+        cause = error.__cause__ or error
+        if paths.IS_CHOSEN or not isinstance(cause, kernels.NotBuilt):
+            raise
+        pytest.skip(str(cause))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup():
+    return (yield from _skip_without_debug_kernel())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    return (yield from _skip_without_debug_kernel())
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_what_is_loaded_from_then_on(tries):
 @pytest.mark.parametrize(
     "name, said",
     [
-        ("other-release", f"the modules are built for kernel 7.3.3+deb13-amd64, this machine runs {paths.RELEASE}"),
+        ("other-release", f"there are no modules for kernel {paths.RELEASE}, which this machine runs; run 'make"),
         (
             "other-build",
             f"the modules are built for another build of kernel {paths.RELEASE} (build ID 0123456789",

@@ -111,7 +111,7 @@ def test_window_is_held_while_snp_is_active():
 def test_kvm_amd_from_source():
     """kvm-amd.ko rebuilt from the kernel's own source, unchanged, is as good as Debian's."""
     subprocess.run([paths.TOP / "scripts/kvm-amd/build", "--plain"], check=True)
-    rebuilt = (f"usr/lib/modules/{paths.RELEASE}/updates/kvm-amd.ko", paths.CACHE / "kvm-amd/kvm-amd.ko")
+    rebuilt = (f"usr/lib/modules/{paths.RELEASE}/updates/kvm-amd.ko", paths.OUT / "kvm-amd/kvm-amd.ko")
     result, launches = first_launch("ours", more=(rebuilt,))
     assert "@module kvm_amd updates/kvm-amd.ko" in result.lines
     assert result.status == 0 and len(launches) == 3 and all(item.equal for item in launches), result.lines

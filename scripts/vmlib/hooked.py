@@ -25,7 +25,7 @@ def kvm_amd(kernel: str = "stock") -> Path:
     """kvm-amd.ko with hooks for this kernel."""
     with paths.making("kvm-amd"):
         subprocess.run([paths.TOP / "scripts/kvm-amd/build", "--kernel", kernel], check=True)
-    return paths.CACHE / f"kvm-amd-hooked{'' if kernel == 'stock' else f'-{kernel}'}" / "kvm-amd.ko"
+    return paths.OUT / f"kvm-amd-hooked{'' if kernel == 'stock' else f'-{kernel}'}" / "kvm-amd.ko"
 
 
 def files(kernel: str = "stock") -> dict[str, Path]:

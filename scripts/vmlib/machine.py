@@ -130,7 +130,7 @@ class Machine:
         try:
             self.kernel = kernels.get(config.kernel)
         except kernels.NotBuilt as error:
-            raise VmError(str(error)) from None
+            raise VmError(str(error)) from error
         self.memory = config.memory or self.kernel.memory
         if self.memory > MAX_MEMORY_MIB:
             raise VmError(f"at most {MAX_MEMORY_MIB} MiB of memory are supported, not {self.memory}")

@@ -20,8 +20,8 @@ def _image(modules: Path) -> Path:
     return next((place for place in places if place.exists()), places[0])
 
 
-def _release() -> str:
-    """That of the set-up's kernel; installed, that of the newest one."""
+def _chosen() -> str:
+    """The release of the set-up's kernel; installed, that of the newest one."""
     with contextlib.suppress(FileNotFoundError):
         return (CACHE / "kernel-release").read_text().strip()
     if not INSTALLED:
@@ -30,14 +30,18 @@ def _release() -> str:
     return max(releases, key=lambda modules: _image(modules).stat().st_mtime, default=Path("none")).name
 
 
-RELEASE = _release()
+# The kernel, and what is built for it: scripts/kernel-version says the same.
+RELEASE = os.environ.get("CCP_KERNEL") or _chosen()
+IS_CHOSEN = RELEASE == _chosen()
+OUT = CACHE if IS_CHOSEN else CACHE / f"for-{RELEASE}"
 KERNEL_MODULES = Path("/usr/lib/modules") / RELEASE
 KERNEL = _image(KERNEL_MODULES)
 UNPACKED_KERNEL = CACHE / f"linux-{RELEASE}" / "vmlinux"
+KERNEL_BUILD = CACHE / f"linux-{RELEASE}" / "build"
 KERNEL_SOURCE = CACHE / f"linux-{RELEASE}" / "src"
-OUR_MODULES = Path(os.environ.get("CCP_MODULES", CACHE / "modules"))
+OUR_MODULES = Path(os.environ.get("CCP_MODULES", OUT / "modules"))
 DEBUG_TREE = CACHE / f"linux-{RELEASE}" / "debug"
-OUR_DEBUG_MODULES = Path(os.environ.get("CCP_DEBUG_MODULES", CACHE / "modules-debug"))
+OUR_DEBUG_MODULES = Path(os.environ.get("CCP_DEBUG_MODULES", OUT / "modules-debug"))
 TARGET = MODELS if INSTALLED else CACHE / "target" / "release"
 PSPD = TARGET / "pspd"
 CPU_MODEL = TARGET / "libsnp_cpu.so"

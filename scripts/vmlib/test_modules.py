@@ -5,16 +5,16 @@ import functools
 import subprocess
 from pathlib import Path
 
-from . import paths
+from . import kernels, paths
 
 
 @functools.cache
 def build(kernel: str) -> Path:
     """Build them for a kernel; returns the directory that they are in."""
     compiler = ["LLVM=1"] if kernel == "debug" else ["CC=x86_64-linux-gnu-gcc-14", "HOSTCC=x86_64-linux-gnu-gcc-14"]
-    tree = paths.CACHE / f"linux-{paths.RELEASE}" / ("debug" if kernel == "debug" else "build")
-    ours = paths.OUR_DEBUG_MODULES if kernel == "debug" else paths.OUR_MODULES
-    out = paths.CACHE / f"modules-test-{kernel}"
+    tree = paths.DEBUG_TREE if kernel == "debug" else paths.KERNEL_BUILD
+    ours = kernels.get(kernel).ours
+    out = paths.OUT / f"modules-test-{kernel}"
     out.mkdir(exist_ok=True)
     with paths.making(out.name):
         subprocess.run(

@@ -16,8 +16,13 @@ fn main() {
                 });
             base.join("ccp-rs")
         });
-    let release = fs::read_to_string(cache.join("kernel-release"))
-        .expect("no kernel has been chosen yet; run 'make setup' first");
+    let release = env::var("CCP_KERNEL")
+        .ok()
+        .filter(|release| !release.is_empty())
+        .unwrap_or_else(|| {
+            fs::read_to_string(cache.join("kernel-release"))
+                .expect("no kernel has been chosen yet; run 'make setup' first")
+        });
     let include = cache.join(format!("linux-{}/src/include", release.trim()));
     let header = include.join("linux/psp-sev.h");
     assert!(
@@ -64,6 +69,7 @@ fn main() {
     fs::write(out.join("sev-dev.c"), driver_text).expect("sev-dev.c can be written");
 
     println!("cargo:rerun-if-env-changed=CCP_CACHE");
+    println!("cargo:rerun-if-env-changed=CCP_KERNEL");
     println!("cargo:rerun-if-changed={}", driver.display());
     println!("cargo:rerun-if-changed=golden");
     println!("cargo:rerun-if-changed={}", header.display());
