@@ -15,7 +15,7 @@ ifdef K
 export CCP_KERNEL := $(K)
 endif
 
-.PHONY: help setup platform platform-install modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants mutants-long check host-check try-kernel install uninstall clean
+.PHONY: help setup platform platform-install modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants mutants-long check host-check try-kernel deb install uninstall clean
 help:
 	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch and run SNP guests"
 	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko; KERNEL=debug: on the debug kernel"
@@ -37,6 +37,7 @@ help:
 	@echo "                       K=RELEASE with modules, demo, test, shell, kvm-amd: for and on that kernel (test: what needs no debug kernel)"
 	@echo "make check             formatting and lints of everything"
 	@echo "make host-check        can this machine be an SNP host? Says why not, and what to do (changes nothing)"
+	@echo "make deb               Debian packages of modules, tools and source (to CCP_CACHE/deb; DEB_KERNELS='RELEASE...' SIGN_KEY= SIGN_CERT=)"
 	@echo "make install | uninstall   put the modules in the place of the in-tree driver on this machine, or go back"
 	@echo "make setup             what all of the above need; run by them"
 	@echo "make clean             remove what was built, keep the set-up"
@@ -106,6 +107,9 @@ host-check: setup # on the machine itself
 try-kernel:
 	@scripts/try-kernel $(K)
 
+deb: modules
+	@$(IN_ROOT) scripts/deb $(DEB_KERNELS)
+
 install: # on the machine itself, for its running kernel
 	@scripts/install
 
@@ -113,4 +117,4 @@ uninstall:
 	@scripts/install --remove
 
 clean:
-	@. scripts/lib.sh && rm -rf "$$CCP_CACHE/modules" "$$CCP_CACHE/modules-debug" "$$CCP_CACHE/target" "$$CCP_CACHE/initramfs" "$$CCP_CACHE/mutants" "$$CCP_CACHE/coverage" "$$CCP_CACHE/runs"
+	@. scripts/lib.sh && rm -rf "$$CCP_CACHE/modules" "$$CCP_CACHE/modules-debug" "$$CCP_CACHE"/for-* "$$CCP_CACHE/deb" "$$CCP_CACHE/target" "$$CCP_CACHE/initramfs" "$$CCP_CACHE/mutants" "$$CCP_CACHE/coverage" "$$CCP_CACHE/runs"

@@ -4,7 +4,9 @@
  * parameter "snp". The kernel's module! macro has neither strings nor parameters that are visible
  * in sysfs. rust/sys/params.rs reads them.
  */
-#include <linux/moduleparam.h>
+#include <linux/module.h>
+
+MODULE_VERSION(CCP_RS_VERSION);
 
 int ccp_psp_cmd_timeout = 100;
 module_param_named(psp_cmd_timeout, ccp_psp_cmd_timeout, int, 0644);

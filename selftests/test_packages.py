@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The Debian packages (scripts/deb), installed, upgraded and removed with apt in a copy of the root directory: which
+driver modprobe finds, which the initramfs has, what is said of a kernel without modules, and what stays behind."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import paths
+from vmlib.source_copy import SourceCopy
+
+OURS, INTREE = "updates/ccp.ko", "kernel/drivers/crypto/ccp/ccp.ko.xz"
+RELEASE = paths.RELEASE
+VERSION = re.search(r"\((.*)\)", (paths.TOP / "packaging/debian/changelog").read_text())[1]
+MODULES = f"ccp-rs-modules-{RELEASE}"
+
+
+def make(*arguments, **environment) -> dict[str, Path]:
+    """Makes the packages; gives name -> file."""
+    run = subprocess.run(
+        [paths.TOP / "scripts/deb", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout
+    return {file.name.split("_")[0]: file for file in (paths.CACHE / "deb").glob("*.deb")}
+
+
+def digests(files) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+class Root:
+    """A copy of the root directory, in which nothing lasts. Only in a mount namespace of its own, as in-root's is."""
+
+    def __init__(self, scratch: Path):
+        self.top = scratch / "root"
+        for name in ("up", "work", "root"):
+            (scratch / name).mkdir()
+        layers = f"lowerdir=/,upperdir={scratch}/up,workdir={scratch}/work"
+        self.mount("-t", "overlay", "overlay", "-o", layers, self.top)
+        for name in ("proc", "dev"):
+            self.mount("--rbind", f"/{name}", self.top / name)
+        for name in ("resolv.conf", "hosts"):
+            (self.top / "etc" / name).write_bytes(Path("/etc", name).read_bytes())
+        # The mirror may no longer have what the lists name.
+        install = "apt-get install -y --no-install-recommends initramfs-tools dkms"
+        self.run(f"{install} || {{ apt-get update && {install}; }}")
+        self.run(f"depmod {RELEASE}; echo ccp >>/etc/initramfs-tools/modules; update-initramfs -c -k {RELEASE}")
+
+    @staticmethod
+    def mount(*arguments) -> None:
+        subprocess.run(["mount", *map(str, arguments)], check=True)
+
+    def run(self, command: str, status: int = 0) -> str:
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        run = subprocess.run(
+            ["chroot", self.top, "sh", "-c", command],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+        )  # fmt: skip
+        assert run.returncode == status, run.stdout
+        return run.stdout
+
+    def put(self, file: Path) -> str:
+        """Shows it in the copy."""
+        shutil.copy(file, self.top / "tmp" / file.name)
+        return f"/tmp/{file.name}"
+
+    def drivers(self) -> tuple[str, str]:
+        """The ccp that modprobe finds, and the one in the initramfs, below the kernel's directory."""
+        found = self.run(f"modinfo -n -k {RELEASE} ccp").strip()
+        listed = self.run(f"lsinitramfs /boot/initrd.img-{RELEASE}").splitlines()
+        packed = [name for name in listed if re.search(r"/ccp\.ko", name)]
+        assert len(packed) == 1, packed
+        return found.partition(f"/{RELEASE}/")[2], packed[0].partition(f"/{RELEASE}/")[2]
+
+    def close(self) -> None:
+        subprocess.run(["umount", "--lazy", "--recursive", self.top], check=True)
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    kept = tmp_path_factory.mktemp("packages")
+    return {name: Path(shutil.copy(file, kept)) for name, file in make().items()}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = Root(tmp_path_factory.mktemp("root"))
+    yield root
+    root.close()
+
+
+def test_what_is_made(packages):
+    assert sorted(packages) == sorted([MODULES, "ccp-rs-modules", "ccp-rs-tools", "ccp-rs-dkms"])
+
+
+def test_two_builds_are_the_same(packages, long, tmp_path):
+    """Of the same modules; `make test-long`: of modules that were built in another directory, too."""
+    assert digests(make().values()) == digests(packages.values())
+    if long:
+        copy = SourceCopy("packages")
+        copy.refresh()
+        for command in ("build-modules", "deb"):
+            run = copy.run(copy.tree / "scripts" / command, limit=900)
+            assert run.returncode == 0, run.stdout
+        assert digests((copy.cache / "deb").glob("*.deb")) == digests(packages.values())
+
+
+def upgraded(root: Root, file: Path, version: str) -> str:
+    """The same package with another version."""
+    root.run(f"rm -rf /tmp/x; dpkg-deb -R {root.put(file)} /tmp/x; sed -i 's/^Version: .*/Version: {version}/' "
+             f"/tmp/x/DEBIAN/control; dpkg-deb -b /tmp/x /tmp/newer.deb")  # fmt: skip
+    return "/tmp/newer.deb"
+
+
+def test_install_upgrade_remove_purge(root, packages):
+    assert root.drivers() == (INTREE, INTREE)
+
+    files = " ".join(root.put(packages[name]) for name in (MODULES, "ccp-rs-modules", "ccp-rs-tools"))
+    root.run(f"apt-get install -y --no-install-recommends {files}")
+    assert root.drivers() == (OURS, OURS)
+    assert root.run(f"modinfo -F version -k {RELEASE} ccp snp_host").split() == [VERSION] * 2
+    assert "the trace has no event" in root.run("ccp-timeline </dev/null", 1)
+    assert "vendor" in root.run("ccp-host-check --json || true")
+    root.run("man -w ccp-rs ccp-timeline ccp-host-check")
+
+    # The one that says that a kernel has no modules.
+    hook = "run-parts --regex '^ccp-rs$' /etc/kernel/postinst.d --arg="
+    assert root.run(f"{hook}{RELEASE}") == ""
+    assert root.run(f"{hook}7.9.9+deb13-amd64").splitlines() == [
+        "ccp-rs: there is no ccp-rs-modules-7.9.9+deb13-amd64; kernel 7.9.9+deb13-amd64 will run with the ccp driver "
+        "of its own"
+    ]
+
+    # An administrator's initramfs without our modules is put right by an upgrade.
+    root.run(f"mv /usr/lib/modules/{RELEASE}/updates /tmp/updates; depmod {RELEASE}; update-initramfs -u -k {RELEASE}; "
+             f"mv /tmp/updates /usr/lib/modules/{RELEASE}/")  # fmt: skip
+    assert root.drivers() == (INTREE, INTREE)
+    root.run(f"dpkg -i {upgraded(root, packages[MODULES], VERSION + '+1')}")
+    assert root.drivers() == (OURS, OURS)
+
+    root.run(f"apt-get remove -y ccp-rs-modules {MODULES}")
+    assert root.drivers() == (INTREE, INTREE)
+    root.run(f"apt-get purge -y ccp-rs-modules {MODULES} ccp-rs-tools; rm -f /tmp/*.deb")
+    left = root.run(
+        "find /etc /usr /var/lib/dpkg/info /boot -name '*ccp-rs*'; "
+        f"ls -d /usr/lib/modules/{RELEASE}/updates 2>/dev/null || true"
+    )
+    # The root directory's own.
+    assert left.split() == ["/etc/apt/preferences.d/ccp-rs"]
+
+
+def test_another_build_of_the_kernel_is_refused(root, packages):
+    """A package for a build of the kernel that is not installed does not come without it."""
+    root.run(f"rm -rf /tmp/x; dpkg-deb -R {root.put(packages[MODULES])} /tmp/x; sed -i 's/^\\(Depends: .*= \\)/\\19/' "
+             "/tmp/x/DEBIAN/control; dpkg-deb -b /tmp/x /tmp/other.deb")  # fmt: skip
+    assert f"linux-modules-{RELEASE}" in root.run("apt-get install -y --no-install-recommends /tmp/other.deb", 100)
+    assert root.drivers() == (INTREE, INTREE)
+
+
+def test_dkms_says_what_is_missing(root, packages):
+    """Debian's headers carry nothing that rustc needs: one sentence, the package is installed all the same."""
+    said = root.run(f"apt-get install -y --no-install-recommends {root.put(packages['ccp-rs-dkms'])}")
+    assert len(re.findall(rf"^ccp-rs: the headers in \S*{re.escape(RELEASE)}\S* lack ", said, re.M)) == 1, said
+    assert root.drivers() == (INTREE, INTREE)
+    root.run("apt-get purge -y ccp-rs-dkms")
+
+
+def test_signed(tmp_path):
+    """With a key of the machine's owner."""
+    key, certificate = tmp_path / "MOK.priv", tmp_path / "MOK.der"
+    subprocess.run(
+        ["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "36500", "-subj", "/CN=owner/",
+         "-keyout", key, "-outform", "DER", "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    file = make(SIGN_KEY=str(key), SIGN_CERT=str(certificate))[MODULES]
+    subprocess.run(["dpkg-deb", "-x", file, tmp_path / "x"], check=True)
+    modules = list((tmp_path / "x").rglob("*.ko"))
+    assert len(modules) == 2
+    for module in modules:
+        signer = subprocess.run(["modinfo", "-F", "signer", module], check=True, capture_output=True, text=True).stdout
+        assert signer.strip() == "owner", module
