@@ -14,11 +14,13 @@ SAMPLE, LONG = (30, 4), (200, 600)
 LONGEST = 300_000
 # KVM has no ASID left.
 REFUSED = {"init2 EBUSY"}
+# KVM wants its lock held when it takes apart a VM that it could not finish, because its maker was killed.
+UNFINISHED = r"WARNING: arch/x86/kvm/svm/sev\.c:\d+ at sev_vm_destroy"
 
 
 @cache
 def run(clients: int, seconds: int):
-    result = boot("clients.sh", str(clients), str(seconds), kernel="debug", limit=seconds + 180)
+    result = boot("clients.sh", str(clients), str(seconds), kernel="debug", limit=seconds + 180, allows=(UNFINISHED,))
     assert result.status == 0, result.lines
     return result
 

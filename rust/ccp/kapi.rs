@@ -82,15 +82,22 @@ unsafe extern "C" fn sev_platform_init(args: *mut c::sev_platform_init_args) -> 
     let Some(args) = (unsafe { args.as_mut() }) else {
         return EINVAL.to_errno();
     };
-    // Legacy SEV starts later where kvm-amd is not being loaded.
+    // Legacy SEV starts later where kvm-amd is not being loaded: somebody makes a VM, and can be
+    // killed while others make theirs.
     let locked = match args.probe {
         true => slot::lock_to_start(),
-        false => slot::lock(),
+        false => slot::lock_killable(),
     };
-    let result = locked
-        .map_err(Failure::from)
-        .and_then(|mut platform| platform.init(args.probe, args.max_snp_asid));
-    mitigations::update();
+    let result = match locked {
+        Ok(mut platform) => {
+            let result = platform.init(args.probe, args.max_snp_asid);
+            let has_files = platform.has_verify_mitigation();
+            drop(platform);
+            mitigations::update_if_needed(has_files);
+            result
+        }
+        Err(err) => Err(err.into()),
+    };
     // SAFETY: A field of a valid structure.
     unsafe { finish(result, &raw mut args.error) }
 }

@@ -10,7 +10,11 @@
 
 use kernel::{
     prelude::*,
-    str::CString, //
+    str::CString,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 
 use crate::{
@@ -38,6 +42,9 @@ mod lock {
     }
 }
 use lock::FILES;
+
+/// Whether the files are there, for those who do not want to wait for the lock.
+static THERE: Atomic<bool> = Atomic::new(false);
 
 static ATTRIBUTES: [File; 2] = [
     File::new(c"supported_mitigations", 0o400, || {
@@ -119,5 +126,14 @@ pub(crate) fn update() {
             })
         });
         *files = made.ok();
+    }
+    THERE.store(files.is_some(), Relaxed);
+}
+
+/// As [`update`], for a caller who has seen under the command lock whether files are `wanted`. Many
+/// make VMs at once: while nothing changes they do not wait for each other here.
+pub(crate) fn update_if_needed(wanted: bool) {
+    if THERE.load(Relaxed) != wanted {
+        update();
     }
 }
