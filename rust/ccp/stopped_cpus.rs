@@ -73,12 +73,13 @@ pub(crate) fn set_guests(guests: u32) {
 /// guests.
 pub(crate) fn hold() {
     if notifier::in_panic() {
-        wait();
+        wait(cpu::wbinvd_local);
     }
 }
 
-/// Waits, if there are guests, until the panicking CPU says what to do.
-fn wait() {
+/// Waits, if there are guests, until the panicking CPU says what to do. This CPU counts as done
+/// when it has: the panicking one has firmware flush then.
+fn wait(write_back: impl FnOnce()) {
     if GUESTS.load(Relaxed) == 0 || ORDER.load(Relaxed) == GO {
         return;
     }
@@ -87,7 +88,7 @@ fn wait() {
         match ORDER.load(Relaxed) {
             WAIT => udelay(Delta::from_micros(STEP_USECS)),
             WRITE_BACK => {
-                cpu::wbinvd_local();
+                write_back();
                 DONE.fetch_add(1, Relaxed);
                 return;
             }

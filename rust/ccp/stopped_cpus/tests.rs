@@ -29,7 +29,7 @@ mod suite {
         hold();
         check!(counts() == (0, 0) && !MACHINE.are_held());
         begin(0);
-        wait();
+        wait(|| ());
         check!(counts() == (0, 0) && !MACHINE.are_held());
         Ok(())
     }
@@ -40,10 +40,21 @@ mod suite {
         // Nobody waits: nobody is late.
         check!(MACHINE.write_back());
         for cpus in [1, 2] {
-            wait();
+            wait(cpu::wbinvd_local);
             check!(counts() == (cpus, cpus) && MACHINE.are_held(), "{}", cpus);
             check!(MACHINE.write_back(), "{}", cpus);
         }
+        begin(0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_cpu_counts_when_it_has_written_back() -> Result {
+        begin(1);
+        check!(MACHINE.write_back());
+        let mut meanwhile = None;
+        wait(|| meanwhile = Some(counts()));
+        check!(meanwhile == Some((1, 0)) && counts() == (1, 1));
         begin(0);
         Ok(())
     }
@@ -65,7 +76,7 @@ mod suite {
     fn who_comes_when_all_may_go_does_not_wait() -> Result {
         begin(1);
         MACHINE.let_go();
-        wait();
+        wait(|| ());
         check!(counts() == (0, 0));
         begin(0);
         Ok(())
