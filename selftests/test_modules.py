@@ -7,7 +7,7 @@ import struct
 import subprocess
 
 import pytest
-from vmlib import initramfs, kernels, paths
+from vmlib import cpio, initramfs, kernels, paths
 
 
 def check_modules(*arguments: str) -> subprocess.CompletedProcess:
@@ -26,7 +26,7 @@ def test_misfits_are_found():
 
 def test_debians_modules_lose_nothing_but_their_signatures(tmp_path):
     kernel = kernels.get("stock")
-    for name, content in initramfs._module_files(kernel, tuple(initramfs.MODULES)).items():
+    for name, content in cpio.module_files(kernel.modules, tuple(initramfs.MODULES)).items():
         packed, file = kernel.modules / f"{name}.xz", tmp_path / name.name
         original = lzma.decompress(packed.read_bytes()) if packed.exists() else (kernel.modules / name).read_bytes()
         signer = [
@@ -43,4 +43,4 @@ def test_debians_modules_lose_nothing_but_their_signatures(tmp_path):
 
 @pytest.mark.parametrize("module", [b"", b"\x7fELF and more", b"~Module signature appended~"])
 def test_a_module_without_a_signature_stays_as_it_is(module):
-    assert initramfs._unsigned(module) == module
+    assert cpio.unsigned(module) == module

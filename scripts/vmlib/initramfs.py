@@ -5,9 +5,7 @@ The base (busybox, QEMU and its libraries, OVMF, tools) is large and the same fo
 made once and kept. The layer with the kernel modules and scripts is small and made for each run.
 """
 
-import functools
 import hashlib
-import lzma
 import os
 import re
 import shutil
@@ -15,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from . import paths, programs
+from .cpio import add_modules, depmod, pack
 from .kernels import Kernel
 
 # What a scenario may call inside the machine, and data files that those programs read.
@@ -44,24 +43,6 @@ def _copy(source: Path, stage: Path, name: str) -> None:
     target = stage / name.lstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(source, target)
-
-
-def pack(stage: Path, archive: Path) -> None:
-    """Pack `stage` into `archive`, which appears whole or not at all."""
-    names = subprocess.run(
-        ["find", ".", "-mindepth", "1", "-print0"], cwd=stage, check=True, stdout=subprocess.PIPE
-    ).stdout
-    names = b"\0".join(sorted(names.strip(b"\0").split(b"\0")))
-    partial = archive.with_suffix(".new")
-    with partial.open("wb") as out:
-        subprocess.run(
-            ["cpio", "--null", "--create", "--format=newc", "--owner=0:0", "--quiet", "--reproducible"],
-            cwd=stage,
-            input=names,
-            stdout=out,
-            check=True,
-        )
-    partial.rename(archive)
 
 
 def base() -> Path:
@@ -108,43 +89,10 @@ def _make(archive: Path, kind: str, programs: list[str], files: list[str]) -> No
     shutil.rmtree(stage)
 
 
-@functools.cache
-def _module_files(kernel: Kernel, wanted: tuple[str, ...]) -> dict[Path, bytes]:
-    """These modules and their dependencies: file, relative to the kernel's module directory, and what is in it."""
-    depends = {}
-    for line in (kernel.modules / "modules.dep").read_text().splitlines():
-        file, _, needs = line.partition(":")
-        depends[re.sub(r"\.ko.*", "", Path(file).name)] = [file, *needs.split()]
-    out = {}
-    for file in map(Path, sorted({f for name in wanted for f in depends[name]})):
-        content = (kernel.modules / file).read_bytes()
-        # An emulated CPU takes a quarter of a second for it.
-        compressed = file.suffix == ".xz"
-        module = _unsigned(lzma.decompress(content) if compressed else content)
-        out[file.with_suffix("") if compressed else file] = module
-    return out
-
-
-def _unsigned(module: bytes) -> bytes:
-    """A module without the signature behind it (scripts/sign-file.c). The kernel has no key for it here (machine.py),
-    which it finds out after it has computed the digest of the module."""
-    magic = b"~Module signature appended~\n"
-    if not module.endswith(magic):
-        return module
-    # Before it, the signature's size is the last field of 12 bytes.
-    end = len(module) - len(magic)
-    return module[: end - 12 - int.from_bytes(module[end - 4 : end], "big")]
-
-
 def layer(stage: Path, kernel: Kernel, driver: str, files: dict[str, Path], modules_besides: list[str] = ()) -> Path:
     """The archive of one run: `kernel`'s modules with `driver` ("intree" or "ours"), scripts, and `files`
     (name inside the machine -> file outside)."""
-    modules = stage / "usr/lib/modules" / kernel.release
-    for file, content in _module_files(kernel, (*MODULES, *modules_besides)).items():
-        (modules / file).parent.mkdir(parents=True, exist_ok=True)
-        (modules / file).write_bytes(content)
-    for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
-        shutil.copy(kernel.modules / name, modules / name)
+    modules = add_modules(stage, kernel.modules, (*MODULES, *modules_besides))
     if driver == "ours":
         # Where an installation puts them as well: updates/ goes before kernel/.
         (modules / "updates").mkdir()
@@ -156,9 +104,7 @@ def layer(stage: Path, kernel: Kernel, driver: str, files: dict[str, Path], modu
     shutil.copytree(paths.VM_SCRIPTS, stage / "vm", dirs_exist_ok=True)
     (stage / "init").symlink_to("vm/init")
     # Last, so that a module among `files` counts.
-    subprocess.run(
-        ["depmod", "--basedir", str(stage / "usr"), "--moduledir", "/lib/modules", kernel.release], check=True
-    )
+    depmod(stage, kernel.release)
     archive = stage.with_suffix(".cpio")
     pack(stage, archive)
     shutil.rmtree(stage)
