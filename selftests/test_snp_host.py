@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
 """scripts/snp-host: a command on an SNP host."""
 
+import gzip
 import json
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
+import time
 import xml.etree.ElementTree as xml
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import paths
 from test_trace_events import drawn
+from vmlib import initramfs
 
 SNP_HOST = paths.TOP / "scripts/snp-host"
 
@@ -23,6 +28,31 @@ def snp_host(*words, limit: float = 400) -> subprocess.CompletedProcess:
     return subprocess.run(
         [str(word) for word in (SNP_HOST, *words)], capture_output=True, text=True, timeout=limit, check=False
     )
+
+
+# Says something on port 80, to connections that nobody has any more as well, until somebody thanks.
+ANSWER = "until echo called | busybox nc -l -p 80 | grep -q thanks; do :; done"
+
+
+class Caller(threading.Thread):
+    """Asks a port of this machine until somebody behind it says something. QEMU answers for a machine that does not."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.said = b""
+        self.start()
+
+    def run(self):
+        while not self.said:
+            time.sleep(0.5)
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 10) as connection:
+                    self.said = connection.recv(100)
+                    connection.sendall(b"thanks\n")
+            except OSError:
+                pass  # not yet
 
 
 @pytest.fixture
@@ -43,7 +73,7 @@ def installed() -> Iterator[Path]:
 def test_installed_for_a_user_with_uefi_and_16_gib(installed, tmp_path):
     """The in-tree driver initialises SNP on memory above 4 GiB. Neither virtme-ng nor OVMF knows where it is. The
     user has no privileges, no checkout and no set-up, only the kernel that is installed."""
-    home, there = installed / "home", "/opt/there"
+    home, there, caller = installed / "home", "/opt/there", Caller()
     out = home / "out"
     home.mkdir()
     os.chown(home, 65534, 65534)
@@ -54,16 +84,16 @@ def test_installed_for_a_user_with_uefi_and_16_gib(installed, tmp_path):
             "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "-i", f"HOME={home}",
             f"PATH={installed}/bin:{os.environ['PATH']}", "snp-host",
             "run", "--memory", "16G", "--cpus", "4", "--qemu", f"-bios {paths.OVMF}", "--out", out,
-            "--file", f"{installed / 'here'}:{there}", "--junit", home / "junit.xml", "--",
-            "sh", "-c",
-            f"id -u; cat {there}; {installed}/snphost ok; grep MemTotal /proc/meminfo; ls /sys/firmware/efi;"
+            "--file", f"{installed / 'here'}:{there}", "--junit", home / "junit.xml",
+            "--forward", f"{caller.port}:80", "--", "sh", "-c",
+            f"id -u; cat {there}; {ANSWER}; {installed}/snphost ok; grep MemTotal /proc/meminfo; ls /sys/firmware/efi;"
             "echo bad >&2; exit 3",
         ],
         cwd=home, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert done.returncode == 3, (done.stderr, (out / "console.log").read_text()[-2000:])
     assert done.stdout.startswith("0\nfrom outside\n") and "runtime" in done.stdout
-    assert done.stdout.endswith("bad\n") and done.stderr == ""
+    assert done.stdout.endswith("bad\n") and done.stderr == "" and caller.said == b"called\n"
     assert "FAIL" not in done.stdout and "- SNP initialized" in done.stdout, done.stdout
     assert int(re.search(r"MemTotal: +(\d+) kB", done.stdout)[1]) > 15 << 20
     result = json.loads((out / "result.json").read_text())
@@ -152,6 +182,25 @@ def test_options_for_failures_are_taken():
         assert done.returncode == 0, (one, done.stderr)
 
 
+def test_an_initramfs(tmp_path):
+    """All that the machine has is an archive that knows nothing of it, and that is compressed."""
+    archive = initramfs.guest(tmp_path / "plain", "#!/bin/false", {"etc/mark": b"of the archive"})
+    (tmp_path / "initrd").write_bytes(gzip.compress(archive.read_bytes()) + b"\0")
+    (tmp_path / "here").write_text("echo of the caller\n")
+    (tmp_path / "here").chmod(0o755)
+    out, caller = tmp_path / "out", Caller()
+    done = snp_host(
+        "run", "--initrd", tmp_path / "initrd", "--memory", "40G", "--out", out, "--forward", f"{caller.port}:80",
+        "--file", f"{tmp_path / 'here'}:/there", "--", "sh", "-c",
+        f"cat /etc/mark; echo; sh /there; {ANSWER}; cat /sys/module/kvm_amd/parameters/sev_snp; exit 9",
+    )  # fmt: skip
+    console = (out / "console.log").read_text(errors="replace")
+    assert done.returncode == 9, (done.stderr, console[-2000:])
+    assert done.stdout == "of the archive\nof the caller\nY\n" and caller.said == b"called\n"
+    assert json.loads((out / "result.json").read_text())["snp_initialised"] is True
+    assert "Kernel panic" not in console and (out / "qemu.log").read_text().count("snp-qemu:") == 0
+
+
 def test_a_machine_that_takes_too_long(tmp_path):
     done = snp_host("run", "--timeout", 3, "--out", tmp_path, "--", "true")
     assert done.returncode == 124 and "no end within 3 s" in done.stderr
@@ -166,6 +215,10 @@ def test_a_machine_that_takes_too_long(tmp_path):
         (["run"], "there is no command"),
         (["run", "--file", "/nothing:/x", "--", "true"], "--file /nothing:/x: there must be"),
         (["run", "--driver", "ccp-rs", "--kernel", "/k", "--", "true"], "is built for Debian's kernel"),
+        (["run", "--driver", "ccp-rs", "--root", "/etc/passwd", "--", "true"], "is built for Debian's kernel"),
+        (["run", "--initrd", "/etc/passwd", "--root", "/", "--", "true"], "--initrd needs no root directory"),
+        (["run", "--forward", "80", "--", "true"], "--forward 80: there must be two numbers"),
+        (["run", "--root", "/nothing", "--", "true"], "/nothing: there is no such"),
         ([], "required: action"),
     ],
 )
