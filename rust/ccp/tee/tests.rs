@@ -16,16 +16,19 @@ mod suite {
     };
     use crate::{
         driver::PSPV4,
+        pages::leaked,
         psp_mailbox::PspMailbox,
         regs::MailboxMap,
-        sys::fake_io, //
+        sys::fake_io,
+        testing::check, //
     };
     use core::cell::{
         Cell,
         RefCell, //
     };
     use kernel::{
-        prelude::*, //
+        prelude::*,
+        sync::atomic::Relaxed, //
     };
 
     /// The PSP's registers. Commands get the answers in their order.
@@ -82,6 +85,13 @@ mod suite {
         PspMailbox::new(fake_io::region(psp), map())
     }
 
+    /// What an entry has for the TEE when it is submitted, and for its owner when that has the
+    /// answer (drivers/crypto/ccp/tee-dev.h).
+    const NOT_DONE: u32 = 0;
+    const DONE: u32 = 2;
+    const OWNER_WAITS: u32 = 1;
+    const OWNER_HAS_IT: u32 = 3;
+
     /// A TEE that answers at once.
     struct Quick<'a>(RefCell<Option<Ring<Io<'a>>>>, &'a Psp);
 
@@ -95,6 +105,8 @@ mod suite {
             let done = act(ring);
             if ring.next != before {
                 let entry = ring.memory.entry(before)?;
+                let words = (entry.word(entry::STATE)?, entry.word(entry::FLAG)?);
+                check!(words == (NOT_DONE, OWNER_WAITS), "{words:?}");
                 let mut first = [0; 1];
                 entry.part(entry::BUFFER, 1)?.read(&mut first)?;
                 entry
@@ -102,7 +114,7 @@ mod suite {
                     .fill(&[first[0].wrapping_add(1)])?;
                 let status = entry.word(entry::COMMAND)?.wrapping_add(0x77);
                 entry.set_word(entry::STATUS, status)?;
-                entry.set_word(entry::STATE, 2)?;
+                entry.set_word(entry::STATE, DONE)?;
                 self.1.rptr.set(self.1.wptr.get());
             }
             done
@@ -116,15 +128,82 @@ mod suite {
         let tee = Quick(RefCell::new(Some(Ring::new(&mut mailbox)?)), &psp);
         for n in 0..2 * ENTRIES + 1 {
             let mut buffer = [n as u8; 8];
-            assert_eq!(super::super::process(&tee, 5, &mut buffer)?, 0x7c);
+            // Of what an entry had the last time nothing is left.
+            let len = if n < ENTRIES { 8 } else { 1 };
+            let sent = buffer.get_mut(..len).ok_or(EINVAL)?;
+            assert_eq!(super::super::process(&tee, 5, sent)?, 0x7c);
             assert_eq!((buffer[0], buffer[1]), (n as u8 + 1, n as u8));
             let end = (n + 1) % ENTRIES * ENTRY;
             assert_eq!(psp.wptr.get() as usize, end);
+            let ring = tee.0.borrow();
+            let ring = ring.as_ref().ok_or(ENODEV)?;
+            let entry = ring.memory.entry(n % ENTRIES)?;
+            let mut behind = [0];
+            entry.part(entry::BUFFER + 7, 1)?.read(&mut behind)?;
+            assert_eq!(behind[0], if n < ENTRIES { n as u8 } else { 0 });
+            assert_eq!((entry.word(entry::FLAG)?, ring.waiting), (OWNER_HAS_IT, 0));
         }
         let ring = tee.0.take().ok_or(ENODEV)?;
         assert!(super::super::process(&tee, 5, &mut [0]) == Err(ENODEV));
         ring.leave(&mut mailbox)?;
         assert_eq!(psp.orders.each_ref().map(Cell::get), [1, 2, 0]);
+        Ok(())
+    }
+
+    /// A TEE that does not answer; the PSP is unbound meanwhile.
+    struct Silent<'a>(RefCell<Ring<Io<'a>>>);
+
+    impl<'a> Access for Silent<'a> {
+        type Io = Io<'a>;
+
+        fn with<R>(&self, act: impl FnOnce(&mut Ring<Io<'a>>) -> Result<R>) -> Result<R> {
+            let mut ring = self.0.try_borrow_mut().map_err(|_| EBUSY)?;
+            let done = act(&mut ring);
+            ring.memory.left.store(true, Relaxed);
+            done
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_tee_that_is_gone() -> Result {
+        let psp = psp([0; 3]);
+        let mut mailbox = mailbox(&psp);
+        let tee = Silent(RefCell::new(Ring::new(&mut mailbox)?));
+        let before = leaked();
+        check!(super::super::process(&tee, 5, &mut [1]) == Err(ENODEV));
+        tee.0.into_inner().leave(&mut mailbox)?;
+        check!(leaked() == before);
+        Ok(())
+    }
+
+    /// 32 KiB.
+    const PAGES: usize = 8;
+
+    #[test]
+    fn a_ring_that_the_tee_keeps_is_lost() -> Result {
+        let psp = psp([0, 7, 0]);
+        let before = leaked();
+        let ring = Ring::new(&mut mailbox(&psp))?;
+        check!(leaked() == before);
+        check!(ring.leave(&mut mailbox(&psp)) == Err(EIO));
+        check!(leaked() == before + PAGES);
+        Ok(())
+    }
+
+    #[test]
+    fn a_tee_that_owes_an_answer_gets_no_command() -> Result {
+        let psp = psp([0; 3]);
+        let before = leaked();
+        let tee = Quick(RefCell::new(Some(Ring::new(&mut mailbox(&psp))?)), &psp);
+        tee.with(|ring| {
+            ring.dead = true;
+            Ok(())
+        })?;
+        check!(super::super::process(&tee, 5, &mut [1]) == Err(EBUSY));
+        check!(psp.wptr.get() == 0 && leaked() == before);
+        let ring = tee.0.take().ok_or(ENODEV)?;
+        check!(ring.leave(&mut mailbox(&psp)) == Err(EBUSY));
+        check!(psp.count.get() == 1 && leaked() == before + PAGES);
         Ok(())
     }
 
@@ -174,10 +253,13 @@ mod suite {
 
     #[test]
     fn refusals_are_errors() {
+        let before = leaked();
         for (answers, count) in [([6, 0, 0], 1), ([0xd, 7, 0], 2), ([0xd, 0, 0xd], 3)] {
             let psp = psp(answers);
             assert!(matches!(Ring::new(&mut mailbox(&psp)), Err(err) if err == EIO));
             assert_eq!(psp.count.get(), count);
         }
+        // The TEE has not taken it.
+        assert_eq!(leaked(), before);
     }
 }
