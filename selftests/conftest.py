@@ -4,6 +4,7 @@
 import functools
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from vmlib.machine import Config, Machine, boot, once_more  # noqa: E402, F401
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="whole matrices instead of samples")
+    days = int(time.time()) // 86400
+    parser.addoption("--turn", type=int, default=days, help="which part a sample is that changes from day to day")
 
 
 # The files that take a minute or more, longest first.
@@ -126,6 +129,12 @@ def first_launch(driver: str, kernel: str = "stock", cycles: int = 1, more: tupl
 def long(request) -> bool:
     """Whole matrices instead of samples."""
     return request.config.getoption("--long")
+
+
+@pytest.fixture
+def turn(request) -> int:
+    """Samples that change from day to day are those of this one."""
+    return request.config.getoption("--turn")
 
 
 @pytest.fixture(params=["intree", "ours"])

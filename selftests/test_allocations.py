@@ -5,7 +5,9 @@ Each time: bounded time, -ENOMEM or a fall-back that works, no report of the deb
 lost, and the next attempt succeeds.
 
 The kernel counts (/proc/self/fail-nth) allocations with a function of our modules on the stack;
-selftests/vm/allocations.sh has the details. `make test` lets a sample fail, `make test-long` all.
+selftests/vm/allocations.sh has the details. `make test-long` lets all fail. `make test` takes a part of them, another
+one each day (`--turn N`: that of a certain day), and always the first one in each function of the kernel that our
+modules register something with.
 """
 
 import dataclasses
@@ -16,20 +18,22 @@ from pathlib import Path
 
 import pytest
 from conftest import Config, paths
-from vmlib import console, suite
+from vmlib import console, suite, test_modules
 
-# Operation -> the state that it ends in, and which allocations fail in `make test`: first, stride, last.
+# Operation -> the state that it ends in, and in how many turns of `make test` all of its allocations have failed.
 LOADED = "modules=snp_host,ccp, node=yes snp=none window=closed disabled=0"
 RUNNING = "modules=snp_host,ccp,kvm_amd, node=yes snp=Y window=enabled disabled=1"
 NOTHING = "modules= node=no snp=none window=none disabled=0"
 OPERATIONS = {
-    "ask": (RUNNING, "5 1 5"),
-    "launch": (RUNNING, "2 1 2"),
-    "shutdown": (LOADED, "1 1 1"),
-    "init": (RUNNING, "4 1 4"),
-    "unload": (NOTHING, "2 1 2"),
-    "load": (LOADED, "30 100 130"),
+    "ask": (RUNNING, 6),
+    "launch": (RUNNING, 6),
+    "shutdown": (LOADED, 46),
+    "init": (RUNNING, 60),
+    "unload": (NOTHING, 20),
+    "load": (LOADED, 60),
 }
+# More than there are.
+LAST = 9999
 # A PSP that has all services: Genoa, with SEV, TEE and SFS.
 EVERYTHING = ("--device=14CA", "--capability=8b")
 # Seconds that an operation may take.
@@ -61,6 +65,10 @@ KVMS_OWN = {
     ("launch init2", "EIO error=0"): "snp_guest_req_init() does not ask why it gets no page",
     ("launch start", "ENOTTY error=0"): "snp_context_create() returns nothing, and sev_mem_enc_ioctl() -ENOTTY then",
 }
+# Functions that register what the caller gives them room for.
+WITHOUT_MEMORY = {"__cpuhp_setup_state", "atomic_notifier_chain_register", "register_pm_notifier"}
+# What is not registered when the modules are loaded, but when SNP is initialised: the helpers that clear the RMP.
+LATER = {"alloc_workqueue_noprof"}
 # Warnings that are the kernel's own: what is on the stack, and why it is no fault of ours.
 KERNELS_OWN = {
     "remove_proc_entry": (
@@ -85,6 +93,10 @@ class Round:
     did: dict[str, Did] = dataclasses.field(default_factory=dict)  # "struck", "after"
     left: int = -1  # 0 if the n-th allocation came, and failed
 
+    def total(self) -> int | None:
+        """The allocations that the operation makes, if it is known by now."""
+        return self.n - self.left if self.left else None
+
 
 def rounds(lines: list[str]) -> list[Round]:
     out: list[Round] = []
@@ -93,7 +105,7 @@ def rounds(lines: list[str]) -> list[Round]:
         if key == "round":
             operation, n = rest.split()
             out.append(Round(operation, int(n)))
-        elif key in ("base", "base-state"):
+        elif key in ("base", "base-state", "base-pages"):
             out[-1].base.append(f"{key} {rest}")
         elif key in ("struck", "after"):
             status, milliseconds, *words = rest.split()
@@ -102,7 +114,8 @@ def rounds(lines: list[str]) -> list[Round]:
             out[-1].left = int(rest)
         elif found := re.fullmatch(r"(struck|after)-(\w+)", key):
             # Of calls that return data, only the result is the same each time.
-            what, result = (rest.split()[0], " ".join(rest.split()[1:3])) if found[2] != "state" else ("state", rest)
+            words = rest.split()
+            what, result = (found[2], rest) if found[2] in ("state", "pages") else (words[0], " ".join(words[1:3]))
             out[-1].did[found[1]].view.setdefault(f"{found[2]} {what}", result)
     return out
 
@@ -129,17 +142,16 @@ def complaints(outcome: suite.Outcome, operation: str) -> list[str]:
     if outcome.failure or "@end" not in outcome.lines:
         return [outcome.failure or "a module can be neither loaded nor unloaded any more"]
     done = [this for this in rounds(outcome.lines) if this.operation == operation]
-    healthy = done[0].did["after"].view
+    what = operation.partition("@")[0]
+    healthy = next(this for this in rounds(outcome.lines) if this.operation == what).did["after"].view
     messages = suite.sections(outcome.kernel, r"round (\S+)", str)
-    out = (
-        [] if healthy["state state"] == OPERATIONS[operation][0] else [f"{operation} ends in {healthy['state state']}"]
-    )
+    out = [] if healthy["state state"] == OPERATIONS[what][0] else [f"{operation} ends in {healthy['state state']}"]
     for this in done:
         kernel = messages.get(f"{operation}-{this.n}", [])
         name = f"{operation}, allocation {this.n} ({where(kernel)})"
         said = without_injection(kernel)
-        if any(base != done[0].base[n % 2] for n, base in enumerate(this.base)):
-            out.append(f"{name}: before it was {done[0].base[:2]}, and then {this.base}")
+        if any(base != done[0].base[n % 3] for n, base in enumerate(this.base)):
+            out.append(f"{name}: before it was {done[0].base[:3]}, and then {this.base}")
         for key, did in this.did.items():
             if did.milliseconds > 1000 * BOUND:
                 out.append(f"{name}: {key} took {did.milliseconds} ms")
@@ -151,8 +163,8 @@ def complaints(outcome: suite.Outcome, operation: str) -> list[str]:
         named = named or any(function in where(kernel) for function in OTHER_ERRORS)
         if differs and not named and not KVMS_OWN.keys() & differs.items():
             out.append(f"{name}: {differs}, and nobody says that memory is short")
-        later = {key: value for key, value in this.did["after"].view.items() if healthy.get(key) != value}
-        if later:
+        after = this.did["after"].view if "after" in this.did else {}
+        if later := {key: value for key, value in after.items() if healthy.get(key) != value}:
             out.append(f"{name}: the next attempt differs: {later}")
         out += [f"{name}: {line}" for line in splats(said)]
     return out
@@ -162,9 +174,10 @@ def left_over(outcome: suite.Outcome) -> list[str]:
     """What is not as it was before, when everything has been unloaded; leaks that kmemleak has found."""
     lines = outcome.lines[outcome.lines.index("@end") + 1 :] if "@end" in outcome.lines else []
     state = [line for line in lines if line.startswith("@base")]
-    return ([] if state == UNLOADED else [f"at the end: {state}"]) + splats(
-        suite.sections(outcome.kernel, r"round (\S+)", str).get("end", [])
-    )
+    wrong = [] if state == UNLOADED else [f"at the end: {state}"]
+    if not any(int(count) for count in outcome.values("counted")):
+        wrong.append("nobody has counted a page")
+    return wrong + splats(suite.sections(outcome.kernel, r"round (\S+)", str).get("end", []))
 
 
 def splats(kernel: list[str]) -> list[str]:
@@ -190,32 +203,53 @@ def text_size(module: Path = paths.OUR_DEBUG_MODULES / "ccp.ko") -> str:
 
 
 # What is said after the last round.
-UNLOADED = ["@base 0", f"@base-state {NOTHING}"]
+UNLOADED = ["@base 0", f"@base-state {NOTHING}", "@base-pages 0"]
 
 HEALTHY = """\
 @round load 1
 @base 0
 @base-state node=yes disabled=0
+@base-pages 0
 @struck {struck}
 @struck-fail-nth 0
 @struck-state {nothing}
+@struck-pages {pages}
 @base 0
 @base-state node=yes disabled={disabled}
+@base-pages {pages}
 @after 0 900
 @after-state {loaded}
+@after-pages 3
 @round load 2
 @base 0
 @base-state node=yes disabled=0
+@base-pages 0
 @struck 0 1200
 @struck-fail-nth 1
 @struck-state {loaded}
+@struck-pages 3
 @base 0
 @base-state node=yes disabled=0
+@base-pages 0
 @after {after} 900
 @after-state {loaded}
+@after-pages 3
 @end
 @ask scan
-""" + "\n".join(UNLOADED)
+""" + "\n".join([*UNLOADED, "@counted 12"])
+
+
+def found_in(kernel: str = "", struck: str = "1 1000 ENOMEM", **words) -> list[str]:
+    words = {"struck": struck, "disabled": 0, "after": 0, "pages": 0, "loaded": LOADED, "nothing": NOTHING} | words
+    kernel = ["round load-1", *kernel.splitlines(), "round load-2"]
+    return complaints(suite.Outcome(suite.Case("load"), HEALTHY.format(**words).splitlines(), kernel), "load")
+
+
+def test_a_page_is_noticed():
+    """Also where the failure excuses that the operation ends otherwise."""
+    assert not found_in()
+    [line] = found_in(pages=1)
+    assert "before it was" in line and "base-pages 1" in line
 
 
 @pytest.mark.parametrize(
@@ -259,10 +293,7 @@ HEALTHY = """\
     ],
 )
 def test_rules_notice(wrong, struck, disabled, after, kernel):
-    lines = HEALTHY.format(struck=struck, disabled=disabled, after=after, loaded=LOADED, nothing=NOTHING).splitlines()
-    found = complaints(
-        suite.Outcome(suite.Case("load"), lines, ["round load-1", *kernel.splitlines(), "round load-2"]), "load"
-    )
+    found = found_in(kernel, struck=struck, disabled=disabled, after=after)
     assert bool(found) == bool(wrong) and all(wrong in line or "Call Trace" in line for line in found), found
 
 
@@ -276,42 +307,82 @@ def test_what_is_left_is_noticed():
             suite.Case("load"), HEALTHY.splitlines(), ["round end", "unreferenced object 0xffff888007cdfb80 (size 32):"]
         )
     )
-    assert left_over(suite.Outcome(suite.Case("load"), HEALTHY.splitlines()[:-1]))
+    for left in ("@base-pages 1\n@counted 12", "@base-pages 0\n@counted 0", "@base-pages 0"):
+        lines = HEALTHY.replace("@base-pages 0\n@counted 12", left).splitlines()
+        assert left_over(suite.Outcome(suite.Case("load"), lines)), left
+
+
+REGISTERS = re.compile(r"(?<!un)(?<!de)register|create|setup_state|request|alloc_workqueue")
+# Others that have such names, and what only KUnit tests call.
+NONE_OF_THEM = re.compile(r"^__asan_|snp_host_|kunit|faux_device|irq_vectors|8firmware")
 
 
 @functools.cache
-def results(long: bool) -> dict[str, suite.Outcome]:
+def registrations() -> list[str]:
+    """OPERATION@FUNCTION: functions of the kernel that our modules call to register something, and when."""
+    modules = [paths.OUR_DEBUG_MODULES / name for name in ("snp_host.ko", "ccp.ko")]
+    table = subprocess.run(["nm", "-u", *modules], check=True, stdout=subprocess.PIPE, text=True).stdout
+    names = sorted(set(re.findall(r"^ +U (\S+)$", table, re.M)))
+    names = [name for name in names if REGISTERS.search(name) and not NONE_OF_THEM.search(name)]
+    return [f"{'init' if name in LATER else 'load'}@{name}" for name in names]
+
+
+@functools.cache
+def results(long: bool, turn: int) -> dict[str, suite.Outcome]:
     """Operation -> the case that it was in. The sample is one case, because to look for leaks takes long."""
     # Each failure is announced with a call trace; below they are looked at one by one.
     allows = ("Call Trace", *KERNELS_OWN)
-    cases = [suite.Case(name, f"{text_size()} {name} 1 1 9999", allows=allows) for name in OPERATIONS]
-    if not long:
-        cases = [
-            suite.Case(
-                "sample",
-                " ".join([text_size(), *(f"{name} {sample}" for name, (_, sample) in OPERATIONS.items())]),
-                allows=allows,
-            )
-        ]
-    config = Config(kernel="debug", psp=list(EVERYTHING))
-    scenario, limit = paths.VM_SCRIPTS / "allocations.sh", 3600 if long else 300
-    outcomes = list(suite.run(config, scenario, cases, limit, "allocations"))
-    return dict(zip(OPERATIONS, outcomes if long else outcomes * len(OPERATIONS)))
+    words = {}
+    for name, (_, turns) in OPERATIONS.items():
+        first = 1 + turn % turns
+        # Rounds of a load take little time.
+        last = LAST if name == "load" else first
+        words[name] = f"{name} 1 1 {LAST}" if long else f"{name} {first} {turns} {last}"
+        words[name] += "".join(f" {one} 1 1 1" for one in registrations() if one.startswith(f"{name}@"))
+    parts = [[name] for name in OPERATIONS] if long else [list(OPERATIONS)]
+    cases = [
+        suite.Case(
+            part[0] if long else "sample", " ".join([text_size(), *(words[name] for name in part)]), allows=allows
+        )
+        for part in parts
+    ]
+    counter = test_modules.build("debug") / "pages_held.ko"
+    config = Config(kernel="debug", psp=list(EVERYTHING), files={"pages_held.ko": counter})
+    limit = 3600 if long else 300
+    outcomes = suite.run(config, paths.VM_SCRIPTS / "allocations.sh", cases, limit, "allocations")
+    return {name: outcome for part, outcome in zip(parts, outcomes) for name in part}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_operation(operation, long, note):
-    outcome = results(long)[operation]
+def test_operation(operation, long, turn, note):
+    outcome = results(long, turn)[operation]
     wrong = complaints(outcome, operation)
-    assert not wrong, f"{outcome.run}\n" + "\n".join(wrong)
+    assert not wrong, f"{outcome.run} (--turn {turn})\n" + "\n".join(wrong)
     done = [this for this in rounds(outcome.lines) if this.operation == operation]
-    failed = [this for this in done if this.left == 0]
+    failed = [this for this in done if not this.left]
+    assert failed and (not long or [this.n for this in failed] == list(range(1, len(failed) + 1)))
+    turns, total = OPERATIONS[operation][1], next((this.total() for this in done if this.left), None)
+    # With fewer turns some would never have theirs. Each allocation of a load is that of several turns.
+    assert not long or operation == "load" or total <= turns, (total, turns)
     noticed = [this for this in failed if this.did["struck"].view != this.did["after"].view]
-    assert failed
-    assert not long or done[-1].left
-    note(f"{operation}: {len(failed)} allocations have failed, the caller has noticed {len(noticed)}")
+    numbers = ", ".join(str(this.n) for this in failed) if len(failed) < 9 else len(failed)
+    note(f"{operation}: allocations that have failed: {numbers}; the caller has noticed {len(noticed)}")
 
 
-def test_nothing_is_left(long):
-    for outcome in results(long).values():
+def test_registrations(long, turn, note):
+    """What registers something needs memory for it, but for those that have it in a structure of the caller."""
+    without = set()
+    for operation in registrations():
+        outcome = results(long, turn)[operation.partition("@")[0]]
+        wrong = complaints(outcome, operation)
+        assert not wrong, f"{outcome.run}\n" + "\n".join(wrong)
+        [this] = [this for this in rounds(outcome.lines) if this.operation == operation]
+        if this.left:
+            without.add(operation.partition("@")[2])
+    assert without == WITHOUT_MEMORY
+    note(f"{len(registrations()) - len(without)} functions that register something fail for want of memory")
+
+
+def test_nothing_is_left(long, turn):
+    for outcome in results(long, turn).values():
         assert not left_over(outcome), outcome.run

@@ -25,7 +25,16 @@ program() {
 	esac
 }
 
+insmod /pages_held.ko || fail "nobody counts pages"
+held=/sys/module/pages_held/parameters
 disabled=0x$(symbol cpu_hotplug_disabled | head -n 1)
+
+# count_below FUNCTION: allocations that are made for this function of the kernel.
+count_below() {
+	# shellcheck disable=SC2046 # they are words
+	set -- $(symbol "$1")
+	count "0x$1" "0x$2"
+}
 
 # The kernel's modules lie in the last part of the address space, and while kvm-amd is not loaded they are ours.
 count_all() { count 0xffffffffa0000000 0xffffffffff000000; }
@@ -41,13 +50,15 @@ milliseconds() {
 	echo "${up%.*}${up#*.}0"
 }
 
-# What everybody can see: which modules are there, the node, what kvm-amd offers, the window, the kernel's count.
+# What everybody can see: which modules are there, the node, what kvm-amd offers, the window, the kernel's count; and
+# the pages that our modules have (selftests/modules/pages_held.c).
 look() {
 	say "$1" "modules=$(for m in snp_host ccp kvm_amd; do [ -d /sys/module/$m ] && echo $m; done | tr '\n' ,)" \
 		"node=$([ -c /dev/sev ] && echo yes || echo no)" \
 		"snp=$(cat /sys/module/kvm_amd/parameters/sev_snp 2>/dev/null || echo none)" \
 		"window=$(cat /sys/kernel/snp_host/state 2>/dev/null || echo none)" \
 		"disabled=$(kernel-counter "$disabled")"
+	say "${1%state}pages" "$(cat $held/held)"
 }
 
 # run NAME PROGRAM…: run it and say what came of it: "@NAME STATUS MILLISECONDS WORDS", and what it says itself.
@@ -75,23 +86,48 @@ prepare() {
 	look base-state
 }
 
+# begin NAME N: "@round NAME N" begins a round.
+begin() {
+	say round "$1" "$2"
+	echo "round $1-$2" >/dev/kmsg
+	prepare "$what" || return 1
+	case $1 in *@*) count_below "${1#*@}" ;; load | unload) count_all ;; *) count_ccp ;; esac
+}
+
+# strike NAME N: a round in which the Nth allocation fails. $left is by how many there were too few, or 0.
+strike() {
+	begin "$1" "$2" || return 1
+	# shellcheck disable=SC2046 # they are words
+	run struck fail-nth "$2" $(program "$what")
+	left=$(echo "$words" | sed -n 's/^@fail-nth //p')
+}
+
+# once_more: the operation without a failure.
+once_more() {
+	prepare "$what" || return 1
+	# shellcheck disable=SC2046 # they are words
+	run after $(program "$what")
+}
+
 # operation NAME FIRST STRIDE LAST: the FIRST allocation fails, then the one STRIDE later … up to LAST, or until the
-# operation ends before it has made so many. "@round NAME N" begins a round.
+# operation ends before it has made so many; each time the operation is done once more then. If the FIRST does not come,
+# another one fails in its place. NAME@FUNCTION: the first one alone that is made for this function of the kernel.
 operation() {
-	n=$2 left=0
-	while [ "$left" = 0 ] && [ "$n" -le "$4" ]; do
-		say round "$1" "$n"
-		echo "round $1-$n" >/dev/kmsg
-		prepare "$1" || return 1
-		case $1 in load | unload) count_all ;; *) count_ccp ;; esac
-		# shellcheck disable=SC2046 # they are words
-		run struck fail-nth "$n" $(program "$1")
-		left=$(echo "$words" | sed -n 's/^@fail-nth //p')
+	what=${1%@*} n=$2
+	case $1 in
+	*@*)
+		strike "$1" 1
+		return
+		;;
+	esac
+	while [ "$n" -le "$4" ]; do
+		strike "$1" "$n" && once_more || return 1
+		[ "$left" = 0 ] || break
 		n=$((n + $3))
-		prepare "$1" || return 1
-		# shellcheck disable=SC2046 # they are words
-		run after $(program "$1")
 	done
+	if [ "$left" != 0 ] && [ "$n" = "$2" ]; then
+		strike "$1" $(((n - 1) % (n - left) + 1)) && once_more || return 1
+	fi
 }
 
 # operations CASE SIZE [NAME FIRST STRIDE LAST]…: SIZE is that of ccp's code.
@@ -105,6 +141,7 @@ operations() {
 	say end
 	echo "round end" >/dev/kmsg
 	prepare load
+	say counted "$(cat $held/calls)"
 }
 
 cases operations
