@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the tests share: booting machines, and the demo's run for each driver, which is done once."""
 
+import collections
 import functools
+import resource
 import sys
 import tempfile
 import time
@@ -22,6 +24,8 @@ def pytest_addoption(parser):
     parser.addoption("--turn", type=int, default=days, help="which part a sample is that changes from day to day")
 
 
+# CPU time when a test began.
+BEGUN = pytest.StashKey[float]()
 # The files that take a minute or more, longest first.
 MINUTES = [
     "fault_matrix",
@@ -89,7 +93,40 @@ def note(record_property):
     return functools.partial(record_property, "note")
 
 
+def cpu_seconds() -> float:
+    """What this process and those that it has waited for have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    item.config.stash[BEGUN] = cpu_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    if call.when == "teardown":
+        item.user_properties.append(("cpu", cpu_seconds() - item.config.stash[BEGUN]))
+    return (yield)
+
+
+def say_who_costs_most(terminalreporter):
+    """CPU time by file, which depends less on what else the machine does than the time that passes."""
+    files = collections.Counter()
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        if getattr(report, "when", None) == "teardown":
+            files[report.nodeid.split("::")[0]] += dict(report.user_properties)["cpu"]
+    if not files:
+        return
+    terminalreporter.write_line(f"# {files.total():.0f} s of CPU time; of these")
+    for file, seconds in files.most_common(25):
+        terminalreporter.write_line(f"# {seconds:6.0f} s {file.removeprefix('selftests/')}")
+
+
 def pytest_terminal_summary(terminalreporter):
+    say_who_costs_most(terminalreporter)
     for reports in terminalreporter.stats.values():
         calls = (report for report in reports if getattr(report, "when", None) == "call")
         for name, value in (pair for report in calls for pair in report.user_properties):
