@@ -47,7 +47,14 @@ def uuid(digit: int) -> str:
 
 
 @functools.cache
-def run(driver: str, psp: tuple[str, ...], *parts: str, expects: tuple[str, ...] = (), allows: tuple[str, ...] = ()):
+def run(
+    driver: str,
+    psp: tuple[str, ...],
+    *parts: str,
+    others: tuple[tuple[str, ...], ...] = (),
+    expects: tuple[str, ...] = (),
+    allows: tuple[str, ...] = (),
+):
     with tempfile.TemporaryDirectory() as scratch:
         files = {f"amd/{name}": contents for name, contents in PACKAGES.items()}
         files |= {f"amdtee/{uuid(digit)}.bin": contents for digit, contents in APPLICATIONS.items()}
@@ -57,8 +64,9 @@ def run(driver: str, psp: tuple[str, ...], *parts: str, expects: tuple[str, ...]
             file.write_bytes(contents)
             inside[f"usr/lib/firmware/{name}"] = file
         result = boot(
-            "services.sh", *parts, driver=driver, psp=list(psp), files=inside, expects=expects, allows=allows, limit=240
-        )
+            "services.sh", *parts, driver=driver, psp=list(psp), other_psps=list(map(list, others)), files=inside,
+            expects=expects, allows=allows, limit=240,
+        )  # fmt: skip
     assert result.status == 0, result.lines
     return result
 
@@ -199,6 +207,21 @@ def test_platform_access():
     assert exports["DOORBELL:silent-doorbell"] == "-110 0x5555"
     assert exports["DOORBELL:silent-doorbell-without-result"] == "-16"
     assert exports["cleared-doorbell"] == "0 0x5555"
+
+
+def test_the_master_serves():
+    """And nobody in its place."""
+    result = run("ours", (), "two", others=((),))
+    exports = rows(result, "export")
+    for when in ("both", "without-61", "again"):
+        assert exports[f"{when}-message-good"].split()[0] == "0", when
+    assert exports["without-61-platform-access-status"] == "0"
+    assert exports["without-41-platform-access-status"] == "-19"
+    assert exports["without-41-message-good"].split()[0] == "-19"
+    traces = (result.trace, *result.other_traces)
+    served = [[entry["text"] for entry in trace if entry.get("event") == "service"] for trace in traces]
+    # Three times one that is good and one that has the wrong size.
+    assert served[0].count("HSTI_QUERY") == 6 and served[1:] == [[]]
 
 
 def broken():

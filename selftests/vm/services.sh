@@ -3,6 +3,7 @@
 #   sfs     /dev/sfs: good and bad calls, packages, firmware that refuses, is late or silent; with SNP and without
 #   tee     amdtee and its clients; many commands at once; how it is unloaded
 #   access  messages of platform access and the doorbell
+#   two     there are two PSPs, one of which goes and comes back
 #   broken  a TEE that refuses its ring, does not answer, has a ring already, or keeps it: SEV goes on
 . /vm/lib.sh
 
@@ -88,6 +89,17 @@ access() {
 	done
 	ask clear
 	exports doorbell cleared
+}
+
+two() {
+	exports message both
+	for psp in 61 41; do
+		echo 0000:$psp:00.0 >/sys/bus/pci/drivers/ccp/unbind || fail "the PSP $psp cannot be unbound"
+		exports message without-$psp
+		exports status without-$psp
+		echo 0000:$psp:00.0 >/sys/bus/pci/drivers/ccp/bind || fail "the PSP $psp cannot be bound again"
+	done
+	exports message again
 }
 
 # sev NAME: whether SEV is there.
