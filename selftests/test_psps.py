@@ -60,10 +60,12 @@ def test_no_other_takes_the_masters_place():
 
 
 def test_the_master_stays_the_master():
-    """Whatever is bound while it is not: only binding it again brings SEV back."""
+    """Whatever is bound while it is not: only binding it again brings SEV back. Until then there is no device for any
+    call of /dev/sev, good or bad."""
     steps = [
         "+kvm_amd",
         "unbind:41",
+        "calls",
         "unbind:61",
         "bind:61",
         "-kvm_amd",
@@ -78,7 +80,7 @@ def test_the_master_stays_the_master():
     assert result.status == 0 and result.rmp["assigned"] == 0, result.lines
     states = [
         "enabled node",
-        "closed node",
+        *["closed node"] * 2,
         "closed no-node",
         *["closed node"] * 5,
         "enabled node",
@@ -86,6 +88,7 @@ def test_the_master_stays_the_master():
         "closed no-node",
     ]
     assert after(result) == [f"{step} done {state}" for step, state in zip(steps, states)]
+    assert values(result, "answers") == ["ENODEV"]
     assert (
         result.console.count("ccp 0000:61:00.0: this PSP is not the master, which is not bound or does not answer") == 1
     )

@@ -7,6 +7,7 @@
 #   guest, end                launch an SNP guest and keep it, end it
 #   exports                   call what ccp exports (kapi_test.ko): "@kapi NAME RESULT"
 #   status                    have /dev/sev ask for the platform's status
+#   calls                     make all calls of sev-ioctl, good and bad: "@answers RESULT…", those that there were
 #   reset-METHOD:BUS          have the PCI core reset the PSP on that bus in this way
 #   order:WORD,WORD…          an order to the PSP model
 #   NAME=VALUE                set this parameter of ccp
@@ -43,6 +44,10 @@ take() {
 		dmesg | sed -n 's/.*kapi: /@kapi /p'
 		;;
 	status) sev-ioctl platform-status | grep -q '^@ioctl platform-status 0 ' ;;
+	calls)
+		# shellcheck disable=SC2046 # they are words
+		say answers $(sev-ioctl '*' | sed 's/^@ioctl [^ ]* \([^ ]*\).*/\1/' | sort -u)
+		;;
 	reset-*)
 		method=${1#reset-}
 		echo "${method%:*}" >"/sys/bus/pci/devices/$device/reset_method" && echo 1 >"/sys/bus/pci/devices/$device/reset"
