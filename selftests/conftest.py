@@ -14,7 +14,7 @@ from xdist.scheduler.loadfile import LoadFileScheduling
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from vmlib import kernels, launch, paths, test_modules  # noqa: E402
+from vmlib import kernels, launch, paths, suite, test_modules  # noqa: E402
 from vmlib.machine import Config, Machine, boot, once_more  # noqa: E402, F401
 
 
@@ -137,6 +137,12 @@ def pytest_terminal_summary(terminalreporter):
 def values(result, key: str) -> list[str]:
     """What the scenario said of `key`, a line each."""
     return [line.split(" ", 1)[1] for line in result.lines if line.startswith(f"@{key} ")]
+
+
+def in_turn(scenario: str, cases: list[suite.Case], limit: float = 120, **config) -> dict[str, suite.Outcome]:
+    """Cases that take the same machine, in one; by their names."""
+    outcomes = suite.run(Config(**config), paths.VM_SCRIPTS / scenario, cases, limit, Path(scenario).stem)
+    return {outcome.case.name: outcome for outcome in outcomes}
 
 
 def module(name: str) -> Path:

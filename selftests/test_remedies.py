@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """What a message says to do is done, and then it works."""
 
+import functools
+
 import pytest
-from conftest import boot, module, paths, values
+from conftest import boot, in_turn, module, paths, values
 from failures import MANY_RANGES
-from vmlib import health
+from vmlib import health, suite
 
 OLD = {"api": "1.49.0"}
 REFUSED = {"psp": ["--fault=SNP_INIT_EX:status=3"]}
@@ -228,7 +230,10 @@ AFTER_RESTART = {
 }
 
 
+# Of a CPU without its microcode; and what firmware keeps until the remedy.
+ALLOWS = ("hw-vuln/srso", *health.LEFT)
 RUNS = {}
+OFFLINE, OFFLINE_STEPS = "no-window", ["offline", "+kvm_amd", "-kvm_amd"]
 
 
 def take(steps: list[str], machine: dict):
@@ -240,19 +245,39 @@ def take(steps: list[str], machine: dict):
 
 
 def take_now(steps: list[str], machine: dict):
-    # Of a CPU without its microcode; and what firmware keeps until the remedy.
-    allows = ("hw-vuln/srso", *health.LEFT)
     files = machine.get("files", {})
     if isinstance(files, str):
         files = {f"{files}.ko": module(files)}
     words = [step.rstrip("!") for step in steps]
-    result = boot("window.sh", *words, limit=240, **machine | {"files": files}, allows=allows)
+    result = boot("window.sh", *words, limit=240, **machine | {"files": files}, allows=ALLOWS)
     assert result.status == 0, result.lines
+    did_as_wanted(result, steps)
+    return result
+
+
+@functools.cache
+def in_one_machine() -> dict[str, suite.Outcome]:
+    """What is done at once in a machine like any other. The name of a case is one word."""
+    steps = {name.replace(" ", "-"): words for name, (machine, words, *_) in AT_ONCE.items() if not machine}
+    steps[OFFLINE] = " ".join(OFFLINE_STEPS)
+    cases = [suite.Case(name, words.replace("!", "").replace("|", ""), allows=ALLOWS) for name, words in steps.items()]
+    return in_turn("window.sh", cases, limit=240)
+
+
+def taken(name: str, steps: list[str], machine: dict):
+    if machine:
+        return take(steps, machine)
+    outcome = in_one_machine()[name.replace(" ", "-")]
+    assert not outcome.failure, outcome.failure
+    did_as_wanted(outcome, steps)
+    return outcome
+
+
+def did_as_wanted(result, steps: list[str]) -> None:
     did = [f"{step.rstrip('!')} {'failed' if step.endswith('!') else 'done'}" for step in steps]
     assert values(result, "did") == did, [
         line for line in result.console.splitlines() if "ccp" in line or "snp_host" in line
     ]
-    return result
 
 
 def said(result, text: str) -> int:
@@ -263,7 +288,7 @@ def said(result, text: str) -> int:
 def test_remedy(name):
     machine, steps, line, state = AT_ONCE[name]
     before, remedy = (part.split() for part in steps.split("|"))
-    result = take(before + remedy, machine)
+    result = taken(name, before + remedy, machine)
     assert said(result, line) == 1
     after = [value.strip() for value in values(result, "after")]
     assert after[-1] == f"{remedy[-1]} {state}", values(result, "reason")
@@ -281,5 +306,5 @@ def test_remedy_after_restart(name):
 
 def test_offline_cpu_opens_no_window():
     """Nothing was opened, so nothing is said to be."""
-    result = take(["offline", "+kvm_amd", "-kvm_amd"], {})
+    result = taken(OFFLINE, OFFLINE_STEPS, {})
     assert said(result, "snp_host: hotplug window") == 0

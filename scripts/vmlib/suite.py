@@ -65,6 +65,14 @@ class Outcome:
         """What the scenario said of `key`, a line each."""
         return [line.removeprefix(f"@{key} ") for line in self.lines if line.startswith(f"@{key} ")]
 
+    # As `machine.Result` has them.
+    @property
+    def console(self) -> str:
+        return "\n".join(self.kernel)
+
+    def commands(self) -> list[dict]:
+        return [entry for entry in self.trace if "cmd" in entry]
+
 
 class _Boot:
     """One machine's share of the cases."""

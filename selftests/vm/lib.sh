@@ -90,6 +90,13 @@ rmmod() {
 	sysfs
 }
 
+# What is loaded of kvm-amd and our modules goes. Fails if one of them stays.
+unload_loaded() {
+	for module in kvm_amd ccp snp_host; do
+		[ ! -d /sys/module/$module ] || rmmod $module || return 1
+	done
+}
+
 fail() {
 	echo "scenario: $*"
 	exit 1

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# psps.sh STEP…: PSPs come and go. After each step "@after STEP" done or failed, what the hotplug window
-# looks like, and whether /dev/sev is there.
+# psps.sh STEP…: PSPs come and go. After each step "@after STEP" done or failed, what the hotplug window looks like, and
+# whether /dev/sev is there. Without arguments: many cases of such steps, each with modules loaded anew.
 #   +MODULE, -MODULE          load, unload it
 #   unbind:BUS, bind:BUS      the PSP on that bus, as the driver sees it
 #   remove:BUS, rescan        the same, as the PCI core sees it
@@ -63,10 +63,22 @@ milliseconds() {
 	echo "${up%.*}${up#*.}0"
 }
 
-for step in "$@"; do
-	begun=$(milliseconds)
-	if take "$step"; then result="done"; else result=failed; fi
-	say took "$step" $(($(milliseconds) - begun))
-	[ -e /dev/sev ] && node=node || node=no-node
-	say after "$step $result $(cat /sys/kernel/snp_host/state 2>/dev/null || echo none) $node"
-done
+steps() {
+	for step in "$@"; do
+		begun=$(milliseconds)
+		if take "$step"; then result="done"; else result=failed; fi
+		say took "$step" $(($(milliseconds) - begun))
+		[ -e /dev/sev ] && node=node || node=no-node
+		say after "$step $result $(cat /sys/kernel/snp_host/state 2>/dev/null || echo none) $node"
+	done
+}
+
+# in_turn CASE STEP…: and the machine is as it was.
+in_turn() {
+	shift
+	steps "$@"
+	ask clear
+	unload_loaded
+}
+
+if [ $# = 0 ]; then cases in_turn; else steps "$@"; fi

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# window.sh STEP…: take the steps one after the other and say what the hotplug window looks like after
-# each: "@after STEP" STATE, the kernel's count of outstanding cpu_hotplug_disable() calls, whether a CPU
-# may go, and the CPUs with SNP_EN.
+# window.sh STEP…: take the steps one after the other and say what the hotplug window looks like after each: "@after
+# STEP" STATE, the kernel's count of outstanding cpu_hotplug_disable() calls, whether a CPU may go, and the CPUs with
+# SNP_EN. Without arguments: many cases of such steps, each with modules loaded anew.
 #   +MODULE, -MODULE  load, unload it        offline, online  CPU 1
 #                     (+MODULE,PARAMETER…)
 #   unbind, bind      the PSP                sleep            suspend to idle
@@ -87,20 +87,35 @@ take() {
 
 window=/sys/kernel/snp_host
 modules=/lib/modules/$(uname -r)/kernel
-# Another kernel goes on behind the step that has started it.
-while [ "$stage" != first ] && [ "$stage" != "$step" ]; do
-	step=$1
+steps() {
+	# Another kernel goes on behind the step that has started it.
+	while [ "$stage" != first ] && [ "$stage" != "$step" ]; do
+		step=$1
+		shift
+	done
+	for step in "$@"; do
+		if take "$step" 2>/dev/null; then say did "$step" "done"; else say did "$step" failed; fi
+		sysfs
+		if [ -d $window ]; then
+			# A CPU that is offline says nothing about the window, and toggling would bring it back.
+			if [ "$(cat /sys/devices/system/cpu/cpu1/online)" = 1 ]; then cpu=$(hotplug | cut -d' ' -f1); else cpu=offline; fi
+			say after "$step $(cat $window/state) $(kernel-counter cpu_hotplug_disabled) $cpu cpus=$(cat $window/snp_en_cpus)"
+			say reason "$step: $(cat $window/reason)"
+		else
+			say after "$step gone $(kernel-counter cpu_hotplug_disabled)"
+		fi
+	done
+}
+
+# in_turn CASE STEP…: and the machine is as it was.
+in_turn() {
 	shift
-done
-for step in "$@"; do
-	if take "$step" 2>/dev/null; then say did "$step" "done"; else say did "$step" failed; fi
-	sysfs
-	if [ -d $window ]; then
-		# A CPU that is offline says nothing about the window, and toggling would bring it back.
-		if [ "$(cat /sys/devices/system/cpu/cpu1/online)" = 1 ]; then cpu=$(hotplug | cut -d' ' -f1); else cpu=offline; fi
-		say after "$step $(cat $window/state) $(kernel-counter cpu_hotplug_disabled) $cpu cpus=$(cat $window/snp_en_cpus)"
-		say reason "$step: $(cat $window/reason)"
-	else
-		say after "$step gone $(kernel-counter cpu_hotplug_disabled)"
-	fi
-done
+	steps "$@"
+	ask clear
+	echo 1 >/sys/devices/system/cpu/cpu1/online
+	echo none >/sys/power/pm_test
+	[ ! -d /sys/module/freeze ] || rmmod freeze
+	unload_loaded
+}
+
+if [ $# = 0 ]; then cases in_turn; else steps "$@"; fi
