@@ -2,12 +2,14 @@
 """What the PSP does beside SEV: SFS, the TEE, platform access and its doorbell. The in-tree driver and ours do the same
 to other people's eyes: to user space, to Debian's amdtee, and to a module that calls the exports."""
 
+import contextlib
 import functools
 import hashlib
 import struct
 import tempfile
 from pathlib import Path
 
+import pytest
 from conftest import boot, module, values
 
 # What the feature register has: SEV, and the TEE and SFS besides.
@@ -46,6 +48,20 @@ def uuid(digit: int) -> str:
     return "-".join(f"{digit:x}" * length for length in (8, 4, 4, 16))
 
 
+@contextlib.contextmanager
+def firmware():
+    """Packages and applications, by their places in the machine."""
+    with tempfile.TemporaryDirectory() as scratch:
+        files = {f"amd/{name}": contents for name, contents in PACKAGES.items()}
+        files |= {f"amdtee/{uuid(digit)}.bin": contents for digit, contents in APPLICATIONS.items()}
+        inside = {}
+        for name, contents in files.items():
+            file = Path(scratch) / name.replace("/", "-")
+            file.write_bytes(contents)
+            inside[f"usr/lib/firmware/{name}"] = file
+        yield inside
+
+
 @functools.cache
 def run(
     driver: str,
@@ -55,16 +71,10 @@ def run(
     expects: tuple[str, ...] = (),
     allows: tuple[str, ...] = (),
 ):
-    with tempfile.TemporaryDirectory() as scratch:
-        files = {f"amd/{name}": contents for name, contents in PACKAGES.items()}
-        files |= {f"amdtee/{uuid(digit)}.bin": contents for digit, contents in APPLICATIONS.items()}
-        inside = {"services_test.ko": module("services_test")}
-        for name, contents in files.items():
-            file = Path(scratch) / name.replace("/", "-")
-            file.write_bytes(contents)
-            inside[f"usr/lib/firmware/{name}"] = file
+    with firmware() as files:
+        files |= {"services_test.ko": module("services_test")}
         result = boot(
-            "services.sh", *parts, driver=driver, psp=list(psp), other_psps=list(map(list, others)), files=inside,
+            "services.sh", *parts, driver=driver, psp=list(psp), other_psps=list(map(list, others)), files=files,
             expects=expects, allows=allows, limit=240,
         )  # fmt: skip
     assert result.status == 0, result.lines
@@ -246,3 +256,33 @@ def test_tee_trouble_is_its_own():
         ("the TEE did not answer command 0x7 within 10 s: it is not used any more until the PSP is bound again", 1),
     ):
         assert result.console.count(said) == count, said
+
+
+def hibernation(driver: str, *faults: str, **more):
+    """The services that were asked of the PSP, and what the TEE's application answered."""
+    with firmware() as files:
+        psp = [GENOA, f"--capability={SEV | TEE | 0x80:x}", *faults]
+        result = boot("sleep.sh", "disk", "before", driver=driver, psp=psp, files=files, disk=1024, limit=300, **more)
+    assert result.status == 0 and values(result, "snp") == ["Y"], result.lines
+    return result, [entry["text"] for entry in result.trace if entry.get("event") == "service"], rows(result, "tee")
+
+
+@pytest.mark.parametrize("driver", ["ours", "intree"])
+def test_the_tee_after_hibernation(driver, long):
+    """It has started anew, and the kernel that has read the image has given it a ring of its own."""
+    if driver == "intree" and not long:
+        pytest.skip("only in test-long")
+    _, asked, clients = hibernation(driver)
+    for when in ("first", "before"):
+        assert clients[f"{when}-sum-1"] == "0 0 4 42 0x33" and clients[f"{when}-reverse-1"] == "0 0 4 desserts", clients
+    assert asked.count("TEE_RING_INIT") == 4, asked
+
+
+def test_a_tee_that_takes_no_ring_after_hibernation(long):
+    """SEV goes on."""
+    if not long:
+        pytest.skip("only in test-long")
+    result, asked, clients = hibernation("ours", "--fault=TEE_RING_INIT@3:status=6", expects=(r"\b8 page\(s\)",))
+    assert clients["first-sum-1"] == "0 0 4 42 0x33" and "before-sum-1" not in clients
+    assert result.console.count("the TEE does not take a ring after hibernation (EIO)") == 1
+    assert asked.count("TEE_RING_INIT") == 3, asked

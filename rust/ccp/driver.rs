@@ -286,6 +286,20 @@ impl pci_adapter::Driver for PspDriver {
             };
         }
     }
+
+    fn restored<'bound>(dev: &'bound pci::Device<Bound>, psp: Pin<&Self::Data<'bound>>) {
+        if let Some(services) = &psp.services {
+            services.bound.restored(dev.as_ref());
+        }
+    }
+
+    fn resumed<'bound>(_dev: &'bound pci::Device<Bound>, psp: Pin<&Self::Data<'bound>>) {
+        // The PSP's registers are as after a reset.
+        if let Some(sev) = &psp.sev {
+            sev.interrupts.mask();
+            sev.interrupts.unmask();
+        }
+    }
 }
 
 fn probe<'bound>(

@@ -8,7 +8,7 @@
 //!
 //! # Locking
 //!
-//! Of one PSP: SFS, then the mailbox. The lock of [`PSPS`] comes after all of them.
+//! Of one PSP: SFS or the ring, then the mailbox. The lock of [`PSPS`] comes after all of them.
 
 use kernel::{
     device::Device,
@@ -207,6 +207,24 @@ impl Bound {
         if let Some(ring) = ring {
             // The ring is lost if the TEE does not give it up, which is logged then.
             let _ = ring.leave(&mut mailbox);
+        }
+    }
+
+    /// The machine was hibernated and is back: the TEE has started anew, and needs a ring. The
+    /// kernel that has read the image may have given it one.
+    pub(crate) fn restored(&self, dev: &Device) {
+        let mut ring = self.0.ring.lock();
+        let mut mailbox = self.0.mailbox.lock();
+        let (Some(there), Some(mailbox)) = ((*ring).as_mut(), (*mailbox).as_mut()) else {
+            return;
+        };
+        if let Err(err) = there.replace(mailbox) {
+            log::warn!(
+                dev,
+                "tee-no-new-ring",
+                "the TEE does not take a ring after hibernation ({err:?}): unload amdtee and bind the PSP again, SEV does not need it"
+            );
+            *ring = None;
         }
     }
 }

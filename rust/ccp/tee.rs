@@ -189,6 +189,20 @@ impl<I: BarIo> Ring<I> {
         })
     }
 
+    /// Gives a TEE that has started anew another ring. Whoever waits gets [`ENODEV`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`]. This ring is not to be used any more then.
+    pub(crate) fn replace(&mut self, mailbox: &mut PspMailbox<I>) -> Result {
+        self.memory.left.store(true, Relaxed);
+        let new = Self::new(mailbox)?;
+        let old = core::mem::replace(self, new);
+        // A TEE that takes another ring has given this one up, unless it is still at a command.
+        old.memory.free.store(!old.dead, Relaxed);
+        Ok(())
+    }
+
     fn init(mailbox: &mut PspMailbox<I>, memory: &Memory, init: &RingInit) -> Result<u32> {
         let buffer = HvPages::with_data(init.as_bytes())?.lend();
         let status = mailbox.send(Order::RingInit(buffer.spa().encrypted()));

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! PCI drivers that are told when the system goes down, and when their function is reset, and whose
-//! devices have files in sysfs.
+//! PCI drivers that are told when the system goes down, when it comes back from its disk, and when
+//! their function is reset, and whose devices have files in sysfs.
 //!
 //! `kernel::pci::Driver` has `probe` and `unbind` only. [`Driver`] and [`Adapter`] are the kernel's
-//! with the `shutdown`, `err_handler` and `dev_groups` of `struct pci_driver`; they should go once
-//! the kernel's have them.
+//! with the `shutdown`, `err_handler`, `dev_groups` and `pm` of `struct pci_driver`; they should go
+//! once the kernel's have them.
 //!
-//! C header: `include/linux/pci.h`
+//! C headers: `include/linux/pci.h`, `include/linux/pm.h`
 
 use super::device_attribute;
 use kernel::{
@@ -64,6 +64,14 @@ pub trait Driver: Sized + 'static {
     /// Called by the task that called [`Self::reset_prepare`], with the device lock held. May
     /// sleep.
     fn reset_done<'bound>(dev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
+
+    /// The system was hibernated and is back: the device has lost its state, but for its
+    /// configuration space, which the PCI core has restored. User space is frozen, interrupts are
+    /// on. May sleep.
+    fn restored<'bound>(dev: &'bound pci::Device<Bound>, this: Pin<&Self::Data<'bound>>);
+
+    /// The system was suspended, or hibernated, and is back; after [`Self::restored`]. May sleep.
+    fn resumed<'bound>(dev: &'bound pci::Device<Bound>, this: Pin<&Self::Data<'bound>>);
 }
 
 /// The registration of a [`Driver`].
@@ -78,6 +86,13 @@ impl<T: Driver> Adapter<T> {
         reset_done: Some(reset_done::<T>),
         resume: None,
         cor_error_detected: None,
+    };
+
+    const PM: bindings::dev_pm_ops = bindings::dev_pm_ops {
+        restore_early: Some(restore_early::<T>),
+        restore: Some(resume::<T>),
+        resume: Some(resume::<T>),
+        ..pin_init::zeroed()
     };
 }
 
@@ -104,6 +119,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*driver.get()).shutdown = Some(shutdown::<T>);
             (*driver.get()).err_handler = &Self::ERROR_HANDLERS;
             (*driver.get()).dev_groups = T::FILES.as_ptr().cast_mut();
+            (*driver.get()).driver.pm = &Self::PM;
         }
         // SAFETY: The structure is filled in and, as the caller promises, stays valid and in place
         // until `unregister`.
@@ -195,6 +211,30 @@ macro_rules! callback {
 callback!(shutdown, shutdown);
 callback!(reset_prepare, reset_prepare);
 callback!(reset_done, reset_done);
+
+/// Expands to a callback of the PM core that calls a method of [`Driver`].
+macro_rules! pm_callback {
+    ($callback:ident, $method:ident) => {
+        /// # Safety
+        ///
+        /// To be called by the PM core only, for the `struct device` of a PCI device that this
+        /// driver is bound to.
+        unsafe extern "C" fn $callback<T: Driver>(dev: *mut bindings::device) -> c_int {
+            // SAFETY: By the caller's promise it is part of a `struct pci_dev`.
+            let dev = unsafe { kernel::container_of!(dev, bindings::pci_dev, dev) };
+            // SAFETY: The PM core passes a valid device, which stays bound: user space is frozen,
+            // and from `dpm_prepare()` to `dpm_complete()` nothing is probed.
+            let dev = unsafe { &*dev.cast_const().cast::<pci::Device<CoreInternal<'_>>>() };
+            // SAFETY: `probe()` stored a `T::Data`, which is dropped when the device is unbound.
+            let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+            T::$method(dev, data);
+            0
+        }
+    };
+}
+
+pm_callback!(restore_early, restored);
+pm_callback!(resume, resumed);
 
 /// Enables the device until it is unbound, as a bus master that reaches memory up to `BITS` bits.
 ///

@@ -2,7 +2,7 @@
 # sleep.sh mem|disk WHEN…: suspend to RAM or to the machine's disk, and come back: "before" SNP was up, "during" that,
 # or "after". From the disk the machine comes back by booting this script again, which finds the image.
 # Prints "@slept WHEN yes|no snp_en=CPUS", with the CPUs as they are then. A guest is launched in
-# the end.
+# the end. With a TEE an application is asked, too: "@tee WHEN-WHAT", first and after each sleep.
 # shellcheck disable=SC2154 # reply is lib.sh's
 . /vm/lib.sh
 
@@ -19,6 +19,11 @@ sleep_and_wake() {
 	echo "$state" >/sys/power/state || slept=no
 	ask snp-state
 	say slept "$1" $slept "${reply%% *}"
+	client "$1"
+}
+
+client() {
+	[ ! -e /dev/tee0 ] || tee-client 1 | sed "s/^@tee /@tee $1-/"
 }
 
 case $state in
@@ -39,6 +44,8 @@ disk)
 	;;
 esac
 modprobe ccp psp_cmd_timeout=5 || fail "ccp does not load"
+modprobe amdtee 2>/dev/null # loads where there is a TEE
+client first
 sleep_and_wake before
 modprobe kvm_amd || fail "kvm_amd does not load"
 sleep_and_wake during
@@ -47,5 +54,6 @@ sleep_and_wake after
 modprobe kvm_amd || fail "kvm_amd does not load again"
 say snp "$(cat /sys/module/kvm_amd/parameters/sev_snp)"
 snp-launch
+[ ! -e /dev/tee0 ] || rmmod amdtee || fail "amdtee does not unload"
 unload
 [ "$state" = mem ] || ask last-boot
