@@ -4,6 +4,7 @@
 import dataclasses
 import functools
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -22,12 +23,17 @@ def build() -> Path:
 
 def files() -> dict[str, Path]:
     """What the machine has besides, with snphost for a comparison: name inside -> file here."""
-    libraries = {
-        f"usr/lib/{lib.split('/lib/', 1)[1]}": Path(lib)
-        for lib in initramfs.libraries(str(paths.SNPHOST))
-        if "/lib/" in lib
+    return libraries(paths.SNPHOST) | {
+        "usr/bin/host-check": build(),
+        "usr/bin/snphost": paths.SNPHOST,
+        "usr/bin/modinfo": Path("/usr/bin/kmod"),
+        f"boot/config-{paths.RELEASE}": paths.KERNEL_MODULES / "config",
     }
-    return libraries | {"usr/bin/host-check": build(), "usr/bin/snphost": paths.SNPHOST}
+
+
+def libraries(program: Path) -> dict[str, Path]:
+    needed = (lib for lib in initramfs.libraries(str(program)) if "/lib/" in lib)
+    return {f"usr/lib/{lib.split('/lib/', 1)[1]}": Path(lib) for lib in needed}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +42,17 @@ class Look:
 
     status: int
     findings: list[dict]  # host-check's lines, as its --json has them
-    snphost: tuple[int, int]  # status, checks that failed
+    snphost: tuple[int, int, str]  # status, how many of its checks failed, the first of them
 
     def of(self, verdict: str) -> dict[str, str]:
         """The lines with this verdict: name -> text."""
         return {f["name"]: f"{f['text']} → {f['todo']}" for f in self.findings if f["verdict"] == verdict}
+
+
+def _snphost(line: str) -> tuple[int, int, str]:
+    status, count, first = f"{line} ".split(" ", 2)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", first)
+    return int(status), int(count), re.sub(r"^\[ *FAIL *\][ -]*", "", plain).strip()
 
 
 def looks(result: Result) -> dict[str, Look]:
@@ -54,7 +66,7 @@ def looks(result: Result) -> dict[str, Look]:
         name: Look(
             int(lines["status"][0]),
             [json.loads(line) for line in lines["found"]],
-            tuple(map(int, lines["snphost"][0].split())),
+            _snphost(lines["snphost"][0]),
         )
         for name, lines in said.items()
     }

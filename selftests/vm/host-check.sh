@@ -1,36 +1,75 @@
 # SPDX-License-Identifier: GPL-2.0
-# host-check.sh STEP…: take the steps one after the other. Steps that change the machine:
+# host-check.sh STEP…: take the steps one after the other; one that fails is not the end ("@failed STEP").
 #   +MODULE, -MODULE      load, unload it (+MODULE,PARAMETER…)
-#   offline, online       CPU 1
+#   intree                load the in-tree ccp and kvm_amd, whatever is installed
+#   off, on               CPU 1                        smt-off, smt-on   the second thread of each core
 #   unbind, bind          the PSP
-#   look,NAME[,OPTION…]   run host-check, and snphost: "@found NAME JSON" for each of its lines, "@status NAME STATUS",
-#                         "@snphost NAME STATUS FAILED", how many of its own checks failed
+#   lock                  lock the kernel down (integrity)
+#   option,MODULE,WORD…   a line of modprobe.d         no-option     take it away
+#   initrd,FILE           an initramfs with this file as ccp.ko; with no FILE none
+#   swap                  the in-tree file in the place of our ccp.ko; again: the right one
+#   look,NAME[,USER]      run host-check and snphost: "@found NAME JSON" for each of its lines, "@status NAME STATUS",
+#                         "@snphost NAME STATUS FAILED FIRST", how many checks of its own failed, and the first of them
 # shellcheck disable=SC2046 # they are words
 . /vm/lib.sh
 
 look() {
-	name=$1
-	shift
-	host-check --json "$@" >/tmp/found
+	run() { if [ "$2" ]; then su "$2" -c "$1"; else $1; fi; }
+	run "host-check --json" "$2" >/tmp/found
+	say status "$1" $?
+	grep '"verdict"' /tmp/found | sed "s/,$//; s/^ */@found $1 /"
+	run host-check "$2"
+	run "snphost ok" "$2" >/tmp/snphost 2>&1
 	status=$?
-	grep '"verdict"' /tmp/found | sed "s/,$//; s/^ */@found $name /"
-	say status "$name" $status
-	host-check "$@"
-	if snphost ok >/tmp/snphost 2>&1; then status=0; else status=$?; fi
-	say snphost "$name" $status "$(grep -c FAIL /tmp/snphost)"
-	grep FAIL /tmp/snphost || :
+	grep FAIL /tmp/snphost >/tmp/failed
+	say snphost "$1" $status $(wc -l </tmp/failed) "$(head -n 1 /tmp/failed)"
 }
 
-for step; do
-	case $step in
-	+*)
-		modprobe $(echo "${step#+}" | tr , ' ')
+# What a restart would have: an archive of nothing but this ccp.ko, packed as Debian does by default.
+initrd() {
+	image=/boot/initrd.img-$(uname -r)
+	rm -rf "$image" /tmp/initrd
+	[ "$1" ] || return 0
+	mkdir -p /tmp/initrd/usr/lib/modules
+	cp "$1" /tmp/initrd/usr/lib/modules/ccp.ko
+	(cd /tmp/initrd && find . | cpio -o -H newc 2>/dev/null | gzip >"$image")
+}
+
+swap() {
+	for there in /lib/modules/$(uname -r)/updates/ccp.ko; do
+		mv "$there" "$there.other"
+		if [ -e "$there.kept" ]; then mv "$there.kept" "$there" && rm "$there.other"; return; fi
+		mv "$there.other" "$there.kept"
+		cp "$modules"/drivers/crypto/ccp/ccp.ko "$there"
+	done
+}
+
+take() {
+	case $1 in
+	+*) modprobe $(echo "${1#+}" | tr , ' ') ;;
+	-*) rmmod "${1#-}" ;;
+	intree)
+		modprobe kvm && insmod "$(echo "$modules"/drivers/crypto/ccp/ccp.ko*)" &&
+			insmod "$(echo "$modules"/arch/x86/kvm/kvm-amd.ko*)"
 		;;
-	-*) rmmod "${step#-}" ;;
-	offline) echo 0 >/sys/devices/system/cpu/cpu1/online ;;
-	online) echo 1 >/sys/devices/system/cpu/cpu1/online ;;
-	unbind | bind) echo 0000:41:00.0 >/sys/bus/pci/drivers/ccp/"$step" ;;
-	look,*) look $(echo "${step#look,}" | tr , ' ') ;;
-	*) fail "what is $step?" ;;
-	esac || say failed "$step"
+	off) echo 0 >/sys/devices/system/cpu/cpu1/online ;;
+	on) echo 1 >/sys/devices/system/cpu/cpu1/online ;;
+	smt-*) echo "${1#smt-}" >/sys/devices/system/cpu/smt/control ;;
+	unbind | bind) echo 0000:41:00.0 >/sys/bus/pci/drivers/ccp/"$1" ;;
+	lock) echo integrity >/sys/kernel/security/lockdown ;;
+	option,*) echo "options $(echo "${1#option,}" | tr , ' ')" >/etc/modprobe.d/option.conf ;;
+	no-option) rm /etc/modprobe.d/option.conf ;;
+	initrd,*) initrd "${1#initrd,}" ;;
+	swap) swap ;;
+	look,*) look $(echo "${1#look,}" | tr , ' ') ;;
+	*) fail "what is $1?" ;;
+	esac
+}
+
+modules=/lib/modules/$(uname -r)/kernel
+mount -t securityfs securityfs /sys/kernel/security
+mkdir -p /boot /etc/modprobe.d
+printf '%s:x:%s::/:/bin/sh\n' root 0:0 somebody 1000:1000 >/etc/passwd
+for step; do
+	take "$step" || say failed "$step"
 done

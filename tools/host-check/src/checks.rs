@@ -6,20 +6,37 @@ use crate::{host::Host, report::Report};
 
 mod cpu;
 mod driver;
+mod firmware;
 mod iommu;
+mod kernel;
+mod log;
+mod losses;
+mod module;
 mod registers;
+mod rmp;
+mod window;
 
 /// Looks at everything.
 pub fn run(host: &Host) -> Report {
     let mut report = Report::default();
-    report.section("CPU");
     let cpu = cpu::Cpu::read();
+    report.section("CPU");
     cpu::check(host, &cpu, &mut report);
     report.section("Registers that firmware compares");
     registers::check(host, &cpu, &mut report);
+    report.section("RMP");
+    rmp::check(host, &cpu, &mut report);
     report.section("IOMMU");
     iommu::check(host, &mut report);
-    report.section("Driver");
+    report.section("Kernel");
+    kernel::check(host, &mut report);
+    module::check(host, &mut report);
+    report.section("Driver and firmware");
     driver::check(host, &mut report);
+    firmware::check(host, &mut report);
+    window::check(host, &mut report);
+    losses::check(host, &mut report);
+    report.section("The kernel's log");
+    log::check(host, &mut report);
     report
 }

@@ -6,9 +6,10 @@
 use std::{
     cell::OnceCell,
     fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind, Read, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 const O_NONBLOCK: i32 = 0o4000;
@@ -53,16 +54,30 @@ impl Why {
     }
 }
 
+/// A message of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its level: 3 is an error, 4 a warning.
+    pub level: u8,
+    /// What it says, without its time.
+    pub text: String,
+}
+
 /// This machine, or for tests a directory that has its files.
 pub struct Host {
     root: PathBuf,
-    log: OnceCell<Result<Vec<String>, Why>>,
+    log: OnceCell<Result<Vec<Message>, Why>>,
 }
 
 impl Host {
     /// The machine whose files are below `root`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), log: OnceCell::new() }
+    }
+
+    /// The kernel's release.
+    pub fn release(&self) -> Result<String, Why> {
+        self.read("/proc/sys/kernel/osrelease")
     }
 
     /// Where that file is.
@@ -120,11 +135,11 @@ impl Host {
 
     /// The kernel's own messages since it was started, as far as it still has them, without their
     /// times.
-    pub fn log(&self) -> Result<&[String], Why> {
+    pub fn log(&self) -> Result<&[Message], Why> {
         self.log.get_or_init(|| self.read_log()).as_deref().map_err(Clone::clone)
     }
 
-    fn read_log(&self) -> Result<Vec<String>, Why> {
+    fn read_log(&self) -> Result<Vec<Message>, Why> {
         let mut file =
             OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(self.path("/dev/kmsg"))?;
         let (mut record, mut lines) = (vec![0; 8192], Vec::new());
@@ -141,14 +156,43 @@ impl Host {
         }
         Ok(lines)
     }
+
+    /// What a program makes of its input, if it succeeds.
+    pub fn filter(&self, program: &str, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Why> {
+        // Of somebody who is not root it often has no /sbin.
+        let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin:/usr/bin:/bin";
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env("PATH", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let stdin = child.stdin.take();
+        let output = std::thread::scope(|scope| {
+            // A program that does not want it all is no failure of ours.
+            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input)));
+            child.wait_with_output()
+        })?;
+        if !output.status.success() {
+            return Err(Why::Failed(format!("{program} ended with {}", output.status)));
+        }
+        Ok(output.stdout)
+    }
+
+    /// What a program prints, if it succeeds.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String, Why> {
+        Ok(String::from_utf8_lossy(&self.filter(program, arguments, &[])?).into_owned())
+    }
 }
 
 /// The text of a record of /dev/kmsg, if it is the kernel's own:
 /// "PRIORITY,SEQUENCE,TIME,FLAGS;TEXT\n KEY=VALUE". Others may write what they want there.
-fn message(record: &str) -> Option<String> {
+fn message(record: &str) -> Option<Message> {
     let (head, text) = record.split_once(';')?;
-    let priority: u32 = head.split(',').next()?.parse().ok()?;
-    (priority >> 3 == 0).then(|| text.lines().next().unwrap_or_default().to_owned())
+    let priority: u16 = head.split(',').next()?.parse().ok()?;
+    let text = text.lines().next().unwrap_or_default().to_owned();
+    (priority >> 3 == 0).then_some(Message { level: priority as u8, text })
 }
 
 /// Numbers of a list such as "0-3,5".
@@ -174,6 +218,42 @@ pub fn print_list(numbers: &[usize]) -> String {
     words.collect::<Vec<_>>().join(",")
 }
 
+/// A machine made of files, for tests.
+#[cfg(test)]
+pub struct Fake(PathBuf);
+
+#[cfg(test)]
+impl Fake {
+    /// One that has these files: name, contents. What begins with an arrow is a link to there.
+    pub fn with(files: &[(&str, &str)]) -> Self {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let root =
+            std::env::temp_dir().join(format!("host-check-test-{}-{number}", std::process::id()));
+        for (name, contents) in files {
+            let path = root.join(name.trim_start_matches('/'));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match contents.strip_prefix("-> ") {
+                Some(target) => std::os::unix::fs::symlink(target, path).unwrap(),
+                None => fs::write(path, contents).unwrap(),
+            }
+        }
+        Self(root)
+    }
+
+    /// It.
+    pub fn host(&self) -> Host {
+        Host::at(&self.0)
+    }
+}
+
+#[cfg(test)]
+impl Drop for Fake {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,9 +269,10 @@ mod tests {
 
     #[test]
     fn only_the_kernel_speaks() {
+        let text = "ccp: text".to_owned();
         assert_eq!(
-            message("6,12,3456,-;ccp: text\n SUBSYSTEM=pci\n").as_deref(),
-            Some("ccp: text")
+            message("4,12,3456,-;ccp: text\n SUBSYSTEM=pci\n"),
+            Some(Message { level: 4, text })
         );
         assert_eq!(message("12,13,3456,-;ccp: forged\n"), None);
         assert_eq!(message("nonsense"), None);

@@ -6,6 +6,8 @@
 //! |---|---|
 //! | `host.rs` | where everything is read: files, MSRs, the kernel's log, other programs |
 //! | `cpuid.rs` | CPUID on each CPU |
+//! | `ioctl.rs` | what firmware and KVM answer |
+//! | `initramfs.rs` | files in an initramfs |
 //! | `checks/` | what is looked at, a file for each part of a host |
 //! | `report.rs` | the lines, as text and as JSON |
 
@@ -14,6 +16,8 @@ use std::process::ExitCode;
 mod checks;
 mod cpuid;
 mod host;
+mod initramfs;
+mod ioctl;
 mod report;
 
 const USAGE: &str = "\
@@ -30,11 +34,12 @@ Exit status: 0 all is well, 1 something is wrong, 2 not all could be seen.
   --json   the same for programs
   --help   this text
 ";
+/// A command line that makes no sense (EX_USAGE of sysexits.h).
+const WRONG_USE: u8 = 64;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut json = false;
-    for argument in &arguments {
+    for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--json" => json = true,
             "-h" | "--help" => {
@@ -43,7 +48,7 @@ fn main() -> ExitCode {
             }
             other => {
                 eprint!("host-check: what is {other}?\n{USAGE}");
-                return ExitCode::from(64);
+                return ExitCode::from(WRONG_USE);
             }
         }
     }

@@ -64,7 +64,7 @@ fn translation(host: &Host, efr2: u64, report: &mut Report) {
         );
     }
     let said = host.log().ok().and_then(|log| {
-        log.iter().find_map(|line| line.strip_prefix("iommu: Default domain type: "))
+        log.iter().find_map(|line| line.text.strip_prefix("iommu: Default domain type: "))
     });
     let asked = command_line
         .split_whitespace()
@@ -93,6 +93,27 @@ fn passthrough(report: &mut Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Fake;
+
+    #[test]
+    fn what_the_iommu_is() {
+        let features = "/sys/class/iommu/ivhd0/amd-iommu/features";
+        let line = ("/proc/cmdline", "quiet");
+        let v2 = ("/proc/cmdline", "amd_iommu=pgtbl_v2");
+        for (files, wrong) in [
+            (&[line][..], &["iommu"][..]),
+            (&[line, ("/sys/class/iommu/dmar0/x", "")], &["iommu"]),
+            (&[line, (features, "1:2000")], &["iommu-snp"]),
+            (&[v2, (features, "8000000000000001:0")], &["iommu-mode"]),
+            // Which takes any mode.
+            (&[v2, (features, "8000000000000001:2000")], &[]),
+        ] {
+            let (fake, mut report) = (Fake::with(files), Report::default());
+            check(&fake.host(), &mut report);
+            let found = report.findings.iter().filter(|finding| !finding.todo.is_empty());
+            assert_eq!(found.map(|finding| finding.name).collect::<Vec<_>>(), wrong, "{files:?}");
+        }
+    }
 
     #[test]
     fn features_are_two_numbers() {

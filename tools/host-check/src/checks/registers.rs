@@ -111,29 +111,23 @@ fn encryption(syscfg: &Values, report: &mut Report) {
 }
 
 fn snp_en(syscfg: &Values, report: &mut Report) {
-    let snp: Values =
-        syscfg.iter().map(|&(cpu, value)| (cpu, value.map(|v| v & (SNP_EN | VMPL_EN)))).collect();
-    match other(&snp) {
-        Some((cpus, _)) => report.no(
+    let without = lacking(syscfg, SNP_EN);
+    if without.len() == syscfg.len() {
+        return report.ok("snp-en", "SYSCFG.SNP_EN is clear on all CPUs");
+    }
+    let list = print_list(&without);
+    if !without.is_empty() {
+        report.no(
             "snp-en",
             format!(
-                "SYSCFG.SNP_EN or VMPL_EN is not on CPUs {} as on CPU {}",
-                print_list(&cpus),
-                snp[0].0
+                "SYSCFG.SNP_EN is set, but not on CPUs {list}, which bypass the RMP of the others"
             ),
             "reload kvm_amd, and restart the machine if that does not help",
-        ),
-        None => match snp.first().and_then(|(_, value)| *value) {
-            Some(0) => report.ok("snp-en", "SYSCFG.SNP_EN is clear on all CPUs"),
-            Some(value) if value == SNP_EN | VMPL_EN => {
-                report.ok("snp-en", "SYSCFG.SNP_EN and VMPL_EN are set on all CPUs")
-            }
-            _ => report.no(
-                "snp-en",
-                "SYSCFG has one of SNP_EN and VMPL_EN alone",
-                "restart the machine",
-            ),
-        },
+        );
+    } else if !lacking(syscfg, VMPL_EN).is_empty() {
+        report.no("snp-en", "SYSCFG has SNP_EN without VMPL_EN", "restart the machine");
+    } else {
+        report.ok("snp-en", "SYSCFG.SNP_EN and VMPL_EN are set on all CPUs");
     }
 }
 
@@ -209,6 +203,9 @@ mod tests {
             (&[0, both], Verdict::No),
             (&[both, SNP_EN], Verdict::No),
             (&[SNP_EN, SNP_EN], Verdict::No),
+            // Firmware that ends SNP clears SNP_EN alone.
+            (&[VMPL_EN, VMPL_EN], Verdict::Ok),
+            (&[VMPL_EN, 0], Verdict::Ok),
         ] {
             let mut report = Report::default();
             snp_en(&values(syscfg), &mut report);
