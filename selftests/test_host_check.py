@@ -4,9 +4,14 @@
 `make test` boots three machines, `make test-long` one for each row of host_check.toml's boots.
 """
 
+import base64
+import io
+import re
+import tarfile
+
 import host_check as table
 import pytest
-from conftest import boot
+from conftest import boot, values
 from vmlib import host_check
 
 SAMPLE = ("healthy",)
@@ -44,3 +49,45 @@ def test_it_is_named(name, long):
             if lines == []:
                 silent.append((wrong.title, when, look))
     assert not silent
+
+
+# What nobody else is to learn of a machine.
+SECRETS = ("123e4567-e89b-12d3-a456-426614174000", "correct-horse")
+
+
+def archives(result) -> dict[str, dict[str, str]]:
+    """The files in each archive, by the archive's name."""
+    out = {}
+    for value in values(result, "archive"):
+        name, text = value.split()
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(text))) as archive:
+            files = [member for member in archive if member.isfile()]
+            out[name] = {member.name[2:]: archive.extractfile(member).read().decode() for member in files}
+    return out
+
+
+def test_load(driver):
+    """host-check --load launches a guest, leaves things as they were, and tells no secrets."""
+    result = boot(
+        "host-check.sh", "refuse,told-not-to", "loaded,0", "load,unloaded", "loaded,1",
+        "+kvm_amd", "load,loaded", "loaded,2",
+        driver=driver, guest=True, limit=300, append=f"root=UUID={SECRETS[0]} password={SECRETS[1]}",
+        files=host_check.files() | host_check.launcher(),
+    )  # fmt: skip
+    assert values(result, "load") == ["told-not-to 2", "unloaded 0", "loaded 0"], result.lines
+    ours = ["snp_host"] if driver == "ours" else []
+    loaded = {line.split()[0]: line.split()[1:] for line in values(result, "loaded")}
+    assert loaded == {"0": [], "1": [], "2": ["ccp", "kvm_amd", *ours]}
+    launched = [entry for entry in result.commands() if entry["cmd"] == "SNP_LAUNCH_FINISH"]
+    assert [entry["status"] for entry in launched] == [0, 0]
+    for files in archives(result).values():
+        assert {"steps.txt", "log.txt", "command-line.txt", "2-loaded.json", "4-unloaded.json", "guest.txt"} <= {*files}
+        assert "FAILED" not in files["steps.txt"] and "launch and run a guest: done" in files["steps.txt"]
+        assert ("trace.txt" in files) == (driver == "ours")
+        assert "SNP_LAUNCH_UPDATE" in files.get("trace.txt", "SNP_LAUNCH_UPDATE")
+        assert "SEV-SNP API:" in files["log.txt"]
+        assert re.search(r"root=… password=…", files["command-line.txt"])
+        assert not [name for name, text in files.items() if any(secret in text for secret in SECRETS)]
+        # No number that could be a chip's; the launch digest belongs to the guest.
+        long = [name for name, text in files.items() if re.search(r"[0-9a-fA-F]{32}", text)]
+        assert set(long) <= {"guest.txt"}

@@ -8,7 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from . import initramfs, paths
+from . import hooked, initramfs, paths
 from .machine import Result
 
 PROGRAM = paths.TARGET / "host-check"
@@ -29,6 +29,11 @@ def files() -> dict[str, Path]:
         "usr/bin/modinfo": Path("/usr/bin/kmod"),
         f"boot/config-{paths.RELEASE}": paths.KERNEL_MODULES / "config",
     }
+
+
+def launcher() -> dict[str, Path]:
+    """What host-check --load needs besides."""
+    return libraries(hooked.launcher()) | {"usr/bin/launcher": hooked.launcher()}
 
 
 def libraries(program: Path) -> dict[str, Path]:

@@ -10,6 +10,9 @@
 #   swap                  the in-tree file in the place of our ccp.ko; again: the right one
 #   look,NAME[,USER]      run host-check and snphost: "@found NAME JSON" for each of its lines, "@status NAME STATUS",
 #                         "@snphost NAME STATUS FAILED FIRST", how many checks of its own failed, and the first of them
+#   load,NAME             host-check --load: "@load NAME STATUS", "@archive NAME BASE64"
+#   refuse,NAME           the same, but it is told not to: "@load NAME STATUS"
+#   loaded,NAME           "@loaded NAME MODULE…", which of the modules are loaded
 # shellcheck disable=SC2046 # they are words
 . /vm/lib.sh
 
@@ -61,6 +64,16 @@ take() {
 	no-option) rm /etc/modprobe.d/option.conf ;;
 	initrd,*) initrd "${1#initrd,}" ;;
 	swap) swap ;;
+	load,*)
+		host-check --load --yes --out /tmp/archive.tar.gz
+		say load "${1#load,}" $?
+		say archive "${1#load,}" "$(base64 -w 0 /tmp/archive.tar.gz)"
+		;;
+	refuse,*)
+		echo no | host-check --load
+		say load "${1#refuse,}" $?
+		;;
+	loaded,*) say loaded "${1#loaded,}" $(lsmod | grep -oE '^(snp_host|ccp|kvm_amd) ' | sort) ;;
 	look,*) look $(echo "${1#look,}" | tr , ' ') ;;
 	*) fail "what is $1?" ;;
 	esac

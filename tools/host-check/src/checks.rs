@@ -16,6 +16,11 @@ mod registers;
 mod rmp;
 mod window;
 
+/// Which address bit is the C-bit.
+pub fn c_bit() -> u32 {
+    cpu::Cpu::read().c_bit
+}
+
 /// Looks at everything.
 pub fn run(host: &Host) -> Report {
     let mut report = Report::default();
