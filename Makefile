@@ -15,7 +15,7 @@ ifdef K
 export CCP_KERNEL := $(K)
 endif
 
-.PHONY: help setup platform platform-install modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants mutants-long check host-check try-kernel deb install uninstall clean
+.PHONY: help setup platform platform-install platform-image modules debug-kernel debug-modules kunit kvm-amd demo shell test test-long test-list bench coverage mutants mutants-long check host-check try-kernel deb install uninstall clean
 help:
 	@echo "make demo              set up everything, boot the software SNP platform, load the driver, launch and run SNP guests"
 	@echo "make demo DRIVER=intree    the same with Debian's own ccp.ko; KERNEL=debug: on the debug kernel"
@@ -35,6 +35,7 @@ help:
 	@echo "make platform-install [PREFIX=/usr/local]    install snp-qemu and snp-host, where Debian trixie has QEMU 11.1"
 	@echo "make try-kernel [K=RELEASE]   build the modules for another kernel of Debian's, the newest if none is named, and run the demo on it"
 	@echo "                       K=RELEASE with modules, demo, test, shell, kvm-amd: for and on that kernel (test: what needs no debug kernel)"
+	@echo "make platform-image    a container image with snp-host and all that it needs (to CCP_CACHE/snp-host.tar; OUT=FILE)"
 	@echo "make check             formatting and lints of everything"
 <<<<<<< HEAD
 	@echo "make host-check        can this machine be an SNP host? Says why not, and what to do (changes nothing)"
@@ -55,6 +56,9 @@ platform: setup
 
 platform-install: platform
 	@DESTDIR=$(DESTDIR) scripts/platform-install $(PREFIX)
+
+platform-image: platform
+	@$(IN_ROOT) scripts/platform-image $(OUT)
 
 modules: setup $(DEBUG_KERNEL)
 	@$(IN_ROOT) scripts/build-modules --kernel $(KERNEL)

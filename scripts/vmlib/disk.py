@@ -6,12 +6,12 @@ import filecmp
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from . import kernels, paths
+from .debian import DebianError, bootstrap, run, tools
 
 DISKS = paths.CACHE / "disk"
 LABEL = "snp-root"
@@ -20,7 +20,7 @@ MIB = 1 << 20
 CORE, ESP, ROOT = range(1, 2), range(2, 34), range(34, 8 * 1024 - 1)
 END = ROOT.stop + 1  # behind it the table's copy
 SECTOR = 512
-TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "sfdisk": "fdisk", "mkfs.vfat": "dosfstools",
+TOOLS = {"mke2fs": "e2fsprogs", "sfdisk": "fdisk", "mkfs.vfat": "dosfstools",
          "mcopy": "mtools"}  # fmt: skip
 PACKAGES = [
     "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "initramfs-tools", "zstd", "ca-certificates", "procps",
@@ -67,24 +67,6 @@ touch /etc/machine-id
 """
 
 
-class DiskError(Exception):
-    """The disk cannot be made; says why."""
-
-
-def run(*command, log: Path | None = None, **options) -> str:
-    """Its output. If it fails the end of what it has said is in the exception, and the whole in `log`."""
-    done = subprocess.run(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
-    )
-    if log:
-        log.parent.mkdir(exist_ok=True)
-        log.write_text(done.stdout)
-    if done.returncode:
-        tail = "\n".join(done.stdout.splitlines()[-12:])
-        raise DiskError(f"{command[0]} failed{f'; the whole log is {log}' if log else ''}:\n{tail}")
-    return done.stdout
-
-
 def base(packages: tuple[str, ...] = (), say: Callable[[str], None] = print) -> Path:
     """The disk, in raw format, never written to; made if there is none like it yet."""
     recipe = f"{PACKAGES}{packages}{FILES}{EARLY}{MODULES}{SETUP}{LABEL}{CORE}{ESP}{ROOT}"
@@ -124,19 +106,11 @@ def _put(disk: Path, files: dict[str, Path]) -> None:
         for name, file in files.items():
             run("debugfs", "-R", f'dump "{name}" {back.name}', where)
             if not filecmp.cmp(file, back.name, shallow=False):
-                raise DiskError(f"{file} did not get to {name} on the disk")
-
-
-def _tools() -> None:
-    missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
-    if missing:
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        log = paths.CACHE / "logs/disk-tools.log"
-        run("apt-get", "install", "-y", "--no-install-recommends", *missing, log=log, env=environment)
+                raise DebianError(f"{file} did not get to {name} on the disk")
 
 
 def _make(disk: Path, packages: tuple[str, ...]) -> None:
-    _tools()
+    tools(TOOLS)
     DISKS.mkdir(exist_ok=True)
     for old in DISKS.iterdir():
         shutil.rmtree(old) if old.is_dir() else old.unlink()
@@ -168,9 +142,6 @@ def _make(disk: Path, packages: tuple[str, ...]) -> None:
 
 
 def _debootstrap(root: Path, packages: tuple[str, ...], environment: dict[str, str]) -> None:
-    # The mirrors of this root directory, but for the suites beside trixie.
-    sources = [line for line in Path("/etc/apt/sources.list").read_text().splitlines() if " trixie" in line]
-    options = [line for line in run("apt-config", "dump").splitlines() if line.startswith(("Acquire::http",))]
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch) / "files"
         for name, text in FILES.items():
@@ -180,15 +151,11 @@ def _debootstrap(root: Path, packages: tuple[str, ...], environment: dict[str, s
         more.mkdir()
         (more / "early.cfg").write_text(EARLY)
         (more / "setup").write_text(SETUP)
-        preferences = paths.TOP / "scripts/apt-preferences"
-        run(
-            "mmdebstrap", "--mode=root", "--variant=important", *(f"--aptopt={line}" for line in options),
-            f"--setup-hook=install -D -m 644 {preferences} $1/etc/apt/preferences.d/ccp-rs",
+        hooks = [
             f"--setup-hook=cp -r {files}/. $1", f"--customize-hook=cp -r {files}/. $1",
             f"--customize-hook=cp {more}/* $1/tmp", "--customize-hook=chroot $1 sh /tmp/setup",
-            f"--include={','.join([*PACKAGES, *packages])}", "trixie", root, "-",
-            input="\n".join(sources) + "\n", env=environment, log=paths.CACHE / "logs/disk.log",
-        )  # fmt: skip
+        ]  # fmt: skip
+        bootstrap(root, "important", [*PACKAGES, *packages], hooks, environment)
 
 
 def _boot_sectors(disk: Path, grub: Path) -> None:
@@ -198,7 +165,7 @@ def _boot_sectors(disk: Path, grub: Path) -> None:
     boot, core = bytearray((grub / "i386-pc/boot.img").read_bytes()), bytearray((grub / "core.img").read_bytes())
     first = CORE.start * MIB // SECTOR
     if len(core) > len(CORE) * MIB:
-        raise DiskError(f"GRUB's core has {len(core)} bytes, and there is room for {len(CORE)} MiB")
+        raise DebianError(f"GRUB's core has {len(core)} bytes, and there is room for {len(CORE)} MiB")
     boot[0x5C : 0x5C + 8] = first.to_bytes(8, "little")
     core[SECTOR - 12 : SECTOR - 4] = (first + 1).to_bytes(8, "little")
     with disk.open("r+b") as file:

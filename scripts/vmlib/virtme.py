@@ -15,11 +15,13 @@ from . import kernels
 # Root's options as virtme-ng gives them, and a cache: without one each program reads its libraries anew.
 ROOTFLAGS = "rootflags=version=9p2000.L,trans=virtio,access=any,cache=loose,msize=262144"
 # Of udev virtme-ng needs the names of its own ports, and of systemd's files none.
-MASKS = """
+RULES = "/usr/lib/udev/rules.d"
+PORTS = f"""echo 'SUBSYSTEM=="virtio-ports", ATTR{{name}}=="?*", SYMLINK+="virtio-ports/$attr{{name}}"' \
+    >{RULES}/ports.rules"""
+MASKS = f"""
 mount --bind /bin/true /usr/bin/systemd-tmpfiles
-rules=/usr/lib/udev/rules.d
-mount -t tmpfs tmpfs $rules
-echo 'SUBSYSTEM=="virtio-ports", ATTR{name}=="?*", SYMLINK+="virtio-ports/$attr{name}"' >$rules/ports.rules
+mount -t tmpfs tmpfs {RULES}
+{PORTS}
 exec "$@"
 """
 RELIABLE = f"{ROOTFLAGS} {kernels.UNDER_TCG}"
