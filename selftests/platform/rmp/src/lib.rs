@@ -22,7 +22,8 @@
 //! let start = geometry.entry_address(0);
 //! let rmp = Rmp::new(geometry, MemoryTable { words: &words, start, locks: &locks });
 //!
-//! let private = RmpUpdate { gpa: 0x5000, assigned: true, large: false, immutable: false, asid: 1 };
+//! let (gpa, asid) = (0x5000, 1);
+//! let private = RmpUpdate { gpa, assigned: true, large: false, immutable: false, asid };
 //! assert_eq!(rmp.rmpupdate(0x1000, &private), Code::Success);
 //! assert_eq!(rmp.state(0x1000), Some(State::GuestInvalid));
 //! // 2 MiB at a time do not fit over it.
