@@ -209,6 +209,14 @@ def test_a_machine_that_takes_too_long(tmp_path):
     assert str(tmp_path) not in ps.stdout
 
 
+def test_a_machine_that_does_not_start(tmp_path):
+    """The trace of another run in the same directory does not count."""
+    (tmp_path / "trace.jsonl").write_text("{}")
+    done = snp_host("run", "--snp", "profile=rome", "--out", tmp_path, "--", "true")
+    assert done.returncode not in (0, 124) and "the machine did not start" in done.stderr
+    assert "invalid choice: 'rome'" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
