@@ -5,7 +5,9 @@ import random
 import re
 from collections import defaultdict
 
+import pytest
 from conftest import boot, launch, paths, values
+from vmlib import initramfs
 
 # What becomes of the vCPUs of the guests in programs/snp-guest.c: "terminated 0:0x1" is a guest
 # that found what was to be found.
@@ -124,6 +126,34 @@ def test_small_guests(driver):
     # Events have been interrupted by a fault, most of them of the guests with interrupts, and were
     # delivered all the same.
     assert "guest_exit_in_delivery" in (result.run / "cpu.log").read_text()
+
+
+# Process 1 of a guest that takes its second CPU away and back.
+OFFLINE_TWICE = """#!/busybox sh
+/busybox mkdir -p /sys
+/busybox mount -t sysfs sysfs /sys
+for round in 1 2; do
+	echo 0 >/sys/devices/system/cpu/cpu1/online
+	echo 1 >/sys/devices/system/cpu/cpu1/online
+	/busybox echo "round $round: CPUs $(/busybox cat /sys/devices/system/cpu/online)"
+done
+/busybox echo "guest user space: both rounds"
+/busybox poweroff -f
+"""
+
+
+def test_offline_twice(tmp_path, long):
+    """A defect of Linux 7.3.4 as SNP guest (Documentation/findings.md): the first time is well, the second ends it."""
+    if not long:
+        pytest.skip("shows a defect of the kernel in the guest; make test-long does")
+    files = launch.guest_files(tmp_path)
+    files["initrd"] = initramfs.guest(tmp_path / "offline", OFFLINE_TWICE, {})
+    files["append"].write_text("console=ttyS0 loglevel=4 tsc=nowatchdog panic=-1")
+    files = {f"guest/{name}": file for name, file in files.items()}
+    result = healthy("guest.sh", "linux:2", driver="intree", files=files, guest=True, limit=400)
+    assert values(result, "booted") == ["linux:2 never guest-reset"]
+    serial = "\n".join(result.lines)
+    assert "__sev_get_ghcb+" in serial and "vc_boot_ghcb+" in serial and "panic+" in serial
 
 
 def test_killed_guests_leave_nothing(driver, request):
