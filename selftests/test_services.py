@@ -91,6 +91,13 @@ def rows(result, key: str) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in values(result, key))
 
 
+def exports_of(result) -> dict[str, str]:
+    """None of it an answer that was there before."""
+    said = rows(result, "export")
+    assert len(said) == len(values(result, "export")), values(result, "export")
+    return said
+
+
 NOTHING = "0" * 40
 SILENT = "0xdead 0xbeef " + NOTHING
 
@@ -173,7 +180,7 @@ def test_tee_as_in_tree():
 
 
 def test_tee():
-    clients, exports = rows(genoa("ours"), "tee"), rows(genoa("ours"), "export")
+    clients, exports = rows(genoa("ours"), "tee"), exports_of(genoa("ours"))
     assert clients["sum-1"] == "0 0 4 42 0x33" and clients["reverse-1"] == "0 0 4 desserts"
     assert clients["function-1"] == "0 0xffff000a 4"
     assert (clients["close-1"], clients["closed-1"]) == ("0", "EINVAL")
@@ -202,7 +209,7 @@ def test_platform_access_as_in_tree():
 
 
 def test_platform_access():
-    exports = rows(access("ours"), "export")
+    exports = exports_of(access("ours"))
     assert exports["tee-status"] == "-19" and exports["platform-access-status"] == "0"
     good = exports["message-good"].split()
     assert good[:3] == ["0", "0xc", "0x0"] and int(good[3], 0) and good[4] == "0x12345678"
@@ -222,7 +229,7 @@ def test_platform_access():
 def test_the_master_serves():
     """And nobody in its place."""
     result = run("ours", (), "two", others=((),))
-    exports = rows(result, "export")
+    exports = exports_of(result)
     for when in ("both", "without-61", "again"):
         assert exports[f"{when}-message-good"].split()[0] == "0", when
     assert exports["without-61-platform-access-status"] == "0"
@@ -242,7 +249,7 @@ def broken():
 
 def test_tee_trouble_is_its_own():
     result = broken()
-    exports = rows(result, "export")
+    exports = exports_of(result)
     assert exports["left-tee-unmap"] == "0 0xffff0008"
     for fault in ("TEE_RING_INIT:status=6", "TEE_RING_INIT:silent"):
         assert exports[f"{fault}-tee-status"] == "-19"

@@ -7,11 +7,16 @@
 #   broken  a TEE that refuses its ring, does not answer, has a ring already, or keeps it: SEV goes on
 . /vm/lib.sh
 
-# exports PART: what services_test says.
+# exports PART [WHEN]: what services_test says, of this time alone.
 exports() {
-	dmesg -C
+	dmesg -c >/dev/null
 	insmod /services_test.ko parts="$1" || fail "services_test does not load"
-	dmesg | sed -n "s/.*services: /@export ${2:+$2-}/p"
+	answers "${2:+$2-}"
+}
+
+answers() {
+	[ "$(dmesg | grep -c 'services: end')" = 1 ] || fail "services_test has not said once that it is at its end"
+	dmesg | sed -n "/services: end/d; s/.*services: /@export $1/p"
 	rmmod services_test
 }
 
