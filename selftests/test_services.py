@@ -265,6 +265,27 @@ def test_tee_trouble_is_its_own():
         assert result.console.count(said) == count, said
 
 
+def test_unbound_while_at_work():
+    """Who unbinds the PSP waits for SFS; who waits for the TEE does not go on waiting."""
+    result = run("ours", (GENOA, f"--capability={SEV | TEE | SFS | 0x80:x}"), "unbind")
+    calls, exports = rows(result, "sfs"), exports_of(result)
+    assert calls["update-unbound"] == f"0 0 0 {NOTHING}" and calls["versions-bound"] == versions(0x102, 0x200)
+    (waited,) = (int(line.split()[1]) for line in values(result, "waited"))
+    assert 10 < waited < 100, "tenths of a second"
+    assert exports["unbound-tee-unmap"].startswith("-19 ") and exports["bound-tee-unmap"] == "0 0xffff0008"
+    assert values(result, "lost") == ["0"]
+
+
+def test_sfs_where_firmware_cannot_clear_snp_en(long):
+    """Its memory stays HV-Fixed, and is in the list of the next start all the same."""
+    if not long:
+        pytest.skip("only in test-long")
+    psp = (GENOA, f"--capability={SEV | SFS | 0x80:x}", "--shutdown=legacy")
+    result = run("ours", psp, "sfs", allows=("^RMP: ", r"are lost until the machine restarts"))
+    calls = rows(result, "sfs")
+    assert {call: calls[call] for call in SFS_CALLS} == SFS_CALLS
+
+
 def hibernation(driver: str, *faults: str, **more):
     """The services that were asked of the PSP, and what the TEE's application answered."""
     with firmware() as files:

@@ -5,6 +5,8 @@
 #   access  messages of platform access and the doorbell
 #   two     there are two PSPs, one of which goes and comes back
 #   broken  a TEE that refuses its ring, does not answer, has a ring already, or keeps it: SEV goes on
+#   unbind  the PSP is unbound while SFS and the TEE are at a command, and bound again
+# shellcheck disable=SC2154 # now is lib.sh's
 . /vm/lib.sh
 
 # exports PART [WHEN]: what services_test says, of this time alone.
@@ -140,6 +142,37 @@ broken() {
 	rmmod ccp || fail "ccp does not unload"
 	modprobe ccp
 	exports tee again
+}
+
+psp() { echo 0000:41:00.0 >/sys/bus/pci/drivers/ccp/"$1"; }
+
+unbind() {
+	ask fault SFS_UPDATE@1:late=3000
+	sfs-ioctl update-unbound update newest >/tmp/sfs &
+	caller=$!
+	sleep 1
+	look_at_clock
+	then=$now
+	psp unbind || fail "the PSP cannot be unbound"
+	look_at_clock
+	say waited sfs $((now - then))
+	wait $caller
+	cat /tmp/sfs
+	[ ! -e /dev/sfs ] || fail "there is a node without a PSP"
+	psp bind || fail "the PSP cannot be bound"
+	sfs-ioctl versions-bound versions
+
+	ask fault TEE_UNMAP_SHARED_MEM@1:delay=3000
+	dmesg -c >/dev/null
+	insmod /services_test.ko parts=tee &
+	caller=$!
+	sleep 1
+	psp unbind || fail "the PSP cannot be unbound"
+	wait $caller
+	answers unbound-
+	ask clear
+	psp bind || fail "the PSP cannot be bound"
+	exports tee bound
 }
 
 modprobe ccp || fail "ccp does not load"
