@@ -251,6 +251,61 @@ mod suite {
         ring.leave(&mut mailbox(&psp))
     }
 
+    /// The answers to the next commands.
+    fn answer(psp: &Psp, answers: [u32; 3]) {
+        psp.count.set(0);
+        for ((answer, order), next) in psp.answers.iter().zip(&psp.orders).zip(answers) {
+            answer.set(next);
+            order.set(0);
+        }
+    }
+
+    #[test]
+    fn a_tee_that_has_started_anew_gets_another_ring() -> Result {
+        // There is none, or that of the kernel that has read the image. A TEE that was at a command
+        // may go on with it.
+        for (answers, orders, dead, lost) in [
+            ([0; 3], [1, 0, 0], false, 0),
+            ([0xd, 0, 0], [1, 2, 1], false, 0),
+            ([0; 3], [1, 0, 0], true, PAGES),
+        ] {
+            let psp = psp([0; 3]);
+            let mut mailbox = mailbox(&psp);
+            let before = leaked();
+            let mut ring = Ring::new(&mut mailbox)?;
+            let submitted = ring.try_submit(3, &[1])?;
+            ring.dead = dead;
+            answer(&psp, answers);
+            ring.replace(&mut mailbox)?;
+            check!(psp.orders.each_ref().map(Cell::get) == orders);
+            check!(submitted.memory.left.load(Relaxed) && !ring.memory.left.load(Relaxed));
+            // Who waits may look at the old one.
+            check!(leaked() == before);
+            drop(submitted);
+            check!(leaked() == before + lost);
+            check!(!ring.dead && ring.waiting == 0);
+            check!(ring.try_submit(3, &[1])?.entry == 0);
+            answer(&psp, [0; 3]);
+            ring.leave(&mut mailbox)?;
+            check!(leaked() == before + lost);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_ring_that_is_not_replaced_is_lost() -> Result {
+        let psp = psp([0; 3]);
+        let mut mailbox = mailbox(&psp);
+        let before = leaked();
+        let mut ring = Ring::new(&mut mailbox)?;
+        answer(&psp, [6, 0, 0]);
+        check!(ring.replace(&mut mailbox) == Err(EIO));
+        check!(ring.memory.left.load(Relaxed) && leaked() == before);
+        drop(ring);
+        check!(leaked() == before + PAGES);
+        Ok(())
+    }
+
     #[test]
     fn refusals_are_errors() {
         let before = leaked();
