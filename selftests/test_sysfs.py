@@ -144,6 +144,7 @@ def test_state():
     assert (up["SNP"], up["SEV"], up["firmware"]) == ("up", "up", "1.55.21")
     assert up["TCB"].startswith("current 0xdb14000000000004, reported 0xdb14000000000004, ")
     assert up["features"] == "EBX 0x0, ECX 0x200e" and up["lost pages"] == "0"
+    assert up["ASIDs there are"] == "1 to 49 for SNP and SEV-ES guests, 50 to 100 for SEV guests"
     assert up["CPU hotplug"].startswith("refused for ") and up["CPU hotplug"].endswith(": SNP is enabled on all CPUs")
     size = machine.rmp_size(kernels.get("stock").memory << 20) - 0x4000
     entries = f"{size // 1024} KiB of entries in 1 piece(s)"

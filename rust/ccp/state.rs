@@ -32,6 +32,7 @@ use crate::{
     pages,
     sys::{
         contents::Contents,
+        cpu,
         snp_host, //
     },
     wire::{
@@ -80,6 +81,28 @@ pub(crate) enum Guest {
     Sev(u32),
     /// The SNP guest with its context at this address.
     Snp(u64),
+}
+
+/// The ASIDs that the CPU has. KVM refuses a guest for which it has none, and says nothing.
+struct Asids {
+    last: u32,
+    /// For guests of SEV without SEV-ES.
+    first_sev: u32,
+}
+
+impl fmt::Display for Asids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let &Self { last, first_sev } = self;
+        match (last, first_sev) {
+            (0, _) => f.write_str("none"),
+            (_, 0 | 1) => f.write_fmt(fmt!("1 to {last} for SEV guests")),
+            _ if first_sev > last => f.write_fmt(fmt!("1 to {last} for SNP and SEV-ES guests")),
+            _ => f.write_fmt(fmt!(
+                "1 to {} for SNP and SEV-ES guests, {first_sev} to {last} for SEV guests",
+                first_sev.saturating_sub(1)
+            )),
+        }
+    }
 }
 
 /// How many commands there were since the module was loaded.
@@ -275,7 +298,9 @@ impl Known {
         line(f, fmt!("features: EBX {ebx:#x}, ECX {ecx:#x}"))?;
         line(f, fmt!("SNP guests: {}", firmware.guests))?;
         self.show_asids("SNP", |guest| matches!(guest, Guest::Snp(_)), f)?;
-        self.show_asids("SEV", |guest| matches!(guest, Guest::Sev(_)), f)
+        self.show_asids("SEV", |guest| matches!(guest, Guest::Sev(_)), f)?;
+        let (last, first_sev) = cpu::sev_asids();
+        line(f, fmt!("ASIDs there are: {}", Asids { last, first_sev }))
     }
 
     fn show_asids(

@@ -71,6 +71,13 @@ pub(crate) fn has_snp() -> bool {
     leaf(0x8000_001f).eax & 1 << 4 != 0
 }
 
+/// The last ASID of guests with encrypted memory, and the first one that is for guests of SEV
+/// without SEV-ES (leaf 0x8000001f, ECX and EDX).
+pub(crate) fn sev_asids() -> (u32, u32) {
+    let CpuidResult { ecx, edx, .. } = leaf(0x8000_001f);
+    (ecx, edx)
+}
+
 /// Whether RMP_CFG exists and the RMP may be segmented (leaf 0x8000001f, EAX bit 23).
 pub(crate) fn has_segmented_rmp() -> bool {
     leaf(0x8000_001f).eax & 1 << 23 != 0

@@ -129,6 +129,30 @@ mod suite {
     }
 
     #[test]
+    fn asids_are_for_kinds_of_guests() -> Result {
+        for (last, first_sev, words) in [
+            (0, 0, "none"),
+            (15, 0, "1 to 15 for SEV guests"),
+            (15, 1, "1 to 15 for SEV guests"),
+            (
+                15,
+                2,
+                "1 to 1 for SNP and SEV-ES guests, 2 to 15 for SEV guests",
+            ),
+            (
+                15,
+                15,
+                "1 to 14 for SNP and SEV-ES guests, 15 to 15 for SEV guests",
+            ),
+            (15, 16, "1 to 15 for SNP and SEV-ES guests"),
+        ] {
+            let said = CString::try_from_fmt(fmt!("{}", Asids { last, first_sev }))?;
+            check!(said.to_bytes() == words.as_bytes(), "{words}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn commands_are_counted_by_how_they_end() -> Result {
         detached();
         let (_faux, dev) = device()?;
