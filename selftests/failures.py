@@ -94,6 +94,7 @@ def say(driver: str, failure: Failure, healthy: set[str]) -> Said:
     )
     told = [line for line in kernel if line not in healthy]
     # Where the kernel refuses something, the reason may have been said at the beginning, as always.
+    told += [f"{STATE}: {line.removeprefix('@asids ')}" for line in lines if line.startswith("@asids ")]
     told += [f"{STATE}: last error: {line.removeprefix('@error ')}" for line in lines if line.startswith("@error ")]
     told = told or [line for line in kernel if failed and line.startswith("snp_host: hotplug window opened")]
     return Said(told, failed, words if offers else "")

@@ -2,13 +2,16 @@
 /*
  * Launch the smallest SNP guest that KVM takes, one page and one vCPU, without QEMU.
  *
- * The guest is not entered. With "keep" it stays until the program is killed. With "policy" it asks for a
+ * The guest is not entered. With "keep" it stays until the program is killed. With "asids" guests are begun
+ * until one is refused, and stay until the program is killed. With "policy" it asks for a
  * newer firmware than there is, and with "id-block" it has an ID block that its owner has not signed, which
  * firmware refuses. With "cpuid" its page
  * is a CPUID table that firmware refuses (pspd --refuse-cpuid 0x8000001f) and corrects; a line
  * "@cpuid" says what the program gets to see of that: the functions' EAX in order.
  */
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "launch.h"
@@ -37,6 +40,31 @@ static const struct cpuid_table wrong = {
 /* What firmware reads of them: the sizes are KVM's. */
 static const unsigned char id_block[96], id_auth[4096];
 
+/* Another process for each, so that a step that fails ends one of them. */
+static void begin_guests(void)
+{
+	struct kvm_sev_snp_launch_start start = { .policy = 0x30000 };
+	char ready;
+	int ends[2];
+
+	do {
+		if (pipe(ends) < 0)
+			exit(2);
+		if (!fork()) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			create_vm(KVM_X86_SNP_VM);
+			issue("start", KVM_SEV_SNP_LAUNCH_START, &start);
+			if (write(ends[1], "", 1) != 1)
+				exit(2);
+			pause();
+		}
+		close(ends[1]);
+	} while (read(ends[0], &ready, 1) == 1);
+	printf("@launch refused 0 error=0\n");
+	fflush(stdout);
+	pause();
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -54,6 +82,8 @@ int main(int argc, char **argv)
 		.id_block_uaddr = (uintptr_t)id_block, .id_auth_uaddr = (uintptr_t)id_auth, .id_block_en = 1,
 	};
 
+	if (!strcmp(what, "asids"))
+		begin_guests();
 	create_vm(KVM_X86_SNP_VM);
 	step("create-irqchip", ioctl(vm, KVM_CREATE_IRQCHIP, 0), 0);
 

@@ -15,6 +15,7 @@
 #   sev-guest         begin to launch a plain SEV guest
 #   snp-guest         launch an SNP guest
 #                     (snp-guest,WORD: as snp-launch does with it)
+#   asids             launch SNP guests until there is no ASID, and fail; "@asids LINE" of our driver's file in debugfs
 #   call,NAME         a call of /dev/sev (programs/sev-ioctl.c)
 #   kexec             go on with another kernel      crash   the same after a panic (kdump)
 #   error             "@error TEXT", what our driver's file in debugfs says of the last command that failed
@@ -37,6 +38,16 @@ read_files() {
 			say read "$user ${file#/sys/kernel/} $may $(($(calls) - before))"
 		done
 	done
+}
+
+all_asids() {
+	snp-launch asids >/tmp/asids &
+	guests=$!
+	until grep -q "^@launch refused" /tmp/asids; do sleep 0.2; done
+	sed -n "s/^ASIDs .*SNP/@asids &/p" /sys/kernel/debug/ccp/state
+	kill $guests
+	wait $guests
+	false
 }
 
 take() {
@@ -71,6 +82,7 @@ take() {
 	offers) say offers "$(cat /sys/module/kvm_amd/parameters/sev) $(cat /sys/module/kvm_amd/parameters/sev_snp)" ;;
 	snp) [ "$(cat /sys/module/kvm_amd/parameters/sev_snp)" = Y ] ;;
 	sev-guest) sev-launch ;;
+	asids) all_asids ;;
 	snp-guest) snp-launch ;;
 	snp-guest,*) snp-launch "${1#*,}" ;;
 	call,*) sev-ioctl "${1#*,}" | grep -E " 0 error=0( |$)" ;;
