@@ -270,8 +270,9 @@ def test_unbound_while_at_work():
     result = run("ours", (GENOA, f"--capability={SEV | TEE | SFS | 0x80:x}"), "unbind")
     calls, exports = rows(result, "sfs"), exports_of(result)
     assert calls["update-unbound"] == f"0 0 0 {NOTHING}" and calls["versions-bound"] == versions(0x102, 0x200)
-    (waited,) = (int(line.split()[1]) for line in values(result, "waited"))
-    assert 10 < waited < 100, "tenths of a second"
+    waited = {who: int(tenths) for who, tenths in rows(result, "waited").items()}
+    # A command of the TEE may take 10 s.
+    assert 10 < waited["sfs"] < 100 and waited["tee"] < 30, waited
     assert exports["unbound-tee-unmap"].startswith("-19 ") and exports["bound-tee-unmap"] == "0 0xffff0008"
     assert values(result, "lost") == ["0"]
 

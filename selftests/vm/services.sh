@@ -162,13 +162,18 @@ unbind() {
 	psp bind || fail "the PSP cannot be bound"
 	sfs-ioctl versions-bound versions
 
-	ask fault TEE_UNMAP_SHARED_MEM@1:delay=3000
+	ask fault TEE_UNMAP_SHARED_MEM@1:silent
 	dmesg -c >/dev/null
 	insmod /services_test.ko parts=tee &
 	caller=$!
 	sleep 1
+	kill -0 $caller || fail "nobody waits for the TEE"
 	psp unbind || fail "the PSP cannot be unbound"
+	look_at_clock
+	then=$now
 	wait $caller
+	look_at_clock
+	say waited tee $((now - then))
 	answers unbound-
 	ask clear
 	psp bind || fail "the PSP cannot be bound"
