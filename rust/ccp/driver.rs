@@ -30,6 +30,7 @@ use crate::{
             Attribute,
             Group,
             Groups,
+            HasData,
             List, //
         },
         log,
@@ -240,9 +241,12 @@ impl Drop for Sev<'_> {
     }
 }
 
+impl HasData for PspDriver {
+    type Data<'bound> = Psp<'bound>;
+}
+
 impl pci_adapter::Driver for PspDriver {
     type IdInfo = &'static Generation;
-    type Data<'bound> = Psp<'bound>;
 
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
     const FILES: &'static Groups<Self> = &FILE_GROUPS;

@@ -6,7 +6,6 @@
 
 use core::marker::PhantomData;
 
-use super::pci_adapter::Driver;
 use kernel::{
     bindings,
     device::{
@@ -18,22 +17,28 @@ use kernel::{
     types::Opaque, //
 };
 
+/// A driver whose devices have data while they are bound.
+pub trait HasData {
+    /// The data of a device that is bound.
+    type Data<'bound>: Send + 'bound;
+}
+
 /// What a file says, without the final newline. With an error while the device is being bound there
 /// is no file. May sleep.
-type Text<T> = for<'a, 'bound> fn(&'a <T as Driver>::Data<'bound>) -> Result<CString>;
+type Text<T> = for<'a, 'bound> fn(&'a <T as HasData>::Data<'bound>) -> Result<CString>;
 
 /// A file of the devices of `T`, to be put into a static.
 #[repr(C)]
-pub struct Attribute<T: Driver> {
+pub struct Attribute<T: HasData> {
     raw: Opaque<bindings::device_attribute>,
     text: Text<T>,
 }
 
 // SAFETY: The kernel only reads the attribute, apart from the lockdep key that it initialises under
 // its own locks when the file is created.
-unsafe impl<T: Driver> Sync for Attribute<T> {}
+unsafe impl<T: HasData> Sync for Attribute<T> {}
 
-impl<T: Driver> Attribute<T> {
+impl<T: HasData> Attribute<T> {
     /// A file that everybody may read.
     pub const fn new(name: &'static CStr, text: Text<T>) -> Self {
         let mut raw: bindings::device_attribute = pin_init::zeroed();
@@ -57,7 +62,7 @@ pub struct List<T, const P: usize> {
 // SAFETY: Points to statics that are `Sync`.
 unsafe impl<T, const P: usize> Sync for List<T, P> {}
 
-impl<T: Driver, const P: usize> List<T, P> {
+impl<T: HasData, const P: usize> List<T, P> {
     /// These files.
     pub const fn new<const N: usize>(files: &'static [Attribute<T>; N]) -> Self {
         assert!(P == N + 1);
@@ -83,7 +88,7 @@ pub struct Group<T>(bindings::attribute_group, PhantomData<fn(T)>);
 // SAFETY: Points to statics that are `Sync`, and the kernel only reads it.
 unsafe impl<T> Sync for Group<T> {}
 
-impl<T: Driver> Group<T> {
+impl<T: HasData> Group<T> {
     /// The group of these files, without a directory of its own.
     pub const fn new<const P: usize>(list: &'static List<T, P>) -> Self {
         let mut raw: bindings::attribute_group = pin_init::zeroed();
@@ -100,7 +105,7 @@ pub struct Groups<T>([*const bindings::attribute_group; 2], PhantomData<fn(T)>);
 // SAFETY: As for `Group`.
 unsafe impl<T> Sync for Groups<T> {}
 
-impl<T: Driver> Groups<T> {
+impl<T: HasData> Groups<T> {
     /// This group alone.
     pub const fn new(group: &'static Group<T>) -> Self {
         Self([&raw const group.0, core::ptr::null()], PhantomData)
@@ -114,7 +119,7 @@ impl<T: Driver> Groups<T> {
 /// # Safety
 ///
 /// `dev` is bound to `T`, and stays so during the call. `attr` is that of an [`Attribute<T>`].
-unsafe fn text<T: Driver>(
+unsafe fn text<T: HasData>(
     dev: *mut bindings::device,
     attr: *const bindings::attribute,
 ) -> Result<CString> {
@@ -131,7 +136,7 @@ unsafe fn text<T: Driver>(
 /// # Safety
 ///
 /// To be called by sysfs only, for a file in a [`Group<T>`] of a device that is bound to `T`.
-unsafe extern "C" fn is_visible<T: Driver>(
+unsafe extern "C" fn is_visible<T: HasData>(
     kobj: *mut bindings::kobject,
     attr: *const bindings::attribute,
     _n: c_int,
@@ -149,7 +154,7 @@ unsafe extern "C" fn is_visible<T: Driver>(
 /// # Safety
 ///
 /// As for [`is_visible`]; `buf` points to a page to write to.
-unsafe extern "C" fn show<T: Driver>(
+unsafe extern "C" fn show<T: HasData>(
     dev: *mut bindings::device,
     attr: *mut bindings::device_attribute,
     buf: *mut c_char,

@@ -9,7 +9,7 @@
 //!
 //! C headers: `include/linux/pci.h`, `include/linux/pm.h`
 
-use super::device_attribute;
+use super::device_attribute::{self, HasData};
 use kernel::{
     bindings,
     device::{
@@ -32,12 +32,9 @@ use kernel::{
 };
 
 /// A PCI driver with a say at reboot, kexec and resets of its function, and with files in sysfs.
-pub trait Driver: Sized + 'static {
+pub trait Driver: HasData + Sized + 'static {
     /// What the driver knows of each device of its table.
     type IdInfo: 'static;
-
-    /// The driver's data of a device that is bound.
-    type Data<'bound>: Send + 'bound;
 
     /// The devices that the driver is for, made with [`pci_device_table`].
     const ID_TABLE: pci::IdTable<Self::IdInfo>;
