@@ -3,12 +3,13 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 from conftest import paths
 from vmlib import disk
 
-SNP_HOST = paths.TOP / "scripts/snp-host"
+SNP_QEMU, SNP_HOST = paths.SNP_QEMU, paths.TOP / "scripts/snp-host"
 # A guest that is OVMF alone, and says so on its serial port. virt-install wants UEFI as libvirt chooses it, and
 # trixie's ovmf has no description of one for SNP.
 DOMAIN = """
@@ -72,6 +73,28 @@ def test_debian_starts_from_a_disk_and_restarts(base, tmp_path):
     assert console.count("SEV-SNP API:") == 2 and console.count("Linux version") == 2
     inits = [entry["status"] for entry in trace(tmp_path / "trace.jsonl") if entry.get("cmd") == "SNP_INIT_EX"]
     assert inits == [0, 0] and base.stat().st_mtime_ns == before
+
+
+def test_a_login_by_uefi(base, tmp_path):
+    """A disk of its own, with a file, comes to a login on the serial port."""
+    greeting, own = tmp_path / "greeting", tmp_path / "own.qcow2"
+    greeting.write_text("a disk of its own\n")
+    disk.overlay(own, {"/etc/issue": greeting})
+    serial = tmp_path / "serial"
+    words = ["-m", "2G", "-smp", "2", "-bios", paths.OVMF, "-display", "none", "-serial", f"file:{serial}"]
+    with subprocess.Popen([SNP_QEMU, *words, "-drive", f"file={own},if=virtio"]) as running:
+        end = time.monotonic() + 400
+        while time.monotonic() < end and running.poll() is None and "login: " not in said(serial):
+            time.sleep(1)
+        running.terminate()
+    text = said(serial)
+    issue, found, _ = text.partition("snp-host login: ")
+    assert found and "a disk of its own" in issue, text[-2000:]
+    assert "efi: EFI v" in issue and own.stat().st_size < 64 << 20
+
+
+def said(serial) -> str:
+    return serial.read_text(errors="replace") if serial.exists() else ""
 
 
 def test_libvirt_starts_an_snp_guest(base, tmp_path, note):

@@ -20,7 +20,7 @@ MIB = 1 << 20
 CORE, ESP, ROOT = range(1, 2), range(2, 34), range(34, 8 * 1024 - 1)
 END = ROOT.stop + 1  # behind it the table's copy
 SECTOR = 512
-TOOLS = {"mke2fs": "e2fsprogs", "sfdisk": "fdisk", "mkfs.vfat": "dosfstools",
+TOOLS = {"mke2fs": "e2fsprogs", "debugfs": "e2fsprogs", "sfdisk": "fdisk", "mkfs.vfat": "dosfstools",
          "mcopy": "mtools"}  # fmt: skip
 PACKAGES = [
     "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "initramfs-tools", "zstd", "ca-certificates", "procps",
@@ -72,6 +72,8 @@ def base(packages: tuple[str, ...] = (), say: Callable[[str], None] = print) -> 
     recipe = f"{PACKAGES}{packages}{FILES}{EARLY}{MODULES}{SETUP}{LABEL}{CORE}{ESP}{ROOT}"
     disk = DISKS / f"trixie-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.raw"
     with paths.making("disk"):
+        # A new root directory has none of them, though the disk may be an old one.
+        tools(TOOLS)
         if not disk.exists():
             say("disk: making a Debian trixie disk (about 5 minutes)")
             _make(disk, packages)
@@ -87,8 +89,9 @@ def overlay(target: Path, files: dict[str, Path], packages: tuple[str, ...] = ()
             changed = Path(scratch) / "disk"
             run("cp", "--sparse=always", "--reflink=auto", below, changed)
             _put(changed, files)
-        # Only what is different is in the new file.
-        run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-B", below, "-F", "raw", changed, target)
+        # rebase compares, and puts into the new file what is different.
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", changed, "-F", "raw", target)
+        run("qemu-img", "rebase", "-b", below, "-F", "raw", target)
     return target
 
 
@@ -110,7 +113,6 @@ def _put(disk: Path, files: dict[str, Path]) -> None:
 
 
 def _make(disk: Path, packages: tuple[str, ...]) -> None:
-    tools(TOOLS)
     DISKS.mkdir(exist_ok=True)
     for old in DISKS.iterdir():
         shutil.rmtree(old) if old.is_dir() else old.unlink()
