@@ -93,7 +93,7 @@ def test_panic_with_guests_running(case, long, note):
     if case.module == "hooked":
         told = [entry for entry in outcome.told if entry[0] != "SNP_PAGE_RECLAIM"]
         assert told == [("SNP_DECOMMISSION", 0)] * case.guests + ENDED
-        ended = rf"ccp .*: {case.guests} SNP guest\(s\) ended for the panic\s*$"
+        ended = rf"ccp .*: {case.guests} SNP guest\(s\) ended for the panic \[panic-guests-ended\]\s*$"
         assert len(re.findall(ended, outcome.console, re.MULTILINE)) == 1
         said = {
             "x86": "SNP is shut down for the panic, SNP_EN is clear: a kdump kernel can use all memory",
