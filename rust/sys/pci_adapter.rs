@@ -86,6 +86,7 @@ impl<T: Driver> Adapter<T> {
     };
 
     const PM: bindings::dev_pm_ops = bindings::dev_pm_ops {
+        suspend: Some(suspend::<T>),
         restore_early: Some(restore_early::<T>),
         restore: Some(resume::<T>),
         resume: Some(resume::<T>),
@@ -208,6 +209,20 @@ macro_rules! callback {
 callback!(shutdown, shutdown);
 callback!(reset_prepare, reset_prepare);
 callback!(reset_done, reset_done);
+
+/// Keeps the device in D0 while the system is suspended: the PCI core takes it for the driver's
+/// business if the state is saved already, and would put it into D3hot otherwise. A function that
+/// comes back from there without No_Soft_Reset has been reset.
+///
+/// # Safety
+///
+/// To be called by the PM core only, for the `struct device` of a PCI device of `T`.
+unsafe extern "C" fn suspend<T: Driver>(dev: *mut bindings::device) -> c_int {
+    // SAFETY: By the caller's promise it is part of a `struct pci_dev`.
+    let dev = unsafe { kernel::container_of!(dev, bindings::pci_dev, dev) };
+    // SAFETY: The PM core passes a valid device, whose configuration space nobody else saves now.
+    unsafe { bindings::pci_save_state(dev) }
+}
 
 /// Expands to a callback of the PM core that calls a method of [`Driver`].
 macro_rules! pm_callback {
