@@ -101,6 +101,13 @@ class Bar:
     hint: str
 
 
+def follow(bars: list[Bar], bar: Bar) -> None:
+    """Put a bar into a row of states, of which each lasts until the next one."""
+    if bars:
+        bars[-1].end = bar.start
+    bars.append(bar)
+
+
 def page(title: str, rows: dict[str, list[Bar]]) -> str:
     """Rows from above to below, each with its name. Times begin at 0 with the first bar."""
     bars = [bar for row in rows.values() for bar in row]

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from .drawing import Bar
+from .drawing import Bar, follow
 
 # Facts of a command that a line shows, as far as it has them, in this order.
 FACTS = (
@@ -26,7 +26,9 @@ def fact(value) -> str:
 
 
 def facts(entry: dict) -> str:
-    return " ".join(f"{name}={fact(entry[name])}" for name in FACTS if name in entry)
+    """Of a command those that a line has room for, of an event all."""
+    names = FACTS if "n" in entry else [name for name in entry if name not in NO_FACTS]
+    return " ".join(f"{name}={fact(entry[name])}" for name in names if name in entry)
 
 
 def since(before: dict[str, int], entry: dict) -> str:
@@ -43,11 +45,10 @@ def lines(entries: list[dict]) -> Iterator[str]:
         at = f"{entry['t_us'] / 1e6:12.6f}"
         if changed := since(counts, entry):
             yield f"{at}  {'':10}  (until now {changed})"
-        if "cmd" in entry and "n" in entry:
+        if "n" in entry:
             yield f"{at}  {entry['took_us']:7} us  {entry['cmd']:<24} {entry['status_name']}  {facts(entry)}".rstrip()
         else:
-            more = (f"{name}={fact(value)}" for name, value in entry.items() if name not in NO_FACTS)
-            yield " ".join([f"{at}  {'':10}  {entry['event']}:", *more]).rstrip(":")
+            yield f"{at}  {'':10}  {entry['event']}: {facts(entry)}".rstrip(": ")
 
 
 def rows(entries: list[dict]) -> dict[str, list[Bar]]:
@@ -72,8 +73,7 @@ def _command(entry: dict) -> Bar:
 
 def _event(entry: dict) -> Bar:
     start = entry["t_us"] / 1e6
-    more = " ".join(f"{name}={fact(value)}" for name, value in entry.items() if name not in NO_FACTS)
-    return Bar(start, start, entry["event"], "event", f"{entry['event']} {more}")
+    return Bar(start, start, entry["event"], "event", f"{entry['event']} {facts(entry)}")
 
 
 def _states(commands: list[dict], states: dict[str, str], end: float) -> list[Bar]:
@@ -81,10 +81,8 @@ def _states(commands: list[dict], states: dict[str, str], end: float) -> list[Ba
     bars: list[Bar] = []
     for entry in commands:
         if entry["cmd"] in states and entry["status"] == 0:
-            start, state = entry["t_us"] / 1e6, states[entry["cmd"]]
-            if bars:
-                bars[-1].end = start
-            bars.append(Bar(start, end, state, state, f"{state} since {entry['cmd']}"))
+            state = states[entry["cmd"]]
+            follow(bars, Bar(entry["t_us"] / 1e6, end, state, state, f"{state} since {entry['cmd']}"))
     return bars
 
 
