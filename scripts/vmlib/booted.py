@@ -88,6 +88,17 @@ class Wanted:
     append: str
 
 
+def named_files(pairs: Iterable[str]) -> dict[str, Path]:
+    """What --file HERE:THERE names: name in the machine -> file here."""
+    out = {}
+    for pair in pairs:
+        here, colon, there = pair.partition(":")
+        if not colon or not there.startswith("/") or not Path(here).is_file():
+            raise ValueError(f"--file {pair}: there must be a file, a colon, and where it goes in the machine")
+        out[there] = Path(here)
+    return out
+
+
 def image_of(directory: Path) -> Path:
     """The kernel's image in the directory of a build."""
     image = directory / "arch/x86/boot/bzImage"
