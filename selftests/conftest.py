@@ -4,6 +4,7 @@
 import collections
 import functools
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -85,6 +86,17 @@ def pytest_runtest_setup():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call():
     return (yield from _skip_without_debug_kernel())
+
+
+def owner_key(scratch: Path, name: str) -> tuple[Path, Path]:
+    """A new key of the machine's owner and its certificate, by the commands of Documentation/installing.md."""
+    key, certificate = scratch / "MOK.priv", scratch / "MOK.der"
+    subprocess.run(
+        ["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "36500", "-subj", f"/CN={name}/",
+         "-keyout", key, "-outform", "DER", "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return key, certificate
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import boot, paths, values
+from conftest import boot, owner_key, paths, values
 from vmlib import initramfs
 
 MODULES = ("snp_host.ko", "ccp.ko")
@@ -14,13 +14,8 @@ OURS, INTREE = "updates/ccp.ko", "kernel/drivers/crypto/ccp/ccp.ko"
 
 
 def signed(scratch: Path) -> dict[str, Path]:
-    """The modules signed with a new key, by the commands of Documentation/installing.md."""
-    key, certificate = scratch / "MOK.priv", scratch / "MOK.der"
-    subprocess.run(
-        ["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "36500", "-subj", "/CN=modules/",
-         "-keyout", key, "-outform", "DER", "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    """The modules signed with a new key."""
+    key, certificate = owner_key(scratch, "modules")
     for name in MODULES:
         subprocess.run([SIGN, "sha256", key, certificate, paths.OUR_MODULES / name, scratch / name], check=True)
     return {name: scratch / name for name in MODULES}

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import paths
+from conftest import owner_key, paths
 from vmlib.source_copy import SourceCopy
 
 OURS, INTREE = "updates/ccp.ko", "kernel/drivers/crypto/ccp/ccp.ko.xz"
@@ -172,12 +172,7 @@ def test_dkms_says_what_is_missing(root, packages):
 
 def test_signed(tmp_path):
     """With a key of the machine's owner."""
-    key, certificate = tmp_path / "MOK.priv", tmp_path / "MOK.der"
-    subprocess.run(
-        ["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "36500", "-subj", "/CN=owner/",
-         "-keyout", key, "-outform", "DER", "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    key, certificate = owner_key(tmp_path, "owner")
     file = make(SIGN_KEY=str(key), SIGN_CERT=str(certificate))[MODULES]
     subprocess.run(["dpkg-deb", "-x", file, tmp_path / "x"], check=True)
     modules = list((tmp_path / "x").rglob("*.ko"))
