@@ -158,6 +158,25 @@ def test_lives_of_guests_in_a_trace(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_reset_in_a_trace(tmp_path):
+    """Ends what there was; the first one, of power-on, ends nothing."""
+    reset = {"event": "reset", "t_us": 0}
+    entries = [
+        reset, guest(1, "SNP_INIT_EX"), guest(2, "INIT"), guest(3, "SNP_GCTX_CREATE", gctx="0x1000"),
+        reset | {"t_us": 4000}, guest(6, "SNP_INIT_EX"), guest(7, "SNP_GCTX_CREATE", gctx="0x1000"),
+        guest(8, "SNP_DECOMMISSION", gctx="0x1000"),
+    ]  # fmt: skip
+    (tmp_path / "trace.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert snp_host("trace", "--html", tmp_path / "page.html", tmp_path).returncode == 0
+    rows = {
+        name: [(start, end, text) for start, end, text, *_ in bars]
+        for name, bars in drawn((tmp_path / "page.html").read_text()).items()
+    }
+    assert rows["SNP"] == [(0.001, 0.004, "up"), (0.004, 0.006, "down"), (0.006, 0.008005, "up")]
+    assert rows["SEV"] == [(0.002, 0.004, "up"), (0.004, 0.008005, "down")]
+    assert rows["guest 1"] == [(0.003, 0.004, "launch")] and rows["guest 2"] == [(0.007, 0.008, "launch")]
+
+
 @pytest.mark.parametrize(("text", "why"), [(None, "No such file"), ("", "is empty"), ("{", "is no trace")])
 def test_no_trace(tmp_path, text, why):
     if text is not None:
@@ -209,10 +228,11 @@ def test_a_machine_that_takes_too_long(tmp_path):
     assert str(tmp_path) not in ps.stdout
 
 
-def test_a_machine_that_does_not_start(tmp_path):
+@pytest.mark.parametrize("root", [(), ("--initrd", "/etc/hostname")], ids=["directory", "initramfs"])
+def test_a_machine_that_does_not_start(root, tmp_path):
     """The trace of another run in the same directory does not count."""
     (tmp_path / "trace.jsonl").write_text("{}")
-    done = snp_host("run", "--snp", "profile=rome", "--out", tmp_path, "--", "true")
+    done = snp_host("run", *root, "--snp", "profile=rome", "--out", tmp_path, "--", "true")
     assert done.returncode not in (0, 124) and "the machine did not start" in done.stderr
     assert "invalid choice: 'rome'" in done.stderr
 

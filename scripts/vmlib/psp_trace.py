@@ -57,10 +57,10 @@ def rows(entries: list[dict]) -> dict[str, list[Bar]]:
     commands = [entry for entry in entries if "n" in entry]
     return {
         "commands": [_command(entry) for entry in commands],
-        "SNP": _states(commands, {"SNP_INIT": "up", "SNP_INIT_EX": "up", "SNP_SHUTDOWN_EX": "down"}, end),
-        "SEV": _states(commands, {"INIT": "up", "INIT_EX": "up", "SHUTDOWN": "down"}, end),
+        "SNP": _states(entries, {"SNP_INIT": "up", "SNP_INIT_EX": "up", "SNP_SHUTDOWN_EX": "down"}, end),
+        "SEV": _states(entries, {"INIT": "up", "INIT_EX": "up", "SHUTDOWN": "down"}, end),
         "RMP": list(_rmp(entries)),
-        **_guests(commands, end),
+        **_guests(entries, end),
         "events": [_event(entry) for entry in entries if "event" in entry],
     }
 
@@ -76,13 +76,16 @@ def _event(entry: dict) -> Bar:
     return Bar(start, start, entry["event"], "event", f"{entry['event']} {facts(entry)}")
 
 
-def _states(commands: list[dict], states: dict[str, str], end: float) -> list[Bar]:
-    """From each command that was answered with SUCCESS to the next one that changes the state."""
+def _states(entries: list[dict], states: dict[str, str], end: float) -> list[Bar]:
+    """From each command that was answered with SUCCESS, or reset, to the next one that changes the state."""
     bars: list[Bar] = []
-    for entry in commands:
-        if entry["cmd"] in states and entry["status"] == 0:
-            state = states[entry["cmd"]]
-            follow(bars, Bar(entry["t_us"] / 1e6, end, state, state, f"{state} since {entry['cmd']}"))
+    for entry in entries:
+        cause = entry.get("event") or entry["cmd"]
+        state = states.get(cause)
+        if cause == "reset" and bars and bars[-1].text == "up":
+            state = "down"
+        if state and entry.get("status", 0) == 0:
+            follow(bars, Bar(entry["t_us"] / 1e6, end, state, state, f"{state} since {cause}"))
     return bars
 
 
@@ -96,12 +99,16 @@ def _rmp(entries: list[dict]) -> Iterator[Bar]:
         before = at
 
 
-def _guests(commands: list[dict], end: float) -> dict[str, list[Bar]]:
-    """A row for each context: launch, from SNP_LAUNCH_FINISH on its run, both until SNP_DECOMMISSION, and its own
-    requests."""
+def _guests(entries: list[dict], end: float) -> dict[str, list[Bar]]:
+    """A row for each context: launch, from SNP_LAUNCH_FINISH on its run, both until SNP_DECOMMISSION or a reset, and
+    its own requests."""
     rows: dict[str, list[Bar]] = {}
     alive: dict[str, tuple[str, Bar]] = {}  # by the context's address, which another guest may have later
-    for entry in commands:
+    for entry in entries:
+        if entry.get("event") == "reset":
+            for _, bar in alive.values():
+                bar.end = entry["t_us"] / 1e6
+            alive.clear()
         if "gctx" not in entry or entry["status"] != 0:
             continue
         start, context, command = entry["t_us"] / 1e6, entry["gctx"], entry["cmd"]
