@@ -113,6 +113,21 @@ def test_message(name):
     assert ("attestation reports have TCB" in result.console) == (name == "older TCB")
 
 
+def test_levels():
+    """Of errors, warnings and notices (rust/sys/log.rs), of the device and of the module: as in kern_levels.h."""
+    faults = ["--fault=SNP_INIT_EX:status=3", "--fault=SNP_PLATFORM_STATUS@1:no-irq"]
+    result = boot("window.sh", "+ccp,tio=1", "+kvm_amd", "levels", psp=faults)
+    err, warning, notice = "3", "4", "5"
+    assert dict(value.split() for value in values(result, "level")) == {
+        "interrupt-lost": warning,
+        "interrupt-again": notice,
+        "tio": warning,
+        "window-opened": notice,
+        "snp-init-failed": err,
+        "window-closed": notice,
+    }
+
+
 def messages() -> list[list[str]]:
     """What the modules print: the parts between values of each line."""
     return [parts for name in ("snp_host.ko", "ccp.ko") for parts in ModuleFile(paths.OUR_MODULES / name).messages()]

@@ -19,6 +19,7 @@
 #   call,NAME         a call of /dev/sev (programs/sev-ioctl.c)
 #   kexec             go on with another kernel      crash   the same after a panic (kdump)
 #   error             "@error TEXT", what our driver's file in debugfs says of the last command that failed
+#   levels            "@level CODE LEVEL" of each line of the log that has a code
 #   clear             the PSP model does no more harm
 #   users             read each file of ours in /sys/kernel 200 times, as root and as somebody else:
 #                     "@read USER FILE (yes|no) N", N interrupts that had a CPU run something for another
@@ -57,6 +58,7 @@ take() {
 		modprobe $(echo "${1#+}" | tr , ' ')
 		;;
 	-*) rmmod "${1#-}" ;;
+	levels) dmesg -r | sed -n 's/^<\([0-9]*\)>.* \[\([a-z-]*\)\]$/@level \2 \1/p' ;;
 	offline) echo 0 >/sys/devices/system/cpu/cpu1/online ;;
 	online) echo 1 >/sys/devices/system/cpu/cpu1/online ;;
 	unbind | bind) echo 0000:41:00.0 >/sys/bus/pci/drivers/ccp/"$1" ;;
