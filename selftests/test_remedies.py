@@ -54,6 +54,14 @@ AT_ONCE = {
         "until a shutdown of SNP clears SNP_EN (load and unload kvm_amd)",
         CLOSED,
     ),
+    # What the line warns of is found between.
+    "in-tree ccp": (
+        {"expects": ("sysfs: state=closed open_seconds=0 snp_en_cpus=0-1",)},
+        "intree-ccp +kvm_amd | -kvm_amd -ccp +kvm_amd",
+        "snp_host: another ccp than that of this snp_host is loaded, and enables SNP without a hotplug window: for now "
+        "unload kvm_amd and ccp and load kvm_amd again",
+        ENABLED,
+    ),
     "init_ex_path": (
         {},
         "+ccp,init_ex_path=/vm/window.sh pek-gen! -ccp | +ccp,init_ex_path=/nv +kvm_amd sev-guest",

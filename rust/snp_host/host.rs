@@ -38,6 +38,7 @@ use crate::{
             Callback,
             SystemSleep, //
         },
+        pci_adapter,
         trace, //
     },
     syscfg::{
@@ -139,6 +140,15 @@ impl Registration {
         match unfit {
             Some(why) => log::notice!("no-snp-host", "{why}: CPU hotplug is never restricted"),
             None => host.find_snp_en()?,
+        }
+        // Ours needs this module, so it comes later.
+        if unfit.is_none() && pci_adapter::is_registered(c"ccp") {
+            log::warn!(
+                "other-ccp",
+                "another ccp than that of this snp_host is loaded, and enables SNP without a \
+                 hotplug window: for now unload kvm_amd and ccp and load kvm_amd again; if the \
+                 initramfs has it, make that anew (update-initramfs -u)"
+            );
         }
         *HOST.lock() = Some(host);
         Ok(Self(()))

@@ -31,6 +31,16 @@ use kernel::{
     types::Opaque, //
 };
 
+/// Whether a PCI driver with this name is registered now.
+#[must_use]
+pub fn is_registered(name: &CStr) -> bool {
+    // SAFETY: The name is a string, and the bus there as long as the kernel is. The result is only
+    // compared, as the driver may be gone at any time.
+    let driver =
+        unsafe { bindings::driver_find(name.as_char_ptr(), &raw const bindings::pci_bus_type) };
+    !driver.is_null()
+}
+
 /// A PCI driver with a say at reboot, kexec and resets of its function, and with files in sysfs.
 pub trait Driver: HasData + Sized + 'static {
     /// What the driver knows of each device of its table.

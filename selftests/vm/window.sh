@@ -7,6 +7,7 @@
 #   unbind, bind      the PSP                sleep            suspend to idle
 #   suspend           as far as taking CPUs offline, and back
 #   intree            load the in-tree ccp and kvm_amd         force  unload snp_host by force
+#   intree-ccp        load the in-tree ccp alone, as an initramfs does that has it
 #   rstN=VALUE        change descriptor N (0 to 9) of the RMP's segment table
 #   smt-off, smt-on   the second thread of each core       cpu1    go on on CPU 1 alone
 #   pek-gen           have /dev/sev make a new PEK           /FILE   load this module
@@ -70,9 +71,9 @@ take() {
 	sleep) echo freeze >/sys/power/state ;;
 	# modprobe would look for ours, and for snp_host.
 	intree)
-		modprobe kvm && insmod "$(echo "$modules"/drivers/crypto/ccp/ccp.ko*)" &&
-			insmod "$(echo "$modules"/arch/x86/kvm/kvm-amd.ko*)"
+		modprobe kvm && take intree-ccp && insmod "$(echo "$modules"/arch/x86/kvm/kvm-amd.ko*)"
 		;;
+	intree-ccp) insmod "$(echo "$modules"/drivers/crypto/ccp/ccp.ko*)" ;;
 	rst[0-9]=*)
 		index=${1#rst}
 		devmem $((0x38004000 + 8 * ${index%%=*})) 64 "${1#*=}"
