@@ -116,6 +116,7 @@ impl<I: BarIo> PlatformAccess<I> {
     /// [`EBUSY`] if the PSP takes no message, or somebody else has sent one meanwhile;
     /// [`ETIMEDOUT`]; [`EIO`] if it refuses this one, and then the buffer has a status; [`ENOMEM`].
     pub(crate) fn send(&mut self, number: u32, buffer: &mut [u8]) -> Result {
+        let message = Message::zeroed().try_with_number(number)?;
         if self.message().recovery() {
             return Err(EBUSY);
         }
@@ -125,10 +126,7 @@ impl<I: BarIo> PlatformAccess<I> {
         // CAST: The two halves are what the registers take.
         self.io.write(self.map.cmdbuf_lo, address as u32);
         self.io.write(self.map.cmdbuf_hi, (address >> 32) as u32);
-        self.io.write(
-            self.map.cmdresp,
-            Message::zeroed().try_with_number(number)?.into(),
-        );
+        self.io.write(self.map.cmdresp, message.into());
         let answer = self.wait();
         self.unanswered = answer.is_err();
         // Fails if there is no answer: the buffer is lost then, which has been logged.

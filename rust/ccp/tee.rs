@@ -243,9 +243,20 @@ impl<I: BarIo> Ring<I> {
         })
     }
 
-    /// The owner of an entry has its answer.
-    fn done(&mut self, entry: usize) {
-        self.waiting &= !(1u32.checked_shl(entry as u32).unwrap_or(0));
+    /// The owner of an entry has its answer. That of a ring before this one changes nothing here.
+    fn done(&mut self, submitted: &Submitted) {
+        if self.has(submitted) {
+            self.waiting &= !(1u32.checked_shl(submitted.entry as u32).unwrap_or(0));
+        }
+    }
+
+    /// A command got no answer.
+    fn silent(&mut self, submitted: &Submitted) {
+        self.dead |= self.has(submitted);
+    }
+
+    fn has(&self, submitted: &Submitted) -> bool {
+        Arc::ptr_eq(&self.memory, &submitted.memory)
     }
 
     /// Takes the ring from the TEE. Whoever waits gets [`ENODEV`].
@@ -308,7 +319,7 @@ pub(crate) fn process(tee: &impl Access, command: u32, buffer: &mut [u8]) -> Res
         Err(err) => {
             entry.set_word(entry::FLAG, TIMED_OUT)?;
             tee.with(|ring| {
-                ring.dead = true;
+                ring.silent(&submitted);
                 Ok(())
             })?;
             log::err!(
@@ -323,7 +334,7 @@ pub(crate) fn process(tee: &impl Access, command: u32, buffer: &mut [u8]) -> Res
     let status = entry.word(entry::STATUS)?;
     entry.set_word(entry::FLAG, COPIED)?;
     tee.with(|ring| {
-        ring.done(submitted.entry);
+        ring.done(&submitted);
         Ok(())
     })?;
     Ok(status)

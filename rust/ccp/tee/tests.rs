@@ -226,9 +226,10 @@ mod suite {
         let psp = psp([0; 3]);
         let mut mailbox = mailbox(&psp);
         let mut ring = Ring::new(&mut mailbox)?;
-        for n in 0..ENTRIES - 1 {
-            let submitted = ring.try_submit(3, &[1])?;
-            assert_eq!(submitted.entry, n);
+        let first = ring.try_submit(3, &[1])?;
+        assert_eq!(first.entry, 0);
+        for n in 1..ENTRIES - 1 {
+            assert_eq!(ring.try_submit(3, &[1])?.entry, n);
         }
         // Its end would be where the TEE reads.
         assert!(matches!(ring.try_submit(3, &[1]), Err(err) if err == EAGAIN));
@@ -236,7 +237,7 @@ mod suite {
         assert_eq!(ring.try_submit(3, &[1])?.entry, ENTRIES - 1);
         // Read, but its owner has not fetched the answer.
         assert!(matches!(ring.try_submit(3, &[1]), Err(err) if err == EAGAIN));
-        ring.done(0);
+        ring.done(&first);
         assert_eq!(ring.try_submit(3, &[1])?.entry, 0);
         ring.leave(&mut mailbox)
     }
@@ -281,10 +282,17 @@ mod suite {
             check!(submitted.memory.left.load(Relaxed) && !ring.memory.left.load(Relaxed));
             // Who waits may look at the old one.
             check!(leaked() == before);
+            check!(!ring.dead && ring.waiting == 0);
+            let next = ring.try_submit(3, &[1])?;
+            check!(next.entry == 0 && submitted.entry == 0);
+            // What becomes of the old one's command is nothing to the new one.
+            ring.done(&submitted);
+            ring.silent(&submitted);
+            check!(ring.waiting == 1 && !ring.dead);
             drop(submitted);
             check!(leaked() == before + lost);
-            check!(!ring.dead && ring.waiting == 0);
-            check!(ring.try_submit(3, &[1])?.entry == 0);
+            ring.done(&next);
+            check!(ring.waiting == 0);
             answer(&psp, [0; 3]);
             ring.leave(&mut mailbox)?;
             check!(leaked() == before + lost);
