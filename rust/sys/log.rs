@@ -10,17 +10,21 @@
 use kernel::fmt::Arguments;
 
 macro_rules! coded {
-    ($level:ident, $code:literal, $($text:tt)+) => {
+    ($level:ident, $code:literal, $($text:tt)+) => {{
+        #[cfg(CONFIG_KUNIT = "y")]
+        $crate::sys::said::note($code, ::kernel::prelude::fmt!($($text)+));
         $crate::sys::log::$level(
             ::core::format_args!("{} [{}]\n", ::kernel::prelude::fmt!($($text)+), $code)
         )
-    };
-    ($level:ident, $dev:expr, $code:literal, $($text:tt)+) => {
+    }};
+    ($level:ident, $dev:expr, $code:literal, $($text:tt)+) => {{
+        #[cfg(CONFIG_KUNIT = "y")]
+        $crate::sys::said::note($code, ::kernel::prelude::fmt!($($text)+));
         ::kernel::device::Device::$level(
             $dev.as_ref(),
             ::core::format_args!("{} [{}]\n", ::kernel::prelude::fmt!($($text)+), $code)
         )
-    };
+    }};
 }
 
 /// Something failed.

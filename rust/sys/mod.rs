@@ -49,6 +49,8 @@ pub mod percpu;
 pub mod physical;
 pub mod rmp;
 pub mod rmpread;
+#[cfg(CONFIG_KUNIT = "y")]
+pub mod said;
 pub mod sched;
 pub mod snp_host;
 pub mod sysfs;

@@ -26,7 +26,7 @@ MODULES = ("snp_host", "ccp")
 # Names of the bugs that do not compile.
 REFUSED = COPY.work / "refused.json"
 # Not the driver: its tests, and what only they use.
-TESTS = re.compile(r"(^|/)(tests|fake_io|fake_sme|physical|script|testing)\.rs$|/testing/|sys/bindings\.rs$")
+TESTS = re.compile(r"(^|/)(tests|fake_io|fake_sme|physical|said|script|testing)\.rs$|/testing/|sys/bindings\.rs$")
 SUFFIXES = (".rs", ".c", ".h")
 BUILD_LIMIT = 900
 # So many has mutants.c room for.
