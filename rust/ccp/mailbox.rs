@@ -289,10 +289,8 @@ impl<I: BarIo, E: Environment> Mailbox<I, E> {
         command: &str,
         timeout_ms: u32,
     ) -> Result<(Status, bool), NotIdle> {
-        let notice_interval = msecs_to_jiffies(NOTICE_SECS * 1000);
         let mut remaining = msecs_to_jiffies(timeout_ms);
-        let mut since_notice: Jiffies = 0;
-        let mut waited_secs: u32 = 0;
+        let mut notices = Notices::default();
         loop {
             let poll_ms = match self.interrupt_lost {
                 true => POLL_WITHOUT_INTERRUPT_MS,
@@ -311,10 +309,7 @@ impl<I: BarIo, E: Environment> Mailbox<I, E> {
             if remaining == 0 {
                 return Err(NotIdle::Busy);
             }
-            since_notice = since_notice.saturating_add(used);
-            if since_notice >= notice_interval {
-                since_notice = 0;
-                waited_secs = waited_secs.saturating_add(NOTICE_SECS);
+            if let Some(waited_secs) = notices.due(used) {
                 log::notice!(
                     self.dev,
                     "command-slow",
@@ -536,6 +531,28 @@ impl<I: BarIo, E: Environment> InFlight<'_, I, E> {
         let secs = timeout_ms / 1000;
         self.record_unanswered();
         self.mailbox.die(Dead::Silent { command, secs })
+    }
+}
+
+/// When a message tells of a slow command.
+#[derive(Default)]
+struct Notices {
+    /// Since the last one, or since the wait began.
+    since: Jiffies,
+    /// Up to the last one.
+    waited_secs: u32,
+}
+
+impl Notices {
+    /// The wait has taken `used` more. If a notice is due: how long the wait is now, in seconds.
+    fn due(&mut self, used: Jiffies) -> Option<u32> {
+        self.since = self.since.saturating_add(used);
+        if self.since < msecs_to_jiffies(NOTICE_SECS * 1000) {
+            return None;
+        }
+        self.since = 0;
+        self.waited_secs = self.waited_secs.saturating_add(NOTICE_SECS);
+        Some(self.waited_secs)
     }
 }
 

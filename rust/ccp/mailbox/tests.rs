@@ -12,7 +12,10 @@ mod suite {
     use crate::{
         driver::PSPV2,
         irq::Interrupt,
-        sys::fake_io,
+        sys::{
+            fake_io,
+            said, //
+        },
         testing::{
             check,
             device, //
@@ -364,9 +367,11 @@ mod suite {
                     command: command.name,
                     secs: 0,
                 };
+                said::forget();
                 let answer = mailbox.execute(command, Address::NONE, wait);
                 check!(answer == Err(CmdError::Died(dead)), "{}", command.name);
                 check!(mailbox.dead() == Some(dead), "{}", command.name);
+                check!(said::only(&["psp-silent"]), "{}", command.name);
                 psp.accesses();
                 for next in [command, CommandId::PLATFORM_STATUS.row()] {
                     let refused = Err(CmdError::Dead(dead));
@@ -377,6 +382,7 @@ mod suite {
                     );
                 }
                 check!(psp.accesses() == (0, 0), "{}", command.name);
+                check!(said::only(&[]), "{}", command.name);
             }
         }
         Ok(())
@@ -428,7 +434,9 @@ mod suite {
             psp.plan.set(PROMPT);
             check!(mailbox.execute(command, Address::NONE, wait) == ok());
             psp.plan.set(SILENT);
+            said::forget();
             check!(mailbox.execute(command, Address::NONE, wait).is_err());
+            check!(said::only(&["command-timeout"]), "{:?}", wait);
             check!(!took_long(start), "{:?}", wait);
         }
         Ok(())
@@ -520,6 +528,55 @@ mod suite {
     }
 
     #[test]
+    fn the_seconds_of_a_time_out_are_told() -> Result {
+        let (_faux, dev) = device()?;
+        let limits = Limits {
+            first_ms: 1000,
+            ..PATIENT
+        };
+        let next = CommandId::PLATFORM_STATUS.row();
+        let earlier = CommandId::SNP_INIT_EX.row();
+        let (command, secs) = (next.name, 1);
+        let silent = Dead::Silent { command, secs };
+        let command = earlier.name;
+        let busy = Dead::Busy { command, secs };
+        let owes: [&str; 2] = ["psp-owes-answer", "psp-still-owes-answer"];
+        for (found, dead, lines) in [
+            (0, silent, &["psp-silent"][..]),
+            (rung(earlier), busy, &owes),
+        ] {
+            said::forget();
+            let psp = Psp::new()?;
+            psp.plan.set(SILENT);
+            psp.cmdresp.set(found);
+            let mut mailbox = bound(&psp, &dev, limits);
+            let answer = mailbox.execute(next, Address::NONE, Wait::Interrupt);
+            check!(answer == Err(CmdError::Died(dead)), "{:?}", answer);
+            check!(said::only(lines), "{:?}", answer);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_slow_command_is_told_of_each_minute() -> Result {
+        let secs = |secs: u32| msecs_to_jiffies(secs * 1000);
+        let mut notices = Notices::default();
+        for (used, due) in [
+            (secs(60) - 1, None),
+            (1, Some(60)),
+            (1, None),
+            (secs(60) - 2, None),
+            // A slice does not end with the minute.
+            (3, Some(120)),
+            (secs(60) - 1, None),
+            (secs(60), Some(180)),
+        ] {
+            check!(notices.due(used) == due, "{} {:?}", used, due);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn an_interrupt_before_the_wait_is_not_lost() -> Result {
         let (_faux, dev) = device()?;
         let psp = Psp::new()?;
@@ -569,19 +626,29 @@ mod suite {
             ..PROMPT
         };
         let start = Instant::now();
-        // Looked for once; the others are polled for.
-        for _ in 0..20 {
+        said::forget();
+        // Looked for once; the others are polled for. It is told of once as well.
+        for n in 0..20 {
+            let lines: &[&str] = if n == 0 { &["interrupt-lost"] } else { &[] };
             psp.plan.set(lost);
             check!(mailbox.execute(command, Address::NONE, Wait::Interrupt) == ok());
-            check!(psp.accesses() == (2, 6) && mailbox.interrupt_lost);
+            check!(psp.accesses() == (2, 6) && mailbox.interrupt_lost && said::only(lines));
         }
         check!(start.elapsed().as_millis() >= i64::from(POLL_MS));
         check!(!took_long(start));
+        // Polled for at each tick, and not at each slice.
+        let unfinished = 20;
+        psp.plan.set(Plan { unfinished, ..lost });
+        let start = Instant::<Monotonic>::now();
+        check!(mailbox.execute(command, Address::NONE, Wait::Interrupt) == ok());
+        check!(psp.accesses() == (unfinished + 2, 6));
+        let slices = i64::from(POLL_MS) * unfinished as i64;
+        check!(start.elapsed().as_millis() < slices / 2);
         // The first that comes ends it.
         psp.plan.set(PROMPT);
-        for _ in 0..2 {
+        for lines in [&["interrupt-again"][..], &[]] {
             check!(prompt(&mut mailbox, command, Address::NONE, Wait::Interrupt) == ok());
-            check!(psp.accesses() == (1, 3) && !mailbox.interrupt_lost);
+            check!(psp.accesses() == (1, 3) && !mailbox.interrupt_lost && said::only(lines));
         }
         check!(!mailbox.take_reset());
         Ok(())
@@ -604,14 +671,19 @@ mod suite {
         let psp = Psp::new()?;
         let mut mailbox = mailbox(&psp, &dev, PATIENT);
         let command = CommandId::PLATFORM_STATUS.row();
+        said::forget();
         // More than once.
         for _ in 0..3 {
             psp.inten.set(0);
-            for (deaf, reset, accesses) in [(true, true, (2, 6)), (false, false, (1, 3))] {
+            for (deaf, reset, accesses, line) in [
+                (true, true, (2, 6), "registers-reset"),
+                (false, false, (1, 3), "interrupt-again"),
+            ] {
                 check!(prompt(&mut mailbox, command, Address::NONE, Wait::Interrupt) == ok());
                 check!(psp.inten.get() == u32::MAX && psp.accesses() == accesses);
                 check!(mailbox.interrupt_lost == deaf);
                 check!(mailbox.take_reset() == reset && !mailbox.take_reset());
+                check!(said::only(&[line]));
             }
         }
         Ok(())
@@ -663,10 +735,10 @@ mod suite {
         let mut mailbox = mailbox(&psp, &dev, IMPATIENT);
         let answer = mailbox.execute(CommandId::INIT.row(), Address::NONE, Wait::Interrupt);
         check!(matches!(answer, Err(CmdError::Died(Dead::Silent { .. }))));
-        // Each costs a tick at least.
-        let (reads, writes) = psp.accesses();
+        // Each costs a tick.
         let ticks = msecs_to_jiffies(SHORT_MS) as usize;
-        check!((1..=ticks).contains(&reads) && writes == 3, "{}", reads);
+        let accesses = psp.accesses();
+        check!(accesses == (ticks, 3), "{:?}", accesses);
         Ok(())
     }
 
@@ -707,6 +779,7 @@ mod suite {
                     let dead = Dead::Gone {
                         command: command.name,
                     };
+                    said::forget();
                     let answer = prompt(&mut mailbox, command, Address::NONE, wait);
                     check!(
                         answer == Err(CmdError::Died(dead)),
@@ -723,6 +796,7 @@ mod suite {
                     let again = prompt(&mut mailbox, command, Address::NONE, wait);
                     check!(again == Err(CmdError::Dead(dead)), "{}", command.name);
                     check!(psp.accesses() == (0, 0), "{}", command.name);
+                    check!(said::only(&["psp-gone"]), "{}", command.name);
                 }
             }
         }
@@ -942,7 +1016,9 @@ mod suite {
                 });
                 let mut mailbox = bound(&psp, &dev, PATIENT);
                 let next = CommandId::PLATFORM_STATUS.row();
+                said::forget();
                 check!(mailbox.wait_idle(next, wait).is_ok());
+                check!(said::only(&["psp-owes-answer", "psp-answered"]));
                 check!(psp.accesses().1 == 0 && psp.cmdresp.get() == READY | 3);
                 // Its interrupt is there once more.
                 psp.done.complete();
@@ -989,6 +1065,12 @@ mod suite {
                 found
             );
             check!(psp.accesses().1 == 0, "{:#x}", found);
+            // A kernel that panics leaves the record alone.
+            psp.owed.set(owed);
+            psp.cmdresp.set(READY);
+            let mut mailbox = bound(&psp, &dev, IMPATIENT);
+            check!(mailbox.wait_idle(next, Wait::Poll) == Ok(()));
+            check!(psp.owed.get() == owed);
         }
         Ok(())
     }

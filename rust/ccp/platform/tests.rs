@@ -38,7 +38,8 @@ mod suite {
             iomem::MemoryResource,
             mem_encrypt,
             pages::Gfp,
-            rmp::Frames, //
+            rmp::Frames,
+            said, //
         },
         testing::{
             check,
@@ -500,13 +501,16 @@ mod suite {
                 _ => CLOSE_INIT_REFUSED,
             };
             plan.once(CommandId::SNP_INIT_EX, Refuses(status));
+            said::forget();
             check!(errno(p.init(true, 0)) == Some(EIO), "{}", status);
+            check!(said::only(&["snp-init-failed"]), "{}", status);
             check!(HOST.saw(&[Open, Prepare, SNP_INIT, verdict]), "{}", status);
             check!(!p.is_snp_up(), "{}", status);
             HOST.snp_en.store(0, Relaxed);
         }
         // It is as if nothing had been tried.
-        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
+        said::forget();
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START) && said::only(&[]));
         p.shutdown(Leaving::KvmGone);
         Ok(())
     }
@@ -519,7 +523,9 @@ mod suite {
         // Firmware refused SNP_INIT earlier, and SNP_EN stayed.
         HOST.snp_en.store(1, Relaxed);
         // As if firmware had been asked.
+        said::forget();
         let refused = p.pek_gen();
+        check!(said::only(&["sev-beside-snp-en"]));
         check!(matches!(refused, Err(failure) if failure.fw_error == Some(1)));
         check!(errno(refused) == Some(EIO));
         check!(HOST.saw(&[]));
@@ -535,7 +541,9 @@ mod suite {
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, false)?;
         plan.once(CommandId::SNP_DF_FLUSH, Refuses(Status::WBINVD_REQUIRED));
+        said::forget();
         check!(errno(p.init(true, 0)) == Some(EIO));
+        check!(said::only(&["command-failed"]));
         check!(HOST.saw(&[
             Open,
             Prepare,
@@ -574,12 +582,20 @@ mod suite {
         p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&STOP));
         plan.once(CommandId::INIT, Refuses(Status::SECURE_DATA_INVALID));
+        said::forget();
         check!(p.init(true, 0).is_ok());
+        check!(said::only(&["storage-damaged"]));
         check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, INIT, DF_FLUSH]));
         p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&STOP));
         plan.set(&[(CommandId::INIT, Refuses(Status::SECURE_DATA_INVALID), 2)]);
+        said::forget();
         check!(p.init(true, 0).is_ok());
+        check!(said::only(&[
+            "storage-damaged",
+            "command-failed",
+            "sev-later"
+        ]));
         check!(HOST.saw(&[Open, Prepare, SNP_INIT, SNP_DF_FLUSH, INIT, INIT]));
         p.shutdown(Leaving::KvmGone);
         check!(HOST.assigned() == 0);
@@ -593,10 +609,11 @@ mod suite {
         let (_faux, mut p) = platform(&HOST, &plan, false)?;
         HOST.open.store(EOPNOTSUPP.to_errno(), Relaxed);
         plan.once(CommandId::INIT, Refuses(Status::HWERROR_PLATFORM));
+        said::forget();
         // kvm-amd gives up SEV, and does not ask for the shutdown when it is unloaded.
         let failure = p.init(true, 0).err().ok_or(EINVAL)?;
         check!(failure.errno == EIO && failure.fw_error == Some(0x13));
-        check!(HOST.saw(&[Open, INIT]));
+        check!(HOST.saw(&[Open, INIT]) && said::only(&["command-failed"]));
         check!(!p.is_in_use() && p.tmr.is_none() && !p.sev_on_demand);
         Ok(())
     }
@@ -641,7 +658,9 @@ mod suite {
         let flush = Refuses(Status::DFFLUSH_REQUIRED);
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         plan.once(CommandId::SNP_SHUTDOWN_EX, flush);
+        said::forget();
         p.shutdown(Leaving::KvmGone);
+        check!(said::only(&[]));
         check!(HOST.saw(&[
             SHUTDOWN,
             SNP_SHUTDOWN,
@@ -663,7 +682,12 @@ mod suite {
             check!(p.stop_sev().is_ok());
             check!(HOST.saw(&[SHUTDOWN]));
             plan.set(faults);
+            said::forget();
             check!(p.stop_snp(Leaving::KvmGone).is_err());
+            check!(said::only(match faults.len() {
+                2 => &["command-failed"],
+                _ => &["snp-shutdown-guests"],
+            }));
             check!(p.is_snp_up());
             match faults.len() {
                 2 => check!(HOST.saw(&[SNP_SHUTDOWN, SNP_DF_FLUSH])),
@@ -694,8 +718,9 @@ mod suite {
         p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN]));
         // The device goes.
+        said::forget();
         p.abandon_snp();
-        check!(HOST.saw(&[KEEP_REFUSED]));
+        check!(HOST.saw(&[KEEP_REFUSED]) && said::only(&["snp-stays"]));
         check!(HOST.assigned() == 0);
         Ok(())
     }
@@ -707,7 +732,9 @@ mod suite {
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
         plan.clears_snp_en.set(false);
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
+        said::forget();
         p.shutdown(Leaving::KvmGone);
+        check!(said::only(&["snp-en-stays"]));
         // snp_host does not close the window, and the pages' assignments are not forgotten.
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
         check!(HOST.snp_en.load(Relaxed) == CPUS);
@@ -773,7 +800,9 @@ mod suite {
             check!(HOST.saw(stop), "{:?}", silent);
             check!(!p.is_snp_up(), "{:?}", silent);
             // Nobody is prepared for a firmware that does not listen.
+            said::forget();
             check!(errno(p.init(true, 0)) == Some(EBUSY), "{:?}", silent);
+            check!(said::only(&["start-refused"]), "{:?}", silent);
             check!(p.pek_gen().is_err(), "{:?}", silent);
             check!(HOST.saw(&[]), "{:?}", silent);
         }
@@ -1677,7 +1706,9 @@ mod suite {
             Some(why) => polled.busy(why),
             None => polled,
         };
-        p.last_shutdown(polled)?.run();
+        let mut last = p.last_shutdown(polled)?;
+        said::forget();
+        last.run();
         Ok(())
     }
 
@@ -1735,6 +1766,17 @@ mod suite {
                 plan.set(faults);
                 panic(&HOST, &plan, &p, busy)?;
                 check!(HOST.saw(events), "{} {:?}", x86, busy);
+                // What is told, and how many pages of the TMR stay firmware's by that.
+                let (lines, left) = match (over, x86) {
+                    (true, true) => (&[][..], None),
+                    (true, false) => (&["panic-snp-en-stays"][..], Some(0)),
+                    (false, _) => (&["panic-snp-stays"][..], Some(512)),
+                };
+                check!(said::only(lines), "{} {:?}", x86, busy);
+                check!(left.is_none_or(|left| said::with(fmt!(
+                    "the memory of 0 guest(s) and {} page(s) of firmware",
+                    left + leaked()
+                ))));
                 // The TMR is taken back where SNP_EN stays.
                 let taken = !x86 && busy.is_none();
                 check!(
@@ -1808,10 +1850,18 @@ mod suite {
             SNP_SHUTDOWN,
             LET_GO,
         ];
-        for (held, refused, events) in [
-            (false, false, STUCK),
-            (true, false, ENDED),
-            (true, true, REFUSED),
+        // Whether the others wait, one guest is refused, the others are in time; what is told.
+        for (held, refused, in_time, events, lines) in [
+            (
+                false,
+                false,
+                true,
+                STUCK,
+                &["panic-guests-stay", "panic-snp-stays"][..],
+            ),
+            (true, false, true, ENDED, &["panic-guests-ended"]),
+            (true, false, false, ENDED, &["panic-guests-ended"]),
+            (true, true, true, REFUSED, &["panic-snp-stays"]),
         ] {
             let plan = Plan::new();
             let (_faux, mut p) = platform(&HOST, &plan, true)?;
@@ -1821,6 +1871,7 @@ mod suite {
             relay_context(&mut p, CommandId::SNP_DECOMMISSION, guests[0].1)?;
             plan.dirty.set(false);
             OTHERS.held.store(held, Relaxed);
+            OTHERS.in_time.store(in_time, Relaxed);
             HOST.forget_events();
             let polled = Scripted::new(|call: &Call| match call.wait {
                 // The second of two.
@@ -1836,8 +1887,17 @@ mod suite {
             });
             let mut last = p.last_shutdown(polled)?;
             last.others = &OTHERS;
+            said::forget();
             last.run();
             check!(HOST.saw(events), "{} {}", held, refused);
+            check!(said::only(lines), "{} {}", held, refused);
+            // The guests that are left are those that the driver knows.
+            let told = match events.len() == ENDED.len() {
+                true => said::with(fmt!("2 SNP guest(s) ended for the panic")),
+                false => said::with(fmt!("the memory of 2 guest(s) and ")),
+            };
+            check!(told, "{} {}", held, refused);
+            check!(said::with(fmt!("but not all CPUs have written")) != in_time);
             check!(
                 (HOST.snp_en.load(Relaxed) == 0) == (events.len() == ENDED.len()),
                 "{}",
