@@ -674,6 +674,15 @@ mod suite {
     }
 
     #[test]
+    fn the_record_begins_with_nothing() -> Result {
+        let record = Record::new()?;
+        check!(!record.snp() && !record.x86_snp_shutdown());
+        check!(record.guests() == 0 && record.pages() == 0);
+        check!(record.command() == "a command");
+        Ok(())
+    }
+
+    #[test]
     fn the_record_has_the_tmr_as_it_is() -> Result {
         let record = Record::new()?;
         check!(record.sev_areas().next().is_none());
