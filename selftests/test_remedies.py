@@ -56,8 +56,8 @@ AT_ONCE = {
     ),
     # What the line warns of is found between.
     "in-tree ccp": (
-        {"expects": ("sysfs: state=closed open_seconds=0 snp_en_cpus=0-1",)},
-        "intree-ccp +kvm_amd | -kvm_amd -ccp +kvm_amd",
+        {"expects": ("sysfs: state=closed open_seconds=0 snp_en_cpus=0",)},
+        "intree-ccp +kvm_amd sleep! offline online! | -kvm_amd online -ccp +kvm_amd",
         "snp_host: another ccp than that of this snp_host is loaded, and enables SNP without a hotplug window: for now "
         "unload kvm_amd and ccp and load kvm_amd again",
         ENABLED,

@@ -43,6 +43,7 @@ use crate::{
     },
     syscfg::{
         has_snp_en,
+        syscfg,
         Syscfg, //
     },
     window::{
@@ -97,6 +98,10 @@ pub(crate) unsafe fn init_lock() {
 /// going, so no CPU slips through between the two.
 static WINDOW_OPEN: Atomic<bool> = Atomic::new(false);
 
+/// Another ccp was loaded when this module was: it enables SNP and knows of no window. Until ours
+/// opens one.
+static OTHER_CCP: Atomic<bool> = Atomic::new(false);
+
 /// This host.
 pub(crate) struct SnpHost {
     /// Why this kernel is no SNP host, if so.
@@ -143,6 +148,7 @@ impl Registration {
         }
         // Ours needs this module, so it comes later.
         if unfit.is_none() && pci_adapter::is_registered(c"ccp") {
+            OTHER_CCP.store(true, Relaxed);
             log::warn!(
                 "other-ccp",
                 "another ccp than that of this snp_host is loaded, and enables SNP without a \
@@ -241,6 +247,7 @@ impl SnpHost {
         // the others.
         let disabled = HotplugDisabled::new();
         check_all_online()?;
+        OTHER_CCP.store(false, Relaxed);
         self.apply(Event::Open);
         // The window has a `cpu_hotplug_disable()` of its own now.
         drop(disabled);
@@ -379,9 +386,14 @@ impl SnpHost {
 /// run time and a few other paths do not look at `cpu_hotplug_disable()`.
 pub(crate) struct Vetoes;
 
+/// Whether a CPU that is brought up would be the one without SNP_EN.
+fn cpus_have_snp_en() -> bool {
+    WINDOW_OPEN.load(Relaxed) || OTHER_CCP.load(Relaxed) && has_snp_en(&syscfg())
+}
+
 impl CpuVeto for Vetoes {
     fn may_come(cpu: CpuId) -> Result {
-        if !WINDOW_OPEN.load(Relaxed) {
+        if !cpus_have_snp_en() {
             return Ok(());
         }
         log::warn!(
@@ -414,7 +426,7 @@ impl Callback for Vetoes {
         let Some(what) = about_to_sleep(action) else {
             return Ok(());
         };
-        if !WINDOW_OPEN.load(Relaxed) {
+        if !cpus_have_snp_en() {
             return Ok(());
         }
         log::warn!(
