@@ -19,7 +19,7 @@ use crate::log::Log;
 use crate::model::Model;
 use crate::plugin::{self, Machine, MACHINE};
 use crate::qemu::ffi::{self, Info, PluginId};
-use crate::qemu::{build, ignne, interrupt, layout, probe, tlb, version};
+use crate::qemu::{build, ignne, interrupt, layout, lookup, probe, tlb, version};
 use crate::ram::Ram;
 use crate::stats::Stats;
 use crate::variant::Segments;
@@ -110,6 +110,7 @@ unsafe fn load(
     // SAFETY: the release has been checked, and QEMU loads plugins before it makes CPUs.
     unsafe {
         ignne::install(&machine.functions, plugin::on_clear_ignne)?;
+        lookup::install(&machine.functions)?;
         tlb::install(&machine.functions, plugin::on_tlb_fill)?;
         interrupt::install(&machine.functions, plugin::on_do_interrupt)?;
     }

@@ -86,8 +86,8 @@ plugin_api::functions! {
     helper_rdmsr: fn(*mut Env);
     helper_stgi: fn(*mut Env);
     ;
-    // Not called by name: see ops.rs and ignne.rs.
-    x86_tcg_ops, x86_cpu_tlb_fill, x86_cpu_do_interrupt, cpu_clear_ignne
+    // Not called by name: see ops.rs, ignne.rs and lookup.rs.
+    x86_tcg_ops, x86_cpu_tlb_fill, x86_cpu_do_interrupt, cpu_clear_ignne, helper_lookup_tb_ptr
 }
 
 /// All functions of QEMU that the plugin calls.

@@ -12,8 +12,9 @@
 //! without CR0.NE and nothing else.
 
 use std::ffi::c_void;
-use std::{io, ptr};
+use std::io;
 
+use super::code;
 use super::ffi::Functions;
 
 /// What takes the function's place.
@@ -40,23 +41,10 @@ pub unsafe fn install(f: &Functions, to: Replacement) -> Result<(), String> {
 ///
 /// `function` must be code of at least [`JUMP_BYTES`] that nobody executes meanwhile.
 unsafe fn redirect(function: *mut c_void, to: Replacement) -> io::Result<()> {
-    const PAGE: usize = 4096;
     let mut jump: [u8; JUMP_BYTES] = [0x49, 0xbb, 0, 0, 0, 0, 0, 0, 0, 0, 0x41, 0xff, 0xe3];
     jump[2..10].copy_from_slice(&(to as usize).to_le_bytes());
-    let first = function.addr() & !(PAGE - 1);
-    let length = function.addr() + JUMP_BYTES - first;
-    let protect = |rights| {
-        // SAFETY: pages of code (caller). They stay readable and executable, so that other code in
-        // them goes on.
-        match unsafe { libc::mprotect(first as *mut c_void, length, rights) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    };
-    protect(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC)?;
-    // SAFETY: writable since the call before, and nobody executes it (caller).
-    unsafe { ptr::copy_nonoverlapping(jump.as_ptr(), function.cast(), jump.len()) };
-    protect(libc::PROT_READ | libc::PROT_EXEC)
+    // SAFETY: the caller's promise.
+    unsafe { code::write(function, &jump) }
 }
 
 #[cfg(test)]
@@ -74,14 +62,7 @@ mod tests {
     /// Two pages, with a function that traps across their border.
     #[test]
     fn a_redirected_function_is_the_other_one() {
-        // SAFETY: a new mapping, of which nothing but this test knows.
-        let pages = unsafe {
-            let rights = libc::PROT_READ | libc::PROT_WRITE;
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            libc::mmap(ptr::null_mut(), 8192, rights, flags, -1, 0)
-        };
-        assert_ne!(pages, libc::MAP_FAILED);
-        let function = pages.wrapping_byte_add(4090);
+        let function = code::pages().wrapping_byte_add(4090);
         // SAFETY: 64 bytes in the mapping. INT3, so that going on behind the jump would end the
         // test.
         unsafe { function.write_bytes(0xcc, 64) };

@@ -5,6 +5,7 @@
 use std::fmt;
 
 pub mod build;
+pub mod code;
 pub mod e820;
 pub mod env;
 pub mod ffi;
@@ -12,6 +13,7 @@ pub mod guest;
 pub mod ignne;
 pub mod interrupt;
 pub mod layout;
+pub mod lookup;
 pub mod ops;
 pub mod probe;
 pub mod register;
