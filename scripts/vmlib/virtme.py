@@ -13,15 +13,37 @@ from pathlib import Path
 from . import kernels
 
 # Root's options as virtme-ng gives them, and a cache: without one each program reads its libraries anew.
-ROOTFLAGS = "rootflags=version=9p2000.L,trans=virtio,access=any,cache=loose,msize=262144"
-# Of udev virtme-ng needs the names of its own ports, and of systemd's files none.
-RULES = "/usr/lib/udev/rules.d"
-PORTS = f"""echo 'SUBSYSTEM=="virtio-ports", ATTR{{name}}=="?*", SYMLINK+="virtio-ports/$attr{{name}}"' \
-    >{RULES}/ports.rules"""
+OPTIONS = "version=9p2000.L,trans=virtio,access=any"
+CACHED = f"{OPTIONS},cache=loose,msize=262144"
+ROOTFLAGS = f"rootflags={CACHED}"
+# The same for a kernel that has 9p in modules: virtme-ng's initramfs mounts the root directory then.
+INITRAMFS = "/usr/lib/python3/dist-packages/virtme/mkinitramfs.py"
+CACHES = f"s/{OPTIONS} /{CACHED} /"
+# Of udev virtme-ng needs the names of its own ports, if it has a command to run, and of systemd's files none. The
+# kernel makes the ports one after the other.
+UDEV = "/usr/bin/udevadm"  # systemd-udevd is a link to it
+PORTS = """#!/bin/sh
+read -r parameters </proc/cmdline
+case "$1 $parameters" in --daemon*virtme.exec*) ;; *) exit 0 ;; esac
+mkdir -p /dev/virtio-ports
+for _ in $(seq 100); do
+	for port in /sys/class/virtio-ports/*; do
+		read -r name <"$port/name" && ln -sf "../${port##*/}" "/dev/virtio-ports/$name"
+	done
+	[ ! -e /dev/virtio-ports/virtme.ret ] || [ ! -e /dev/virtio-ports/virtme.dev_stderr ] || break
+	sleep 0.1
+done
+"""
 MASKS = f"""
 mount --bind /bin/true /usr/bin/systemd-tmpfiles
-mount -t tmpfs tmpfs {RULES}
-{PORTS}
+mount -t tmpfs tmpfs /usr/lib/udev/rules.d
+cat >/usr/lib/udev/rules.d/ports <<'END'
+{PORTS}END
+chmod 755 /usr/lib/udev/rules.d/ports
+mount --bind /usr/lib/udev/rules.d/ports {UDEV}
+sed '{CACHES}' {INITRAMFS} >/usr/lib/udev/rules.d/initramfs
+mount --bind /usr/lib/udev/rules.d/initramfs {INITRAMFS}
+export PYTHONDONTWRITEBYTECODE=1
 exec "$@"
 """
 RELIABLE = f"{ROOTFLAGS} {kernels.UNDER_TCG}"
