@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The cells of the fault matrix (selftests/fault_matrix.py): load, launch, ask, unload, with a fault in one
 # of these phases; then everything once more without a fault.
+# shellcheck disable=SC2154 # line is lib.sh's
 . /vm/lib.sh
 
 # Calls of /dev/sev, in an order in which all of them reach firmware, and those that change nothing.
@@ -8,32 +9,27 @@ questions="platform-status snp-platform-status"
 calls="platform-status snp-platform-status get-id2 pdh pek-gen pdh-gen pek-csr pek-import"
 calls="$calls snp-config snp-commit vlek factory-reset"
 
-milliseconds() {
-	read -r up _ </proc/uptime
-	echo "${up%.*}${up#*.}0"
-}
-
-# step NAME COMMAND…: run it, "@step NAME STATUS MILLISECONDS WORDS", with the words that it says of a failure.
+# step NAME COMMAND…: "@step NAME STATUS MILLISECONDS WORDS", and its lines as "@NAME-…".
 step() {
 	name=$1
 	shift
-	begun=$(milliseconds)
-	words=$("$@" 2>&1)
-	status=$?
-	say step "$name" $status $(($(milliseconds) - begun)) "$(echo "$words" | grep -v '^@' | tr '\n' ' ')"
-	echo "$words" | grep '^@' | sed "s/^@/@$name-/"
+	timed "step $name" "$name" "$@"
 }
 
 offers() {
 	for what in sev sev_es sev_snp; do
-		say "$1" $what "$(cat /sys/module/kvm_amd/parameters/$what 2>/dev/null || echo none)"
+		read_file /sys/module/kvm_amd/parameters/$what
+		say "$1" $what "$line"
 	done
 }
 
 unload_all() {
 	step "$1-kvm_amd" rmmod kvm_amd
 	step "$1-ccp" rmmod ccp
-	say "$1" window "$(cat /sys/kernel/snp_host/state)" "$(cat /sys/kernel/snp_host/snp_en_cpus)"
+	read_file /sys/kernel/snp_host/state
+	state=$line
+	read_file /sys/kernel/snp_host/snp_en_cpus
+	say "$1" window "$state" "$line"
 }
 
 # cell NAME PHASE SECONDS WAIT SPEC…: the fault strikes in PHASE; commands time out after SECONDS (0: the

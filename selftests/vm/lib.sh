@@ -37,6 +37,42 @@ load_kernel() {
 	kexec-load "$how" /boot/vmlinuz /boot/initrd "$parameters ccp_rs_stage=$next $*"
 }
 
+# milliseconds: $now is the time since the start of this kernel. It is not printed, as that would cost a process.
+milliseconds() {
+	read -r now _ </proc/uptime
+	now=${now%.*}${now#*.}0
+}
+
+# timed KEY NAME COMMAND…: run it, and print "@KEY STATUS MILLISECONDS WORDS" with the words that it prints, and each
+# line "@TEXT" of it as "@NAME-TEXT". By the shell itself: each process costs an emulated CPU more than this does.
+# $output is what it has printed.
+timed() {
+	key=$1 name=$2 words='' lines=''
+	shift 2
+	milliseconds
+	begun=$now
+	output=$("$@" 2>&1)
+	status=$?
+	milliseconds
+	while IFS= read -r line; do
+		case $line in
+		@*) lines="$lines@$name-${line#@}
+" ;;
+		*) words="$words$line " ;;
+		esac
+	done <<-END
+		$output
+	END
+	say "$key" $status $((now - begun)) "$words"
+	printf %s "$lines"
+}
+
+# read_file FILE: $line is its first one, or "none" if there is no such file.
+read_file() {
+	line=none
+	[ ! -e "$1" ] || read -r line <"$1"
+}
+
 # cases FUNCTION: ask for cases and call the function with the words of each, until there are no more or
 # it fails, which says that the machine cannot be used for another one. Kernel messages and PSP commands
 # of a case stand between marks with its name. A function that goes on with another kernel is called there

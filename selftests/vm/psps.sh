@@ -12,6 +12,7 @@
 #   order:WORD,WORD…          an order to the PSP model
 #   NAME=VALUE                set this parameter of ccp
 # and "@took STEP MILLISECONDS".
+# shellcheck disable=SC2154 # now is lib.sh's
 . /vm/lib.sh
 
 take() {
@@ -58,16 +59,13 @@ take() {
 	esac
 }
 
-milliseconds() {
-	read -r up _ </proc/uptime
-	echo "${up%.*}${up#*.}0"
-}
-
 steps() {
 	for step in "$@"; do
-		begun=$(milliseconds)
+		milliseconds
+		begun=$now
 		if take "$step"; then result="done"; else result=failed; fi
-		say took "$step" $(($(milliseconds) - begun))
+		milliseconds
+		say took "$step" $((now - begun))
 		[ -e /dev/sev ] && node=node || node=no-node
 		say after "$step $result $(cat /sys/kernel/snp_host/state 2>/dev/null || echo none) $node"
 	done
