@@ -8,7 +8,8 @@ import functools
 import re
 
 import pytest
-from conftest import boot, module, values
+from conftest import boot, in_turn, module, values
+from vmlib import suite
 
 
 def after(result) -> list[str]:
@@ -19,30 +20,57 @@ def commands(trace: list[dict]) -> list[str]:
     return [entry["cmd"] for entry in trace if "cmd" in entry]
 
 
+def lowest(last: str) -> list[str]:
+    # What is removed and found again comes last in the PCI core's list.
+    steps = [f"remove:{last}", "rescan", "+kvm_amd", "unbind:61", "bind:61", "remove:61", "guest", "end", "-kvm_amd"]
+    return [*steps, "-ccp", "rescan"]
+
+
+# What is done with two PSPs, the master's last.
+TWO = {
+    "another": ["+kvm_amd", "unbind:41", "-kvm_amd", "+kvm_amd", "bind:41", "-kvm_amd", "+kvm_amd", "-kvm_amd", "-ccp"],
+    "stays": [
+        "+kvm_amd", "unbind:41", "calls", "unbind:61", "bind:61", "-kvm_amd", "+kvm_amd", "bind:41", "-kvm_amd",
+        "+kvm_amd", "-kvm_amd", "-ccp",
+    ],
+    "silent": [
+        "order:fault,SNP_PLATFORM_STATUS@1:silent", "+ccp", "unbind:61", "bind:61", "unbind:41", "bind:41",
+        "order:clear", "unbind:41", "bind:41", "-ccp",
+    ],
+    "gone": [
+        "+kvm_amd", "remove:41", "unbind:61", "bind:61", "-kvm_amd", "-ccp", "+ccp", "+kvm_amd", "guest", "end",
+        "-kvm_amd", "-ccp",
+    ],
+}  # fmt: skip
+LOST = {"silent": (" 1 lost so far", " 2 lost so far")}
+
+
+@functools.cache
+def two_psps() -> dict[str, suite.Outcome]:
+    cases = [suite.Case(name, " ".join(steps), expects=LOST.get(name, ())) for name, steps in TWO.items()]
+    return in_turn("psps.sh", cases, limit=180, other_psps=[[]])
+
+
+@functools.cache
+def generations(master: str, other: str) -> dict[str, suite.Outcome]:
+    cases = [suite.Case(last, " ".join(lowest(last))) for last in ("61", "41")]
+    return in_turn("psps.sh", cases, limit=180, psp=[f"--device={master}"], other_psps=[[f"--device={other}"]])
+
+
+def healthy(outcome: suite.Outcome) -> suite.Outcome:
+    assert not outcome.failure and outcome.evidence.left == 0, outcome.failure
+    return outcome
+
+
 @pytest.mark.parametrize("last", ["41", "61"])
 @pytest.mark.parametrize("devices", [("1486", "14ca"), ("17d8", "1456")], ids="-".join)
 def test_lowest_address_is_master(devices, last):
     """Whichever is probed first, and whatever becomes of the other."""
-    master, other = devices
-    # What is removed and found again comes last in the PCI core's list.
-    steps = [
-        f"remove:{last}",
-        "rescan",
-        "+kvm_amd",
-        "unbind:61",
-        "bind:61",
-        "remove:61",
-        "guest",
-        "end",
-        "-kvm_amd",
-        "-ccp",
-    ]
-    result = boot("psps.sh", *steps, psp=[f"--device={master}"], other_psps=[[f"--device={other}"]])
-    assert result.status == 0 and result.rmp["assigned"] == 0, result.lines
+    result = healthy(generations(*devices)[last])
     before = "none no-node"
-    up = "enabled node"
-    states = [before, before, up, up, up, up, up, up, "closed node", "closed no-node"]
-    assert after(result) == [f"{step} done {state}" for step, state in zip(steps, states)]
+    up, closed = "enabled node", "closed no-node"
+    states = [before, before, up, up, up, up, up, up, "closed node", closed, closed]
+    assert after(result) == [f"{step} done {state}" for step, state in zip(lowest(last), states, strict=True)]
     probed = re.findall(r"ccp 0000:(..):00\.0: SEV enabled", result.console)
     assert probed[:2] == (["61", "41"] if last == "41" else ["41", "61"]) and len(probed) == 3
     assert "SNP_LAUNCH_FINISH" in commands(result.trace)
@@ -51,43 +79,19 @@ def test_lowest_address_is_master(devices, last):
 
 def test_no_other_takes_the_masters_place():
     """Firmware keeps its state in the PSP that it was given to."""
-    steps = ["+kvm_amd", "unbind:41", "-kvm_amd", "+kvm_amd", "bind:41", "-kvm_amd", "+kvm_amd", "-kvm_amd", "-ccp"]
-    result = boot("psps.sh", *steps, other_psps=[[]])
-    assert result.status == 0 and result.rmp["assigned"] == 0, result.lines
+    result = healthy(two_psps()["another"])
     states = ["enabled node", *["closed node"] * 5, "enabled node", "closed node", "closed no-node"]
-    assert after(result) == [f"{step} done {state}" for step, state in zip(steps, states)]
+    assert after(result) == [f"{step} done {state}" for step, state in zip(TWO["another"], states, strict=True)]
     assert [commands(trace) for trace in result.other_traces] == [[]]
 
 
 def test_the_master_stays_the_master():
     """Whatever is bound while it is not: only binding it again brings SEV back. Until then there is no device for any
     call of /dev/sev, good or bad."""
-    steps = [
-        "+kvm_amd",
-        "unbind:41",
-        "calls",
-        "unbind:61",
-        "bind:61",
-        "-kvm_amd",
-        "+kvm_amd",
-        "bind:41",
-        "-kvm_amd",
-        "+kvm_amd",
-        "-kvm_amd",
-        "-ccp",
-    ]
-    result = boot("psps.sh", *steps, other_psps=[[]])
-    assert result.status == 0 and result.rmp["assigned"] == 0, result.lines
-    states = [
-        "enabled node",
-        *["closed node"] * 2,
-        "closed no-node",
-        *["closed node"] * 5,
-        "enabled node",
-        "closed node",
-        "closed no-node",
-    ]
-    assert after(result) == [f"{step} done {state}" for step, state in zip(steps, states)]
+    result = healthy(two_psps()["stays"])
+    up, closed, gone = "enabled node", "closed node", "closed no-node"
+    states = [up, closed, closed, gone, *[closed] * 5, up, closed, gone]
+    assert after(result) == [f"{step} done {state}" for step, state in zip(TWO["stays"], states, strict=True)]
     assert values(result, "answers") == ["ENODEV"]
     assert (
         result.console.count("ccp 0000:61:00.0: this PSP is not the master, which is not bound or does not answer") == 1
@@ -97,12 +101,10 @@ def test_the_master_stays_the_master():
 
 def test_the_master_is_gone_for_good():
     """Then another one is chosen when ccp is loaded anew, as the line says where it stands in Documentation."""
-    steps = ["+kvm_amd", "remove:41", "unbind:61", "bind:61", "-kvm_amd", "-ccp", "+ccp", "+kvm_amd", "guest", "end"]
-    result = boot("psps.sh", *steps, "-kvm_amd", "-ccp", other_psps=[[]])
-    assert result.status == 0 and result.rmp["assigned"] == 0, result.lines
+    result = healthy(two_psps()["gone"])
     closed, gone, up = "closed node", "closed no-node", "enabled node"
     states = [up, closed, gone, closed, closed, gone, closed, up, up, up, closed, gone]
-    assert after(result) == [f"{step} done {state}" for step, state in zip([*steps, "-kvm_amd", "-ccp"], states)]
+    assert after(result) == [f"{step} done {state}" for step, state in zip(TWO["gone"], states, strict=True)]
     assert (
         result.console.count("ccp 0000:61:00.0: this PSP is not the master, which is not bound or does not answer") == 1
     )
@@ -112,11 +114,8 @@ def test_the_master_is_gone_for_good():
 
 def test_a_silent_master_is_not_asked_again():
     """It may still be at work on what it was asked; binding it anew gives it time to answer, and nothing else."""
-    steps = ["+ccp", "unbind:61", "bind:61", "unbind:41", "bind:41", "order:clear", "unbind:41", "bind:41", "-ccp"]
-    silent = ["--fault=SNP_PLATFORM_STATUS@1:silent"]
-    result = boot("psps.sh", *steps, psp=silent, other_psps=[[]], expects=(" 1 lost so far", " 2 lost so far"))
-    assert result.status == 0, result.lines
-    assert [value.split()[1] for value in after(result)] == ["done"] * len(steps)
+    result = healthy(two_psps()["silent"])
+    assert [value.split()[1] for value in after(result)] == ["done"] * len(TWO["silent"])
     # In the end it is asked for its status, and then for more.
     assert (
         commands(result.trace).count("SNP_PLATFORM_STATUS") == 2 and commands(result.trace)[-1] != "SNP_PLATFORM_STATUS"

@@ -383,7 +383,7 @@ class Machine:
             raise self._failure(panic[0] if panic else "the machine went away before the scenario ended")
         seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - cpu_start
         rmp = self.rmp()
-        other_traces = [self.trace(n) for n in self._numbers()[1:]]
+        other_traces = [self.trace(n) for n in self.psps()[1:]]
         findings = self.evidence().findings()
         return Result(
             int(end[1]), lines[:-1], self.console(), self.trace(), other_traces, rmp, seconds, cpu_seconds,
@@ -407,7 +407,7 @@ class Machine:
         """What speaks for or against the health of the run so far."""
         evidence = self.models()
         evidence.kernel = self.console()
-        evidence.trace = [entry for n in self._numbers() for entry in self.trace(n)]
+        evidence.trace = [entry for n in self.psps() for entry in self.trace(n)]
         return evidence
 
     def models(self) -> health.Evidence:
@@ -416,7 +416,7 @@ class Machine:
         return health.Evidence(
             reports=rmp.get("reports", []),
             notes=self._lines("cpu.log"),
-            complaints=[line for n in self._numbers() for line in self._lines(f"pspd{self._models.suffix(n)}.log")],
+            complaints=[line for n in self.psps() for line in self._lines(f"pspd{self._models.suffix(n)}.log")],
             left=rmp.get("assigned", 0),
         )
 
@@ -424,8 +424,8 @@ class Machine:
         file = self.run_dir / name
         return file.read_text(errors="replace").splitlines() if file.exists() else []
 
-    def _numbers(self) -> range:
-        """Those of the PSPs."""
+    def psps(self) -> range:
+        """Their numbers."""
         return range(len(self._models.psps))
 
     def trace(self, n: int = 0) -> list[dict]:
@@ -433,12 +433,12 @@ class Machine:
         file = self._models.trace_file(n)
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
-    def order(self, order: str) -> str:
-        """Give the PSP model an order (pspd --help); returns its answer."""
+    def order(self, order: str, n: int = 0) -> str:
+        """Give the n-th PSP model an order (pspd --help); returns its answer."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(10)
-                connection.connect(str(self._models.control()))
+                connection.connect(str(self._models.control(n)))
                 connection.sendall(f"{order}\n".encode())
                 return connection.makefile().readline().strip() or "error the PSP model went away"
         except OSError as error:

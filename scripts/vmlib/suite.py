@@ -33,6 +33,7 @@ class Outcome:
     lines: list[str] = dataclasses.field(default_factory=list)  # output of the scenario
     kernel: list[str] = dataclasses.field(default_factory=list)  # kernel messages, without time stamps
     trace: list[dict] = dataclasses.field(default_factory=list)  # of the PSP model
+    other_traces: list[list[dict]] = dataclasses.field(default_factory=list)  # of the further PSPs
     seconds: float = 0
     # Why the case went wrong: the machine had to be given up, or was not healthy.
     failure: str | None = None
@@ -97,7 +98,8 @@ class _Boot:
         case = self.waiting.pop(0)
         self.done.append(Outcome(case, run=self.machine.run_dir))
         self._since, self._open = time.monotonic(), True
-        self.machine.order(f"mark case {case.name}")
+        for n in self.machine.psps():
+            self.machine.order(f"mark case {case.name}", n)
         return f"ok {case.name} {case.words}"
 
     def on_line(self, line: str) -> None:
@@ -131,7 +133,10 @@ class _Boot:
         `failure` is the last one's."""
         self._end_case()
         kernel = sections(self.machine.console().splitlines(), r"case (\S+) begins", without_stamp)
-        trace = sections(self.machine.trace(), r"case (\S+)", lambda entry: entry.get("text", ""))
+        trace, *others = (
+            sections(self.machine.trace(n), r"case (\S+)", lambda entry: entry.get("text", ""))
+            for n in self.machine.psps() or [0]
+        )
         last = self.done[-1]
         last.rmp = self.machine.rmp()
         for outcome in self.done:
@@ -139,7 +144,12 @@ class _Boot:
             said, outcome.trace = kernel.get(name, []), trace.get(name, [])
             outcome.kernel = [without_stamp(line) for line in said]
             outcome.evidence.kernel = "\n".join((kernel.get(None, []) if first else []) + said)
-            outcome.evidence.trace = (trace.get(None, []) if first else []) + outcome.trace
+            outcome.other_traces = [other.get(name, []) for other in others]
+            outcome.evidence.trace = [
+                entry
+                for one in (trace, *others)
+                for entry in (one.get(None, []) if first else []) + one.get(name, [])
+            ]
             outcome.judge(failure if outcome is last else None)
             if outcome.failure:
                 with (outcome.run / "failure").open("a") as file:
