@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """Initialisation that fails half-way leaves nothing half done."""
 
+import functools
 import re
 
 import pytest
-from conftest import boot, values
+from conftest import boot, in_turn, values
 from vmlib import health, suite
 
 
@@ -22,12 +23,45 @@ def commands(result) -> list[str]:
     return [entry["cmd"] for entry in result.commands() if entry["cmd"] != "SNP_PAGE_RECLAIM"]
 
 
-@pytest.mark.parametrize("status", ["0x3", "0x13"])
+# What is wrong with legacy SEV; what the two legacy guests find; what firmware is asked for each of them.
+LAUNCH = ["LAUNCH_START", "ACTIVATE", "DEACTIVATE", "DECOMMISSION"]
+ALONE = {
+    "INIT refused once": ({}, ["INIT@1:status=0x13"], ["0 error=0"] * 2, [["INIT", "DF_FLUSH", *LAUNCH], LAUNCH]),
+    "INIT refused": ({}, ["INIT:status=0x13"], ["EIO error=0x13"] * 2, [["INIT"]] * 2),
+    "init_ex_path": ({"append": "ccp.init_ex_path=/dev"}, [], ["EINVAL error=0xffffffff"] * 2, [[]] * 2),
+}
+# While kvm-amd is loaded, and while it is unloaded.
+SILENT = {"SNP_DF_FLUSH": "N", "INIT": "N", "SHUTDOWN": "Y", "SNP_SHUTDOWN_EX": "Y"}
+FLUSH_FAILS = ["0x3", "0x13"]
+# The words of vm/init.sh, and what must be found. After the last one SEV cannot be stopped any more.
+IN_TURN = {
+    **{f"flush-{status}": (["twice", f"DF_FLUSH:status={status}"], {}) for status in FLUSH_FAILS},
+    **{name: (["alone", *fault], {}) for name, (machine, fault, *_) in ALONE.items() if not machine},
+    "dead": (["dead"], {"expects": (" 1 lost so far",)}),
+    "left": (["left", *SILENT], {"expects": ("are lost until",)}),
+    "rebound": (["rebound"], {"expects": ("are lost until",)}),
+    "demand": (["demand"], {}),
+    "refuse": (["refuse", "SHUTDOWN:status=0x12"], {"allows": health.LEFT}),
+}
+
+
+@functools.cache
+def in_one_machine() -> dict[str, suite.Outcome]:
+    cases = [suite.Case(name.replace(" ", "-"), " ".join(words), **more) for name, (words, more) in IN_TURN.items()]
+    return in_turn("init.sh", cases, limit=240)
+
+
+def taken(name: str) -> suite.Outcome:
+    outcome = in_one_machine()[name.replace(" ", "-")]
+    assert not outcome.failure, outcome.failure
+    return outcome
+
+
+@pytest.mark.parametrize("status", FLUSH_FAILS)
 def test_sev_is_stopped_if_its_flush_fails(status):
     """No ASID may be used without the flush, so SEV does not count as started: not for this load of
     kvm-amd and not for the next one. SNP does not depend on it."""
-    result = boot("init.sh", "twice", psp=[f"--fault=DF_FLUSH:status={status}"])
-    assert result.status == 0, result.lines
+    result = taken(f"flush-{status}")
     assert values(result, "sev") == ["Y", "Y"] and values(result, "state") == ["enabled", "enabled"]
     trace = commands(result)
     tries = [n for n, cmd in enumerate(trace) if cmd == "INIT"]
@@ -36,22 +70,17 @@ def test_sev_is_stopped_if_its_flush_fails(status):
     assert result.console.count("DF_FLUSH failed") == 2
 
 
-# What is wrong with legacy SEV; what the two legacy guests find; what firmware is asked for each of them.
-LAUNCH = ["LAUNCH_START", "ACTIVATE", "DEACTIVATE", "DECOMMISSION"]
-ALONE = {
-    "INIT refused once": ({}, ["INIT@1:status=0x13"], ["0 error=0"] * 2, [["INIT", "DF_FLUSH", *LAUNCH], LAUNCH]),
-    "INIT refused": ({}, ["INIT:status=0x13"], ["EIO error=0x13"] * 2, [["INIT"]] * 2),
-    "init_ex_path": ({"append": "ccp.init_ex_path=/dev"}, [], ["EINVAL error=0xffffffff"] * 2, [[]] * 2),
-}
-
-
 @pytest.mark.parametrize("name", ALONE)
 def test_snp_does_without_legacy_sev(name):
     """Legacy SEV cannot be started when kvm-amd is loaded: SNP guests run, the first legacy command gets the
     error, and nothing is left afterwards."""
     machine, fault, starts, asked = ALONE[name]
-    result = boot("init.sh", "alone", *fault, **machine)
-    assert result.status == 0 and result.rmp["assigned"] == 0, result.lines
+    if machine:
+        result = boot("init.sh", "alone", *fault, **machine)
+        assert result.status == 0 and result.rmp["assigned"] == 0, result.lines
+    else:
+        result = taken(name)
+        assert result.evidence.left == 0, result.lines
     assert values(result, "offers") == ["Y Y"]
     assert values(result, "loaded") == ["enabled 0-1"] and [value.strip() for value in values(result, "unloaded")] == [
         "closed"
@@ -121,23 +150,21 @@ def test_hosts_that_do_not_want_snp(parameter):
 def test_dead_mailbox_is_noticed_before_cpus_are_prepared():
     """A PSP that fell silent before kvm-amd is loaded: the hotplug window is not opened for it, SNP_EN not
     set. Binding it again makes a new mailbox, and then everything starts."""
-    result = boot("init.sh", "dead", expects=(" 1 lost so far",))
-    assert result.status == 0, result.lines
+    result = taken("dead")
     assert values(result, "sev") == ["N", "Y"] and values(result, "state") == ["closed", "enabled"]
     assert values(result, "snp_en") == ["", "0-1"]
     assert result.console.count("SNP and SEV cannot be started") == 1
-
-
-# While kvm-amd is loaded, and while it is unloaded.
-SILENT = {"SNP_DF_FLUSH": "N", "INIT": "N", "SHUTDOWN": "Y", "SNP_SHUTDOWN_EX": "Y"}
 
 
 @pytest.mark.parametrize("shutdown", ["x86", "legacy"])
 def test_firmware_that_was_left_initialised(shutdown):
     """After a time-out the driver cannot stop SNP firmware. When it is loaded again and firmware answers, it
     takes it over, stops it and starts it anew; and then nothing is left of it."""
-    result = boot("init.sh", "left", *SILENT, psp=[f"--shutdown={shutdown}"], limit=240, expects=("are lost until",))
-    assert result.status == 0, result.lines
+    if shutdown == "legacy":
+        result = boot("init.sh", "left", *SILENT, shutdown=shutdown, limit=240, expects=("are lost until",))
+        assert result.status == 0, result.lines
+    else:
+        result = taken("left")
     assert values(result, "sev") == [offered for command in SILENT for offered in (SILENT[command], "Y")]
     assert values(result, "found") == ["held 0-1"] * len(SILENT)
     assert [value.strip() for value in values(result, "stopped")] == [
@@ -160,8 +187,7 @@ def test_firmware_that_was_left_initialised(shutdown):
 
 def test_guests_may_depend_on_what_was_left():
     """KVM is still there, perhaps with guests, so firmware is not stopped for a new one; it is when KVM goes."""
-    result = boot("init.sh", "rebound", expects=("are lost until",))
-    assert result.status == 0, result.lines
+    result = taken("rebound")
     launch = values(result, "launch")
     assert launch[-1].startswith("init2 EBUSY ") and values(result, "sev") == ["Y"]
     assert values(result, "found") == ["held 0-1"] and [value.strip() for value in values(result, "stopped")] == [
@@ -178,8 +204,7 @@ def test_guests_may_depend_on_what_was_left():
 def test_sev_on_demand():
     """psp_init_on_probe=0: legacy SEV is started by the first guest that needs it, and its error is that
     guest's. An SNP guest does without."""
-    result = boot("init.sh", "demand")
-    assert result.status == 0, result.lines
+    result = taken("demand")
     cmds = {
         mark: [cmd for cmd, _ in part(result, mark)] for mark in ("load", "snp-guest", "refused", "sev-guest", "end")
     }
@@ -201,7 +226,7 @@ def test_sev_on_demand():
 
 def test_snp_is_not_blamed_for_sev():
     """SNP cannot be stopped beside SEV: that is said, and not that something is wrong with SNP."""
-    result = boot("init.sh", "refuse", "SHUTDOWN:status=0x12", allows=health.LEFT)
+    result = taken("refuse")
     said = [
         line.partition(": ")[2] for line in result.console.splitlines() if re.search(r"ccp 0000:41.*SHUTDOWN", line)
     ]
