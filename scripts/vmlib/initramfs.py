@@ -5,11 +5,13 @@ The base (busybox, QEMU and its libraries, OVMF, tools) is large and the same fo
 made once and kept. The layer with the kernel modules and scripts is small and made for each run.
 """
 
+import functools
 import hashlib
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from . import paths, programs
@@ -42,7 +44,23 @@ def libraries(program: str) -> set[str]:
 def _copy(source: Path, stage: Path, name: str) -> None:
     target = stage / name.lstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source, target)
+    if source.suffix == ".ko":
+        target.write_bytes(stripped(source))
+    else:
+        shutil.copy(source, target)
+
+
+def stripped(module: Path) -> bytes:
+    """A module as packages have it (scripts/deb): without what only debuggers read, which is nine tenths of it. The
+    machine unpacks it, and reads all of it whenever it loads the module."""
+    return _stripped(module, module.stat().st_mtime_ns)
+
+
+@functools.cache
+def _stripped(module: Path, _changed: int) -> bytes:
+    with tempfile.NamedTemporaryFile(suffix=".ko") as file:
+        subprocess.run(["strip", "--strip-debug", "-o", file.name, module], check=True)
+        return Path(file.name).read_bytes()
 
 
 def base() -> Path:
@@ -97,7 +115,7 @@ def layer(stage: Path, kernel: Kernel, driver: str, files: dict[str, Path], modu
         # Where an installation puts them as well: updates/ goes before kernel/.
         (modules / "updates").mkdir()
         for name in ("snp_host.ko", "ccp.ko"):
-            shutil.copy(kernel.ours / name, modules / "updates" / name)
+            _copy(kernel.ours / name, modules / "updates", name)
     tools = {f"usr/bin/{program.name}": program for program in programs.build()}
     for name, file in (tools | files).items():
         _copy(file, stage, name)
