@@ -2,6 +2,7 @@
 //! The arguments after `-plugin file=…`.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use rmp::{Geometry, GeometryError};
@@ -19,7 +20,7 @@ pub struct Args {
     pub link: PathBuf,
     /// The memory that the machine's firmware has set aside for the RMP.
     pub rmp: Geometry,
-    /// The RMP is segmented.
+    /// The RMP is segmented, or could be.
     pub segments: Option<Segments>,
     /// Where notes and the summary go.
     pub log: Option<PathBuf>,
@@ -54,7 +55,7 @@ pub enum ArgError {
 }
 
 /// Every argument but `msr`, in the order in which [`Args::parse`] keeps the values.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "ram",
     "low",
     "link",
@@ -67,6 +68,7 @@ const NAMES: [&str; 12] = [
     "guest",
     "rmp_segment_shift",
     "rmp_segment_limit",
+    "rmp_segments",
 ];
 /// The one that may be given any number of times.
 const MSR: &str = "msr";
@@ -114,7 +116,7 @@ impl Args {
                 return Err(ArgError::Twice(NAMES[slot]));
             }
         }
-        let [ram, low, link, rmp_base, rmp_end, log, rmpread, snp_en, rmp, guest, shift, limit] =
+        let [ram, low, link, rmp_base, rmp_end, log, rmpread, snp_en, rmp, guest, shift, limit, offered] =
             values;
         let low = number("low", low)?;
         if low > 4 << 30 {
@@ -129,7 +131,7 @@ impl Args {
             log: path("log", log)?,
             rmpread: switch("rmpread", rmpread)?,
             snp_en: cpus("snp_en", snp_en)?,
-            segments: segments(shift, limit)?,
+            segments: segments(shift, limit, switch("rmp_segments", offered)?)?,
             pins,
             checks: checks("rmp", rmp)?,
             guest: switch("guest", guest)?,
@@ -153,22 +155,22 @@ fn number(name: &'static str, value: Option<&str>) -> Result<u64, ArgError> {
     parsed.map_err(|_| ArgError::Value(name, value.to_owned(), "a number, decimal or 0x…"))
 }
 
-fn segments(shift: Option<&str>, limit: Option<&str>) -> Result<Option<Segments>, ArgError> {
-    let within = |name, text: &str, range: std::ops::RangeInclusive<u32>, wants| {
-        let value = text.parse().ok().filter(|value| range.contains(value));
-        value.ok_or_else(|| ArgError::Value(name, text.to_owned(), wants))
+fn segments(
+    shift: Option<&str>,
+    limit: Option<&str>,
+    offered: bool,
+) -> Result<Option<Segments>, ArgError> {
+    let within = |name, text: Option<&str>, range: RangeInclusive<u32>, wants| {
+        let value = |text: &str| text.parse().ok().filter(|value| range.contains(value));
+        let refused = |text: &str| ArgError::Value(name, text.to_owned(), wants);
+        text.map(|text| value(text).ok_or_else(|| refused(text))).transpose()
     };
-    let limit = match limit {
-        Some(text) => Some(within("rmp_segment_limit", text, 1..=512, "a number from 1 to 512")?),
-        None => None,
-    };
-    let wants = "a number from 30 to 40";
-    match (shift, limit) {
-        (Some(text), limit) => {
-            Ok(Some(Segments { shift: within("rmp_segment_shift", text, 30..=40, wants)?, limit }))
-        }
-        (None, None) => Ok(None),
-        (None, Some(_)) => Err(ArgError::Missing("rmp_segment_shift")),
+    let limit = within("rmp_segment_limit", limit, 1..=512, "a number from 1 to 512")?;
+    let shift = within("rmp_segment_shift", shift, 30..=40, "a number from 30 to 40")?;
+    match (shift, limit, offered) {
+        (None, None, false) => Ok(None),
+        (None, Some(_), false) => Err(ArgError::Missing("rmp_segment_shift")),
+        (shift, limit, _) => Ok(Some(Segments { shift, limit })),
     }
 }
 
@@ -256,7 +258,9 @@ mod tests {
                     msr=all:MTRR_DEF_TYPE=0xc06 msr=0:0xc001001d=absent";
         let args = parse(&format!("{GOOD} {more}")).unwrap();
         assert_eq!(args.snp_en, 0b1011);
-        assert_eq!(args.segments, Some(Segments { shift: 31, limit: Some(2) }));
+        assert_eq!(args.segments, Some(Segments { shift: Some(31), limit: Some(2) }));
+        let offered = parse(&format!("{GOOD} rmp_segments=on")).unwrap().segments;
+        assert_eq!(offered, Some(Segments { shift: None, limit: None }));
         let pins = [
             Pin { cpu: Some(1), msr: 0xc001_0015, value: Some(0) },
             Pin { cpu: None, msr: 0x2ff, value: Some(0xc06) },
@@ -288,6 +292,7 @@ mod tests {
             (format!("{GOOD} rmp_check=on"), "unknown argument 'rmp_check=on'"),
             (format!("{GOOD} rmpread=yes"), "rmpread=yes: rmpread must be on or off"),
             (format!("{GOOD} rmp_segment_shift=29"), "must be a number from 30 to 40"),
+            (format!("{GOOD} rmp_segments=31"), "rmp_segments=31: rmp_segments must be on or off"),
             (format!("{GOOD} rmp_segment_limit=2"), "rmp_segment_shift= is missing"),
             (format!("{GOOD} msr=1:HWCR"), "msr=1:HWCR: msr must be CPU:MSR=VALUE"),
             (format!("{GOOD} msr=1:EFER=0"), "msr must be CPU:MSR=VALUE"),

@@ -122,10 +122,12 @@ mod tests {
     #[test]
     fn variants_change_their_own_bits_alone() {
         let usual = leaf(ENCRYPTED_MEMORY, false, None).unwrap();
-        let segments = |limit| Some(Segments { shift: 31, limit });
+        let segments = |limit| Some(Segments { shift: Some(31), limit });
+        let offered = Some(Segments { shift: None, limit: None });
         let rows = [
             (ENCRYPTED_MEMORY, true, None, Leaf { eax: usual.eax ^ RMPREAD, ..usual }),
             (ENCRYPTED_MEMORY, false, segments(None), Leaf { eax: usual.eax ^ SEGMENTS, ..usual }),
+            (ENCRYPTED_MEMORY, false, offered, Leaf { eax: usual.eax ^ SEGMENTS, ..usual }),
             (SEGMENTED_RMP, true, None, Leaf { eax: 0, ebx: 0, ecx: 0, edx: 0 }),
         ];
         for (number, rmpread, segments, expected) in rows {
@@ -139,7 +141,7 @@ mod tests {
     #[test]
     fn other_leaves_are_tcgs() {
         for number in [0, 1, 0x8000_0000, 0x8000_001e, 0x8000_0020, 0x8000_0026] {
-            assert_eq!(leaf(number, true, Some(Segments { shift: 31, limit: None })), None);
+            assert_eq!(leaf(number, true, Some(Segments { shift: Some(31), limit: None })), None);
         }
     }
 }

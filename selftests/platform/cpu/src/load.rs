@@ -161,7 +161,7 @@ fn build(args: &Args) -> Result<Model<'static>, String> {
 /// What the BIOS makes of the memory that it has set aside for the RMP. Segments start 1 MiB behind
 /// book-keeping and segment table, which is written here.
 fn place_rmp(args: &Args, ram: &[AtomicU64]) -> Result<Geometry, String> {
-    let Some(Segments { shift, .. }) = args.segments else {
+    let Some(Segments { shift: Some(shift), .. }) = args.segments else {
         return Ok(args.rmp.clone());
     };
     let base = args.rmp.base();

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! In what machines differ from each other.
 
-/// A segmented RMP.
+/// A processor that can have a segmented RMP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segments {
-    /// Logarithm of the memory that a segment stands for.
-    pub shift: u32,
+    /// Logarithm of the memory that a segment stands for; none if the BIOS has made no segments.
+    pub shift: Option<u32>,
     /// The processor has room for no more segments than this.
     pub limit: Option<u32>,
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, sync::OnceLock};
 
-use kds::{tree, Tcb};
+use kds::{tree, Names, Style, Tcb};
 use openssl::x509::X509;
+use psp::{Config, Part};
 use sev::certs::snp::{ca, Certificate, Chain, Verifiable};
 
 const SEED: u64 = 7;
-const TCB: Tcb = Tcb(psp::Config::MILAN.tcb);
+const TCB: Tcb = Tcb(Config::MILAN.tcb);
 
 /// The tree, written once for all tests, with the command.
 fn files() -> &'static Path {
@@ -26,8 +27,13 @@ fn files() -> &'static Path {
     })
 }
 
+/// The address of the chip's VCEK.
+fn vcek() -> String {
+    format!("vcek/v1/Milan/{}?{}", chip(), TCB.query(Part::Milan, Style::Padded))
+}
+
 fn chip() -> String {
-    psp::endorsement::chip_id(SEED).map(|byte| format!("{byte:02x}")).concat()
+    psp::endorsement::chip_id(Part::Milan, SEED).map(|byte| format!("{byte:02x}")).concat()
 }
 
 fn chain(kind: &str, intermediate: &str, key: &str) -> Chain {
@@ -105,7 +111,7 @@ fn openssl_accepts_the_chains_and_no_other() {
 /// tests/certs_data/vcek_milan.der), which says what each is; numbers are this chip's.
 #[test]
 fn the_vcek_has_amds_extensions() {
-    let der = fs::read(files().join(format!("vcek/v1/Milan/{}?{TCB}", chip()))).unwrap();
+    let der = fs::read(files().join(vcek())).unwrap();
     let vcek = X509::from_der(&der).unwrap();
     assert_eq!(vcek.serial_number().to_bn().unwrap().to_vec(), [0u8; 0], "serial 0");
     assert_eq!(
@@ -140,7 +146,8 @@ fn the_tree_is_the_services() {
     };
     assert_eq!(names("vcek/v1/Milan/cert_chain"), ["SEV-Milan", "ARK-Milan"]);
     assert_eq!(names("vlek/v1/Milan/cert_chain"), ["SEV-VLEK-Milan", "ARK-Milan"]);
-    let vlek = fs::read(files().join(format!("vlek/v1/Milan/cert?{TCB}"))).unwrap();
+    let query = TCB.query(Part::Milan, Style::Padded);
+    let vlek = fs::read(files().join(format!("vlek/v1/Milan/cert?{query}"))).unwrap();
     assert_eq!(X509::from_der(&vlek).unwrap(), pems("vlek/vlek.pem")[0]);
     for x509 in pems("vcek/v1/Milan/cert_chain") {
         let issuer = format!("{:?}", x509.issuer_name());
@@ -160,10 +167,33 @@ fn sev_reads_the_wrapped_vlek() {
 #[test]
 fn the_same_seed_gives_the_same_files() {
     let again = files().with_extension("again");
-    tree::write(&again, SEED, TCB).unwrap();
-    let vcek = format!("vcek/v1/Milan/{}?{TCB}", chip());
+    tree::write(&again, Part::Milan, SEED, TCB, Names::Model).unwrap();
+    let vcek = vcek();
     for file in [vcek.as_str(), "vcek/ark.pem", "vcek/ask.pem", "vlek/vlek.pem", "vlek/hashstick"] {
         let read = |dir: &Path| fs::read(dir.join(file)).unwrap();
         assert_eq!(read(files()), read(&again), "{file}");
+    }
+}
+
+/// By virtee's `sev`, which knows where a Turin has its numbers, and by the names.
+#[test]
+fn every_part_has_its_own_names_and_numbers() {
+    for part in Part::ALL {
+        let dir = files().with_extension(part.to_string());
+        let tcb = Tcb(Config::new(part).tcb);
+        tree::write(&dir, part, SEED, tcb, Names::Model).unwrap();
+        let read = |name: &str| fs::read(dir.join("vcek").join(name)).unwrap();
+        let [ark, ask, vek] = ["ark.pem", "ask.pem", "vcek.pem"]
+            .map(|name| Certificate::from_pem(&read(name)).unwrap());
+        Chain { ca: ca::Chain { ark, ask }, vek }.verify().unwrap();
+        let vcek = X509::from_pem(&read("vcek.pem")).unwrap();
+        let issuer = format!("{:?}", vcek.issuer_name());
+        assert!(issuer.contains(&format!("\"SEV-{part}\"")), "{issuer}");
+        let id = psp::endorsement::chip_id(part, SEED);
+        let id: Vec<_> = id[..part.chip_id_len()].iter().map(|b| format!("{b:02x}")).collect();
+        let id = id.concat();
+        assert_eq!(id.len(), if part == Part::Turin { 16 } else { 128 });
+        let path = format!("vcek/v1/{part}/{id}?{}", tcb.query(part, Style::Padded));
+        assert_eq!(X509::from_der(&fs::read(dir.join(path)).unwrap()).unwrap(), vcek);
     }
 }

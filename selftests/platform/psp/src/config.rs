@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::part::Part;
 use crate::snp::tcb;
 
 /// A firmware version. Legacy PLATFORM_STATUS and SNP_PLATFORM_STATUS report the same.
@@ -70,6 +71,19 @@ impl Api {
         (self.major, self.minor) >= (1, 58)
     }
 
+    /// The version of reports. 3 is the first with the CPU's family, model and stepping, 4 has
+    /// nothing else that is public, 5 has mitigations. Public reports: 2 of 1.52.4 (virtee/sev,
+    /// tests/certs_data), 4 of 1.55.31 (virtee/sev, pull request 307), 5 of a Turin (AMDSEV issue
+    /// 285). The first firmware with 3 is not public; 1.55 has it (model choice).
+    pub(crate) fn report_version(self) -> u32 {
+        match (self.major, self.minor, self.build) {
+            version if version >= (1, 58, 0) => 5,
+            version if version >= (1, 55, 31) => 4,
+            version if version >= (1, 55, 0) => 3,
+            _ => 2,
+        }
+    }
+
     /// Whether SNP_INIT_EX exists (sev-dev.c: from 1.52 on).
     pub(crate) fn has_init_ex(self) -> bool {
         (self.major, self.minor) >= (1, 52)
@@ -79,6 +93,8 @@ impl Api {
 /// A modelled part with its firmware.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The generation.
+    pub part: Part,
     /// Version of the firmware that the BIOS loads.
     pub api: Api,
     /// Whether SNP_SHUTDOWN_EX can clear SNP_EN (FEATURE_INFO.ECX bit 1).
@@ -91,8 +107,6 @@ pub struct Config {
     pub max_asid: u32,
     /// Smallest ASID of SEV guests without ES (CPUID 8000001F EDX); ES and SNP use those below.
     pub min_sev_asid: u32,
-    /// CPUID family, model and stepping of the part, which attestation reports show.
-    pub cpu: [u8; 3],
     /// Frequency of the machine's TSC, which the TSC of a guest with Secure TSC is a multiple of.
     pub tsc_khz: u32,
     /// Security version numbers in the layout of the part, as TCB_VERSION.
@@ -107,6 +121,8 @@ pub struct Config {
     pub cpuid_refused: Option<u32>,
     /// Where the chip's identity and keys come from. The same seed gives the same chip.
     pub seed: u64,
+    /// That of the chip in the other socket, if there is one.
+    pub second_seed: Option<u64>,
 }
 
 impl Config {
@@ -116,23 +132,38 @@ impl Config {
         api && self.committed_tcb.is_none_or(|tcb| tcb::within(tcb, self.tcb))
     }
 
-    /// A Milan with firmware that Linux 7.3 uses fully. The SNP SVN (byte 6) stays below 0x1b,
-    /// from where on Linux offers no plain SEV-ES next to SNP (AMD-SB-3023).
-    pub const MILAN: Config = Config {
-        api: Api { major: 1, minor: 55, build: 21 },
+    /// A Milan.
+    pub const MILAN: Config = Config::new(Part::Milan);
+
+    /// A processor with firmware that Linux 7.3 uses fully. All parts of its TCB version differ,
+    /// and SNP's stays below 0x1b, or 4 of Turin, from where on Linux offers no plain SEV-ES next
+    /// to SNP (AMD-SB-3023).
+    pub const fn new(part: Part) -> Config {
+        let (minor, build, tcb) = match part {
+            Part::Milan => (55, 21, 0xdb14_0000_0000_0004),
+            Part::Genoa => (55, 24, 0x4815_0000_0000_0009),
+            Part::Turin => (58, 4, 0x4e00_0000_0305_0201),
+        };
+        Config { part, api: Api { major: 1, minor, build }, tcb, ..Config::ANY }
+    }
+
+    /// What no generation differs in.
+    const ANY: Config = Config {
+        part: Part::Milan,
+        api: Api { major: 0, minor: 0, build: 0 },
         x86_shutdown: true,
         checks: true,
         c_bit: 51,
         max_asid: 100,
         min_sev_asid: 50,
-        cpu: [0x19, 1, 1],
         tsc_khz: 2_450_000,
-        tcb: 0xdb14_0000_0000_0004,
+        tcb: 0,
         committed_api: None,
         committed_tcb: None,
         smt: false,
         cpuid_refused: None,
         seed: 0,
+        second_seed: None,
     };
 }
 

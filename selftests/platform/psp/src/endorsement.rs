@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The keys that sign attestation reports: VCEK and VLEK.
+//! The keys that the vendor certifies: VCEK and VLEK, which sign attestation reports, and the CEK.
 //!
 //! Firmware has the private halves; whoever issues certificates for them (AMD, or the crate `kds`)
 //! knows the chip's secret or has made the VLEK, and so arrives at the same public halves.
@@ -14,7 +14,9 @@ use zerocopy::little_endian::U64;
 use zerocopy::IntoBytes;
 
 use crate::abi::structures;
-use crate::crypto;
+use crate::sev::abi::CertificateBody;
+use crate::sev::identity::Identity;
+use crate::{crypto, Api, Part};
 
 /// A P-384 point, uncompressed, as SEC 1 has it.
 pub type PublicKey = [u8; 97];
@@ -40,8 +42,21 @@ structures! {
 }
 
 /// The 64-byte identifier of the chip with this seed (GET_ID, CHIP_ID of reports).
-pub fn chip_id(seed: u64) -> [u8; 64] {
-    Sha512::digest([b"ccp-rs PSP model chip".as_slice(), &seed.to_le_bytes()].concat()).into()
+pub fn chip_id(part: Part, seed: u64) -> [u8; 64] {
+    let chip = [b"ccp-rs PSP model chip".as_slice(), &seed.to_le_bytes()].concat();
+    let mut id: [u8; 64] = Sha512::digest(chip).into();
+    id[part.chip_id_len()..].fill(0);
+    id
+}
+
+/// Bytes of an SEV certificate that are signed. The first signature follows: the signer's usage,
+/// the algorithm, and 512 bytes.
+pub const CEK_BODY: usize = size_of::<CertificateBody>();
+
+/// The SEV certificate of this chip's CEK, which firmware of this version exports, without
+/// signatures.
+pub fn cek(api: Api, seed: u64) -> Vec<u8> {
+    Identity::new(seed).cek(api).bytes().to_vec()
 }
 
 /// Public half of the VCEK of the chip with this seed at a TCB version.

@@ -12,7 +12,7 @@ use crate::abi::structures;
 use crate::call::{must_be_zero, Call, Fact};
 use crate::image::{Image, Takeover, Unreadable};
 use crate::snp::tcb;
-use crate::{Api, Config, Psp, Status};
+use crate::{Api, Config, Part, Psp, Status};
 
 /// Larger than any image that AMD has published.
 const MAX_IMAGE: u32 = 1 << 20;
@@ -50,11 +50,11 @@ impl Version {
         self.api >= other.api && tcb::within(other.tcb, self.tcb)
     }
 
-    /// With the security version of an image in the place of SNP's (byte 6 of the layout of Milan
-    /// and Genoa). What else is part of a TCB comes with the BIOS.
-    fn with(self, image: &Image) -> Version {
+    /// With the security version of an image in the place of SNP's. What else is part of a TCB
+    /// comes with the BIOS.
+    fn with(self, image: &Image, part: Part) -> Version {
         let mut tcb = self.tcb.to_le_bytes();
-        tcb[6] = image.svn;
+        tcb[part.tcb_layout().snp] = image.svn;
         Version { api: image.api, tcb: u64::from_le_bytes(tcb) }
     }
 }
@@ -174,10 +174,10 @@ fn newer(
     image: &Image,
     rollback: Status,
 ) -> Result<Version, Status> {
-    let version = psp.firmware.current.with(image);
+    let version = psp.firmware.current.with(image, psp.config.part);
     call.fact("firmware", Fact::Text(image.api.to_string()));
     call.fact("svn", Fact::Number(image.svn.into()));
-    let [family, model, _] = psp.config.cpu;
+    let [family, model, _] = psp.config.part.cpu();
     if image.part != [family, model] {
         return Err(Status::Unsupported);
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use psp::{Api, Config};
+use psp::{Api, Config, Part};
 
 use crate::control;
 use crate::fault::{self, Fault};
@@ -50,21 +50,25 @@ pub struct Serve {
     /// Where to write one JSON line per command
     #[arg(long)]
     pub trace: PathBuf,
-    /// PCI device id, which also says where the registers are
-    #[arg(long, value_enum, default_value_t = Generation::Id1486)]
-    pub device: Generation,
+    /// The processor: milan, genoa or turin
+    #[arg(long, default_value_t = Part::Milan)]
+    pub part: Part,
+    /// PCI device id, which also says where the registers are [default: that of the part]
+    #[arg(long, value_enum)]
+    pub device: Option<Generation>,
     /// What the PSP offers, and what it says about security (C2PMSG_63)
     #[arg(long, value_name = "HEX", default_value_t = Capability(registers::FEATURES))]
     pub capability: Capability,
-    /// Version of the firmware that the BIOS loads; images replace it (sbin makes some)
-    #[arg(long, default_value_t = Config::MILAN.api)]
-    pub api: Api,
+    /// Version of the firmware that the BIOS loads; images replace it (sbin makes some) [default:
+    /// one of the part's]
+    #[arg(long)]
+    pub api: Option<Api>,
     /// Version that is committed [default: that of --api]
     #[arg(long, value_name = "API")]
     pub committed_api: Option<Api>,
-    /// TCB version with that firmware
-    #[arg(long, value_name = "HEX", default_value_t = Tcb(Config::MILAN.tcb))]
-    pub tcb: Tcb,
+    /// TCB version with that firmware [default: one of the part's]
+    #[arg(long, value_name = "HEX")]
+    pub tcb: Option<Tcb>,
     /// TCB version that is committed, no part of which is above --tcb's [default: that of --tcb]
     #[arg(long, value_name = "HEX")]
     pub committed_tcb: Option<Tcb>,
@@ -80,9 +84,15 @@ pub struct Serve {
     /// Number of the C-bit, which is masked out of addresses
     #[arg(long, default_value_t = Config::MILAN.c_bit, value_parser = clap::value_parser!(u32).range(32..=63))]
     pub c_bit: u32,
+    /// SMT is on, in the BIOS
+    #[arg(long)]
+    pub smt: bool,
     /// Seed of the chip's identity and keys
     #[arg(long, default_value_t = Config::MILAN.seed)]
     pub seed: u64,
+    /// Seed of the chip in the other socket of a machine with two
+    #[arg(long)]
+    pub second_seed: Option<u64>,
     /// A CPUID function (EAX, such as 0x8000001f) that firmware refuses in a guest's table unless
     /// it is all zero
     #[arg(long, value_name = "FUNCTION", value_parser = function)]
@@ -171,18 +181,26 @@ impl Serve {
         }
     }
 
+    /// The PCI function.
+    pub fn device(&self) -> Generation {
+        self.device.unwrap_or_else(|| Generation::of(self.part))
+    }
+
     fn config(&self) -> Config {
+        let part = Config::new(self.part);
         Config {
-            api: self.api,
+            api: self.api.unwrap_or(part.api),
             committed_api: self.committed_api,
-            tcb: self.tcb.0,
+            tcb: self.tcb.map_or(part.tcb, |tcb| tcb.0),
             committed_tcb: self.committed_tcb.map(|tcb| tcb.0),
             x86_shutdown: self.shutdown == Shutdown::X86,
             checks: self.checks == Checks::On,
             c_bit: self.c_bit,
+            smt: self.smt,
             seed: self.seed,
+            second_seed: self.second_seed,
             cpuid_refused: self.refuse_cpuid,
-            ..Config::MILAN
+            ..part
         }
     }
 }
@@ -199,12 +217,14 @@ mod tests {
 
     #[test]
     fn versions_are_the_defaults_or_what_was_given() {
-        let config = |more: &str| -> Result<_, String> {
+        let serve = |more: &str| {
             let line = format!("pspd --socket s --link l --trace t{more}");
             let cli =
                 Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
-            let serve = cli.serve.expect("serving is what was asked for");
-            let config = serve.psp_config()?;
+            cli.serve.expect("serving is what was asked for")
+        };
+        let config = |more: &str| -> Result<_, String> {
+            let config = serve(more).psp_config()?;
             Ok((config.api, config.committed_api, config.tcb, config.committed_tcb))
         };
         assert_eq!(config(""), Ok((Config::MILAN.api, None, Config::MILAN.tcb, None)));
@@ -214,6 +234,13 @@ mod tests {
         for newer in [" --committed-api 1.55.22", " --tcb 0xff04 --committed-tcb 0xfe05"] {
             assert!(config(newer).is_err_and(|error| error.contains("newer")), "{newer}");
         }
+        for part in Part::ALL {
+            let Config { api, tcb, .. } = Config::new(part);
+            assert_eq!(config(&format!(" --part {part}")), Ok((api, None, tcb, None)));
+        }
+        let devices = ["", " --part genoa", " --part turin", " --part turin --device 17D8"];
+        let expected = [0x1486, 0x14ca, 0x156e, 0x17d8];
+        assert_eq!(devices.map(|line| serve(line).device().device_id()), expected);
     }
 
     #[test]

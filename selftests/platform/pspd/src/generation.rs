@@ -3,6 +3,7 @@
 //! (drivers/crypto/ccp/sp-pci.c: `pspv1`, `pspv2`, `pspv4`, `pspv6`).
 
 use clap::ValueEnum;
+use psp::Part;
 
 /// A PCI device id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -74,6 +75,15 @@ pub struct PlatformAccess {
 }
 
 impl Generation {
+    /// The one that a processor has.
+    pub const fn of(part: Part) -> Generation {
+        match part {
+            Part::Milan => Generation::Id1486,
+            Part::Genoa => Generation::Id14ca,
+            Part::Turin => Generation::Id156e,
+        }
+    }
+
     pub const fn device_id(self) -> u16 {
         match self {
             Generation::Id1456 => 0x1456,

@@ -75,7 +75,7 @@ impl Parts {
         let link = link::Mapping::open(&options.link).map_err(|error| error.to_string())?;
         let trace = Trace::create(&options.trace);
         let trace = trace.map_err(|error| cannot("write the trace", &options.trace, error))?;
-        let registers = Registers::new(options.device, options.capability.0);
+        let registers = Registers::new(options.device(), options.capability.0);
         let faults = Faults::new(options.fault.clone());
         if faults.dead_on_arrival() {
             registers.vanish();
@@ -98,7 +98,7 @@ impl Parts {
         services: Sender<services::Request>,
     ) -> Device {
         Device::new(
-            options.device,
+            options.device(),
             options.irq,
             Arc::clone(&self.registers),
             Arc::clone(&self.memory),

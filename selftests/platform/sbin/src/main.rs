@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use clap::{Parser, ValueEnum};
 use psp::image::{Image, Signer, Takeover, SIGNATURE};
-use psp::{Api, Config};
+use psp::{Api, Config, Part};
 
 #[derive(Parser)]
 #[command(about = "An image of the PSP model's firmware, for DOWNLOAD_FIRMWARE(_EX)")]
@@ -23,10 +23,10 @@ struct Cli {
     #[arg(long, default_value_t = svn_of(Config::MILAN.tcb))]
     svn: u8,
     /// CPUID family of the part that it is for
-    #[arg(long, default_value_t = Config::MILAN.cpu[0])]
+    #[arg(long, default_value_t = Part::Milan.cpu()[0])]
     family: u8,
     /// CPUID model
-    #[arg(long, default_value_t = Config::MILAN.cpu[1])]
+    #[arg(long, default_value_t = Part::Milan.cpu()[1])]
     model: u8,
     /// What it does to a platform on which SNP is up
     #[arg(long, value_enum, default_value_t = Live::Yes)]
@@ -62,7 +62,7 @@ enum Spoil {
 
 /// SNP's part of a TCB version in the layout of Milan.
 const fn svn_of(tcb: u64) -> u8 {
-    tcb.to_le_bytes()[6]
+    tcb.to_le_bytes()[Part::Milan.tcb_layout().snp]
 }
 
 impl Cli {
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(image, Image { part: [26, 2], api, svn: 21, takeover: Takeover::Shutdown });
         assert_eq!(Image::read(&bytes(&image, None)), Ok(image));
         let plain = Cli::parse_from(["sbin", "f"]).image();
-        let Config { api, cpu: [family, model, _], .. } = Config::MILAN;
+        let (api, [family, model, _]) = (Config::MILAN.api, Part::Milan.cpu());
         assert_eq!(plain, Image { part: [family, model], api, svn: 20, takeover: Takeover::Live });
     }
 

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 use super::abi;
 use super::certificate::{Certificate, Usage};
 use crate::abi::structures;
-use crate::{crypto, endorsement, Api};
+use crate::{crypto, Api};
 
 /// Bytes of the NV area (psp-sev.h: NV_LENGTH).
 pub(crate) const NV_LEN: usize = 32 << 10;
@@ -78,11 +78,6 @@ impl Identity {
         self.external = Some((pek, oca));
     }
 
-    /// The chip's 64-byte identifier (GET_ID).
-    pub(crate) fn chip_id(&self) -> [u8; 64] {
-        endorsement::chip_id(self.seed)
-    }
-
     fn oca_key(&self) -> SigningKey {
         crypto::derive(self.seed, "OCA", self.oca)
     }
@@ -108,7 +103,6 @@ impl Identity {
     /// PEK, OCA and CEK. The PEK is signed by the owner and by the chip. The CEK has no signature:
     /// that of AMD is fetched from AMD's server by chip id, firmware does not have it.
     pub(crate) fn chain(&self, api: Api) -> [Certificate; 3] {
-        let cek_key = self.cek_key();
         let (pek, oca) = match &self.external {
             Some((pek, oca)) => (pek.clone(), oca.clone()),
             None => {
@@ -118,8 +112,13 @@ impl Identity {
                 (pek, oca.signed(0, Usage::Oca, &oca_key))
             }
         };
-        let pek = pek.signed(1, Usage::Cek, &cek_key);
-        [pek, oca, Certificate::new(api, Usage::Cek, &cek_key)]
+        let pek = pek.signed(1, Usage::Cek, &self.cek_key());
+        [pek, oca, self.cek(api)]
+    }
+
+    /// What AMD signs.
+    pub(crate) fn cek(&self, api: Api) -> Certificate {
+        Certificate::new(api, Usage::Cek, &self.cek_key())
     }
 
     fn pdh_key(&self) -> SigningKey {

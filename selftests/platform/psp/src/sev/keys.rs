@@ -4,7 +4,7 @@
 use super::certificate::{Certificate, Usage, LEN};
 use super::{abi, State};
 use crate::call::{must_be_zero, Call};
-use crate::{Psp, Status};
+use crate::{endorsement, Psp, Status};
 
 pub(crate) fn pek_gen(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
     needs_no_guests(psp)?;
@@ -67,10 +67,21 @@ pub(crate) fn pdh_cert_export(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), 
     Ok(())
 }
 
-/// 64 bytes per socket; the model has one socket.
+/// The chip's identifier, without the zeros behind it (model choice: snphost asks the key service
+/// for a Turin's certificate by all that comes from here, and the service takes 8 bytes). That of
+/// another socket's follows where there is room for both (`struct sev_user_data_get_id`; that one
+/// is enough is a model choice, snphost and QEMU ask for one).
 pub(crate) fn get_id(psp: &mut Psp, call: &mut Call<'_>) -> Result<(), Status> {
-    let id = psp.sev.identity().chip_id();
-    answer(call, &id)
+    let config = &psp.config;
+    let id = |seed| endorsement::chip_id(config.part, seed)[..config.part.chip_id_len()].to_vec();
+    let mut ids = id(config.seed);
+    let room: abi::Place = call.request();
+    if let Some(second) = config.second_seed {
+        if room.len.get() as usize >= 2 * ids.len() {
+            ids.extend(id(second));
+        }
+    }
+    answer(call, &ids)
 }
 
 /// INIT or WORKING, which is all but UNINIT.

@@ -41,12 +41,11 @@ fn signed(psp: &Psp, body: ReportBody, endorsement: Endorsement) -> Report {
     report
 }
 
-/// Version 3 is the first with the CPU's family, model and stepping, 5 that with mitigations.
 fn body(psp: &Psp, guest: &Guest, request: &ReportRequest, endorsement: Endorsement) -> ReportBody {
     let (snp, firmware) = (&psp.snp, &psp.firmware);
-    let mitigations = firmware.current.api.attests_mitigations();
+    let api = firmware.current.api;
     let mut body = ReportBody {
-        version: if mitigations { 5 } else { 3 }.into(),
+        version: api.report_version().into(),
         policy: guest.policy.into(),
         vmpl: request.vmpl,
         signature_algorithm: ECDSA_P384.into(),
@@ -60,7 +59,7 @@ fn body(psp: &Psp, guest: &Guest, request: &ReportRequest, endorsement: Endorsem
         // No migration agent.
         report_id_ma: [0xff; 32],
         reported_tcb: psp.reported_tcb().into(),
-        cpuid: psp.config.cpu,
+        cpuid: if api.report_version() > 2 { psp.config.part.cpu() } else { [0; 3] },
         committed_tcb: firmware.committed.tcb.into(),
         current: version(firmware.current.api),
         committed: version(firmware.committed.api),
@@ -75,9 +74,9 @@ fn body(psp: &Psp, guest: &Guest, request: &ReportRequest, endorsement: Endorsem
         body.author_key_digest = block.author_key_digest.unwrap_or([0; 48]);
     }
     if !snp.mask_chip_id {
-        body.chip_id = endorsement::chip_id(psp.config.seed);
+        body.chip_id = endorsement::chip_id(psp.config.part, psp.config.seed);
     }
-    if mitigations {
+    if api.attests_mitigations() {
         body.launch_mitigations = guest.launch_mitigations.into();
         body.current_mitigations = snp.mitigations_verified.into();
     }

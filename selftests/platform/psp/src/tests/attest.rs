@@ -12,7 +12,7 @@ use ::sev::measurement::idblock::snp_calculate_id;
 use ::sev::measurement::idblock_types::{FamilyId, ImageId};
 use ::sev::measurement::snp::SnpLaunchDigest;
 use ::sev::parser::ByteParser;
-use kds::{Tcb, Vendor};
+use kds::{Names, Tcb, Vendor};
 use openssl::bn::BigNum;
 use openssl::ecdsa::EcdsaSig;
 use openssl::sha::sha384;
@@ -23,14 +23,19 @@ use super::inside::*;
 use super::lab::*;
 use crate::endorsement::{chip_id, Vlek};
 use crate::image::{Image, Signer, Takeover};
-use crate::{Api, Config, Status};
+use crate::{Api, Config, Part, Status};
 
 const SEED: u64 = Config::MILAN.seed;
 const TCB: u64 = Config::MILAN.tcb;
 
 fn vendor() -> &'static Vendor {
     static VENDOR: OnceLock<Vendor> = OnceLock::new();
-    VENDOR.get_or_init(|| Vendor::new().unwrap())
+    VENDOR.get_or_init(|| vendor_of(Part::Milan))
+}
+
+/// The crate `kds` is built with another build of this one, and takes its own types only.
+fn vendor_of(part: Part) -> Vendor {
+    Vendor::new(part.to_string().parse().unwrap(), Names::Model).unwrap()
 }
 
 fn certificate(certificate: &x509_cert::Certificate) -> Certificate {
@@ -39,7 +44,10 @@ fn certificate(certificate: &x509_cert::Certificate) -> Certificate {
 
 /// The chain for the VCEK of a chip.
 fn vcek(seed: u64, tcb: u64) -> Chain {
-    let vendor = vendor();
+    vcek_by(vendor(), seed, tcb)
+}
+
+fn vcek_by(vendor: &Vendor, seed: u64, tcb: u64) -> Chain {
     let (ark, ask) = (vendor.ark().unwrap(), vendor.ask().unwrap());
     let vek = vendor.vcek(seed, Tcb(tcb)).unwrap();
     Chain {
@@ -101,7 +109,7 @@ fn a_report_shows_what_was_launched_and_verifies() {
     assert_eq!(report.measurement, digest);
     assert_eq!(report.host_data, [0x77; 32]);
     assert_eq!(u64::from(report.policy), POLICY);
-    assert_eq!(report.chip_id, chip_id(SEED));
+    assert_eq!(report.chip_id, chip_id(Part::Milan, SEED));
     assert_eq!(
         (report.cpuid_fam_id, report.cpuid_mod_id, report.cpuid_step),
         (Some(0x19), Some(1), Some(1))
@@ -263,7 +271,7 @@ fn the_host_lowers_the_tcb_and_masks() {
     let key_info = parse(&raw).key_info;
     assert_eq!((key_info.mask_chip_key(), key_info.signing_key()), (true, 7), "MASK_CHIP_KEY");
     assert_eq!(bytes_of(&raw, 0x2a0, 512), [0; 512], "no signature");
-    assert_eq!(bytes_of(&raw, 0x1a0, 64), chip_id(SEED));
+    assert_eq!(bytes_of(&raw, 0x1a0, 64), chip_id(Part::Milan, SEED));
     assert!(!sev_accepts(&vcek(SEED, TCB), &raw));
 }
 
@@ -410,4 +418,55 @@ fn verify_mitigation(lab: &mut Lab, vector: u64) {
     }
     let verify = buf(64).u32(0, 64).u8(4, 1).u64(8, vector).u32(16, 1).u64(32, OUT);
     lab.ok("SNP_VERIFY_MITIGATION", &verify);
+}
+
+/// Each part's, as virtee's `sev` reads it: it knows a part by the CPUID in the report, or if there
+/// is none by the chip's identifier.
+#[test]
+fn every_part_has_its_own_report() {
+    type Row = (fn() -> Lab, Part, u32, [u8; 3], usize, Option<u8>, [u8; 4]);
+    let rows: [Row; 5] = [
+        (of_milan, Part::Milan, 3, [25, 1, 1], 64, None, [4, 0, 20, 219]),
+        (of_genoa, Part::Genoa, 3, [25, 17, 0], 64, None, [9, 0, 21, 72]),
+        (of_turin, Part::Turin, 5, [26, 0, 0], 8, Some(1), [2, 5, 3, 78]),
+        (of_old_milan, Part::Milan, 2, [0; 3], 64, None, [4, 0, 20, 219]),
+        (of_new_genoa, Part::Genoa, 4, [25, 17, 0], 64, None, [9, 0, 21, 72]),
+    ];
+    for (lab, part, version, cpu, id_len, fmc, numbers) in rows {
+        let raw = Launch { lab, ..Launch::plain() }.run().report([7; 64]);
+        let report = parse(&raw);
+        let what = format!("{part}, version {version}: {report}");
+        assert_eq!(report.version, version, "{what}");
+        assert_eq!(raw[0x188..0x18b], cpu, "{what}");
+        assert!(raw[0x1a0..0x1a0 + id_len].iter().any(|byte| *byte != 0), "{what}");
+        assert_eq!(raw[0x1a0 + id_len..0x1e0], vec![0; 64 - id_len], "{what}");
+        for tcb in
+            [report.current_tcb, report.reported_tcb, report.committed_tcb, report.launch_tcb]
+        {
+            let found = [tcb.bootloader, tcb.tee, tcb.snp, tcb.microcode];
+            assert_eq!((tcb.fmc, found), (fmc, numbers), "{what}");
+        }
+        let chain = vcek_by(&vendor_of(part), SEED, Config::new(part).tcb);
+        assert!(sev_accepts(&chain, &raw) && openssl_accepts(&chain, &raw), "{what}");
+    }
+}
+
+fn of_milan() -> Lab {
+    context_of(Config::new(Part::Milan))
+}
+
+fn of_genoa() -> Lab {
+    context_of(Config::new(Part::Genoa))
+}
+
+fn of_turin() -> Lab {
+    context_of(Config::new(Part::Turin))
+}
+
+fn of_old_milan() -> Lab {
+    context_of(Config { api: Api { major: 1, minor: 52, build: 4 }, ..Config::new(Part::Milan) })
+}
+
+fn of_new_genoa() -> Lab {
+    context_of(Config { api: Api { major: 1, minor: 55, build: 31 }, ..Config::new(Part::Genoa) })
 }

@@ -3,7 +3,7 @@
 
 use super::lab::*;
 use crate::sev::certificate::{Certificate, Usage, LEN};
-use crate::{crypto, Config, Status};
+use crate::{crypto, Config, Part, Status};
 
 const ES: u32 = 1;
 
@@ -209,6 +209,36 @@ fn export(lab: &mut Lab) -> [Certificate; 4] {
         .map(|at| Certificate::from_bytes(&lab.machine.peek(at, LEN)).unwrap())
 }
 
+/// What sevctl does: the chain of the platform, with the CEK as the vendor has signed it, up to the
+/// vendor's root. virtee's `sev` verifies it.
+#[test]
+fn the_chain_ends_at_the_vendors_root() {
+    use ::sev::certs::sev::{ca, sev, Chain, Verifiable};
+    use ::sev::parser::Decoder;
+
+    let Config { seed, tcb, .. } = Config::MILAN;
+    let service =
+        kds::Service::new("milan".parse().unwrap(), seed, kds::Tcb(tcb), kds::Names::Model)
+            .unwrap();
+    let get = |target: &str| service.get(target).unwrap().unwrap();
+    let [pdh, pek, oca, exported] =
+        export(&mut initialised()).map(|certificate| certificate.bytes().to_vec());
+    let decode = |bytes: &[u8]| sev::Certificate::decode(&mut &*bytes, ()).unwrap();
+    let chain = |cek: &[u8]| Chain {
+        ca: ca::Chain::decode(&mut &*get("/wp-content/resources/ask_ark_milan.cert"), ()).unwrap(),
+        sev: sev::Chain {
+            pdh: decode(&pdh),
+            pek: decode(&pek),
+            oca: decode(&oca),
+            cek: decode(cek),
+        },
+    };
+    let signed = get(&format!("/cek/id/{}", service.chip()));
+    assert_eq!(signed[..0x414], exported[..0x414], "the same key, of the same firmware");
+    assert!(chain(&signed).verify().is_ok());
+    assert!(chain(&exported).verify().is_err(), "nobody has signed this one");
+}
+
 #[test]
 fn an_owner_takes_the_platform() {
     let mut lab = initialised();
@@ -365,4 +395,35 @@ fn download_firmware_needs_both_platforms_down() {
         row("after INIT", initialised, buf(12).u64(0, PAGE).u32(8, 1), InvalidPlatformState),
         row("after SNP_INIT", Lab::snp, buf(12).u64(0, PAGE).u32(8, 1), InvalidPlatformState),
     ]);
+}
+
+/// A Turin's has 8 bytes.
+#[test]
+fn the_identifier_is_as_long_as_the_parts() {
+    for (part, len) in [(Part::Milan, 64), (Part::Genoa, 64), (Part::Turin, 8)] {
+        let mut lab = Lab::with(Config::new(part));
+        let outcome = lab.run("GET_ID", &buf(12));
+        assert_eq!(outcome.output.unwrap()[8], len);
+        lab.ok("GET_ID", &buf(12).u64(0, OUT).u32(8, 64));
+        let id = crate::endorsement::chip_id(part, Config::new(part).seed);
+        assert_eq!(lab.machine.peek(OUT, 64), id);
+    }
+}
+
+/// The other socket's follows, for those who have room.
+#[test]
+fn two_sockets_have_two_identifiers() {
+    let config = || Config { second_seed: Some(5), ..Config::MILAN };
+    let [first, second] =
+        [config().seed, 5].map(|seed| crate::endorsement::chip_id(Part::Milan, seed));
+    for (room, expected) in
+        [(64, [first, [0; 64]]), (127, [first, [0; 64]]), (128, [first, second])]
+    {
+        let mut lab = Lab::with(config());
+        let outcome = lab.ok("GET_ID", &buf(12).u64(0, OUT).u32(8, room));
+        // What does not change is not written back.
+        let len = outcome.output.map_or(room, |out| out[8].into());
+        assert_eq!(len, if room < 128 { 64 } else { 128 }, "room for {room}");
+        assert_eq!(lab.machine.peek(OUT, 128), expected.concat(), "room for {room}");
+    }
 }
