@@ -49,9 +49,9 @@ poweroff -f
 """
 
 
-def certificates(directory: Path) -> Path:
+def certificates(directory: Path, profile: str = "milan") -> Path:
     """Those of the chip that pspd models, as AMD's key distribution service has them."""
-    subprocess.run([paths.TARGET / "kds", directory], check=True)
+    subprocess.run([paths.TARGET / "kds", directory, "--part", profile], check=True)
     return directory
 
 
@@ -99,15 +99,21 @@ class Verdict:
         )
 
 
-def verify(report: bytes, chain: Path, measurement: str, nonce: bytes) -> Verdict:
+# Which byte of a TCB version is which part's, and how many bytes a chip's identifier has in addresses of the service.
+_LAYOUTS = {"milan": ({"bl": 0, "tee": 1, "snp": 6, "ucode": 7}, 64)}
+_LAYOUTS["genoa"] = _LAYOUTS["milan"]
+_LAYOUTS["turin"] = ({"fmc": 0, "bl": 1, "tee": 2, "snp": 3, "ucode": 7}, 8)
+
+
+def verify(report: bytes, chain: Path, measurement: str, nonce: bytes, profile: str = "milan") -> Verdict:
     """`chain` is of certificates(), `measurement` as sev-snp-measure prints it. The layout is that of
     virtee's sev and go-sev-guest (snp-abi.md 3.9)."""
     if len(report) != 0x4A0:
         return Verdict(False, False, False, False)
     # The name that one would ask AMD's service for.
-    versions = zip(("bl", "tee", "snp", "ucode"), (report[0x180 + n] for n in (0, 1, 6, 7)), strict=True)
-    query = "&".join(f"{part}SPL={version:02}" for part, version in versions)
-    vcek = chain / f"vcek/v1/Milan/{report[0x1A0:0x1E0].hex()}?{query}"
+    layout, chip = _LAYOUTS[profile]
+    query = "&".join(f"{part}SPL={report[0x180 + byte]:02}" for part, byte in layout.items())
+    vcek = chain / f"vcek/v1/{profile.title()}/{report[0x1A0 : 0x1A0 + chip].hex()}?{query}"
     return Verdict(
         report[0x90:0xC0].hex() == measurement,
         _chain_holds(chain, vcek),

@@ -8,7 +8,7 @@ import math
 import re
 from pathlib import Path
 
-from .platform import ACCELERATOR, CPU_PROPERTIES, GIB, MIB
+from .platform import ACCELERATOR, CPU_PROPERTIES, GIB, MIB, PROFILES
 
 # Options that take no argument. All others take one (selftests/test_snp_qemu.py asks QEMU for each).
 FLAGS = {
@@ -17,7 +17,7 @@ FLAGS = {
     "perfmap", "preconfig", "s", "snapshot", "usb", "version", "win2k-hack", "xen-attach", "xen-domid-restrict",
 }  # fmt: skip
 # CPUs of QEMU that have what SNP needs, and names for "as much as there is".
-CPU_MODELS = re.compile(r"EPYC(-(Rome|Milan|Genoa|Turin))?(-v\d+)?$")
+CPU_MODELS = re.compile(r"EPYC(?:-(Rome|Milan|Genoa|Turin))?(?:-v\d+)?$")
 ANY_CPU = {"max", "base"}
 SMALLEST = 512 * MIB
 # pc_q35_init() of QEMU: with this much memory and more, RAM below 4 GiB ends at 2 GiB.
@@ -117,6 +117,8 @@ class Machine:
     memory: int  # bytes
     low: int  # how many of them lie below 4 GiB
     iommu: bool  # it has an IOMMU of AMD's of its own
+    threads: int = 1  # of a core
+    generation: str | None = None  # that -cpu names, one of the platform's
 
     def arguments(self, ram: Path, model: str) -> list[str]:
         """The same, with RAM in a file and a CPU of the platform's."""
@@ -149,7 +151,7 @@ class Machine:
 def machine(options: list[Option]) -> Machine:
     """What the options ask for. Those that say which accelerator and type of machine are the platform's to say."""
     kept, kind, accelerators, memory, backends, nodes = [], None, [], 128 * MIB, [], 0
-    iommu = False
+    iommu, threads, generation = False, 1, None
     for option in options:
         match option.name:
             case "enable-kvm":
@@ -175,6 +177,8 @@ def machine(options: list[Option]) -> Machine:
                     )
                 if name not in ANY_CPU and not CPU_MODELS.match(name):
                     raise Refused(f"-cpu {name} lacks what SEV-SNP needs: leave it out, or say EPYC-Milan")
+                if (named := CPU_MODELS.match(name)) and (named[1] or "").lower() in PROFILES:
+                    generation = named[1].lower()
             case "m":
                 wanted = Properties(option.value, "size")
                 memory = size(wanted.get("size", "128M"), MIB)
@@ -189,6 +193,7 @@ def machine(options: list[Option]) -> Machine:
             case "smp":
                 wanted = Properties(option.value, "cpus")
                 count = max(int(wanted.get(name) or 0) for name in ("cpus", "maxcpus"))
+                threads = int(wanted.get("threads") or 1)
                 if count > MAX_CPUS:
                     raise Refused(f"at most {MAX_CPUS} CPUs are supported, not {count}")
             case "device":
@@ -216,4 +221,4 @@ def machine(options: list[Option]) -> Machine:
     if memory < SMALLEST:
         raise Refused(f"an SNP host needs {SMALLEST // MIB} MiB of memory at least: say so with -m, such as -m 2G")
     kept.insert(0, Option("machine", kind or "q35"))
-    return Machine(kept, memory, memory if memory < SPLIT else 2 * GIB, iommu)
+    return Machine(kept, memory, memory if memory < SPLIT else 2 * GIB, iommu, threads, generation)

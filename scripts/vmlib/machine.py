@@ -16,7 +16,9 @@ from pathlib import Path
 
 from . import health, initramfs, kernels, paths, switches, test_modules, virtme
 from .channel import Channel
-from .platform import ACCELERATOR, CPU_PROPERTIES, FASTER, MIB, ModelError, Platform, directory, rmp_size
+from .platform import (
+    ACCELERATOR, CPU_PROPERTIES, FASTER, MIB, PROFILES, ModelError, Platform, directory, rmp_size
+)  # fmt: skip
 from .runs import new_run
 
 # RAM up to this size lies below 4 GiB in one piece on q35, so that offset and address are the same.
@@ -49,6 +51,7 @@ class Config:
     kernel: str = "stock"  # or "debug"
     platform: bool = True  # False: a machine without PSP, IOMMU and SNP
     cpu_model: bool = True  # False: the platform's machine, but its CPUs are TCG's alone (scripts/bench)
+    profile: str = "milan"  # a generation of processors: one of PROFILES
     cpus: int = 2
     threads: int = 1  # of a core
     more_cpus: int = 0  # slots for CPUs that are plugged in while it runs
@@ -156,6 +159,7 @@ class Machine:
             rmp=range(RMP_BASE, RMP_BASE + rmp_size(size)),
             psps=[config.psp_arguments(), *config.other_psps] if config.platform else [],
             cpu=config.cpu_arguments() if config.cpu_model else None,
+            profile=config.profile, smt=config.threads > 1,
         )  # fmt: skip
         self.ram = self._models.ram
         self._modelled = config.platform and config.cpu_model
@@ -186,9 +190,10 @@ class Machine:
 
     def _platform(self) -> list[str]:
         """QEMU's arguments for the SNP platform: CPU and its model, IOMMU, PSP."""
+        cpu = PROFILES[self.config.profile].cpu
         if not self.config.platform:
-            return ["-accel", "tcg,thread=multi", "-cpu", f"EPYC-Milan,{FASTER}"]
-        return ["-accel", ACCELERATOR, "-cpu", f"EPYC-Milan,{CPU_PROPERTIES}", *self._models.qemu()]
+            return ["-accel", "tcg,thread=multi", "-cpu", f"{cpu},{FASTER}"]
+        return ["-accel", ACCELERATOR, "-cpu", f"{cpu},{CPU_PROPERTIES}", *self._models.qemu()]
 
     def _coverage(self) -> list[str]:
         """QEMU's arguments for writing down which code of our modules is executed (scripts/coverage)."""

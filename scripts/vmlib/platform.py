@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from . import paths
@@ -25,6 +25,23 @@ FASTER = "erms=off,fsrm=off"
 CPU_PROPERTIES = f"xlevel=0x80000025,hypervisor=off,phys-bits=52,check=off,{FASTER}"
 ACCELERATOR = "tcg,thread=multi"
 IOMMU = "amd-iommu,xtsup=on,dma-remap=on"
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """A generation of processors, as far as it is told to QEMU and the models from here. What firmware has of it, they
+    know by its name."""
+
+    cpu: str  # QEMU's
+    model: tuple[str, ...]  # arguments of the CPU model
+
+
+PROFILES = {
+    "milan": Profile("EPYC-Milan", ()),
+    "genoa": Profile("EPYC-Genoa", ()),
+    # Zen 5 has RMPREAD and can have a segmented RMP (the kernel's patches for both), which BIOSes have a switch for.
+    "turin": Profile("EPYC-Turin", ("rmpread=on", "rmp_segments=on")),
+}
 
 
 class ModelError(Exception):
@@ -63,6 +80,12 @@ def _locked(directory: Path) -> int:
     return lock
 
 
+def with_defaults(defaults: Iterable[str], given: list[str]) -> list[str]:
+    """What is given for the CPU model counts, which takes nothing twice."""
+    names = {word.split("=")[0] for word in given}
+    return [*(word for word in defaults if word.split("=")[0] not in names), *given]
+
+
 @dataclasses.dataclass
 class Platform:
     """What is to be modelled, and where its files are."""
@@ -74,6 +97,8 @@ class Platform:
     rmp: range  # addresses that the BIOS sets aside for the RMP
     psps: list[list[str]]  # arguments of each PSP model
     cpu: list[str] | None  # arguments of the CPU model; None: the CPUs are TCG's alone
+    profile: str = "milan"  # one of PROFILES
+    smt: bool = False  # cores have several threads
     trace: Path | None = None  # of the first PSP, if not among the logs
 
     def __post_init__(self):
@@ -101,7 +126,7 @@ class Platform:
             log = self.logs / f"pspd{self.suffix(n)}.log"
             command = [
                 paths.PSPD, "--socket", self.socket(n), "--link", self.link, "--trace", self.trace_file(n),
-                "--control", self.control(n), *more,
+                "--control", self.control(n), *(["--smt"] if self.smt else []), f"--part={self.profile}", *more,
             ]  # fmt: skip
             with log.open("w") as file:
                 psp = subprocess.Popen(
@@ -133,7 +158,7 @@ class Platform:
         arguments = [
             f"file={paths.CPU_MODEL}", f"ram={self.ram}", f"low={self.low}", f"link={self.link}",
             f"rmp_base={self.rmp.start:#x}", f"rmp_end={self.rmp.stop - 1:#x}", f"log={self.logs / 'cpu.log'}",
-            *self.cpu,
+            *with_defaults(PROFILES[self.profile].model, self.cpu),
         ]  # fmt: skip
         return ["-plugin", ",".join(arguments)]
 

@@ -3,9 +3,9 @@
  * Launch the smallest SNP guest that KVM takes, one page and one vCPU, without QEMU.
  *
  * The guest is not entered. With "keep" it stays until the program is killed. With "asids" guests are begun
- * until one is refused, and stay until the program is killed. With "policy" it asks for a
- * newer firmware than there is, and with "id-block" it has an ID block that its owner has not signed, which
- * firmware refuses. With "cpuid" its page
+ * until one is refused, and stay until the program is killed. With "policy" it asks for a newer firmware
+ * than there is, with "no-smt" for a machine without SMT, and with "id-block" it has an ID block that its
+ * owner has not signed, which firmware refuses. With "cpuid" its page
  * is a CPUID table that firmware refuses (pspd --refuse-cpuid 0x8000001f) and corrects; a line
  * "@cpuid" says what the program gets to see of that: the functions' EAX in order.
  */
@@ -99,6 +99,8 @@ int main(int argc, char **argv)
 
 	if (!strcmp(what, "policy"))
 		start.policy |= 0xff00;
+	if (!strcmp(what, "no-smt"))
+		start.policy &= ~(1UL << 16);
 	issue("start", KVM_SEV_SNP_LAUNCH_START, &start);
 	update.uaddr = (uintptr_t)shared + GUEST_PAGE;
 	if (!strcmp(what, "cpuid")) {
