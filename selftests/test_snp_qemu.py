@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
 """scripts/snp-qemu: the platform under other people's command lines."""
 
+import contextlib
+import fcntl
 import json
+import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,6 +82,22 @@ def test_a_virtio_drive_is_a_device_on_the_first_bus():
 )
 def test_the_cpu_is_one_of_amds(line, cpu):
     assert values(f"-m 1G {line}", "cpu") == [f"{cpu},{commandline.CPU_PROPERTIES}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "generation", "threads"),
+    [
+        ("-smp 4", None, 1),
+        ("-cpu EPYC-Rome -smp cpus=4,threads=1", None, 1),
+        ("-cpu max -smp 4,cores=2,threads=2", None, 2),
+        ("-cpu EPYC-Genoa-v1,+x2apic", "genoa", 1),
+        ("-cpu EPYC-Turin", "turin", 1),
+        ("-cpu EPYC-v4", None, 1),
+    ],
+)
+def test_generation_and_threads_are_known(line, generation, threads):
+    wanted = machine(parse(["-m", "1G", *line.split()]))
+    assert (wanted.generation, wanted.threads) == (generation, threads)
 
 
 @pytest.mark.parametrize(
@@ -167,9 +188,64 @@ def test_qemu_agrees_on_which_options_take_no_argument(tmp_path):
     assert {name for name in names if takes_none(name)} == commandline.FLAGS & names
 
 
+def abandoned() -> set[str]:
+    """Directories of machines that nobody has any more."""
+    found = set()
+    for path in Path("/dev/shm").glob("ccp-rs-*"):
+        with contextlib.suppress(OSError):  # in use, or gone meanwhile
+            lock = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                found.add(path.name)
+            finally:
+                os.close(lock)
+    return found
+
+
+def processes(of: Path) -> dict[int, str]:
+    """Those that have this directory on their command line: number -> program."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_text().split("\0")
+            if f"{of}/" in "\0".join(words[1:]):
+                found[int(entry.name)] = Path(words[0]).name
+    return found
+
+
+def until(condition: Callable[[], bool], what: Callable[[], object], limit: float = 20) -> None:
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, what()
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("program", "number"), [("snp-qemu", signal.SIGKILL), ("snp-qemu", signal.SIGTERM), ("qemu", signal.SIGKILL)]
+)
+def test_killed_at_any_moment(program, number, long, tmp_path):
+    """Several at once: no process stays, and no directory beyond the start of the next machine."""
+    moments = random.Random(f"{program}{number}")
+    words = "-m 512M -S -display none -serial none -monitor none".split()
+    for batch in range(15 if long else 2):
+        homes = [tmp_path / f"{batch}-{n}" for n in range(3)]
+        running = [subprocess.Popen([paths.SNP_QEMU, f"--snp-logs={home}/", *words]) for home in homes]
+        for home, machine in sorted(zip(homes, running, strict=True), key=lambda _: moments.random()):
+            time.sleep(moments.uniform(0, 0.8))
+            its = [pid for pid, name in processes(home).items() if name.startswith("qemu-system")]
+            victim = its[0] if program == "qemu" and its else machine.pid
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, number)
+        for machine in running:
+            machine.wait(20)
+        for home in homes:
+            until(lambda home=home: not processes(home), lambda home=home: processes(home))
+    subprocess.run([paths.SNP_QEMU, "-m", "512M", "-device", "nonsense"], capture_output=True, check=False)
+    until(lambda: not abandoned(), abandoned)
+
+
 def test_nothing_is_left(tmp_path):
     """Killed or refused: no process, no directory. And what QEMU was told."""
-    before = {path.name for path in Path("/dev/shm").glob("ccp-rs-*")}
     refused = subprocess.run(
         [paths.SNP_QEMU, "-m", "1G", "-device", "nonsense"], capture_output=True, text=True, check=False
     )
@@ -193,4 +269,4 @@ def test_nothing_is_left(tmp_path):
     assert plugin["rmp"] == "report" and plugin["guest"] == "on" and "--snp-cpu" not in told
     running.terminate()
     assert running.wait(20) in (0, -signal.SIGTERM) and not Path(f"/proc/{qemu}").exists()
-    assert {path.name for path in Path("/dev/shm").glob("ccp-rs-*")} <= before
+    until(lambda: not abandoned(), abandoned)
