@@ -112,7 +112,7 @@ host-check: setup # on the machine itself
 try-kernel:
 	@scripts/try-kernel $(K)
 
-deb: modules
+deb: modules platform
 	@$(IN_ROOT) scripts/deb $(DEB_KERNELS)
 
 install: # on the machine itself, for its running kernel

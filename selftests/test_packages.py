@@ -95,7 +95,7 @@ def root(tmp_path_factory):
 
 
 def test_what_is_made(packages):
-    assert sorted(packages) == sorted([MODULES, "ccp-rs-modules", "ccp-rs-tools", "ccp-rs-dkms"])
+    assert sorted(packages) == sorted([MODULES, "ccp-rs-modules", "ccp-rs-tools", "ccp-rs-dkms", "snp-host"])
 
 
 def test_two_builds_are_the_same(packages, long, tmp_path):
@@ -152,6 +152,19 @@ def test_install_upgrade_remove_purge(root, packages):
     )
     # The root directory's own.
     assert left.split() == ["/etc/apt/preferences.d/ccp-rs"]
+
+
+def test_the_software_platform(root, packages):
+    """Its commands are there and start what they start; what it depends on is on the root directory already."""
+    said = root.run(f"apt-get install -y --no-install-recommends {root.put(packages['snp-host'])}")
+    assert re.search(r"^The following NEW packages will be installed:\n +snp-host$", said, re.M), said
+    root.run("man -w snp-qemu snp-host snp-kds")
+    assert "PSP model did not start" not in root.run(
+        "cd /tmp; echo quit | snp-qemu -m 1G -S -display none -serial none -monitor stdio"
+    )
+    assert "--snp fault=" in root.run("snp-host faults")
+    root.run("snp-kds --part turin /tmp/keys && ls /tmp/keys/vcek/v1/Turin/cert_chain && rm -r /tmp/keys")
+    root.run("apt-get purge -y snp-host && ! ls -d /usr/lib/snp-host /usr/bin/snp-*", 0)
 
 
 def test_another_build_of_the_kernel_is_refused(root, packages):
