@@ -674,6 +674,23 @@ mod suite {
     }
 
     #[test]
+    fn a_sign_of_a_reset_stays_until_somebody_asks() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        let mut answers = [Status::INVALID_PLATFORM_STATE, Status::SUCCESS].into_iter();
+        let script = |_: &Call| -> Result<Status, CmdError> {
+            Ok(answers.next().unwrap_or(Status::INVALID_PARAM))
+        };
+        let mut channel = channel(&dev, &HOST, false, script)?;
+        for sign in [Some(ResetSign::Answer), None] {
+            let _ = channel.issue(command::DF_FLUSH, &mut ());
+            let _ = channel.issue(command::DF_FLUSH, &mut ());
+            check!(channel.take_reset_sign() == sign);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn the_record_begins_with_nothing() -> Result {
         let record = Record::new()?;
         check!(!record.snp() && !record.x86_snp_shutdown());

@@ -83,7 +83,11 @@ mod suite {
         },
     };
     use core::{
-        cell::Cell,
+        cell::{
+            Cell,
+            RefCell, //
+        },
+        ops::Range,
         sync::atomic::{
             AtomicBool,
             Ordering::Relaxed, //
@@ -185,6 +189,9 @@ mod suite {
         /// The NV area, and what firmware found in it.
         nv: Cell<u64>,
         nv_found: Cell<Option<u8>>,
+        /// Counts the pages that the panic path would reclaim; the fewest while one was reclaimed.
+        on_record: RefCell<Option<KBox<dyn Fn() -> usize>>>,
+        least_on_record: Cell<usize>,
     }
 
     impl Plan {
@@ -203,7 +210,19 @@ mod suite {
                 asked_for: Cell::new((0, 0)),
                 nv: Cell::new(0),
                 nv_found: Cell::new(None),
+                on_record: RefCell::new(None),
+                least_on_record: Cell::new(usize::MAX),
             }
+        }
+
+        fn tmr_pages(&self) -> Range<u64> {
+            self.tmr.get()..self.tmr.get() + (2 << 20)
+        }
+
+        /// Whether legacy SEV is using this page.
+        fn is_in_use(&self, page: u64) -> bool {
+            let nv = self.nv.get()..self.nv.get() + nv::LEN as u64;
+            self.sev.get() != 0 && (self.tmr_pages().contains(&page) || nv.contains(&page))
         }
 
         fn set(&self, faults: &[(CommandId, Fault, usize)]) {
@@ -219,9 +238,18 @@ mod suite {
         fn execute(&self, host: &FakeHost, call: &Call) -> Result<Status, CmdError> {
             if call.is(CommandId::SNP_PAGE_RECLAIM) {
                 self.reclaims.set(self.reclaims.get() + 1);
+                if let Some(on_record) = &*self.on_record.borrow() {
+                    let least = self.least_on_record.get().min(on_record());
+                    self.least_on_record.set(least);
+                }
+                let page = call.field(0).map_err(CmdError::Transport)?;
+                // A panic does not ask whether SEV has stopped.
+                if call.wait == Wait::Interrupt && self.is_in_use(page) {
+                    return Ok(Status::INVALID_PAGE_STATE);
+                }
                 // The TMR has lines in the caches until WBINVD.
-                let has_tmr = self.tmr.get() != 0;
-                let too_early = has_tmr && self.stopped_sev.get() && host.cached.load(Relaxed);
+                let cached = self.stopped_sev.get() && host.cached.load(Relaxed);
+                let too_early = cached && self.tmr_pages().contains(&page);
                 return Ok(match too_early {
                     true => Status::INVALID_PAGE_STATE,
                     false => Status::SUCCESS,
@@ -329,6 +357,15 @@ mod suite {
                     self.sev.set(0);
                     self.nv.set(0);
                 }
+                CommandId::PDH_CERT_EXPORT => {
+                    // One byte less than there is room for.
+                    for (address, len, byte) in [(0, 8, 0x11), (16, 24, 0x22)] {
+                        let wrote = call.field::<u32>(len)?.saturating_sub(1);
+                        call.memory()
+                            .with(call.field(address)?, wrote as usize, |to| to.fill(byte));
+                        call.set_field(len, wrote);
+                    }
+                }
                 CommandId::PLATFORM_STATUS => call.set_field(
                     0,
                     PlatformStatus {
@@ -398,6 +435,9 @@ mod suite {
         let plan = Plan::new();
         let (_faux, mut p) = platform(&HOST, &plan, false)?;
         let before = leaked();
+        let record = p.channel.record().clone();
+        let pages = move || record.sev_areas().map(Frames::count).sum::<usize>();
+        plan.on_record.replace(Some(KBox::new(pages, GFP_KERNEL)?));
         for _ in 0..2 {
             check!(p.init(true, 0).is_ok());
             check!(HOST.saw(&START));
@@ -409,6 +449,8 @@ mod suite {
             p.shutdown(Leaving::KvmGone);
             check!(HOST.saw(&STOP));
             check!(HOST.assigned() == 0);
+            // A panic in between would have reclaimed them.
+            check!(plan.reclaims.take() == 512 && plan.least_on_record.get() == 512);
             p.shutdown(Leaving::KvmGone);
             check!(HOST.saw(&[]));
         }
@@ -526,12 +568,25 @@ mod suite {
         said::forget();
         let refused = p.pek_gen();
         check!(said::only(&["sev-beside-snp-en"]));
+        check!(said::with(fmt!("then; reload kvm_amd to initialise SNP")));
         check!(matches!(refused, Err(failure) if failure.fw_error == Some(1)));
         check!(errno(refused) == Some(EIO));
         check!(HOST.saw(&[]));
         HOST.snp_en.store(0, Relaxed);
         check!(p.pek_gen().is_ok());
         check!(HOST.saw(&[INIT, DF_FLUSH, PEK_GEN, SHUTDOWN]));
+
+        // The advice knows of a refusal, until a start succeeds.
+        plan.once(CommandId::SNP_INIT_EX, Refuses(Status::INVALID_CONFIG));
+        check!(p.init(true, 0).is_err());
+        HOST.snp_en.store(1, Relaxed);
+        check!(p.pek_gen().is_err() && said::with(fmt!("then; it refused SNP_INIT, too")));
+        check!(p.init(true, 0).is_ok());
+        p.shutdown(Leaving::KvmGone);
+        HOST.snp_en.store(1, Relaxed);
+        check!(p.pek_gen().is_err() && said::with(fmt!("then; reload kvm_amd")));
+        HOST.snp_en.store(0, Relaxed);
+        HOST.forget_events();
         Ok(())
     }
 
@@ -890,10 +945,13 @@ mod suite {
         check!(changed(&mut p) == Some(5));
         HOST.forget_events();
 
-        // A factory reset deletes what is in the file, in each state.
-        for up in [false, true] {
-            if up {
-                check!(p.start_sev().is_ok());
+        // A factory reset deletes what is in the file, in each state. The area comes back after
+        // SHUTDOWN: with SNP firmware lets go of none that it uses.
+        for up in ["nothing", "SEV", "SEV and SNP"] {
+            match up {
+                "SEV" => check!(p.start_sev().is_ok()),
+                "SEV and SNP" => check!(p.init(true, 0).is_ok() && HOST.assigned() == 512 + 8),
+                _ => {}
             }
             check!(p.factory_reset().is_ok(), "{}", up);
             check!(changed(&mut p) == Some(0xff), "{}", up);
@@ -904,8 +962,9 @@ mod suite {
             );
             check!(changed(&mut p) == Some(1), "{}", up);
             check!(p.stop_sev().is_ok(), "{}", up);
+            check!(HOST.assigned() == 0 && leaked() == before, "{}", up);
         }
-        check!(leaked() == before);
+        p.shutdown(Leaving::KvmGone);
         HOST.forget_events();
         Ok(())
     }
@@ -952,7 +1011,7 @@ mod suite {
         check!(p.start_sev().is_ok() && changed(&mut p).is_none());
         plan.once(CommandId::PEK_GEN, Silent);
         check!(p.pek_gen().is_err());
-        check!(changed(&mut p).is_none());
+        check!(p.changed_nv().is_none());
         p.shutdown(Leaving::KvmGone);
         check!(HOST.assigned() == 512 + 8);
         HOST.forget_events();
@@ -1323,6 +1382,27 @@ mod suite {
             check!(HOST.assigned() == 0 && leaked() == before, "{}", state);
             HOST.forget_events();
         }
+        Ok(())
+    }
+
+    #[test]
+    fn each_certificate_has_its_own_buffer() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        for snp in [false, true] {
+            check!(!snp || p.init(true, 0).is_ok());
+            let certs = p.pdh_cert_export(Some([10, 5000]), true);
+            let certs = certs.map_err(|failure| failure.errno)?;
+            check!(certs.result.is_ok() && certs.len == [9, 4999], "{}", snp);
+            for (n, byte) in [0x11, 0x22].into_iter().enumerate() {
+                let bytes = certs.bytes(n).unwrap_or_default();
+                check!(bytes.len() == certs.len[n] as usize, "{} {}", snp, n);
+                check!(bytes.iter().all(|found| *found == byte), "{} {}", snp, n);
+            }
+        }
+        p.shutdown(Leaving::KvmGone);
+        HOST.forget_events();
         Ok(())
     }
 
@@ -1910,6 +1990,35 @@ mod suite {
             for (page, _) in guests {
                 p.free_firmware_page(page);
             }
+            HOST.forget();
+            HOST.forget_events();
+            HOST.snp_en.store(0, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The pages of both areas that stay firmware's count.
+    #[test]
+    fn panic_tells_of_pages_that_it_cannot_take_back() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        for (first, left) in [(0, 3), (511, 2), (512, 3)] {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, false)?;
+            p.nv = Nv::Unread(ENODATA);
+            p.set_nv(Contents::blank());
+            check!(p.init(true, 0).is_ok() && HOST.assigned() == 512 + 8);
+            HOST.shared_fails.set(first, left);
+            panic(&HOST, &plan, &p, None)?;
+            check!(said::only(&["panic-snp-en-stays"]), "{}", first);
+            let pages = left + leaked();
+            check!(
+                said::with(fmt!("and {pages} page(s) of firmware")),
+                "{first}"
+            );
+            check!(HOST.assigned() == left as i32, "{}", first);
+            // For the test alone: its pages come back.
+            HOST.shared_fails.set(0, 0);
+            p.shutdown(Leaving::KvmGone);
             HOST.forget();
             HOST.forget_events();
             HOST.snp_en.store(0, Relaxed);
