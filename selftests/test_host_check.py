@@ -37,18 +37,26 @@ def test_there_are_many():
     assert len(table.WRONG) >= 30 and {wrong.boot for wrong in table.WRONG} == set(table.BOOTS)
 
 
+def test_the_page_has_them_all():
+    page = table.PAGE.read_text()
+    assert page.startswith(f"{table.HEAD}\n") and list(table.rows(page)) == [wrong.title for wrong in table.WRONG]
+
+
 @pytest.mark.parametrize("name", table.BOOTS)
 def test_it_is_named(name, long):
-    """By a line that a healthy host does not have."""
+    """By a line that a healthy host does not have, and which the page has."""
     if not long and name not in SAMPLE:
         pytest.skip("make test-long")
-    looks, silent = table.found(name), []
+    looks, silent, page, stale = table.found(name), [], table.rows(table.PAGE.read_text()), []
     for wrong in [wrong for wrong in table.WRONG if wrong.boot == name]:
         found = looks[wrong.title]
+        if table.row(wrong, found) != page[wrong.title]:
+            stale.append(table.row(wrong, found))
         for when, lines, look in zip(("before", "after"), table.lines(wrong, found), (found.before, found.after)):
             if lines == []:
                 silent.append((wrong.title, when, look))
     assert not silent
+    assert not stale, "to write them anew: selftests/host_check.py\n" + "\n".join(stale)
 
 
 # What nobody else is to learn of a machine.
