@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Files in sysfs: names, permissions and contents are those of the in-tree driver. `state` in debugfs: what it says is
-what the models say of themselves."""
+"""Files in sysfs: names, permissions and contents are those of the in-tree driver; those of our own are in
+Documentation/ABI. `state` in debugfs says what the models say of themselves, and tools/metrics says the same."""
 
 import re
 from functools import cache
 
 import pytest
-from conftest import boot, values
+from conftest import boot, paths, values
 from vmlib import kernels, machine
 
 # What the feature register has without anything about security, which the PSP is asked for then.
@@ -38,7 +38,8 @@ FAULTS = {
 def shown(driver: str, psp: tuple[str, ...] = (), faults: tuple[str, ...] = ()):
     """Phase -> file -> (mode, contents), or -> value written -> answer; and the run."""
     lost = (" 1 lost so far",) * sum("silent" in fault for fault in faults)
-    result = boot("sysfs.sh", *faults, driver=driver, psp=list(psp), expects=lost)
+    files = {"usr/bin/ccp-metrics": paths.TOP / "tools/metrics"}
+    result = boot("sysfs.sh", *faults, driver=driver, psp=list(psp), expects=lost, files=files)
     assert result.status == 0, result.lines
     phases: dict[str, dict] = {}
     for line in values(result, "file"):
@@ -169,3 +170,59 @@ def test_state_does_not_wait():
     assert re.fullmatch(r"PLATFORM_STATUS, for \d+ s", told("hanging")["mailbox"])
     assert told("ended")["mailbox"] == "idle"
     assert told("ended")["last error"].startswith("PLATFORM_STATUS: RESOURCE_LIMIT (0x17): ")
+
+
+def test_documentation_abi():
+    """Has the files of our own with their permissions, and no others."""
+    described = set()
+    for page in (paths.TOP / "Documentation/ABI").iterdir():
+        entries = re.findall(
+            r"^What:\t\t(\S+)\nDate:.*\nKernelVersion:.*\nContact:.*\nDescription:\n\t\t\((RO|RW), 0(\d+)\)",
+            page.read_text(), re.M,
+        )  # fmt: skip
+        assert len(entries) == page.read_text().count("What:"), page
+        assert all((access == "RW") == (int(mode, 8) & 0o222 != 0) for _, access, mode in entries), entries
+        described |= {f"{mode} {file}" for file, _, mode in entries}
+    assert described == set(values(shown("ours")[1], "abi"))
+
+
+SAMPLE = re.compile(r'ccp_rs_(\w+)(\{\w+="[^"\\]*"(?:,\w+="[^"\\]*")*\})? (\d+)')
+
+
+def measured(driver: str, phase: str) -> dict[str, int]:
+    """What tools/metrics says then. Each metric has a line of help and its type, and is named after that."""
+    _, result = shown(driver)
+    out, kind = {}, {}
+    for line in (line.removeprefix(f"{phase} ") for line in values(result, "metric") if line.startswith(f"{phase} ")):
+        if line.startswith("# HELP "):
+            helped = line.split()[2]
+        elif line.startswith("# TYPE "):
+            _, _, name, what = line.split()
+            assert name == helped and name not in kind, line
+            kind[name] = what
+            assert (what == "counter") == name.endswith("_total"), line
+        else:
+            name, labels, number = SAMPLE.fullmatch(line).groups()
+            assert f"ccp_rs_{name}" == helped, line
+            out[f"{name}{labels or ''}"] = int(number)
+    return out
+
+
+def test_metrics():
+    """They are what `state` says at the same time, which the tests above compare with the models."""
+    for phase in ("loaded", "up", "hanging", "ended", "stopped"):
+        seen, state = measured("ours", phase), told(phase)
+        version = re.search(r"\((.*)\)", (paths.TOP / "packaging/debian/changelog").read_text())[1]
+        up = phase in ("up", "hanging", "ended")
+        window = {f'window{{state="{name}"}}': int(name == ("enabled" if up else "closed"))
+                  for name in ("closed", "preparing", "enabled", "held")}  # fmt: skip
+        seconds = seen.pop("window_open_seconds")
+        assert 0 <= seconds < 120 if up else seconds == 0
+        issued, refused, unanswered = map(int, re.findall(r"\d+", state["commands"]))
+        assert seen == window | {
+            "loaded": 1, f'info{{version="{version}",firmware="{state["firmware"]}"}}': 1, "lost_pages_total": 0,
+            "snp_up": up, "sev_up": up, "snp_guests": int(state["SNP guests"]), "mailbox_dead": 0,
+            "commands_total": issued, "commands_refused_total": refused, "commands_unanswered_total": unanswered,
+        }, phase  # fmt: skip
+    assert measured("ours", "ended")["commands_refused_total"] == 1
+    assert measured("intree", "up") == {"loaded": 0}

@@ -30,8 +30,9 @@ show() {
 	done
 }
 # tell PHASE: "@state PHASE LINE" for each line of what the driver knows, between two marks in the trace; and
-# "@took PHASE MILLISECONDS".
+# "@took PHASE MILLISECONDS". "@metric PHASE LINE": tools/metrics.
 tell() {
+	ccp-metrics | sed "s/^/@metric $1 /"
 	[ -e /sys/kernel/debug/ccp/state ] || return 0
 	ask mark "state $1"
 	read -r begun _ </proc/uptime
@@ -59,6 +60,10 @@ show up
 for value in 0 3 x 4 -1 1 0x2 0b1 18446744073709551616; do try up "$value"; done
 show written
 tell up
+# "@abi MODE FILE": those of Documentation/ABI.
+find /sys/kernel/snp_host /sys/kernel/ccp /sys/firmware/sev -type f | while read -r file; do
+	say abi "$(stat -c %a "$file")" "$file"
+done
 if [ -e /sys/kernel/debug/ccp/state ]; then
 	snp-launch keep >/tmp/launch 2>&1 &
 	guest=$!
