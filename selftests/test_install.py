@@ -36,10 +36,7 @@ def tries(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
         ("signed", signed(tmp_path_factory.mktemp("signed"))),
     ):
         files |= {f"{directory}/{name}": modules.get(name, paths.OUR_MODULES / name) for name in MODULES}
-    files |= {"usr/bin/bash": Path("/usr/bin/bash"), "usr/bin/modinfo": Path("/usr/bin/kmod")}
-    files |= {
-        f"usr{library}".replace("usr/usr", "usr"): Path(library) for library in initramfs.libraries("/usr/bin/bash")
-    }
+    files |= initramfs.with_libraries("/usr/bin/bash") | {"usr/bin/modinfo": Path("/usr/bin/kmod")}
     result = boot("install.sh", driver="intree", files=files)
     assert result.status == 0, result.lines
     loaded = dict(value.split() for value in values(result, "ccp"))

@@ -19,14 +19,16 @@ VERSION = re.search(r"\((.*)\)", (paths.TOP / "packaging/debian/changelog").read
 MODULES = f"ccp-rs-modules-{RELEASE}"
 
 
-def make(*arguments, **environment) -> dict[str, Path]:
-    """Makes the packages; gives name -> file."""
-    run = subprocess.run(
-        [paths.TOP / "scripts/deb", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout
-    return {file.name.split("_")[0]: file for file in (paths.CACHE / "deb").glob("*.deb")}
+def make(kept: Path, **environment) -> dict[str, Path]:
+    """Makes the packages, in `kept`; gives name -> file."""
+    with paths.making("deb"):
+        run = subprocess.run(
+            [paths.TOP / "scripts/deb"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stdout
+        made = [Path(shutil.copy(file, kept)) for file in (paths.CACHE / "deb").glob("*.deb")]
+    return {file.name.split("_")[0]: file for file in made}
 
 
 def digests(files) -> dict[str, str]:
@@ -83,8 +85,7 @@ class Root:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    kept = tmp_path_factory.mktemp("packages")
-    return {name: Path(shutil.copy(file, kept)) for name, file in make().items()}
+    return make(tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +99,19 @@ def test_what_is_made(packages):
     assert sorted(packages) == sorted([MODULES, "ccp-rs-modules", "ccp-rs-tools", "ccp-rs-dkms", "snp-host"])
 
 
+def test_manual_page_has_the_parameters():
+    """Those that modinfo shows, and no others. tio is there to be refused."""
+    parameters = subprocess.run(
+        ["modinfo", "-F", "parm", paths.OUR_MODULES / "ccp.ko"], check=True, capture_output=True, text=True
+    ).stdout
+    page = (paths.TOP / "packaging/man/ccp-rs.4").read_text().partition(".SH PARAMETERS")[2].partition(".SH")[0]
+    assert re.findall(r"^\.TP\n\.B (\w+)$", page, re.M), page
+    assert set(re.findall(r"^\.TP\n\.B (\w+)$", page, re.M)) | {"tio"} == set(re.findall(r"^(\w+):", parameters, re.M))
+
+
 def test_two_builds_are_the_same(packages, long, tmp_path):
     """Of the same modules; `make test-long`: of modules that were built in another directory, too."""
-    assert digests(make().values()) == digests(packages.values())
+    assert digests(make(tmp_path).values()) == digests(packages.values())
     if long:
         copy = SourceCopy("packages")
         copy.refresh()
@@ -126,7 +137,9 @@ def test_install_upgrade_remove_purge(root, packages):
     assert root.run(f"modinfo -F version -k {RELEASE} ccp snp_host").split() == [VERSION] * 2
     assert "the trace has no event" in root.run("ccp-timeline </dev/null", 1)
     assert "vendor" in root.run("ccp-host-check --json || true")
-    root.run("man -w ccp-rs ccp-timeline ccp-host-check")
+    assert root.run("ccp-metrics").splitlines()[-1].startswith("ccp_rs_loaded ")
+    root.run("man -w ccp-rs ccp-timeline ccp-host-check ccp-metrics")
+    root.run("systemd-analyze verify ccp-metrics.service ccp-metrics.timer ccp-rs-fallback.service")
 
     # The one that says that a kernel has no modules.
     hook = "run-parts --regex '^ccp-rs$' /etc/kernel/postinst.d --arg="
@@ -186,7 +199,7 @@ def test_dkms_says_what_is_missing(root, packages):
 def test_signed(tmp_path):
     """With a key of the machine's owner."""
     key, certificate = owner_key(tmp_path, "owner")
-    file = make(SIGN_KEY=str(key), SIGN_CERT=str(certificate))[MODULES]
+    file = make(tmp_path, SIGN_KEY=str(key), SIGN_CERT=str(certificate))[MODULES]
     subprocess.run(["dpkg-deb", "-x", file, tmp_path / "x"], check=True)
     modules = list((tmp_path / "x").rglob("*.ko"))
     assert len(modules) == 2

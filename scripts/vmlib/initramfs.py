@@ -41,6 +41,12 @@ def libraries(program: str) -> set[str]:
     return set(re.findall(r"(/\S+) \(0x", ldd.stdout))
 
 
+def with_libraries(program: str) -> dict[str, Path]:
+    """A program and what it needs, for a machine's `files`."""
+    files = [program, *libraries(program)]
+    return {re.sub(r"^/(lib|lib64|bin)/", r"usr/\1/", file).lstrip("/"): Path(file) for file in files}
+
+
 def _copy(source: Path, stage: Path, name: str) -> None:
     target = stage / name.lstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
