@@ -10,36 +10,6 @@ from conftest import paths
 from vmlib import disk
 
 SNP_QEMU, SNP_HOST = paths.SNP_QEMU, paths.TOP / "scripts/snp-host"
-# A guest that is OVMF alone, and says so on its serial port. virt-install wants UEFI as libvirt chooses it, and
-# trixie's ovmf has no description of one for SNP.
-DOMAIN = """
-<domain type='kvm'>
-  <name>snp</name><memory unit='MiB'>512</memory><vcpu>1</vcpu>
-  <os>
-    <type arch='x86_64' machine='q35'>hvm</type>
-    <loader type='rom' stateless='yes'>/usr/share/ovmf/OVMF.fd</loader>
-  </os>
-  <features><acpi/></features>
-  <cpu mode='host-passthrough'/>
-  <devices>
-    <serial type='file'><source path='/var/log/libvirt/guest.log'/></serial>
-    <memballoon model='none'/>
-  </devices>
-  <launchSecurity type='sev-snp'><policy>0x30000</policy></launchSecurity>
-</domain>
-"""
-SCRIPT = """
-virsh domcapabilities | grep -A9 '<sev\\|launchSecurity'
-virsh define /root/domain.xml && virsh start snp || { cat /var/log/libvirt/qemu/snp.log; exit 3; }
-for _ in $(seq 150); do
-    grep -aq 'Shell>' /var/log/libvirt/guest.log && break
-    sleep 1
-done
-virsh list
-virsh dumpxml snp | grep -A4 '<launchSecurity'
-virsh destroy snp
-tail -c 200 /var/log/libvirt/guest.log
-"""
 
 
 @pytest.fixture
@@ -99,11 +69,10 @@ def said(serial) -> str:
 
 def test_libvirt_starts_an_snp_guest(base, tmp_path, note):
     """And says before that it can."""
-    domain = tmp_path / "domain.xml"
-    domain.write_text(DOMAIN)
+    files = [f"{paths.VM_SCRIPTS}/{name}:/root/{name}" for name in ("libvirt-guest.sh", "libvirt-guest.xml")]
     done = snp_host(
-        "--root", base, "--out", tmp_path, "--memory", "3G", "--file", f"{domain}:/root/domain.xml", "--timeout", 900,
-        "--", "sh", "-c", SCRIPT, limit=1000,
+        "--root", base, "--out", tmp_path, "--memory", "3G", *(f"--file={file}" for file in files), "--timeout", 900,
+        "--", "sh", "/root/libvirt-guest.sh", limit=1000,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "<value>sev-snp</value>" in done.stdout and "<cbitpos>51</cbitpos>" in done.stdout

@@ -48,11 +48,13 @@ TOOLS = {"ramdisk": {"busybox": "busybox-static", "cpio": "cpio", "depmod": "kmo
 # systemd takes units from whoever starts the machine (systemd.system-credentials(7), of version 256 and later).
 NAME = "snp-host"
 SCRIPT = f"/run/{NAME}/run"
+# udev loads kvm_amd, and nobody waits for it: on an emulated CPU all else may be there before.
 UNIT = f"""
 [Unit]
 After=multi-user.target
 [Service]
 Type=oneshot
+ExecStartPre=-/usr/bin/udevadm settle --timeout=180
 ExecStart=/bin/sh -ec 'tar -xf /dev/disk/by-id/virtio-{NAME} -C /; exec /bin/sh {SCRIPT}'
 """
 WANTED = f"[Unit]\nWants={NAME}.service\n"

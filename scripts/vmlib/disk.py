@@ -24,7 +24,8 @@ TOOLS = {"mke2fs": "e2fsprogs", "debugfs": "e2fsprogs", "sfdisk": "fdisk", "mkfs
          "mcopy": "mtools"}  # fmt: skip
 PACKAGES = [
     "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "initramfs-tools", "zstd", "ca-certificates", "procps",
-    "pciutils", f"linux-image-{paths.RELEASE}", "grub-pc-bin", "grub-efi-amd64-bin", "grub2-common", "e2fsprogs",
+    "pciutils", f"linux-image-{paths.RELEASE}", "grub-pc-bin", "grub-efi-amd64-signed", "shim-signed", "grub2-common",
+    "e2fsprogs", "kexec-tools",
     "libvirt-daemon-system", "libvirt-daemon-driver-qemu", "libvirt-clients", "virtinst", "qemu-system-x86",
     "qemu-utils", "ovmf",
 ]  # fmt: skip
@@ -35,6 +36,13 @@ set prefix=($root)/boot/grub
 configfile $prefix/grub.cfg
 """
 MODULES = "part_gpt ext2 search search_label normal configfile test echo linux serial terminal"
+# What a UEFI BIOS starts: Debian's signed shim and GRUB, with Secure Boot or without. Place on the ESP -> file.
+ESP_FILES = {
+    "EFI/BOOT/BOOTX64.EFI": "usr/lib/shim/shimx64.efi.signed",
+    "EFI/BOOT/mmx64.efi": "usr/lib/shim/mmx64.efi.signed",
+    "EFI/BOOT/grubx64.efi": "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
+    "EFI/debian/grub.cfg": "boot/grub/early.cfg",  # that GRUB looks there
+}
 CONSOLE = f"console=ttyS0 systemd.gpt_auto=no {kernels.UNDER_TCG}"
 FILES = {
     "etc/hostname": "snp-host\n",
@@ -61,15 +69,15 @@ systemctl mask systemd-networkd-wait-online.service apt-daily.timer apt-daily-up
 	e2scrub_reap.service e2scrub_all.timer networking.service grub-common.service ldconfig.service
 for platform in i386-pc x86_64-efi; do cp -r /usr/lib/grub/$platform /boot/grub/; done
 grub-mkimage -O i386-pc -p /boot/grub -c early.cfg -o /boot/grub/core.img biosdisk {MODULES}
-grub-mkimage -O x86_64-efi -p /boot/grub -c early.cfg -o /boot/grub/core.efi {MODULES}
-rm -rf early.cfg setup /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/*.log /etc/machine-id /var/lib/dbus/machine-id
+mv early.cfg /boot/grub/
+rm -rf setup /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/*.log /etc/machine-id /var/lib/dbus/machine-id
 touch /etc/machine-id
 """
 
 
 def base(packages: tuple[str, ...] = (), say: Callable[[str], None] = print) -> Path:
     """The disk, in raw format, never written to; made if there is none like it yet."""
-    recipe = f"{PACKAGES}{packages}{FILES}{EARLY}{MODULES}{SETUP}{LABEL}{CORE}{ESP}{ROOT}"
+    recipe = f"{PACKAGES}{packages}{FILES}{EARLY}{MODULES}{ESP_FILES}{SETUP}{LABEL}{CORE}{ESP}{ROOT}"
     disk = DISKS / f"trixie-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.raw"
     with paths.making("disk"):
         # A new root directory has none of them, though the disk may be an old one.
@@ -134,7 +142,7 @@ def _make(disk: Path, packages: tuple[str, ...]) -> None:
         ])  # fmt: skip
         run("sfdisk", "--quiet", new, input=table + "\n")
         _boot_sectors(new, root / "boot/grub")
-        _esp(new, root / "boot/grub/core.efi")
+        _esp(new, root)
         run(
             "mke2fs", "-q", "-t", "ext4", "-L", LABEL, "-U", "5eb0ba5e-0000-4000-8000-000000000009", "-d", root,
             "-E", f"offset={ROOT.start * MIB},hash_seed=5eb0ba5e-0000-4000-8000-000000000009,lazy_itable_init=0",
@@ -176,10 +184,12 @@ def _boot_sectors(disk: Path, grub: Path) -> None:
         file.write(core)
 
 
-def _esp(disk: Path, image: Path) -> None:
+def _esp(disk: Path, root: Path) -> None:
+    directories = {str(parent) for name in ESP_FILES for parent in Path(name).parents if str(parent) != "."}
     with tempfile.NamedTemporaryFile() as esp:
         esp.truncate(len(ESP) * MIB)
         run("mkfs.vfat", "--invariant", "-F", "16", "-n", "ESP", esp.name)
-        run("mmd", "-i", esp.name, "::/EFI", "::/EFI/BOOT")
-        run("mcopy", "-i", esp.name, "-m", image, "::/EFI/BOOT/BOOTX64.EFI")
+        run("mmd", "-i", esp.name, *(f"::/{name}" for name in sorted(directories)))
+        for name, file in ESP_FILES.items():
+            run("mcopy", "-i", esp.name, "-m", root / file, f"::/{name}")
         run("dd", f"if={esp.name}", f"of={disk}", "bs=1M", f"seek={ESP.start}", "conv=notrunc,sparse")
