@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A host's life with the packages, on a whole Debian (scripts/disk): in-tree driver, apt, restart, libvirt, kexec, a
+kernel without modules of ours, removal, in-tree driver. Each start takes more than a minute of CPU time."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import paths
+from debian_life import Life, live
+from test_packages import INTREE, MODULES, OURS, make
+from vmlib import console, debian
+
+# What of a kernel's modules an SNP host without a screen has no use for.
+NO_USE = ("sound", "drivers/gpu", "drivers/media", "drivers/net", "drivers/infiniband", "drivers/iio", "drivers/hid",
+          "drivers/staging", "drivers/usb")  # fmt: skip
+STARTS = ["install", "installed", "kexec", "other", "removed"]
+WITH_OURS = {"installed", "kexec"}
+
+
+def older_release() -> str:
+    """A kernel of Debian's for which there are no modules of ours, and which GRUB does not prefer."""
+
+    def order(release: str) -> list[int]:
+        return [int(number) for number in re.findall(r"\d+", release)]
+
+    names = debian.run("apt-cache", "pkgnames", "linux-binary-")
+    found = re.findall(r"^linux-binary-([\d.]+\+deb13-amd64)$", names, re.M)
+    return max((release for release in found if order(release) < order(paths.RELEASE)), key=order)
+
+
+def fetched(scratch: Path, *packages: str) -> list[Path]:
+    """Packages of Debian's as files."""
+    download = ["apt-get", "-o", "APT::Sandbox::User=root", "download", *packages]
+    try:
+        debian.run(*download, cwd=scratch)
+    except debian.DebianError:
+        # The mirror may no longer have what the lists name.
+        debian.run("apt-get", "update")
+        debian.run(*download, cwd=scratch)
+    return list(scratch.glob("*.deb"))
+
+
+def make_smaller(file: Path, release: str, scratch: Path) -> None:
+    """Take most modules out of a kernel's package: an emulated CPU unpacks and reads them for minutes."""
+    tree = scratch / "tree"
+    debian.run("dpkg-deb", "-R", file, tree)
+    for name in NO_USE:
+        shutil.rmtree(tree / "usr/lib/modules" / release / "kernel" / name, ignore_errors=True)
+    debian.run("dpkg-deb", "-Znone", "-b", tree, file)
+
+
+@pytest.fixture(scope="module")
+def life(request, tmp_path_factory) -> Life:
+    if not request.config.getoption("--long"):
+        pytest.skip("in make test-long")
+    scratch = {name: tmp_path_factory.mktemp(name) for name in ("packages", "kernel", "tree")}
+    other = older_release()
+    kernel = fetched(scratch["kernel"], *(f"linux-{part}-{other}" for part in ("image", "base", "binary", "modules")))
+    for file in kernel:
+        if file.name.startswith("linux-modules"):
+            make_smaller(file, other, scratch["tree"])
+    made = make(scratch["packages"])
+    ours = [file for name, file in made.items() if name.startswith("ccp-rs") and name != "ccp-rs-dkms"]
+    files = {f"/root/ours/{file.name}": file for file in ours}
+    files |= {f"/root/kernel/{file.name}": file for file in kernel}
+    files |= {f"/root/{name}": paths.VM_SCRIPTS / name for name in ("libvirt-guest.sh", "libvirt-guest.xml")}
+    seen = live("debian", "debian.sh", [paths.RELEASE, other], files)
+    seen.other = other
+    return seen
+
+
+def test_which_driver(life):
+    """Ours where its modules are installed for the kernel, loaded by udev as the in-tree one is."""
+    release = {"other": life.other}
+    for start in STARTS:
+        ours, said = start in WITH_OURS, life.said[start]
+        assert said["release"] == release.get(start, paths.RELEASE), start
+        assert said["file"] == (OURS if ours else INTREE), start
+        assert (said["ours"], said["window"]) == (("1", "enabled") if ours else ("0", "")), start
+        # Before anybody asked for a guest.
+        assert said["snp"] == "Y", start
+
+
+def test_udev_loads_it_in_the_initramfs(life):
+    """And kvm_amd before this test's own unit would."""
+    for start in ("installed", "kexec"):
+        first = life.entries(start, r"ccp .* SEV enabled|EXT4-fs .* mounted")[0]["MESSAGE"]
+        assert first.startswith("ccp "), first
+    for start in STARTS:
+        (loaded,) = life.entries(start, "kvm_amd: SEV-SNP enabled")
+        assert int(loaded["__MONOTONIC_TIMESTAMP"]) < int(life.said[start]["began"]), start
+
+
+def test_a_guest(life):
+    status, said = life.tried["installed"]["guest"]
+    assert status == 0 and any("Shell>" in line for line in said), said
+    finished = [entry["status"] for entry in life.trace if entry.get("cmd") == "SNP_LAUNCH_FINISH"]
+    assert finished == [0]
+
+
+def test_what_snp_does_not_allow(life):
+    """Taking a CPU offline, and suspend; with the packages gone both drivers' ways are the kernel's own again."""
+    tried = life.tried["installed"]
+    assert tried["hotplug"] == (64, ["chcpu: CPU 1 disable failed: Device or resource busy"])
+    assert tried["suspend"][0] == 1, tried["suspend"]
+    assert life.tried["removed"]["hotplug"][0] == 0
+
+
+def test_apt(life):
+    """Packages come and go without complaint; the one that says that a kernel has no modules says it once."""
+    assert [life.tried[start][what][0] for start, what in
+            (("install", "apt"), ("installed", "kernel"), ("other", "purge"))] == [0, 0, 0]  # fmt: skip
+    said = [line for line in life.tried["installed"]["kernel"][1] if line.startswith("ccp-rs")]
+    assert said == [f"ccp-rs: there is no ccp-rs-modules-{life.other}; kernel {life.other} will run with the ccp "
+                    "driver of its own"]  # fmt: skip
+
+
+# Each line of the driver's in a start, and its level.
+AT_START = [
+    ("6", r"ccp \S+: SEV enabled \(pspv2, MsiX\)"),
+    ("5", r"snp_host: hotplug window opened: .* \[window-opened\]"),
+    ("6", r"snp_host: RMP cleared: \d+ MiB in \d+ ms"),
+    ("6", r"ccp \S+: SEV-SNP API:1\.55 build:21"),
+    ("6", r"ccp \S+: SEV API:1\.55 build:21"),
+]
+REFUSED = ("4", r"snp_host: suspend refused while SNP is enabled: .* \[sleep-refused\]")
+# What the kernel says in the modules' names.
+KERNELS = r": (firmware: failed to load|loading out-of-tree module|module verification failed|enabling device)"
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_journal(life, start):
+    """It has each line of ours once and at its level, and where the kernel's own driver runs only that it does."""
+    said = [(entry["PRIORITY"], entry["MESSAGE"]) for entry in life.entries(start, "ccp|snp_host", "kernel")
+            if not re.search(KERNELS, entry["MESSAGE"])]  # fmt: skip
+    package = [(entry["PRIORITY"], entry["MESSAGE"]) for entry in life.entries(start, "", "ccp-rs")]
+    if start not in WITH_OURS:
+        assert not [text for _, text in said if text.startswith("snp_host") or re.search(r"\[[a-z-]+\]$", text)]
+        line = f"there is no ccp-rs-modules-{life.other}; this kernel runs with the ccp driver of its own"
+        assert package == ([("5", line)] if start == "other" else [])
+        return
+    assert not package
+    # systemd tries one way of sleeping after the other.
+    attempts = len(life.entries(start, "PM: suspend entry"))
+    assert (attempts > 0) == (start == "installed")
+    refused = [one for one in said if re.fullmatch(REFUSED[1], one[1])]
+    assert len(refused) == attempts and {level for level, _ in refused} <= {REFUSED[0]}, refused
+    said = [one for one in said if one not in refused]
+    for level, pattern in AT_START:
+        (found,) = [one for one in said if re.fullmatch(pattern, one[1])]
+        assert found[0] == level, found
+        said.remove(found)
+    assert not said
+    # None of the units of this host has failed for it.
+    assert life.tried[start]["units"] == (0, [""])
+
+
+def test_no_report_of_the_kernel(life):
+    assert not console.splats(life.console)
