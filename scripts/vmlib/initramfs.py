@@ -35,6 +35,9 @@ KMOD_LINKS = ["modprobe", "rmmod", "insmod", "lsmod", "depmod"]
 # Modules a scenario may load, besides what these depend on.
 MODULES = ["kvm-amd", "msr", "ccp-crypto", "amdtee"]
 
+# The end of a module with a signature (MODULE_SIGNATURE_MARKER of include/linux/module_signature.h).
+SIGNED = b"~Module signature appended~\n"
+
 
 def libraries(program: str) -> set[str]:
     ldd = subprocess.run(["ldd", program], capture_output=True, text=True)
@@ -58,12 +61,14 @@ def _copy(source: Path, stage: Path, name: str) -> None:
 
 def stripped(module: Path) -> bytes:
     """A module as packages have it (scripts/deb): without what only debuggers read, which is nine tenths of it. The
-    machine unpacks it, and reads all of it whenever it loads the module."""
+    machine unpacks it, and reads all of it whenever it loads the module. One that is signed stays as it is."""
     return _stripped(module, module.stat().st_mtime_ns)
 
 
 @functools.cache
 def _stripped(module: Path, _changed: int) -> bytes:
+    if (content := module.read_bytes()).endswith(SIGNED):
+        return content
     with tempfile.NamedTemporaryFile(suffix=".ko") as file:
         subprocess.run(["strip", "--strip-debug", "-o", file.name, module], check=True)
         return Path(file.name).read_bytes()
