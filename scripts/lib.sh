@@ -23,6 +23,17 @@ usage() {
 	exit "${1:-0}"
 }
 
+# unpack_source PACKAGE VERSION DIRECTORY: a kernel's source straight out of its package. Installed, it would be a
+# second copy of 160 MiB, and there can be one version only.
+unpack_source() {
+	local scratch
+	scratch=$(mktemp -d)
+	(cd "$scratch" && run_logged "$CCP_CACHE/logs/source.log" \
+		apt-get -o APT::Sandbox::User=root download "$1=$2")
+	dpkg-deb --fsys-tarfile "$scratch"/*.deb | tar -xO "./usr/src/$1.tar.xz" | tar -C "$3" --strip-components=1 -xJ
+	rm -r "$scratch"
+}
+
 # run_logged LOG COMMAND...: run quietly; on failure show the end of the log and say where it is.
 run_logged() {
 	local log=$1
