@@ -146,9 +146,7 @@ class _Boot:
             outcome.evidence.kernel = "\n".join((kernel.get(None, []) if first else []) + said)
             outcome.other_traces = [other.get(name, []) for other in others]
             outcome.evidence.trace = [
-                entry
-                for one in (trace, *others)
-                for entry in (one.get(None, []) if first else []) + one.get(name, [])
+                entry for one in (trace, *others) for entry in (one.get(None, []) if first else []) + one.get(name, [])
             ]
             outcome.judge(failure if outcome is last else None)
             if outcome.failure:
