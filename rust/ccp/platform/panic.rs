@@ -124,16 +124,16 @@ impl<T: Transport> LastShutdown<T> {
         self.channel.host().wbinvd_here();
         let clear_snp_en =
             Leaving::Panic.clears_snp_en(guests, self.channel.record().x86_snp_shutdown());
-        // Without SNP_EN no CPU enforces the RMP.
+        // Without SNP_EN no CPU enforces the RMP. If it stays all the same, this is told.
         let sev_pages_left = match clear_snp_en {
-            true => 0,
+            true => self.sev_pages(),
             false => self.reclaim_sev_areas(),
         };
 
         self.channel.shutdown_snp(clear_snp_en)?;
-        let iommu = match clear_snp_en {
-            true => Ok(()),
-            false => iommu::snp_disable(),
+        let iommu = match self.channel.host().snp_en_here() {
+            true => iommu::snp_disable(),
+            false => Ok(()),
         };
         self.report(iommu, sev_pages_left);
         Ok(())
@@ -220,14 +220,18 @@ impl<T: Transport> LastShutdown<T> {
             true => "set",
             false => "clear",
         };
-        let areas = self.channel.record().sev_areas();
-        let sev_pages = areas.map(Frames::count).sum();
         log::err!(
             self.channel.dev(),
             "panic-snp-stays",
             "SNP is not shut down for the panic: {why}; SNP_EN is {snp_en}, {}, the IOMMU's pages, too: a kdump kernel may wait for the IOMMU for ever",
-            self.assigned(sev_pages)
+            self.assigned(self.sev_pages())
         );
+    }
+
+    /// The pages of the TMR and the NV area.
+    fn sev_pages(&self) -> usize {
+        let areas = self.channel.record().sev_areas();
+        areas.map(Frames::count).sum()
     }
 
     /// What is assigned in the RMP, with so many pages of the TMR and the NV area.

@@ -1853,6 +1853,15 @@ mod suite {
                     (false, _) => (&["panic-snp-stays"][..], Some(512)),
                 };
                 check!(said::only(lines), "{} {:?}", x86, busy);
+                let why = match busy {
+                    Some(NotIdle::Busy) => "firmware still works on ",
+                    Some(NotIdle::Gone) => "firmware is gone since ",
+                    None => ": ",
+                };
+                if !over {
+                    check!(said::with(fmt!("{why}")), "{} {:?}", x86, busy);
+                    check!(said::with(fmt!("; SNP_EN is set, ")), "{} {:?}", x86, busy);
+                }
                 check!(left.is_none_or(|left| said::with(fmt!(
                     "the memory of 0 guest(s) and {} page(s) of firmware",
                     left + leaked()
@@ -1879,6 +1888,25 @@ mod suite {
                 HOST.snp_en.store(0, Relaxed);
             }
         }
+        Ok(())
+    }
+
+    /// It is asked to clear SNP_EN, says that it has, and has not.
+    #[test]
+    fn panic_tells_of_all_pages_if_snp_en_stays_after_all() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        check!(p.init(true, 0).is_ok());
+        plan.clears_snp_en.set(false);
+        panic(&HOST, &plan, &p, None)?;
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN]) && HOST.snp_en.load(Relaxed) == CPUS);
+        check!(said::only(&["panic-snp-en-stays"]));
+        check!(said::with(fmt!(
+            "the memory of 0 guest(s) and {} page(s) of firmware",
+            512 + leaked()
+        )));
+        check!(plan.reclaims.get() == 0 && HOST.assigned() == 512);
         Ok(())
     }
 
