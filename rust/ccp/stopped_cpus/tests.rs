@@ -9,7 +9,13 @@ use kernel::macros::kunit_tests;
 mod suite {
     use super::super::*;
     use crate::testing::check;
-    use kernel::prelude::*;
+    use kernel::{
+        prelude::*,
+        time::{
+            Instant,
+            Monotonic, //
+        },
+    };
 
     fn begin(guests: u32) {
         set_guests(guests);
@@ -64,7 +70,9 @@ mod suite {
         begin(1);
         HELD.store(2, Relaxed);
         DONE.store(1, Relaxed);
+        let asked = Instant::<Monotonic>::now();
         check!(!all_have_written_back(3));
+        check!(asked.elapsed() >= Delta::from_micros(3 * 10));
         // The last look counts, and one is enough.
         DONE.store(2, Relaxed);
         check!(all_have_written_back(1) && !all_have_written_back(0));
