@@ -178,7 +178,10 @@ class Scripted:
     def __init__(self, run_dir, *states: Evidence):
         self.run_dir, self.states = run_dir, list(states)
 
-    def order(self, order: str) -> str:
+    def psps(self) -> range:
+        return range(2)
+
+    def order(self, order: str, n: int) -> str:
         return "ok"
 
     def models(self) -> Evidence:
@@ -190,9 +193,10 @@ class Scripted:
     def console(self) -> str:
         return "WARNING: early\ncase one begins\nfine\ncase two begins\n[    3.0] BUG: late\n"
 
-    def trace(self) -> list[dict]:
+    def trace(self, n: int) -> list[dict]:
+        """Of the second PSP all is the second case's."""
         event = {"event": "interrupt not set up"}
-        return [event, {"text": "case one"}, {"text": "case two"}, event]
+        return [*([event], [])[n], {"text": "case one"}, {"text": "case two"}, event | {"psp": n}]
 
 
 def test_each_case_answers_for_itself(tmp_path):
@@ -221,9 +225,13 @@ def test_each_case_answers_for_itself(tmp_path):
             f"CPU model: CPU 1: foreign-write, 2 times, {where}",
             "CPU model: #VMEXIT at 2",
             "PSP model: b",
-            "PSP model: interrupt not set up, 1 times",
+            "PSP model: interrupt not set up, 2 times",
             "RMP: 2 entries are left assigned",
         ],
+    ]
+    assert [([entry["psp"] for entry in outcome.trace], outcome.other_traces) for outcome in boot.done] == [
+        ([], [[]]),
+        ([0], [[{"event": "interrupt not set up", "psp": 1}]]),
     ]
     assert all(outcome.failure.startswith("not healthy: ") for outcome in boot.done)
     assert (tmp_path / "failure").read_text().count("not healthy") == 2, "the run is one that went wrong"
