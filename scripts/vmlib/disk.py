@@ -4,6 +4,7 @@ libvirt and QEMU. No loop device is needed, and nothing is mounted."""
 
 import filecmp
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -55,6 +56,17 @@ FILES = {
     "boot/grub/grub.cfg": f"serial\nterminal_input serial\nterminal_output serial\n"
     f"linux /vmlinuz root=LABEL={LABEL} ro {CONSOLE}\ninitrd /initrd.img\nboot\n",
 }
+# Debian's ovmf has no description of a UEFI for SNP, by which libvirt finds one: OVMF.fd is, if it is loaded as a ROM.
+# virt-install takes no other way (virtinst's Guest.is_uefi knows flash, or the word "efi").
+FIRMWARE = {
+    "description": "OVMF without variables, for SEV-SNP",
+    "interface-types": ["uefi"],
+    "mapping": {"device": "memory", "filename": "/usr/share/ovmf/OVMF.fd"},
+    "targets": [{"architecture": "x86_64", "machines": ["pc-q35-*"]}],
+    "features": ["amd-sev-snp"],
+    "tags": [],
+}
+FILES |= {"etc/qemu/firmware/30-sev-snp.json": json.dumps(FIRMWARE)}
 # What an emulated CPU would take minutes for: an initramfs with drivers for everything.
 FILES |= {"etc/initramfs-tools/conf.d/snp-host": "MODULES=list\n"}
 FILES |= {"etc/initramfs-tools/modules": "virtio_pci\nvirtio_blk\nvirtio_scsi\nahci\nsd_mod\next4\n"}
