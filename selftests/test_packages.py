@@ -139,6 +139,7 @@ def test_install_upgrade_remove_purge(root, packages):
     assert "vendor" in root.run("ccp-host-check --json || true")
     assert root.run("ccp-metrics").splitlines()[-1].startswith("ccp_rs_loaded ")
     root.run("man -w ccp-rs ccp-timeline ccp-host-check ccp-metrics")
+    root.run("test -x /usr/lib/ccp-rs-tools/launcher")
     root.run("systemd-analyze verify ccp-metrics.service ccp-metrics.timer ccp-rs-fallback.service")
 
     # The one that says that a kernel has no modules.

@@ -243,7 +243,7 @@ impl Run {
             .iter()
             .any(|finding| finding.name == "kvm-snp" && finding.verdict == Verdict::Ok)
         {
-            let launcher = launcher();
+            let launcher = launcher(&std::env::current_exe().unwrap_or_default());
             let image = self.directory.join("guest.igvm");
             let image = image.to_string_lossy();
             let c_bit = checks::c_bit().to_string();
@@ -341,8 +341,31 @@ fn is_loaded(host: &Host, module: &str) -> bool {
     host.has(&format!("/sys/module/{module}/refcnt"))
 }
 
-/// The launcher beside this program, or in the path.
-fn launcher() -> PathBuf {
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("launcher")));
-    beside.filter(|path| path.exists()).unwrap_or_else(|| "launcher".into())
+/// The launcher beside `own`, which is this program, or where packages have it, or in the path.
+fn launcher(own: &Path) -> PathBuf {
+    let places = ["launcher", "../lib/ccp-rs-tools/launcher"];
+    let beside = own.parent().and_then(|directory| {
+        places.iter().map(|place| directory.join(place)).find(|place| place.exists())
+    });
+    beside.unwrap_or_else(|| "launcher".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_launcher_is_found_where_packages_and_builds_have_it() -> io::Result<()> {
+        let root = std::env::temp_dir().join(format!("host-check-{}", std::process::id()));
+        let own = root.join("sbin/host-check");
+        assert_eq!(launcher(&own), Path::new("launcher"));
+        for place in ["lib/ccp-rs-tools/launcher", "sbin/launcher"] {
+            let file = root.join(place);
+            fs::create_dir_all(file.parent().unwrap_or(&root))?;
+            fs::create_dir_all(root.join("sbin"))?;
+            fs::write(&file, "")?;
+            assert_eq!(launcher(&own).canonicalize()?, file.canonicalize()?);
+        }
+        fs::remove_dir_all(root)
+    }
 }
