@@ -23,7 +23,8 @@ mod suite {
                 Gfp,
                 Pages, //
             },
-            physical::Physical, //
+            physical::Physical,
+            said, //
         },
         testing::{
             check,
@@ -560,18 +561,28 @@ mod suite {
         let before = leaked();
         let (a, b) = (users_pages(2)?, users_pages(0)?);
         let (first, second) = (Frames::of(&a), Frames::of(&b));
-        // Overlapping runs, in any order, and what lies between them.
-        for (frames, all) in [
-            (first.skip(2), 2),
-            (first.skip(2), 2),
-            (first.first(1), 3),
-            (second, 4),
-            (first, 5),
-            (first.first(3), 5),
-            (second, 5),
+        // Overlapping runs, in any order, and what lies between them; those that are lost by that.
+        let mut all = 0;
+        for (frames, new) in [
+            (first.skip(2), Some(first.skip(2))),
+            (first.skip(2), None),
+            (first.first(1), Some(first.first(1))),
+            (second, Some(second)),
+            (first, Some(first.skip(1).first(1))),
+            (first.first(3), None),
+            (second, None),
         ] {
+            said::forget();
             Leaked::foreign(frames, &UNANSWERED);
+            all += new.map_or(0, Frames::count);
             check!(leaked() - before == all, "{:?}", frames);
+            let lines = new.map(|_| "pages-lost");
+            check!(said::only(lines.as_slice()));
+            check!(new.is_none_or(|new| said::with(fmt!(
+                "{} page(s) from {:#x} on are lost until the machine restarts: ",
+                new.count(),
+                new.phys()
+            ))));
         }
 
         // A page of the driver's own that was reclaimed by its address, and then by its owner.

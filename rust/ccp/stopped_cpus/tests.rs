@@ -71,8 +71,8 @@ mod suite {
         HELD.store(2, Relaxed);
         DONE.store(1, Relaxed);
         let asked = Instant::<Monotonic>::now();
-        check!(!all_have_written_back(3));
-        check!(asked.elapsed() >= Delta::from_micros(3 * 10));
+        check!(!all_have_written_back(1000));
+        check!(asked.elapsed() >= Delta::from_micros(1000 * 10));
         // The last look counts, and one is enough.
         DONE.store(2, Relaxed);
         check!(all_have_written_back(1) && !all_have_written_back(0));
