@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# virt-install.sh: in a Debian with libvirt, an SNP guest as people make them, OVMF alone. Prints its loader, and what it
-# says on its serial port.
+# virt-install.sh: in a Debian with libvirt, an SNP guest as people make them, OVMF alone. Prints its loader, and what
+# it says on its serial port.
 log=/var/log/libvirt/installed.log
 virt-install --name installed --memory 512 --vcpus 1 --machine q35 --osinfo generic --boot firmware=efi \
 	--launchSecurity sev-snp,policy=0x30000 --cpu host-passthrough --disk none --network none --graphics none \
