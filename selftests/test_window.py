@@ -112,6 +112,16 @@ TABLES = {
             ("-kvm_amd", f"held {OPEN}"),
         ],
     ),
+    # The in-tree driver has gone before it has enabled SNP, and with ours nothing is left of it.
+    "other-ccp": (
+        ["--fault=SNP_INIT_EX:status=3"],
+        [
+            ("intree-ccp", "gone 0"),
+            ("+snp_host", CLOSED),
+            ("-ccp", CLOSED),
+            ("+kvm_amd", "closed 0 allowed cpus=0-1"),
+        ],
+    ),
     # A kdump kernel touches nothing, whatever it finds.
     "kdump": (
         [PRESET, KDUMP],

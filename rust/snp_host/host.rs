@@ -247,8 +247,8 @@ impl SnpHost {
         // the others.
         let disabled = HotplugDisabled::new();
         check_all_online()?;
-        OTHER_CCP.store(false, Relaxed);
         self.apply(Event::Open);
+        OTHER_CCP.store(false, Relaxed);
         // The window has a `cpu_hotplug_disable()` of its own now.
         drop(disabled);
         Ok(())
