@@ -32,13 +32,7 @@ def older_release() -> str:
 
 def fetched(scratch: Path, *packages: str) -> list[Path]:
     """Packages of Debian's as files."""
-    download = ["apt-get", "-o", "APT::Sandbox::User=root", "download", *packages]
-    try:
-        debian.run(*download, cwd=scratch)
-    except debian.DebianError:
-        # The mirror may no longer have what the lists name.
-        debian.run("apt-get", "update")
-        debian.run(*download, cwd=scratch)
+    debian.apt("download", *packages, cwd=scratch)
     return list(scratch.glob("*.deb"))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import boot, launch, paths, values
-from vmlib import attest, host_check
+from vmlib import attest, debian, host_check
 
 NONCE = b"a generation's".ljust(64)
 SMT = 1  # in PLATFORM_INFO
@@ -34,12 +34,10 @@ class Generation:
         return {name: report[at + byte] for name, byte in self.tcb.items()}
 
 
-OLD = {"bl": 0, "tee": 1, "snp": 6, "ucode": 7}
-NEW = {"fmc": 0, "bl": 1, "tee": 2, "snp": 3, "ucode": 7}
 GENERATIONS = {
-    "milan": Generation((25, 1, 1), 3, OLD, 64, bytes((21, 55, 1)), "1486"),
-    "genoa": Generation((25, 17, 0), 3, OLD, 64, bytes((24, 55, 1)), "14ca"),
-    "turin": Generation((26, 0, 0), 5, NEW, 8, bytes((4, 58, 1)), "156e"),
+    "milan": Generation((25, 1, 1), 3, *attest.LAYOUTS["milan"], bytes((21, 55, 1)), "1486"),
+    "genoa": Generation((25, 17, 0), 3, *attest.LAYOUTS["genoa"], bytes((24, 55, 1)), "14ca"),
+    "turin": Generation((26, 0, 0), 5, *attest.LAYOUTS["turin"], bytes((4, 58, 1)), "156e"),
 }
 CASES = [(profile, driver) for profile in GENERATIONS for driver in ("ours", "intree")]
 # The generation that differs most, with the driver that is tested here.
@@ -170,14 +168,12 @@ def test_clients_of_the_key_service(case, client, service, long, tmp_path):
 
 
 def go(scratch) -> list:
-    if subprocess.run(["dpkg", "-s", *GO], capture_output=True, check=False).returncode:
-        install = ["apt-get", "-o", "APT::Sandbox::User=root", "install", "-y", "--no-install-recommends", *GO]
-        subprocess.run(install, check=True, capture_output=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
+    debian.install(*GO)
     # AMD's certificates, which the library has in it, Debian has left out of the package.
     place = Path("/usr/share/gocode/src/github.com/google/go-sev-guest/verify/trust")
     ours = {}
     for part in GENERATIONS:
-        subprocess.run([paths.TARGET / "kds", scratch / part, "--part", part, "--names", "amd"], check=True)
+        attest.certificates(scratch / part, part, names="amd")
         for key, name in ("vcek", "_vcek" if part == "turin" else ""), ("vlek", "_vlek"):
             chain = scratch / f"{part}/{key}/v1/{part.title()}/cert_chain"
             ours[f"{place}/ask_ark_{part}{name}.pem"] = str(chain)

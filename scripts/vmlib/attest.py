@@ -49,9 +49,9 @@ poweroff -f
 """
 
 
-def certificates(directory: Path, profile: str = "milan") -> Path:
+def certificates(directory: Path, profile: str = "milan", names: str = "model") -> Path:
     """Those of the chip that pspd models, as AMD's key distribution service has them."""
-    subprocess.run([paths.TARGET / "kds", directory, "--part", profile], check=True)
+    subprocess.run([paths.TARGET / "kds", directory, "--part", profile, "--names", names], check=True)
     return directory
 
 
@@ -100,9 +100,9 @@ class Verdict:
 
 
 # Which byte of a TCB version is which part's, and how many bytes a chip's identifier has in addresses of the service.
-_LAYOUTS = {"milan": ({"bl": 0, "tee": 1, "snp": 6, "ucode": 7}, 64)}
-_LAYOUTS["genoa"] = _LAYOUTS["milan"]
-_LAYOUTS["turin"] = ({"fmc": 0, "bl": 1, "tee": 2, "snp": 3, "ucode": 7}, 8)
+_OLD = ({"bl": 0, "tee": 1, "snp": 6, "ucode": 7}, 64)
+_NEW = ({"fmc": 0, "bl": 1, "tee": 2, "snp": 3, "ucode": 7}, 8)
+LAYOUTS = {"milan": _OLD, "genoa": _OLD, "turin": _NEW}
 
 
 def verify(report: bytes, chain: Path, measurement: str, nonce: bytes, profile: str = "milan") -> Verdict:
@@ -111,7 +111,7 @@ def verify(report: bytes, chain: Path, measurement: str, nonce: bytes, profile: 
     if len(report) != 0x4A0:
         return Verdict(False, False, False, False)
     # The name that one would ask AMD's service for.
-    layout, chip = _LAYOUTS[profile]
+    layout, chip = LAYOUTS[profile]
     query = "&".join(f"{part}SPL={report[0x180 + byte]:02}" for part, byte in layout.items())
     vcek = chain / f"vcek/v1/{profile.title()}/{report[0x1A0 : 0x1A0 + chip].hex()}?{query}"
     return Verdict(

@@ -32,9 +32,23 @@ def tools(packages: Mapping[str, str]) -> None:
     """Programs (name -> package) that are wanted now: seldom, so the set-up does without them."""
     missing = [package for tool, package in packages.items() if not shutil.which(tool)]
     if missing:
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        log = paths.CACHE / "logs/tools.log"
-        run("apt-get", "install", "-y", "--no-install-recommends", *missing, log=log, env=environment)
+        install(*missing)
+
+
+def install(*packages: str) -> None:
+    """What is installed already stays as it is."""
+    apt("install", "-y", "--no-install-recommends", "--no-upgrade", *packages)
+
+
+def apt(*words: str, **options) -> None:
+    """apt-get, once more with new lists if that fails: the mirror may no longer have what the old ones name."""
+    command = ["apt-get", "-o", "APT::Sandbox::User=root", *words]
+    options |= {"log": paths.CACHE / "logs/tools.log", "env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}}
+    try:
+        run(*command, **options)
+    except DebianError:
+        run("apt-get", "update")
+        run(*command, **options)
 
 
 def bootstrap(
