@@ -3,6 +3,8 @@
 
 import collections
 import functools
+import importlib.machinery
+import importlib.util
 import resource
 import subprocess
 import sys
@@ -102,6 +104,14 @@ def owner_key(scratch: Path, name: str) -> tuple[Path, Path]:
         check=True, capture_output=True,
     )  # fmt: skip
     return key, certificate
+
+
+def script(name: str):
+    """A program of scripts/ as a module."""
+    loader = importlib.machinery.SourceFileLoader(f"script_{name}", str(paths.TOP / "scripts" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

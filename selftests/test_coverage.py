@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 """`make coverage` tells lines that were run from lines that were not."""
 
-import importlib.machinery
-import importlib.util
-
 import pytest
-from conftest import boot, paths
+from conftest import boot, paths, script
 
 DRIVER = "rust/ccp/driver.rs"
 
 
 @pytest.fixture
 def coverage():
-    loader = importlib.machinery.SourceFileLoader("coverage", str(paths.TOP / "scripts/coverage"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("coverage", loader))
-    loader.exec_module(module)
-    return module
+    return script("coverage")
 
 
 def line_of(text: str) -> tuple[str, int]:

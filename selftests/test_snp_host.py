@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """scripts/snp-host: a command on an SNP host."""
 
+import argparse
 import gzip
 import json
 import os
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import paths
+from conftest import paths, script
 from test_trace_events import drawn
 from vmlib import initramfs
 
@@ -183,6 +184,25 @@ def test_no_trace(tmp_path, text, why):
         (tmp_path / "trace.jsonl").write_text(text)
     done = snp_host("trace", tmp_path)
     assert (done.returncode, done.stdout) == (1, "") and why in done.stderr
+
+
+def test_modules_that_a_root_directory_lacks(tmp_path):
+    """Those of the kernel that is taken if none is named, or --modules'; of another kernel only the latter."""
+    snp_host = script("snp-host")
+    own, other = paths.KERNEL_MODULES, tmp_path / "7.9.1"
+    (tmp_path / "full/lib/modules" / own.name).mkdir(parents=True)
+    rows = [
+        (None, None, None, []),
+        (tmp_path, None, None, [own]),
+        (tmp_path / "full", None, None, []),
+        (tmp_path, "bzImage", None, []),
+        (tmp_path, "bzImage", other, [other]),
+        (tmp_path / "full", "bzImage", other, [other]),
+        (tmp_path / "full", "bzImage", own, []),
+    ]
+    for root, kernel, modules, missing in rows:
+        asked = argparse.Namespace(root=root, kernel=kernel, modules=modules)
+        assert snp_host.missing_modules(asked) == missing, asked
 
 
 def test_options_for_failures_are_taken():
