@@ -2,12 +2,11 @@
 """A kernel of linux-source 7.2 with KVM and ccp built in, built and driven by virtme-ng, on snp-qemu: SNP is up when it
 has booted, and QEMU launches a guest."""
 
-import json
 import subprocess
 
 import pytest
 from conftest import paths
-from vmlib import kernels
+from vmlib import kernels, psp_trace
 
 # Anything else is virtme-ng's habit. Files come from QEMU itself (vmlib/virtme.py says why).
 VNG = ["--disable-kvm", "--disable-microvm", "--force-9p", "--memory", "2G", "--cpus", "2", "--user", "root"]
@@ -50,6 +49,5 @@ def test_kvm_built_in(long, tmp_path):
     release, modules, snp, *rest = said.splitlines()
     assert "-vng-built-in" in release and (modules, snp) == ("1", "Y"), said
     assert "FAIL" not in said and "guest: Shell>" in rest and "wrong: " not in said, said
-    commands = [json.loads(line) for line in trace.read_text().splitlines()]
-    status = {entry["cmd"]: entry["status"] for entry in commands if "cmd" in entry}
+    status = {entry["cmd"]: entry["status"] for entry in psp_trace.read(trace) if "cmd" in entry}
     assert status["SNP_INIT_EX"] == status["SNP_LAUNCH_FINISH"] == 0

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from conftest import paths
-from vmlib import disk
+from vmlib import disk, psp_trace
 
 SNP_QEMU, SNP_HOST = paths.SNP_QEMU, paths.TOP / "scripts/snp-host"
 
@@ -25,10 +25,6 @@ def snp_host(*words, limit: float = 600) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
 
 
-def trace(file) -> list[dict]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
 def test_debian_starts_from_a_disk_and_restarts(base, tmp_path):
     """By BIOS and GRUB; the in-tree driver initialises SNP; after a restart, which what was written survives, again."""
     here = tmp_path / "here"
@@ -41,7 +37,7 @@ def test_debian_starts_from_a_disk_and_restarts(base, tmp_path):
     console = (tmp_path / "console.log").read_text(errors="replace")
     assert (done.returncode, done.stdout) == (7, "from outside\n" * 2), (done.stderr, console[-2000:])
     assert console.count("SEV-SNP API:") == 2 and console.count("Linux version") == 2
-    inits = [entry["status"] for entry in trace(tmp_path / "trace.jsonl") if entry.get("cmd") == "SNP_INIT_EX"]
+    inits = [entry["status"] for entry in psp_trace.read(tmp_path / "trace.jsonl") if entry.get("cmd") == "SNP_INIT_EX"]
     assert inits == [0, 0] and base.stat().st_mtime_ns == before
 
 
@@ -78,7 +74,7 @@ def test_libvirt_starts_snp_guests(base, tmp_path, note):
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "<value>sev-snp</value>" in done.stdout and "<cbitpos>51</cbitpos>" in done.stdout
     assert "<launchSecurity type='sev-snp'" in done.stdout and "Shell>" in done.stdout
-    finished = [entry for entry in trace(tmp_path / "trace.jsonl") if entry.get("cmd") == "SNP_LAUNCH_FINISH"]
+    finished = [entry for entry in psp_trace.read(tmp_path / "trace.jsonl") if entry.get("cmd") == "SNP_LAUNCH_FINISH"]
     assert [entry["status"] for entry in finished] == [0, 0]
     assert "<loader type='rom'" in done.stdout and "installed: Shell>" in done.stdout
     note(f"libvirt's guest: the whole took {json.loads((tmp_path / 'result.json').read_text())['seconds']} s")
