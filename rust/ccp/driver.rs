@@ -302,6 +302,9 @@ impl pci_adapter::Driver for PspDriver {
         if let Some(sev) = &psp.sev {
             sev.interrupts.mask();
             sev.interrupts.unmask();
+            if psps::is_master(sev.address) {
+                slot::after_sleep();
+            }
         }
     }
 }

@@ -127,6 +127,7 @@ pub(crate) mod cpus {
                 CpuList,
                 PerCpu, //
             },
+            sleep::has_slept,
         },
         syscfg::{
             self,
@@ -168,6 +169,17 @@ pub(crate) mod cpus {
         type Error = RmpError;
 
         fn preflight(&mut self) -> Result<SnpEn, RmpError> {
+            // Firmware takes the pages that the IOMMU writes to, as its registers name them. When
+            // a machine wakes up amd_iommu_resume() leaves out the log of page requests and the
+            // range of completion waits (7.3): those of the kernel that read the image, or none.
+            if has_slept() {
+                log::err!(
+                    "slept",
+                    "SNP stays off: the machine has slept, and the kernel has not told the IOMMU \
+                     again where it writes to; restart the machine"
+                );
+                return Err(EOPNOTSUPP.into());
+            }
             let cpus = Preflight::read()?;
             cpus.compare(self.warnings)?;
             let users = cpus.using_svm();

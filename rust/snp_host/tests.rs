@@ -21,6 +21,7 @@ mod suite {
                 PerCpu, //
             },
             sched::cond_resched,
+            sleep::has_slept,
             workers::on_several, //
         },
         syscfg::{
@@ -46,6 +47,14 @@ mod suite {
             Relaxed, //
         },
     };
+
+    /// The other answer is for a machine that can sleep.
+    #[test]
+    fn a_machine_that_was_just_started_has_not_slept() {
+        for _ in 0..1000 {
+            assert!(!has_slept());
+        }
+    }
 
     /// The formats of Zen 3 and Zen 4 in memory, and of RMPREAD.
     #[test]

@@ -52,6 +52,7 @@ pub mod rmpread;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod said;
 pub mod sched;
+pub mod sleep;
 pub mod snp_host;
 pub mod sysfs;
 pub mod trace;

@@ -2,8 +2,8 @@
 
 //! A reset of the PCI function, or of firmware, that the driver has not asked for.
 //!
-//! The signs are an interrupt enable register that has lost its value, and an answer that firmware
-//! is in no state for a command. Whatever the sign and the cause, the driver asks firmware for its
+//! The signs are an interrupt enable register that has lost its value, an answer that firmware is in
+//! no state for a command, and that the machine has slept. Whatever the sign and the cause, the driver asks firmware for its
 //! state, and believes that alone.
 
 use kernel::prelude::*;
@@ -45,6 +45,13 @@ impl<T: Transport> Platform<T> {
     /// The PCI core has reset the function.
     pub(super) fn after_reset(&mut self) {
         self.resync(ResetSign::Registers);
+    }
+
+    /// The machine has slept, and firmware may have begun anew meanwhile.
+    pub(super) fn after_sleep(&mut self) {
+        if self.is_in_use() {
+            self.resync(ResetSign::Answer);
+        }
     }
 
     /// Brings the driver's view in line with firmware's state, and reports what was lost.

@@ -264,6 +264,14 @@ fn with_nv(lock: fn() -> Result<Locked>) -> Result<Locked> {
     Ok(platform)
 }
 
+/// The machine has slept, and the master's interrupts are enabled again.
+pub(crate) fn after_sleep() {
+    if let Some(master) = COMMANDS.lock().as_mut() {
+        master.platform.after_sleep();
+        master.platform.show();
+    }
+}
+
 /// Takes the command lock until [`resume`]: the PCI core is about to reset the master's function.
 /// Waits for the command in flight.
 pub(crate) fn pause() {

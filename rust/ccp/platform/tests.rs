@@ -2314,6 +2314,29 @@ mod suite {
     }
 
     #[test]
+    fn after_sleep_firmware_is_asked_if_anything_was_up() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let before = leaked();
+        p.after_sleep();
+        check!(HOST.saw(&[]));
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
+        said::forget();
+        p.after_sleep();
+        check!(HOST.saw(&KEPT) && p.is_snp_up() && p.sev == crate::platform::Sev::Init);
+        check!(said::only(&[]));
+        reset(&plan);
+        p.after_sleep();
+        check!(HOST.saw(&LOST) && !p.is_in_use() && said::only(&["pages-lost", "psp-reset"]));
+        check!(leaked() == before + 512);
+        p.after_sleep();
+        check!(HOST.saw(&[]));
+        HOST.forget();
+        Ok(())
+    }
+
+    #[test]
     fn a_reset_of_firmware_is_believed_and_a_start_begins_anew() -> Result {
         // Told by the PCI core, or noticed by an answer.
         for told in [true, false] {

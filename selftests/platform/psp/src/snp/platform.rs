@@ -98,6 +98,7 @@ fn start(
     let rmp = Rmp::new(geometry.clone(), call.platform);
     fix_pages(call, &rmp, ranges, flags & INIT_RMP != 0)?;
     let iommu_pages = call.platform.iommu_pages();
+    call.fact("iommu", Fact::Text(runs(&iommu_pages)));
     for page in &iommu_pages {
         rmp.take(*page).map_err(|refusal| call.refused(*page, refusal))?;
     }
@@ -115,6 +116,13 @@ fn start(
     });
     psp.asids.initialised(call.platform, true);
     Ok(())
+}
+
+/// Pages in short: address and length of each run.
+fn runs(pages: &[u64]) -> String {
+    let runs = pages.chunk_by(|page, next| page + 0x1000 == *next);
+    let text = runs.map(|run| format!("{:#x}+{:#x}", run[0], run.len() << 12));
+    text.collect::<Vec<_>>().join(" ")
 }
 
 /// The settings that firmware verifies on every CPU and in the IOMMU: those that snp_prepare() of

@@ -387,7 +387,9 @@ fn iommu_pages_are_firmwares_until_shutdown() {
         let mut lab = Lab::with(Config { api, ..Config::MILAN });
         lab.prepare();
         *lab.machine.iommu_pages.borrow_mut() = vec![LOG, LOG + 0x1000, beyond];
-        lab.ok("SNP_INIT", &buf(0));
+        let facts = lab.ok("SNP_INIT", &buf(0)).facts;
+        let pages = format!("{LOG:#x}+0x2000 {beyond:#x}+0x1000");
+        assert_eq!(facts, [("iommu", Fact::Text(pages))]);
         assert!(lab.machine.snp_active.get());
         assert_eq!(lab.machine.state(LOG), Some(State::Firmware));
         assert_eq!(lab.machine.state(LOG + 0x1000), Some(State::Firmware));
