@@ -10,7 +10,11 @@ use kernel::{
     },
     faux,
     prelude::*,
-    sync::aref::ARef, //
+    sync::aref::ARef,
+    time::{
+        Instant,
+        Monotonic, //
+    }, //
 };
 
 use crate::sys::{
@@ -55,4 +59,10 @@ pub(crate) fn device() -> Result<(faux::Registration, ARef<Device>)> {
     let device: &Device<Bound> = registration.as_ref().as_ref();
     let device = ARef::from(&**device);
     Ok((registration, device))
+}
+
+/// Whether so many milliseconds have passed. Those of delays may be shorter than those of the
+/// clock, by one part in a hundred: the kernel measures the clock once more, and keeps the delays.
+pub(crate) fn have_passed(ms: i64, since: Instant<Monotonic>) -> bool {
+    since.elapsed().as_nanos() >= ms * 990_000
 }
