@@ -40,7 +40,7 @@ def test_kvm_built_in(long, tmp_path):
     done = subprocess.run(
         [
             "vng", "--run", image, *VNG, "--qemu", paths.SNP_QEMU, f"--qemu-opts=--snp-trace {trace}",
-            "--append", kernels.UNDER_TCG, "--", SCRIPT,
+            "--append", kernels.under_tcg(), "--", SCRIPT,
         ],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip

@@ -135,7 +135,7 @@ def disk(wanted: Wanted, image: Path, out: Path) -> list[str]:
         "-device", "virtio-blk-pci,drive=root,bus=pcie.0,bootindex=0",
     ]  # fmt: skip
     if wanted.kernel:
-        words += _kernel(wanted, f"console=ttyS0 {kernels.UNDER_TCG} {wanted.append}")
+        words += _kernel(wanted, f"console=ttyS0 {kernels.under_tcg()} {wanted.append}")
         words += ["-initrd", str(wanted.initrd)] if wanted.initrd else []
     if wanted.script is None:
         return words
@@ -183,7 +183,7 @@ def ramdisk(wanted: Wanted, out: Path) -> list[str]:
         file.write(bytes(-file.tell() % 4))
         file.write(layer.read_bytes())
     layer.unlink()
-    append = f"rdinit=/{NAME}/init console=ttyS0 panic=-1 {kernels.UNDER_TCG} {wanted.append}"
+    append = f"rdinit=/{NAME}/init console=ttyS0 panic=-1 {kernels.under_tcg()} {wanted.append}"
     return [*_kernel(wanted, append), "-initrd", f"{out}/initrd", "-no-reboot"]
 
 

@@ -4,15 +4,22 @@
 import dataclasses
 from pathlib import Path
 
-from . import paths
+from . import paths, tsc
 
 NAMES = ("stock", "debug")
-# Parameters of a kernel under TCG. lpj: on a busy machine the calibration of the delay loop can fail for ever. The
-# value, that of a 2.6 GHz TSC, only matters where nothing better is known. no_timer_check: on a busy machine too few
-# timer interrupts may come in the time that the kernel counts them, and it panics. tsc=nowatchdog: see launch.py; the
-# deadlock was seen in guests with four vCPUs. The other two save time: the kernel tests its ciphers, and goes around
-# faults of CPUs that this one is not.
-UNDER_TCG = "no_timer_check lpj=10400000 tsc=nowatchdog mitigations=off cryptomgr.notests"
+# Parameters of a kernel under TCG. no_timer_check: on a busy machine too few timer interrupts may come in the time that
+# the kernel counts them, and it panics. tsc=nowatchdog: see launch.py; the deadlock was seen in guests with four vCPUs.
+# The other two save time: the kernel tests its ciphers, and goes around faults of CPUs that this one is not.
+UNDER_TCG = "no_timer_check tsc=nowatchdog mitigations=off cryptomgr.notests"
+# That of a 2.6 GHz TSC, for a command line that is written down for any machine.
+ANY_CLOCK = "lpj=10400000"
+
+
+def under_tcg() -> str:
+    """The same, and how fast the clock runs: on a busy machine the kernel may find a wrong value, or wait for ever
+    while it calibrates its delay loop."""
+    khz = tsc.khz()
+    return f"{UNDER_TCG} {f'tsc_early_khz={khz}' if khz else ANY_CLOCK}"
 
 
 class NotBuilt(Exception):

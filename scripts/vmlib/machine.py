@@ -206,10 +206,10 @@ class Machine:
 
     def _append(self) -> str:
         if not self.config.platform:
-            return self.config.append
+            return f"{kernels.under_tcg()} {self.config.append}".strip()
         # initcall_blacklist: to check the certificates of Debian's keys takes a tenth of a boot, and our modules are
         # not signed. The kernel clears pages before somebody gets them, which a driver must not rely on.
-        slow = f"{kernels.UNDER_TCG} initcall_blacklist=load_system_certificate_list init_on_alloc=0"
+        slow = f"{kernels.under_tcg()} initcall_blacklist=load_system_certificate_list init_on_alloc=0"
         crash = f"crashkernel={self.config.crashkernel}M " if self.config.crashkernel else ""
         return f"{slow} {crash}{self.config.append}".strip()
 

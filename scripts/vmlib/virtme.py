@@ -46,7 +46,6 @@ mount --bind /usr/lib/udev/rules.d/initramfs {INITRAMFS}
 export PYTHONDONTWRITEBYTECODE=1
 exec "$@"
 """
-RELIABLE = f"{ROOTFLAGS} {kernels.UNDER_TCG}"
 
 
 def command(image: Path, memory: str, cpus: int) -> list[str | Path]:
