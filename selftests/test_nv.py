@@ -2,6 +2,7 @@
 """Firmware's persistent state in a file: INIT_EX, parameter init_ex_path."""
 
 import base64
+import contextlib
 import functools
 import gzip
 import itertools
@@ -10,11 +11,11 @@ import re
 import tempfile
 from pathlib import Path
 
-from conftest import boot, values
+import pytest
+from conftest import boot, module, values
 from vmlib import kernels
 
 LEN = 32 * 1024
-# Modules of the kernel for a disk.
 DISK = ("drivers/block/loop", "fs/ext4/ext4", "fs/jbd2/jbd2", "fs/mbcache", "lib/crc/crc16")
 
 
@@ -85,9 +86,9 @@ def test_paths_that_name_no_such_file():
         assert len(re.findall(line, result.console)) == count, line
 
 
-@functools.cache
-def stored():
-    """The one machine with several file systems; one of them is on a disk."""
+@contextlib.contextmanager
+def disk_modules():
+    """Those of the kernel for a disk: place in the machine -> file."""
     kernel, files = kernels.get("stock"), {}
     with tempfile.TemporaryDirectory() as scratch:
         for name in (f"kernel/{name}.ko" for name in DISK):
@@ -95,6 +96,13 @@ def stored():
             unpacked = Path(scratch) / packed.stem
             unpacked.write_bytes(lzma.decompress(packed.read_bytes()))
             files[f"usr/lib/modules/{kernel.release}/{name}"] = unpacked
+        yield files
+
+
+@functools.cache
+def stored():
+    """The one machine with several file systems; one of them is on a disk."""
+    with disk_modules() as files:
         result = boot("nv.sh", "store", files=files)
     assert result.status == 0, result.lines
     return result
@@ -127,6 +135,35 @@ def test_a_loss_of_power():
     for name, text in pairs(stored(), "steps").items():
         *steps, file, directory = text.split()
         assert steps == [file, "renamed", directory], name
+
+
+# Where the machine loses power while the file is replaced, and which file it has then.
+STEPS = {
+    "function=kernel_write": "old",
+    "function=vfs_fsync": "old",
+    "function=vfs_rename": "old",
+    "function=vfs_fsync,nth=2": "either",
+    "function=vfs_fsync,nth=2,returned=1": "new",
+}
+
+
+def test_a_machine_that_loses_power_at_a_step(long):
+    """It comes back with the old keys or the new ones, and firmware takes them."""
+    if not long:
+        pytest.skip("only in test-long")
+    with disk_modules() as files:
+        files |= {"power_loss.ko": module("power_loss")}
+        result = boot("nv.sh", "killed", *STEPS, files=files, disk=64, limit=400)
+    assert result.status == 0, result.lines
+    assert starts(result) == [("INIT_EX", 0)] * (1 + len(STEPS))
+    assert pairs(result, "offers") == {str(n): "Y Y" for n in range(1 + len(STEPS))}
+    found = {name: text.split() for name, text in pairs(result, "file").items()}
+    pdh = pairs(result, "pdh")
+    for n, (step, kept) in enumerate(STEPS.items(), 1):
+        before, (size, mode, _, after, *names) = found[f"before-{n}"][3], found[f"left-{n}"]
+        assert (size, mode) == (str(LEN), "600") and {*names} - {".state.new"} == {"lost+found", "state", "step"}, step
+        assert kept in ("either", "old" if before == after else "new"), step
+        assert (pdh[str(n)] == pdh[str(n - 1)]) == (before == after), step
 
 
 def test_both_drivers_read_each_others_file(tmp_path):

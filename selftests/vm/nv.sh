@@ -3,6 +3,9 @@
 #   life      no file, then the one that was made: changed by commands, damaged, deleted by a factory reset
 #   bad       a path that leads to no such file
 #   store     file systems that cannot be written to, links, mounts; a disk that loses power
+#   killed STEP…
+#             on a disk: at each step, power_loss.ko's parameters with commas, the machine loses power while a command
+#             changes the file; it comes back to this script
 #   keep      start SEV with what is in /nv/given, then say what the file has
 . /vm/lib.sh
 
@@ -65,6 +68,31 @@ with_disk() {
 issue() { sev-ioctl "$1" | sed "s/^@ioctl/@command/"; }
 
 case $1 in
+killed)
+	modprobe virtio_blk && modprobe ext4 || fail "no disk: a module does not load"
+	mkdir -p /mounted
+	mount -t ext4 /dev/vda /mounted 2>/dev/null ||
+		{ mke2fs -F /dev/vda >/dev/null && mount -t ext4 /dev/vda /mounted; } || fail "the disk cannot be mounted"
+	file=/mounted/state
+	n=$(cat /mounted/step 2>/dev/null || echo 0)
+	say_file "left-$n"
+	up "$n"
+	say_pdh "$n"
+	shift $((n + 1))
+	if [ $# = 0 ]; then
+		down
+		umount /mounted
+		ask last-boot
+		exit 0
+	fi
+	echo $((n + 1)) >/mounted/step
+	sync
+	say_file "before-$((n + 1))"
+	# shellcheck disable=SC2046 # several words
+	insmod /power_loss.ko $(echo "$1" | tr , ' ') || fail "the step cannot be watched"
+	issue pek-gen
+	fail "no power was lost at $1"
+	;;
 life)
 	up first
 	say_file first
