@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # sleep.sh mem|disk WHEN…: suspend to RAM or to the machine's disk, and come back: "before" SNP was up, "during" that,
-# or "after", or "legacy" SEV alone after that. From the disk the machine comes back by booting this script again, which finds the image.
-# Prints "@slept WHEN yes|no snp_en=CPUS", with the CPUs as they are then, and "@snp Y|N" in the
-# end. With a TEE an application is asked, too: "@tee WHEN-WHAT", first and after each sleep.
+# or "after", or "legacy" SEV alone after that. From the disk the machine comes back by booting this script again, which
+# finds the image. Prints "@slept WHEN yes|no snp_en=CPUS", with the CPUs as they are then, and "@snp Y|N" in the end.
+# With a TEE an application is asked, too: "@tee WHEN-WHAT", first and after each sleep.
 # shellcheck disable=SC2154 # reply is lib.sh's
 . /vm/lib.sh
 
