@@ -31,7 +31,11 @@ DRIVERS = {"ours": "ccp-rs", "intree": "in-tree"}
 SPEAKERS = re.compile(r"ccp\b|snp_host\b|kvm_amd\b|SEV\b|SEV-SNP\b|AMD-Vi: SNP|sev-snp\b|BUG|WARNING|Oops")
 # Signatures are nothing that a failure is about, and these numbers differ between boots.
 UNSIGNED = re.compile(r"\w+: module verification failed")
-NUMBERS = {r"\bin \d+ ms\b": "in … ms", r"\b(PFN range|PFN|page\(s\) from) 0x[0-9a-f-]+(x[0-9a-f]+)?": r"\1 0x…"}
+NUMBERS = {
+    r"\bin \d+ ms\b": "in … ms",
+    r"\b(PFN range|PFN|page\(s\) from) 0x[0-9a-f-]+(x[0-9a-f]+)?": r"\1 0x…",
+    r"\b(CPU)#\d+: (\S+)/\d+": r"\1#…: \2",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,6 +49,8 @@ all_asids() {
 	sed -n "s/^ASIDs .*SNP/@asids &/p" /sys/kernel/debug/ccp/state
 	kill $guests
 	wait $guests
+	# Its children follow by themselves.
+	while pidof snp-launch >/dev/null; do sleep 0.1; done
 	false
 }
 
