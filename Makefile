@@ -37,7 +37,7 @@ help:
 	@echo "                       K=RELEASE with modules, demo, test, shell, kvm-amd: for and on that kernel (test: what needs no debug kernel)"
 	@echo "make platform-image    a container image with snp-host and all that it needs (to CCP_CACHE/snp-host.tar; OUT=FILE)"
 	@echo "make check             formatting and lints of everything"
-	@echo "make deb               Debian packages of modules, tools and source (to CCP_CACHE/deb; DEB_KERNELS='RELEASE...' SIGN_KEY= SIGN_CERT=)"
+	@echo "make deb               Debian packages of modules, tools and source (to CCP_CACHE/deb; DEB_KERNELS='RELEASE...' HEADERS=1 SIGN_KEY= SIGN_CERT=)"
 	@echo "make host-check        can this machine be an SNP host? Says why not, and what to do (ARGS=--load: tries it)"
 	@echo "make install | uninstall   put the modules in the place of the in-tree driver on this machine, or go back"
 	@echo "make setup             what all of the above need; run by them"

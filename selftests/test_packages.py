@@ -3,6 +3,7 @@
 driver modprobe finds, which the initramfs has, what is said of a kernel without modules, and what stays behind."""
 
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -13,10 +14,12 @@ import pytest
 from conftest import owner_key, paths
 from vmlib.source_copy import SourceCopy
 
-OURS, INTREE = "updates/ccp.ko", "kernel/drivers/crypto/ccp/ccp.ko.xz"
+OURS, DKMS, INTREE = "updates/ccp.ko", "updates/dkms/ccp.ko.xz", "kernel/drivers/crypto/ccp/ccp.ko.xz"
 RELEASE = paths.RELEASE
 VERSION = re.search(r"\((.*)\)", (paths.TOP / "packaging/debian/changelog").read_text())[1]
 MODULES = f"ccp-rs-modules-{RELEASE}"
+HEADERS = f"ccp-rs-headers-{RELEASE}"
+INSTALL = "apt-get install -y --no-install-recommends"
 
 
 def make(kept: Path, **environment) -> dict[str, Path]:
@@ -49,7 +52,7 @@ class Root:
         for name in ("resolv.conf", "hosts"):
             (self.top / "etc" / name).write_bytes(Path("/etc", name).read_bytes())
         # The mirror may no longer have what the lists name.
-        install = "apt-get install -y --no-install-recommends initramfs-tools dkms"
+        install = f"{INSTALL} initramfs-tools dkms"
         self.run(f"{install} || {{ apt-get update && {install}; }}")
         self.run(f"depmod {RELEASE}; echo ccp >>/etc/initramfs-tools/modules; update-initramfs -c -k {RELEASE}")
 
@@ -132,7 +135,7 @@ def test_install_upgrade_remove_purge(root, packages):
     assert root.drivers() == (INTREE, INTREE)
 
     files = " ".join(root.put(packages[name]) for name in (MODULES, "ccp-rs-modules", "ccp-rs-tools"))
-    root.run(f"apt-get install -y --no-install-recommends {files}")
+    root.run(f"{INSTALL} {files}")
     assert root.drivers() == (OURS, OURS)
     assert root.run(f"modinfo -F version -k {RELEASE} ccp snp_host").split() == [VERSION] * 2
     assert "the trace has no event" in root.run("ccp-timeline </dev/null", 1)
@@ -170,7 +173,7 @@ def test_install_upgrade_remove_purge(root, packages):
 
 def test_the_software_platform(root, packages):
     """Its commands are there and start what they start; what it depends on is on the root directory already."""
-    said = root.run(f"apt-get install -y --no-install-recommends {root.put(packages['snp-host'])}")
+    said = root.run(f"{INSTALL} {root.put(packages['snp-host'])}")
     assert re.search(r"^The following NEW packages will be installed:\n +snp-host$", said, re.M), said
     root.run("man -w snp-qemu snp-host snp-kds")
     assert "PSP model did not start" not in root.run(
@@ -185,16 +188,84 @@ def test_another_build_of_the_kernel_is_refused(root, packages):
     """A package for a build of the kernel that is not installed does not come without it."""
     root.run(f"rm -rf /tmp/x; dpkg-deb -R {root.put(packages[MODULES])} /tmp/x; sed -i 's/^\\(Depends: .*= \\)/\\19/' "
              "/tmp/x/DEBIAN/control; dpkg-deb -b /tmp/x /tmp/other.deb")  # fmt: skip
-    assert f"linux-modules-{RELEASE}" in root.run("apt-get install -y --no-install-recommends /tmp/other.deb", 100)
+    assert f"linux-modules-{RELEASE}" in root.run(f"{INSTALL} /tmp/other.deb", 100)
     assert root.drivers() == (INTREE, INTREE)
 
 
 def test_dkms_says_what_is_missing(root, packages):
     """Debian's headers carry nothing that rustc needs: one sentence, the package is installed all the same."""
-    said = root.run(f"apt-get install -y --no-install-recommends {root.put(packages['ccp-rs-dkms'])}")
+    said = root.run(f"{INSTALL} {root.put(packages['ccp-rs-dkms'])}")
     assert len(re.findall(rf"^ccp-rs: the headers in \S*{re.escape(RELEASE)}\S* lack ", said, re.M)) == 1, said
     assert root.drivers() == (INTREE, INTREE)
     root.run("apt-get purge -y ccp-rs-dkms")
+
+
+def interface(module: Path) -> tuple[str, set[str], set[str]]:
+    """What the kernel looks at when it loads a module: vermagic, and the symbols that it wants and offers."""
+    said = [subprocess.run([*command, module], check=True, capture_output=True, text=True).stdout
+            for command in (["modinfo", "-F", "vermagic"], ["nm"])]  # fmt: skip
+    wanted, offered = (set(re.findall(what, said[1], re.M)) for what in (r"^ +U (\w+)$", r" __ksymtab_(\w+)$"))
+    assert wanted and offered
+    return said[0], wanted, offered
+
+
+def test_dkms_with_what_is_missing(root, packages, long, tmp_path):
+    """The package with it brings modules by DKMS that fit this kernel and do what the demo wants, and goes with
+    them."""
+    if not long:
+        pytest.skip("in make test-long")
+    headers = make(tmp_path, HEADERS="1")[HEADERS]
+    for file in (packages["ccp-rs-dkms"], headers):
+        root.run(f"{INSTALL} {root.put(file)}")
+    assert root.drivers() == (DKMS, DKMS)
+    built = tmp_path / "built"
+    built.mkdir()
+    for name in ("snp_host", "ccp"):
+        packed = root.top / "usr/lib/modules" / RELEASE / f"updates/dkms/{name}.ko.xz"
+        (built / f"{name}.ko").write_bytes(lzma.decompress(packed.read_bytes()))
+        assert interface(built / f"{name}.ko") == interface(paths.OUR_MODULES / f"{name}.ko"), name
+    demo = subprocess.run(
+        [paths.TOP / "scripts/demo"], env=os.environ | {"CCP_MODULES": str(built)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert demo.returncode == 0, demo.stdout
+
+    root.run(f"apt-get purge -y {HEADERS}")
+    assert root.drivers() == (INTREE, INTREE)
+    assert f"{RELEASE}, x86_64" not in root.run("dkms status")
+    root.run(f"apt-get purge -y ccp-rs-dkms; ! ls -d /usr/src/linux-headers-{RELEASE}/rust")
+
+
+def test_what_dkms_is_refused_for(tmp_path):
+    """One sentence for each."""
+    headers, modules = tmp_path / "headers", tmp_path / RELEASE
+    (modules / "updates").mkdir(parents=True)
+
+    def refusal() -> str:
+        script = paths.TOP / "packaging/dkms/check-headers"
+        run = subprocess.run([script, headers, modules], capture_output=True, text=True)
+        assert not run.stdout and bool(run.returncode) == bool(run.stderr)
+        return run.stderr.removeprefix("ccp-rs: ").rstrip("\n")
+
+    for name in ("scripts/target.json", "rust/libcore.rmeta", "rust/libkernel.rmeta", "rust/libmacros.so"):
+        assert refusal() == (
+            f"the headers in {headers} lack {name}, so no Rust module can be built with them; on Debian install "
+            f"ccp-rs-headers-{RELEASE}, or ccp-rs-modules-{RELEASE} instead"
+        )
+        (headers / name).parent.mkdir(parents=True, exist_ok=True)
+        (headers / name).touch()
+    config = (paths.KERNEL_BUILD / ".config").read_text()
+    (headers / ".config").write_text(config)
+    assert refusal() == ""
+    found = re.search(r'^CONFIG_RUSTC_VERSION_TEXT="(.*)"$', config, re.M)[1]
+    (headers / ".config").write_text(config.replace(found, "rustc 1.0"))
+    assert refusal() == (
+        f"the kernel was built with rustc 1.0, and this is {found}; Rust code of one does not fit the other"
+    )
+    (modules / "updates/ccp.ko").touch()
+    assert refusal() == (
+        f"the kernel in {modules} has modules of a package, {modules}/updates/ccp.ko; DKMS builds none for it"
+    )
 
 
 def test_signed(tmp_path):
