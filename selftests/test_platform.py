@@ -80,6 +80,9 @@ FORBIDDEN = {
     "give": (["give 0"], None),
     "take": (["take 0"], "guest-write"),
     "large": (["give away 0", "large: read", "large: {}", "take back 0"], "large-write"),
+    # Its translations of before are in the TLB.
+    "stale": (["stale: {}", "take back 0, 0", "there is 2"], "foreign-write"),
+    "alias": (["alias: {}", "take back 0, 0", "there is 2"], "foreign-write"),
     "table": (["give away 0", "table: {}", "take back 0"], "table-walk"),
     "vmcb": (["give away 0", "vmcb: {}", "take back 0"], "foreign-vmcb"),
     "hsave": (["hsave: went through", "exit code 0xffffffffffffffff"], "host-area"),
@@ -124,7 +127,7 @@ def test_what_the_rmp_forbids_is_a_fault():
         dump = (
             r"SEV-SNP: PFN 0x\w+ unassigned, dumping"
             if what in ("large", "table")
-            else r"SEV-SNP: PFN 0x\w+, RMP entry: \[0x\w+[5d] - "
+            else r"SEV-SNP: PFN 0x\w+, RMP entry: \[0x\w+[15d] - "
         )
         assert bool(re.search(dump, console)) == by_page_fault, what
     # A guest's write is a nested page fault with which KVM can do nothing: the guest tries again and again.

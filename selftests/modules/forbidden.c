@@ -7,6 +7,8 @@
  *
  *   write     to a byte of somebody else's page, at `address`
  *   large     to a page of its own, through a 2 MiB mapping that covers a page which is given away
+ *   stale     to a page of its own that it has written to and then given away
+ *   alias     the same, by another address
  *   table     reads an address whose page table is in a page that is given away
  *   vmcb      VMRUN with a VMCB in a page that is given away
  *   hsave     VMRUN with VM_HSAVE_PA 0 (refused by nobody)
@@ -18,6 +20,7 @@
 #include <linux/gfp.h>
 #include <linux/io.h>
 #include <linux/kthread.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/vmalloc.h>
 #include <asm/msr.h>
@@ -125,6 +128,57 @@ static int large(u8 *region)
 	return error;
 }
 
+/* The page as the direct map has it. */
+static u8 *given_away;
+
+static int stale_thread(void *data)
+{
+	phys_addr_t pa = virt_to_phys(given_away);
+	u8 *byte = data;
+
+	/* The second time it is this CPU alone that has written to it. */
+	for (int n = 0; n < 2; n++) {
+		if (rmpupdate(pa, false, false, 0))
+			return 0;
+		WRITE_ONCE(*given_away, 1);
+		WRITE_ONCE(*byte, 2);
+		if (rmpupdate(pa, true, false, 0))
+			return 0;
+	}
+	WRITE_ONCE(*byte, READ_ONCE(*byte) + 1);
+	complete(&survived);
+	return 0;
+}
+
+static int stale(u8 *region, bool by_alias)
+{
+	struct page *page = virt_to_page(region + 3 * PAGE_SIZE);
+	u8 *byte;
+	int error;
+
+	/* The direct map is split for a neighbour. */
+	error = rmp_make_private(page_to_pfn(page) + 1, 0, PG_LEVEL_4K, 0, false);
+	if (error)
+		return error;
+	given_away = page_address(page);
+	byte = by_alias ? vmap(&page, 1, VM_MAP, PAGE_KERNEL) : given_away;
+	error = byte ? attempt(stale_thread, byte) : -ENOMEM;
+	pr_info("tried: take back %u, %d\n", rmpupdate(virt_to_phys(given_away), false, false, 0),
+		rmp_make_shared(page_to_pfn(page) + 1, PG_LEVEL_4K));
+	pr_info("tried: there is %u\n", *given_away);
+	return error;
+}
+
+static int stale_itself(u8 *region)
+{
+	return stale(region, false);
+}
+
+static int stale_alias(u8 *region)
+{
+	return stale(region, true);
+}
+
 static int table(void)
 {
 	/* In its middle are 2 MiB whose table has nothing else in it. */
@@ -214,7 +268,8 @@ static int __init forbidden_init(void)
 		const char *name;
 		int (*act)(u8 *region);
 	} acts[] = {
-		{ "large", large }, { "vmcb", vmcb }, { "hsave", hsave }, { "psmash", psmash_twice }, { "overlap", overlap },
+		{ "large", large }, { "stale", stale_itself }, { "alias", stale_alias }, { "vmcb", vmcb }, { "hsave", hsave },
+		{ "psmash", psmash_twice }, { "overlap", overlap },
 	};
 	u8 *region;
 

@@ -52,6 +52,8 @@ act take "$page"
 guest taken
 exec 5>&-
 act large
+act stale
+act alias
 act table
 act vmcb
 act hsave

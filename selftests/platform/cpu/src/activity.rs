@@ -76,6 +76,11 @@ impl Activity {
         self.in_use[0].load(Relaxed)
     }
 
+    /// Whether a guest runs, or is about to.
+    pub fn runs_guest(&self) -> bool {
+        self.in_use[0].load(SeqCst) != 0
+    }
+
     /// Whether a page in this range is in use.
     pub fn uses(&self, pages: &Range<u64>) -> bool {
         let mut in_use = self.in_use.iter().map(|place| place.load(SeqCst));

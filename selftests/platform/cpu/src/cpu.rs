@@ -2,6 +2,7 @@
 //! A CPU that is about to execute an instruction, and what may become of that.
 
 use crate::acpi;
+use crate::writable::Alias;
 
 /// A register that the model reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,10 @@ pub trait Cpu: acpi::Memory {
     fn flush_translations(&self);
     /// Empties all CPUs' TLBs, before the next instruction of this one.
     fn flush_all_translations(&self);
+    /// Empties another CPU's TLB, likewise.
+    fn flush_translations_of(&self, cpu: usize);
+    /// Makes translations in this CPU's TLB read-only, if they lead to this page.
+    fn protect(&self, alias: Alias, page: u64);
 
     /// Current privilege level. In real mode CS holds no level, and the level is 0.
     fn cpl(&self) -> u64 {

@@ -213,6 +213,7 @@ mod tests {
     use super::*;
     use crate::testing::{machine, Fake, BASE};
     use crate::variant::Checks;
+    use crate::writable::{Alias, Held};
 
     /// RMPUPDATE's operand: guest 5's page at GPA 7000h, immutable.
     const PRE_GUEST: [u8; 16] = [0, 0x70, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 5, 0, 0, 0];
@@ -307,13 +308,28 @@ mod tests {
         use Checks::{Enforce, Off};
         const SHARED: [u8; 16] = [0; 16];
         const RECLAIM: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
-        for (checks, operand, flushes) in
-            [(Enforce, RECLAIM, 100), (Enforce, SHARED, 0), (Off, RECLAIM, 0), (Off, SHARED, 0)]
-        {
+        let by = |cpu| Alias { cpu, va: 0xffff_8880_0000_4000, mmus: 1 };
+        let own = vec![(by(1), PAGE)];
+        let rows = [
+            (Enforce, RECLAIM, Held::Nowhere, vec![], 0, vec![]),
+            (Enforce, RECLAIM, Held::By(by(1)), vec![], 0, own.clone()),
+            (Enforce, RECLAIM, Held::By(by(1)), vec![0, 1], 10, own),
+            (Enforce, RECLAIM, Held::By(by(0)), vec![], 100, vec![]),
+            (Enforce, RECLAIM, Held::Anyhow, vec![0], 100, vec![]),
+            (Enforce, SHARED, Held::Anyhow, vec![0], 0, vec![]),
+            (Off, RECLAIM, Held::Anyhow, vec![0], 0, vec![]),
+        ];
+        for (checks, operand, held, guests, flushes, protected) in rows {
             model.checks = checks;
+            model.writable.note(&model.ram, PAGE, held, false);
+            guests.iter().for_each(|cpu| model.enters(*cpu, 0x6000 + 0x1000 * *cpu as u64, 0));
             let cpu = Fake::new(&[(Reg::Rax, PAGE)]).with_operand(operand);
             assert_eq!(model.execute(Kind::Rmpupdate, &cpu), eax(0));
-            assert_eq!(cpu.flushes.get(), flushes, "{checks:?} {operand:?}");
+            let row = format!("{checks:?} {operand:?} {held:?} {guests:?}");
+            assert_eq!(cpu.flushes.get(), flushes, "{row}");
+            assert_eq!(*cpu.protected.borrow(), protected, "{row}");
+            guests.into_iter().for_each(|cpu| model.leaves(cpu));
+            model.writable.take(&model.ram, PAGE, 0x1000);
         }
     }
 

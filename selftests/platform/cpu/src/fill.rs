@@ -21,6 +21,7 @@ use crate::qemu::tlb::{self, Request};
 use crate::qemu::vcpu::{Slot, Vcpu};
 use crate::qemu::{env, fatal};
 use crate::watch::{Need, Translation, Verdict, Who, RMP_FAULT};
+use crate::writable::Held;
 
 /// A CPU that translates.
 pub struct Translator<'a> {
@@ -92,6 +93,7 @@ impl Translator<'_> {
                 return true;
             }
             let page = request.address & tlb::PAGE_MASK;
+            self.model.writable.note(&self.model.ram, page, Held::Anyhow, false);
             if self.model.foreign_table(self.index, page) {
                 self.activity().meet_table(page);
                 // The next walk shall come here again. This one goes on: it cannot fail for a
@@ -167,6 +169,8 @@ impl Translator<'_> {
             }
             let need = if request.access == tlb::STORE { Need::Write } else { Need::Read };
             let (page, large) = (filled.page(), filled.large());
+            let held = request.kernel_alias(self.index).map_or(Held::Anyhow, Held::By);
+            self.model.writable.note(&self.model.ram, page, held, large);
             let new = Translation { page, need, large, who: Who::Host };
             match self.model.translated(self.index, new, pc) {
                 Verdict::Pass => true,

@@ -13,6 +13,7 @@
 //! * `execute`: one instruction in, its outcome out; tested without QEMU. It uses `insn` (which
 //!   instructions), `cpuid`, `msr`, `rmp_insn` and `svm` (their rules). `guest`: SEV guests.
 //! * `watch`: which translations the RMP forbids, and what is reported or refused.
+//! * `writable`: what has to leave TLBs when a page is given away.
 //! * `caches`: what has not been written back when it should have been.
 //! * `model`: the state of all CPUs, which those rules are about; `cpu`: what a rule sees of the
 //!   CPU that executes; `activity`: what goes on on each; `variant`: what differs between machines.
@@ -46,3 +47,4 @@ mod testing;
 mod translate;
 mod variant;
 mod watch;
+mod writable;

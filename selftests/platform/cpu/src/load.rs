@@ -23,6 +23,7 @@ use crate::qemu::{build, ignne, interrupt, layout, lookup, probe, tlb, version};
 use crate::ram::Ram;
 use crate::stats::Stats;
 use crate::variant::Segments;
+use crate::writable::Writable;
 
 /// QEMU reads this before it calls anything.
 #[no_mangle]
@@ -138,6 +139,7 @@ fn build(args: &Args) -> Result<Model<'static>, String> {
     link.low.store(args.low, Release);
     Ok(Model {
         link,
+        writable: Writable::new(&ram),
         ram,
         rmp: Rmp::new(rmp, MemoryTable { words, start: 0, locks: &link.rmp_locks }),
         rmpread: args.rmpread,

@@ -14,6 +14,7 @@ use crate::msr;
 use crate::ram::Ram;
 use crate::stats::Stats;
 use crate::variant::{Checks, Pin, Segments};
+use crate::writable::Writable;
 
 /// The processors of one machine, apart from what TCG models.
 pub struct Model<'a> {
@@ -37,6 +38,8 @@ pub struct Model<'a> {
     pub checks: Checks,
     /// How often firmware had given pages away when TLBs were emptied for it.
     pub pages_taken: AtomicU64,
+    /// By what pages can be written to.
+    pub writable: Writable,
     /// What goes on on each CPU.
     pub activity: [Activity; MAX_CPUS],
     /// The IVRS has its SNP bit, or somebody is at it.

@@ -9,6 +9,8 @@ use std::sync::atomic::AtomicU64;
 use std::{ptr, slice};
 
 const WORD: u64 = size_of::<AtomicU64>() as u64;
+/// A page of it.
+pub const PAGE: u64 = 4096;
 /// Where RAM goes on above the hole for devices.
 const HIGH: u64 = 4 << 30;
 
@@ -55,6 +57,22 @@ impl Ram {
         self.low
     }
 
+    /// How much there is.
+    pub fn bytes(&self) -> u64 {
+        self.words.len() as u64 * WORD
+    }
+
+    /// How far behind the start of RAM a physical address is; none outside RAM.
+    pub fn offset(&self, pa: u64) -> Option<u64> {
+        let offset = if pa < self.low { pa } else { self.above(pa)? };
+        (offset < self.bytes()).then_some(offset)
+    }
+
+    /// The same for RAM above the hole.
+    fn above(&self, pa: u64) -> Option<u64> {
+        (pa.checked_sub(HIGH)?).checked_add(self.low)
+    }
+
     /// The aligned word at a physical address; none outside RAM.
     pub fn word(&self, pa: u64) -> Option<&AtomicU64> {
         self.slice(pa, WORD)?.first()
@@ -63,13 +81,7 @@ impl Ram {
     /// The words of a range that lies in RAM as a whole.
     pub fn slice(&self, pa: u64, bytes: u64) -> Option<&'static [AtomicU64]> {
         let end = pa.checked_add(bytes)?;
-        let offset = if end <= self.low {
-            pa
-        } else if pa >= HIGH {
-            pa - HIGH + self.low
-        } else {
-            return None;
-        };
+        let offset = if end <= self.low { pa } else { self.above(pa)? };
         if offset % WORD != 0 || bytes % WORD != 0 {
             return None;
         }
@@ -112,6 +124,9 @@ mod tests {
         ];
         for (pa, offset) in rows {
             assert_eq!(ram.word(pa).map(|w| w.load(Relaxed)), offset, "{pa:#x}");
+            if pa % WORD == 0 {
+                assert_eq!(ram.offset(pa), offset, "{pa:#x}");
+            }
         }
         assert!(ram.slice(0x1ff8, 16).is_none(), "across the hole");
     }

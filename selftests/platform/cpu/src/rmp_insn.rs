@@ -50,7 +50,7 @@ pub fn rmpupdate(model: &Model, cpu: &impl Cpu) -> Outcome {
             }
             let code = model.rmp.rmpupdate(pa, &new);
             if model.checks != Checks::Off && code == Code::Success && new.assigned {
-                cpu.flush_all_translations();
+                model.given_away(cpu, pa, new.bytes());
             }
             code
         }

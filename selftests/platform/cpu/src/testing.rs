@@ -17,6 +17,7 @@ use crate::model::Model;
 use crate::ram::Ram;
 use crate::stats::Stats;
 use crate::variant::Checks;
+use crate::writable::{Alias, Writable};
 
 pub const BASE: u64 = 0x20_0000;
 const BYTES: u64 = 16 * 1024 + 2 * 512 * 16;
@@ -28,8 +29,10 @@ pub struct Fake {
     pub operand: Cell<Option<[u8; 16]>>,
     pub bios_reads: Cell<u32>,
     pub pc: Cell<u64>,
-    /// TLB flushes of this CPU, plus 100 for each flush of all CPUs.
+    /// TLB flushes of this CPU, plus 10 for each of another one, plus 100 for each of all.
     pub flushes: Cell<u32>,
+    /// Translations that have become read-only, and of which page.
+    pub protected: RefCell<Vec<(Alias, u64)>>,
 }
 
 impl Fake {
@@ -42,6 +45,7 @@ impl Fake {
             bios_reads: Cell::new(0),
             pc: Cell::new(0x7777),
             flushes: Cell::new(0),
+            protected: RefCell::default(),
         }
     }
 
@@ -90,6 +94,16 @@ impl Cpu for Fake {
     fn flush_all_translations(&self) {
         self.flushes.set(self.flushes.get() + 100);
     }
+
+    fn flush_translations_of(&self, cpu: usize) {
+        assert_ne!(cpu, self.index());
+        self.flushes.set(self.flushes.get() + 10);
+    }
+
+    fn protect(&self, alias: Alias, page: u64) {
+        assert_eq!(alias.cpu, self.index());
+        self.protected.borrow_mut().push((alias, page));
+    }
 }
 
 pub fn machine(snp_en: bool) -> Model<'static> {
@@ -102,6 +116,7 @@ pub fn machine(snp_en: bool) -> Model<'static> {
     let rmp = Rmp::new(geometry, MemoryTable { words, start: 0, locks: &link.rmp_locks });
     let model = Model {
         link,
+        writable: Writable::new(&ram),
         ram,
         rmp,
         rmpread: true,

@@ -6,8 +6,8 @@
 //! any other, and so must the pages in which the processor finds page tables. So does the model:
 //! QEMU asks for a translation when a page is not in a CPU's TLB, and what comes back is looked at
 //! here. A page that may not be written enters the TLB as read-only, so that QEMU asks again when
-//! somebody writes. TLBs are emptied when SNP_EN is set, when RMPUPDATE gives a page away and when
-//! firmware does (SNP_INIT).
+//! somebody writes. TLBs are emptied when SNP_EN is set and when firmware gives pages away
+//! (SNP_INIT); when RMPUPDATE does, they lose what [`crate::writable`] knows of.
 //!
 //! What breaks a rule is reported, and with `rmp=enforce` refused: #PF, for guests #VMEXIT(NPF),
 //! with the RMP bit. With `rmp=report` it is carried out; then a CPU's writes to one page are seen
@@ -21,8 +21,10 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use link::Report;
 
+use crate::cpu::Cpu;
 use crate::model::Model;
 use crate::variant::Checks;
+use crate::writable::Held;
 
 /// X86_PF_RMP, in a page fault's error code and in a nested page fault's.
 pub const RMP_FAULT: u32 = 1 << 31;
@@ -112,6 +114,20 @@ impl Model<'_> {
             Verdict::Refuse
         } else {
             Verdict::Pass
+        }
+    }
+
+    /// RMPUPDATE on `cpu` has given pages away: whatever writes to them has to ask again.
+    pub fn given_away(&self, cpu: &impl Cpu, pa: u64, bytes: u64) {
+        match self.writable.take(&self.ram, pa, bytes) {
+            Held::Nowhere => {}
+            Held::By(alias) if alias.cpu == cpu.index() => cpu.protect(alias, pa),
+            _ => return cpu.flush_all_translations(),
+        }
+        for (other, activity) in self.activity.iter().enumerate() {
+            if other != cpu.index() && activity.runs_guest() {
+                cpu.flush_translations_of(other);
+            }
         }
     }
 

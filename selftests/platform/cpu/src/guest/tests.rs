@@ -20,6 +20,7 @@ use crate::insn::Kind;
 use crate::model::Model;
 use crate::testing::{machine, BASE};
 use crate::variant::Checks;
+use crate::writable::Alias;
 
 const VMCB: u64 = 0x10_0000;
 const VMSA: u64 = 0x10_1000;
@@ -104,6 +105,10 @@ impl Cpu for Fake {
     fn flush_translations(&self) {}
 
     fn flush_all_translations(&self) {}
+
+    fn flush_translations_of(&self, _: usize) {}
+
+    fn protect(&self, _: Alias, _: u64) {}
 }
 
 impl Border for Fake {

@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use super::env;
 use super::ffi::{CpuState, Functions};
 use super::ops;
+use crate::writable::Alias;
 
 /// `tlb_fill` of `struct TCGCPUOps`: CPU, address, size, kind of access, MMU index, probe (do not
 /// raise an exception), return address. False only if `probe` and there is no translation.
@@ -32,6 +33,8 @@ const WRITE: u8 = 2;
 const EXECUTE: u8 = 4;
 /// `PAGE_WRITE_INV` in `prot`: good for one write.
 const WRITE_ONCE: u8 = 0x20;
+/// `MMU_KSMAP64_IDX` and `MMU_KNOSMAP64_IDX`.
+const MMU_KERNEL: [c_int; 2] = [0, 4];
 /// `MMU_USER64_IDX` and `MMU_USER32_IDX`.
 const MMU_USER: [c_int; 2] = [2, 3];
 pub const PAGE_MASK: u64 = !0xfff;
@@ -96,6 +99,14 @@ impl Request {
     /// there comes later.
     pub fn is_table(&self) -> bool {
         self.mmu_index == MMU_PHYS_IDX && self.probe && self.access == STORE
+    }
+
+    /// What finds the translation again: if it is of an address of a 64-bit kernel's, which leads
+    /// to the same page whatever process runs.
+    pub fn kernel_alias(&self, cpu: usize) -> Option<Alias> {
+        let kernels = self.address >> 63 != 0 && MMU_KERNEL.contains(&self.mmu_index);
+        let va = self.address & PAGE_MASK;
+        kernels.then(|| Alias { cpu, va, mmus: 1 << self.mmu_index })
     }
 
     /// Bits of a page fault's error code, `P` among them.
@@ -218,6 +229,32 @@ impl Filled<'_> {
         unsafe {
             (*self.full).prot = (*self.full).prot & keep | add;
             (self.f.tlb_set_page_full)(cpu, mmu_index, address & PAGE_MASK, self.full.cast());
+        }
+    }
+}
+
+/// Makes the translations of `alias` read-only, if they lead to `page`.
+///
+/// # Safety
+///
+/// On the thread of `cpu`, which is the alias's, in an instruction callback of a kernel's.
+pub unsafe fn protect(f: &Functions, cpu: *mut CpuState, alias: Alias, page: u64) {
+    for mmu_index in MMU_KERNEL.into_iter().filter(|index| alias.mmus >> index & 1 != 0) {
+        let address = alias.va;
+        let request = Request {
+            cpu,
+            address,
+            size: 0,
+            access: LOAD,
+            mmu_index,
+            probe: true,
+            return_address: 0,
+        };
+        // SAFETY: a translation that is not there is made, as for any probe, and looked at by the
+        // hook; otherwise as after Request::fill().
+        let filled = unsafe { request.filled(f) };
+        if let Some(filled) = filled.filter(|filled| filled.page() == page && filled.writable()) {
+            filled.protect();
         }
     }
 }

@@ -13,6 +13,7 @@ use super::layout::{place, At};
 use super::{env, tlb};
 use crate::acpi::Memory;
 use crate::cpu::{Cpu, Reg};
+use crate::writable::Alias;
 
 /// SVM exit code of an intercepted VMRUN. VMRUN refuses a VMCB that does not intercept it, and an
 /// exit clears all intercepts, so it is intercepted exactly while a guest runs.
@@ -394,6 +395,17 @@ impl Cpu for Vcpu<'_> {
     fn flush_all_translations(&self) {
         self.flush_translations();
         self.queue_flush(|cpu| cpu != self.slot.state);
+    }
+
+    fn flush_translations_of(&self, cpu: usize) {
+        // SAFETY: a look-up.
+        let other = unsafe { (self.f.qemu_get_cpu)(cpu as c_int) };
+        self.queue_flush(|cpu| cpu == other);
+    }
+
+    fn protect(&self, alias: Alias, page: u64) {
+        // SAFETY: this CPU, on its own thread, where an instruction of its kernel's is executed.
+        unsafe { tlb::protect(self.f, self.slot.state, alias, page) };
     }
 }
 
