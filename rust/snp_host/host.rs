@@ -93,14 +93,41 @@ pub(crate) unsafe fn init_lock() {
     unsafe { HOST.init() };
 }
 
-/// [`Window::is_open`] for the vetoes, which cannot take the lock. Set before hotplug is disabled,
-/// and cleared before it is enabled: `cpu_hotplug_disable()` waits for a CPU that is just coming or
-/// going, so no CPU slips through between the two.
+/// [`Window::is_open`] for the vetoes, which cannot take the lock. Set by [`Barrier`].
 static WINDOW_OPEN: Atomic<bool> = Atomic::new(false);
 
 /// Another ccp was loaded when this module was: it enables SNP and knows of no window. Until ours
 /// opens one.
 static OTHER_CCP: Atomic<bool> = Atomic::new(false);
+
+/// What keeps CPUs from coming and going: the flag that the vetoes see, and `cpu_hotplug_disable()`
+/// (a [`HotplugDisabled`], except in tests).
+///
+/// The flag is set first. `cpu_hotplug_disable()` waits for a CPU that is just coming or going, so
+/// no CPU slips through between the two. At the end the flag goes first, too: nobody is refused
+/// once hotplug is enabled.
+pub(crate) struct Barrier<'a, D> {
+    flag: &'a Atomic<bool>,
+    /// Dropped after the flag was cleared.
+    _disabled: D,
+}
+
+impl<'a, D> Barrier<'a, D> {
+    /// Sets the flag, then calls `disable`.
+    pub(crate) fn new(flag: &'a Atomic<bool>, disable: impl FnOnce() -> D) -> Self {
+        flag.store(true, Relaxed);
+        Self {
+            flag,
+            _disabled: disable(),
+        }
+    }
+}
+
+impl<D> Drop for Barrier<'_, D> {
+    fn drop(&mut self) {
+        self.flag.store(false, Relaxed);
+    }
+}
 
 /// This host.
 pub(crate) struct SnpHost {
@@ -109,8 +136,8 @@ pub(crate) struct SnpHost {
     window: Window,
     /// When the window was opened.
     opened: Option<Instant<Monotonic>>,
-    /// The window's `cpu_hotplug_disable()`: there while the window is open.
-    disabled: Option<HotplugDisabled>,
+    /// There while the window is open.
+    barrier: Option<Barrier<'static, HotplugDisabled>>,
     /// Keeps this module loaded while the window is open or a CPU has `SNP_EN`.
     pin: Option<ModulePin>,
     /// Differences between CPUs that the last preflight found, and that firmware may refuse.
@@ -135,7 +162,7 @@ impl Registration {
             unfit,
             window: Window::Closed,
             opened: None,
-            disabled: None,
+            barrier: None,
             pin: None,
             warnings: KVec::new(),
             entries: None,
@@ -167,14 +194,14 @@ impl Drop for Registration {
             return;
         };
         // Only a forced unload gets here with an open window.
-        if let Some(disabled) = host.disabled.take() {
+        if let Some(barrier) = host.barrier.take() {
             log::err!(
                 "unloaded-by-force",
                 "unloaded by force while the hotplug window is open: CPU hotplug stays disabled \
                  until the machine restarts, but suspend and switching SMT on are no longer \
                  refused: do neither"
             );
-            core::mem::forget(disabled);
+            core::mem::forget(barrier);
         }
     }
 }
@@ -337,8 +364,7 @@ impl SnpHost {
         }
         match (before.is_open(), self.window.is_open()) {
             (false, true) => {
-                WINDOW_OPEN.store(true, Relaxed);
-                self.disabled = Some(HotplugDisabled::new());
+                self.barrier = Some(Barrier::new(&WINDOW_OPEN, HotplugDisabled::new));
                 self.opened = Some(Instant::now());
                 self.pin = Some(ModulePin::new(self.module));
                 log::notice!(
@@ -349,8 +375,7 @@ impl SnpHost {
                 );
             }
             (true, false) => {
-                WINDOW_OPEN.store(false, Relaxed);
-                self.disabled = None;
+                self.barrier = None;
                 self.opened = None;
                 log::notice!(
                     "window-closed",

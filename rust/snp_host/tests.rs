@@ -8,6 +8,7 @@ use kernel::macros::kunit_tests;
 #[allow(unsafe_code)] // The macro's; there is none here.
 mod suite {
     use crate::{
+        host::Barrier,
         owed::{
             Owed,
             PSPS, //
@@ -145,6 +146,25 @@ mod suite {
             assert!(cpus.snp_en() == expected);
         }
         Ok(())
+    }
+
+    #[test]
+    fn vetoes_begin_before_hotplug_is_disabled_and_end_before_it_is_enabled() {
+        struct Disabled<'a>(&'a Atomic<bool>, &'a Atomic<bool>);
+        impl Drop for Disabled<'_> {
+            fn drop(&mut self) {
+                self.1.store(self.0.load(Relaxed), Relaxed);
+            }
+        }
+        let (flag, flag_at_end) = (Atomic::new(false), Atomic::new(true));
+        let mut flag_at_start = false;
+        let barrier = Barrier::new(&flag, || {
+            flag_at_start = flag.load(Relaxed);
+            Disabled(&flag, &flag_at_end)
+        });
+        assert!(flag_at_start && flag.load(Relaxed));
+        drop(barrier);
+        assert!(!flag_at_end.load(Relaxed) && !flag.load(Relaxed));
     }
 
     #[test]
