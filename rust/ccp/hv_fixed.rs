@@ -3,8 +3,8 @@
 //! Memory that firmware other than SEV's uses for as long as the PSP is bound.
 //!
 //! It is in the list of SNP_INIT_EX, which makes it HV-Fixed: both sides can write to it, and no
-//! guest gets it. A page stays HV-Fixed until the RMP is cleared, so until then such a block is not
-//! freed, but kept for the next one who needs one.
+//! guest gets it. A page stays HV-Fixed until the RMP is cleared, so until then such a block, or
+//! one that a list has, is not freed, but kept for the next one who needs one.
 
 use core::mem;
 
@@ -104,7 +104,7 @@ pub(crate) fn give_back(pages: HvPages) {
         return;
     };
     match blocks.get_mut(at) {
-        Some(block) if block.fixed => block.spare = Some(pages),
+        Some(block) if block.fixed || block.listed => block.spare = Some(pages),
         _ => drop(blocks.remove(at)),
     }
 }

@@ -22,9 +22,38 @@ mod suite {
 
     #[test]
     fn a_block_that_firmware_was_never_told_of_is_freed() -> Result {
+        give_back(take()?);
+        check!(blocks()?.is_empty());
+        Ok(())
+    }
+
+    /// Firmware makes it HV-Fixed, although nobody uses it any more.
+    #[test]
+    fn a_block_is_kept_while_it_is_in_a_list() -> Result {
+        static HOST: FakeHost = FakeHost::new();
         let block = take()?;
-        check!(blocks()?.as_slice() == [block.frames().pfn()]);
+        let pfn = block.frames().pfn();
+        check!(blocks()?.as_slice() == [pfn]);
         give_back(block);
+        listed();
+        let again = take()?;
+        check!(again.frames().pfn() == pfn);
+        give_back(again);
+        check!(blocks()?.as_slice() == [pfn]);
+        released(&NoSnpEn::measure(&HOST)?);
+        check!(blocks()?.is_empty());
+        Ok(())
+    }
+
+    /// Whoever uses it may still do so.
+    #[test]
+    fn a_block_that_is_lost_is_in_no_list() -> Result {
+        let (block, other) = (take()?, take()?);
+        check!(blocks()?.len() == 2);
+        lost(block.frames());
+        check!(blocks()?.as_slice() == [other.frames().pfn()]);
+        list(|_| Err(E2BIG));
+        give_back(other);
         check!(blocks()?.is_empty());
         Ok(())
     }
@@ -56,6 +85,7 @@ mod suite {
         listed();
         released(&NoSnpEn::measure(&HOST)?);
         check!(blocks()?.as_slice() == [block.frames().pfn()]);
+        list(|_| Err(E2BIG));
         give_back(block);
         check!(blocks()?.is_empty());
         Ok(())
