@@ -197,3 +197,6 @@ impl Sfs {
         }
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
