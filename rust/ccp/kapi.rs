@@ -53,6 +53,8 @@ use crate::{
 mod gmem;
 mod guests;
 mod services;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
 
 /// Converts to what C returns, and stores firmware's status where C wants it.
 ///
