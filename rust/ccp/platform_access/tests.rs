@@ -36,6 +36,14 @@ mod suite {
         hsti: Cell<u32>,
         /// Messages: number and status bits as written, the size in the buffer, and the address.
         sent: Cell<[Option<(u32, u32, u64)>; 2]>,
+        /// The address of somebody else's buffer, who has sent a message meanwhile.
+        other: Cell<Option<[u32; 2]>>,
+        /// C2PMSG_80 as it is read, as it is after the bell was rung, and as it was written; what
+        /// was written to the button.
+        bell: Cell<u32>,
+        rung: Cell<u32>,
+        asked: Cell<u32>,
+        button: Cell<[Option<u32>; 2]>,
     }
 
     impl Psp {
@@ -47,6 +55,11 @@ mod suite {
                 status: Cell::new(0),
                 hsti: Cell::new(0),
                 sent: Cell::new([None; 2]),
+                other: Cell::new(None),
+                bell: Cell::new(READY),
+                rung: Cell::new(READY),
+                asked: Cell::new(0),
+                button: Cell::new([None; 2]),
             }
         }
 
@@ -71,6 +84,8 @@ mod suite {
                 }
             });
             self.message.set(self.answer.get());
+            self.buffer
+                .set(self.other.get().unwrap_or(self.buffer.get()));
         }
     }
 
@@ -80,6 +95,7 @@ mod suite {
             match &PSPV2.registers.platform_access {
                 Some(map) if offset == map.cmdbuf_lo => low,
                 Some(map) if offset == map.cmdbuf_hi => high,
+                Some(map) if offset == map.doorbell => self.bell.get(),
                 _ => self.message.get(),
             }
         }
@@ -95,6 +111,12 @@ mod suite {
                 self.buffer.set([low, value]);
             } else if offset == map.cmdresp {
                 self.take(value);
+            } else if offset == map.doorbell {
+                self.asked.set(value);
+            } else if offset == map.button {
+                let [first, _] = self.button.get();
+                self.button.set([Some(value), first]);
+                self.bell.set(self.rung.get());
             }
         }
     }
@@ -157,12 +179,68 @@ mod suite {
         psp.answer.set(READY | 2);
         check!(ask(&psp, &mut access, 1) == Err(EIO));
         psp.answer.set(READY);
-        psp.status.set(3);
-        check!(ask(&psp, &mut access, 1) == Err(EIO));
+        for status in [3, 1 << 8, 1 << 16, 1 << 24] {
+            psp.status.set(status);
+            check!(ask(&psp, &mut access, 1) == Err(EIO), "{}", status);
+        }
+        // The caller finds either in the buffer, and the answer behind it.
+        psp.hsti.set(7);
+        for (in_register, in_buffer, status) in [(2, 3, 2), (0, 3, 3), (0xffff, 0, 0xffff)] {
+            psp.answer.set(READY | in_register);
+            psp.status.set(in_buffer);
+            let mut buffer = [0; 16];
+            buffer[0] = 16;
+            check!(access.send(0x14, &mut buffer) == Err(EIO));
+            let mut expected = [0; 16];
+            (expected[0], expected[8]) = (16, 7);
+            expected[4..8].copy_from_slice(&u32::to_le_bytes(status));
+            check!(buffer == expected, "{}", status);
+        }
+        psp.answer.set(READY);
         // It has answered, so the buffers are the host's.
         check!(leaked() == before);
         psp.status.set(0);
         check!(ask(&psp, &mut access, 1).is_ok());
+        Ok(())
+    }
+
+    /// Its answer is none to ours, whatever it is.
+    #[test]
+    fn a_message_of_somebody_else() -> Result {
+        let psp = Psp::new();
+        let mut access = access(&psp)?;
+        check!(ask(&psp, &mut access, 1).is_ok());
+        for other in [[0x1000, 0], [0, 1], [!0, !0]] {
+            psp.other.set(Some(other));
+            check!(ask(&psp, &mut access, 1) == Err(EBUSY), "{:?}", other);
+        }
+        // One half is that of our own.
+        for half in [0, 1] {
+            psp.other.set(None);
+            check!(ask(&psp, &mut access, 1).is_ok());
+            let mut other = psp.buffer.get();
+            other[half] ^= 0x1000;
+            psp.other.set(Some(other));
+            check!(ask(&psp, &mut access, 1) == Err(EBUSY), "{}", half);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_doorbell_is_rung() -> Result {
+        let psp = Psp::new();
+        let access = access(&psp)?;
+        let mut refusal = 0x55;
+        check!(access.ring(0x134, &mut refusal) == Ok(()) && refusal == 0x55);
+        check!(psp.asked.get() == 0x34 && psp.button.take() == [Some(1), None]);
+        psp.rung.set(READY | 3);
+        check!(access.ring(1, &mut refusal) == Err(EIO) && refusal == 3);
+        // That is no reason not to ring again.
+        psp.rung.set(0);
+        check!(access.ring(1, &mut refusal) == Err(ETIMEDOUT) && refusal == 3);
+        psp.button.take();
+        check!(access.ring(2, &mut refusal) == Err(EBUSY) && refusal == 3);
+        check!(psp.asked.get() == 1 && psp.button.get() == [None; 2]);
         Ok(())
     }
 
