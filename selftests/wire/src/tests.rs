@@ -279,23 +279,54 @@ fn answers_to_some_commands_mean_more() {
     let special: Vec<_> = command::TABLE
         .iter()
         .flat_map(|command| status::TABLE.iter().map(move |row| (command, row)))
-        .filter(|(command, row)| Status::new(row.code).cause_of(command.id) != row.cause)
-        .map(|(command, row)| (command.name, row.name))
+        .map(|(command, row)| (command, row, Status::new(row.code).cause_of(command.id)))
+        .filter(|(_, row, cause)| *cause != row.cause)
+        .map(|(command, row, cause)| (command.name, row.name, cause))
         .collect();
-    assert_eq!(
-        special,
-        [
-            ("PEK_CERT_IMPORT", "INVALID_CERTIFICATE"),
-            ("SNP_LAUNCH_START", "POLICY_FAILURE"),
-            ("SNP_LAUNCH_UPDATE", "INVALID_PARAM"),
-            ("SNP_LAUNCH_UPDATE", "INVALID_PAGE_STATE"),
-            ("SNP_LAUNCH_UPDATE", "INVALID_PAGE_OWNER"),
-            ("SNP_LAUNCH_FINISH", "BAD_SIGNATURE"),
-            ("SNP_LAUNCH_FINISH", "BAD_MEASUREMENT"),
-            ("SNP_LAUNCH_FINISH", "INVALID_PARAM"),
-            ("SNP_CONFIG", "INVALID_PARAM"),
-        ]
-    );
+    let expected = [
+        ("PEK_CERT_IMPORT", "INVALID_CERTIFICATE", "the PEK's"),
+        ("SNP_LAUNCH_START", "POLICY_FAILURE", "the guest's policy"),
+        (
+            "SNP_LAUNCH_UPDATE",
+            "INVALID_PARAM",
+            "permissions or contents",
+        ),
+        (
+            "SNP_LAUNCH_UPDATE",
+            "INVALID_PAGE_STATE",
+            "launch each page once",
+        ),
+        (
+            "SNP_LAUNCH_UPDATE",
+            "INVALID_PAGE_OWNER",
+            "launch each page once",
+        ),
+        (
+            "SNP_LAUNCH_FINISH",
+            "BAD_SIGNATURE",
+            "the ID block is not signed",
+        ),
+        (
+            "SNP_LAUNCH_FINISH",
+            "BAD_MEASUREMENT",
+            "what was launched is not",
+        ),
+        (
+            "SNP_LAUNCH_FINISH",
+            "INVALID_PARAM",
+            "the ID block is not signed",
+        ),
+        (
+            "SNP_CONFIG",
+            "INVALID_PARAM",
+            "the TCB that reports are to have",
+        ),
+    ];
+    assert_eq!(special.len(), expected.len(), "{special:?}");
+    for (found, (command, status, words)) in special.iter().zip(expected) {
+        assert_eq!((found.0, found.1), (command, status));
+        assert!(found.2.contains(words), "{command} {status}: {}", found.2);
+    }
     let unknown = Status::new(0x9000);
     assert_eq!(
         unknown.cause_of(CommandId::SNP_CONFIG),
