@@ -793,6 +793,66 @@ mod suite {
         // snp_host does not close the window, and the pages' assignments are not forgotten.
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
         check!(HOST.snp_en.load(Relaxed) == CPUS);
+
+        // Nor does it if it cannot see whether a CPU has it.
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
+        HOST.close.store(ENOMEM.to_errno(), Relaxed);
+        said::forget();
+        p.shutdown(Leaving::KvmGone);
+        check!(said::only(&["snp-en-unseen"]));
+        Ok(())
+    }
+
+    #[test]
+    fn snp_does_not_stop_beside_sev() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let state = Refuses(Status::INVALID_PLATFORM_STATE);
+        let other = Refuses(Status::INVALID_PARAM);
+        // Whether SEV stops; how SNP_SHUTDOWN_EX is refused; what is told of that.
+        for (stops, refusal, line) in [
+            (false, state, "snp-shutdown-before-sev"),
+            (false, other, "command-failed"),
+            (true, state, "command-failed"),
+        ] {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, true)?;
+            check!(p.init(true, 0).is_ok());
+            let shutdown = (CommandId::SHUTDOWN, other, usize::from(!stops));
+            plan.set(&[(CommandId::SNP_SHUTDOWN_EX, refusal, 1), shutdown]);
+            said::forget();
+            p.shutdown(Leaving::KvmGone);
+            match stops {
+                true => check!(said::only(&[line])),
+                false => check!(said::only(&["command-failed", line])),
+            }
+            check!(said::with(fmt!("SNP_SHUTDOWN_EX failed: ")), "{}", stops);
+            check!(p.is_snp_up(), "{}", stops);
+            p.shutdown(Leaving::KvmGone);
+            HOST.forget_events();
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_tcb_that_is_not_the_obvious_one_is_told() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        for (current_tcb, reported_tcb) in [(7, 7), (7, 6), (6, 7)] {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, true)?;
+            p.snp_status.current_tcb = current_tcb;
+            p.snp_status.reported_tcb = reported_tcb;
+            said::forget();
+            check!(p.init(true, 0).is_ok());
+            let same = current_tcb == reported_tcb;
+            check!(said::only(if same { &[] } else { &["tcb-older"] }));
+            check!(
+                same || said::with(fmt!(
+                    "have TCB {reported_tcb:#018x}, firmware has {current_tcb:#018x}:"
+                ))
+            );
+            p.shutdown(Leaving::KvmGone);
+            HOST.forget_events();
+        }
         Ok(())
     }
 
@@ -851,8 +911,12 @@ mod suite {
             let started = errno(p.init(true, 0));
             check!(started == (!starts).then_some(ETIMEDOUT), "{:?}", silent);
             check!(HOST.saw(start), "{:?}", silent);
+            HOST.cached.store(true, Relaxed);
             p.shutdown(Leaving::KvmGone);
             check!(HOST.saw(stop), "{:?}", silent);
+            // Nor for one that does not listen any more.
+            let stops = silent == CommandId::SNP_SHUTDOWN_EX;
+            check!(HOST.cached.load(Relaxed) != stops, "{:?}", silent);
             check!(!p.is_snp_up(), "{:?}", silent);
             // Nobody is prepared for a firmware that does not listen.
             said::forget();
@@ -1033,6 +1097,7 @@ mod suite {
         // Three blocks are tried. SEV does without the TMR; the panic path knows of none.
         HOST.private_fails.set(0, 3);
         check!(p.start_sev().is_ok() && p.tmr.is_none() && leaked() == before + 3 * 512);
+        check!(said::with(fmt!("for SEV-ES (2048 KiB in one piece)")));
         let areas = p.channel.record().sev_areas().map(Frames::count);
         check!(areas.eq([8]) && HOST.saw(&[INIT_EX, DF_FLUSH]));
         check!(p.stop_sev().is_ok() && HOST.saw(&[SHUTDOWN]));
@@ -1108,7 +1173,9 @@ mod suite {
         let plan = Plan::new();
         plan.sev.set(3);
         let (_faux, mut p) = unidentified(&HOST, &plan)?;
+        said::forget();
         check!(matches!(p.identify(), Err(err) if err.errno() == EIO));
+        check!(said::only(&["sev-state-unknown"]) && said::with(fmt!("in state 3,")));
         check!(HOST.saw(&[SNP_STATUS, FEATURE_INFO, STATUS]) && !p.is_in_use());
         Ok(())
     }
@@ -1124,12 +1191,16 @@ mod suite {
             plan.snp_init.set(true);
             plan.sev.set(sev);
             HOST.snp_en.store(CPUS, Relaxed);
+            said::forget();
             check!(p.identify().is_ok(), "{}", sev);
+            check!(said::only(&["snp-left-initialised"]));
             check!(HOST.saw(&[SNP_STATUS, Open, SNP_STATUS, FEATURE_INFO, STATUS]));
             check!(p.is_in_use() && !p.is_snp_up() && HOST.assigned() == 0);
             // There may be guests when a VM is being made, but not when kvm-amd is being loaded.
             check!(errno(p.init(false, 0)) == Some(EBUSY) && HOST.saw(&[]));
+            check!(said::only(&["start-with-guests"]));
             check!(p.init(true, 0).is_ok(), "{}", sev);
+            check!(said::only(&["left-initialised"]));
             let stop = [SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF];
             let stop = stop.get(usize::from(sev == 0)..).ok_or(EINVAL)?;
             let mut events = KVec::new();
@@ -1197,7 +1268,9 @@ mod suite {
         {
             let (_faux, mut p) = unidentified(&HOST, &plan)?;
             plan.once(silent, Refuses(Status::HWERROR_PLATFORM));
+            said::forget();
             check!(p.identify().is_err() && HOST.saw(&[SNP_STATUS]));
+            check!(said::only(&["command-failed"]));
         }
 
         // A CPU has no SNP_EN: no page may be given to firmware.
@@ -1207,6 +1280,7 @@ mod suite {
             HOST.snp_en.store(CPUS - 1, Relaxed);
             check!(p.identify().is_err());
             check!(HOST.saw(&[SNP_STATUS, Open, CLOSE_SNP_OFF]));
+            check!(said::only(&["snp-left-uneven"]));
             check!(!p.is_in_use());
             HOST.snp_en.store(CPUS, Relaxed);
         }
@@ -1219,7 +1293,14 @@ mod suite {
         ] {
             let (_faux, mut p) = unidentified(&HOST, &plan)?;
             plan.set(faults);
+            said::forget();
             check!(p.identify().is_err());
+            // The page for the answer, and that of the command buffer.
+            let lines = match keep == KEEP_TIMEOUT {
+                true => &["pages-lost", "pages-lost"][..],
+                false => &["command-failed"],
+            };
+            check!(said::only(lines), "{}", faults.len());
             check!(HOST.saw(&[SNP_STATUS, Open, SNP_STATUS, keep]));
             check!(!p.is_in_use() && !p.channel.snp_init());
             // What has not answered keeps its page.
@@ -1322,6 +1403,31 @@ mod suite {
     }
 
     #[test]
+    fn a_guest_of_snp_that_is_not_there_is_told_why() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let state = Status::INVALID_PLATFORM_STATE;
+        let gctx = CommandId::SNP_GCTX_CREATE;
+        for (up, id, status, told) in [
+            (false, gctx, state, true),
+            (false, gctx, Status::INVALID_PARAM, false),
+            (false, CommandId::SNP_DECOMMISSION, state, false),
+            (true, gctx, state, false),
+        ] {
+            check!(!up || p.start_snp(0).is_ok());
+            plan.once(id, Refuses(status));
+            said::forget();
+            check!(relay(&mut p, id).is_err(), "{} {}", up, status);
+            let lines: &[&str] = if told { &["snp-not-started"] } else { &[] };
+            check!(said::only(lines), "{} {}", up, status);
+        }
+        p.shutdown(Leaving::KvmGone);
+        HOST.forget_events();
+        Ok(())
+    }
+
+    #[test]
     fn snp_is_not_started_for_a_vm() -> Result {
         static HOST: FakeHost = FakeHost::new();
         let plan = Plan::new();
@@ -1403,6 +1509,66 @@ mod suite {
         }
         p.shutdown(Leaving::KvmGone);
         HOST.forget_events();
+        Ok(())
+    }
+
+    #[test]
+    fn an_answer_that_claims_more_than_there_is_room_for() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        // What firmware claims of its two buffers.
+        let claims = Cell::new([0_u32; 2]);
+        let status = Cell::new(Status::SUCCESS);
+        let script = |call: &Call| {
+            let offsets = match call.command.id {
+                CommandId::GET_ID | CommandId::PEK_CSR => &[8][..],
+                CommandId::PDH_CERT_EXPORT => &[8, 24],
+                _ => return Ok(Status::SUCCESS),
+            };
+            for (offset, claim) in offsets.iter().zip(claims.get()) {
+                call.set_field(*offset, claim);
+            }
+            Ok(status.get())
+        };
+        let mut p = Platform::unidentified(Channel::new(dev, Scripted::new(script), &HOST)?);
+        for (first, second, right) in [(64, 5000, true), (65, 5000, false), (64, 5001, false)] {
+            claims.set([first, second]);
+            said::forget();
+            let certs = p.pdh_cert_export(Some([64, 5000]), true);
+            let certs = certs.map_err(|failure| failure.errno)?;
+            check!(certs.result.is_ok() == right && certs.len == [64, 5000]);
+            check!(said::only(if right { &[] } else { &["answer-too-long"] }));
+            // Only the lengths were asked for, and may be any.
+            let certs = p.pdh_cert_export(None, true);
+            let certs = certs.map_err(|failure| failure.errno)?;
+            check!(certs.result.is_ok() && certs.len == [first, second]);
+            check!(certs.bytes(0).is_none() && said::only(&[]));
+        }
+        claims.set([64, 5001]);
+        check!(p.pdh_cert_export(Some([64, 5000]), true).is_ok());
+        check!(said::with(fmt!(
+            "PDH_CERT_EXPORT failed: firmware says that it put 0x1389 bytes into a buffer of 0x1388;"
+        )));
+        claims.set([65, 0]);
+        for id in [CommandId::GET_ID, CommandId::PEK_CSR] {
+            let ask = |p: &mut Platform<_>| match id {
+                CommandId::GET_ID => p.get_id(Some(64)),
+                _ => p.pek_csr(Some(64)),
+            };
+            let said = ask(&mut p).map_err(|failure| failure.errno)?;
+            let failure = said.result.err().ok_or(EINVAL)?;
+            check!(
+                failure.errno == EIO && failure.fw_error == Some(0),
+                "{:?}",
+                id
+            );
+            check!(said.len == [64], "{:?}", id);
+            // That is how firmware says how much it needs.
+            status.set(Status::INVALID_LEN);
+            let said = ask(&mut p).map_err(|failure| failure.errno)?;
+            check!(said.result.is_err() && said.len == [65], "{:?}", id);
+            status.set(Status::SUCCESS);
+        }
         Ok(())
     }
 
@@ -1542,7 +1708,15 @@ mod suite {
             let plan = Plan::new();
             let (_faux, mut p) = platform(&HOST, &plan, false)?;
             p.api.minor = minor;
+            said::forget();
             check!(p.init(true, 0).is_ok() && HOST.saw(start), "{}", minor);
+            let old = minor < 51;
+            check!(
+                said::only(if old { &["firmware-too-old"] } else { &[] }),
+                "{}",
+                minor
+            );
+            check!(!old || said::with(fmt!("API 1.50.1, SNP needs 1.51;")));
             p.shutdown(Leaving::KvmGone);
             HOST.forget_events();
             HOST.snp_en.store(0, Relaxed);
@@ -1572,7 +1746,9 @@ mod suite {
             check!(plan.reclaims.get() == if x86 { 1 } else { 2 }, "{}", x86);
             check!(HOST.assigned() == i32::from(x86), "{}", x86);
             // A page that nobody gave out.
+            said::forget();
             p.free_firmware_page(late);
+            check!(said::only(&["page-of-others"]), "{}", x86);
             check!(leaked() == before, "{}", x86);
             // For the next round: this host has no RMP to clear.
             HOST.forget();
@@ -1678,7 +1854,15 @@ mod suite {
             guest(&mut p)?;
             guest(&mut p)?;
             HOST.forget_events();
+            said::forget();
             p.shutdown(leaving);
+            match leaving {
+                Leaving::DeviceGone => check!(
+                    said::only(&["guests-own-memory"])
+                        && said::with(fmt!("2 SNP guest(s) own memory"))
+                ),
+                _ => check!(said::only(&[])),
+            }
             check!(
                 HOST.saw(&[
                     SHUTDOWN,
@@ -1724,6 +1908,9 @@ mod suite {
             p.shutdown(Leaving::DeviceGone);
             check!(HOST.saw(events));
             check!(p.is_snp_up() && p.channel.record().snp());
+            // A guest that firmware has let go of is none any more.
+            let kept = refused == CommandId::SNP_DECOMMISSION;
+            check!(p.guests() == u32::from(kept), "{}", status);
             p.abandon_snp();
             check!(HOST.saw(&[KEEP_REFUSED]));
             HOST.forget();
@@ -2196,6 +2383,102 @@ mod suite {
         Ok(())
     }
 
+    /// What a command buffer has besides zeros and addresses: where, and which bytes.
+    type Fields = &'static [(usize, &'static [u8])];
+
+    /// Command buffers by the firmware ABI: where addresses are, and all fields that are not zero.
+    const BUFFERS: [(CommandId, &[usize], Fields); 14] = [
+        (
+            CommandId::SNP_INIT_EX,
+            &[8],
+            &[(0, &[0b1011]), (16, &[0x28])],
+        ),
+        (CommandId::SNP_SHUTDOWN_EX, &[], &[(0, &[8]), (4, &[0b11])]),
+        (CommandId::SNP_FEATURE_INFO, &[8], &[(0, &[16])]),
+        (CommandId::SNP_PLATFORM_STATUS, &[0], &[]),
+        (CommandId::SNP_COMMIT, &[], &[(0, &[4])]),
+        (CommandId::SNP_CONFIG, &[], &[(0, &[7; 64])]),
+        (
+            CommandId::SNP_VLEK_LOAD,
+            &[8],
+            &[(0, &[16]), (5, &[1, 2, 3])],
+        ),
+        (
+            CommandId::SNP_VERIFY_MITIGATION,
+            &[32],
+            &[(0, &[64]), (4, &[1]), (8, &[2]), (16, &[1])],
+        ),
+        (
+            CommandId::INIT_EX,
+            &[8, 24],
+            &[(0, &[36]), (4, &[1]), (16, &[0, 0, 0x20]), (32, &[0, 0x80])],
+        ),
+        (CommandId::PEK_CSR, &[0], &[(8, &[64])]),
+        (CommandId::GET_ID, &[0], &[(8, &[65])]),
+        (
+            CommandId::PDH_CERT_EXPORT,
+            &[0, 16],
+            &[(8, &[66]), (24, &[67])],
+        ),
+        (
+            CommandId::PEK_CERT_IMPORT,
+            &[0, 16],
+            &[(8, &[68]), (24, &[69])],
+        ),
+        (CommandId::PLATFORM_STATUS, &[], &[]),
+    ];
+
+    #[test]
+    fn command_buffers_have_nothing_but_what_is_asked_for() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let seen = [const { Cell::new(false) }; BUFFERS.len()];
+        let wrong = Cell::new(None);
+        let look = |call: &Call| {
+            let mut rows = BUFFERS.iter().zip(&seen);
+            if let Some(((_, addresses, fields), seen)) = rows.find(|((id, ..), _)| call.is(*id)) {
+                seen.set(true);
+                let expected = |at: usize| {
+                    let field = fields
+                        .iter()
+                        .find_map(|(first, bytes)| bytes.get(at.checked_sub(*first)?));
+                    field.copied().unwrap_or(0)
+                };
+                let right = call.buffer(|bytes| {
+                    bytes.iter().enumerate().all(|(at, byte)| {
+                        let address = addresses
+                            .iter()
+                            .any(|first| (*first..first + 8).contains(&at));
+                        address || *byte == expected(at)
+                    })
+                });
+                if !right && wrong.get().is_none() {
+                    wrong.set(Some(call.command.name));
+                }
+            }
+            plan.execute(&HOST, call)
+        };
+        let (_faux, dev) = device()?;
+        let mut p = Platform::unidentified(Channel::new(dev, Scripted::new(look), &HOST)?);
+        let page = || HvPages::zeroed(Gfp::KERNEL, 0);
+        p.nv = Nv::Unread(ENODATA);
+        p.set_nv(Contents::blank());
+        check!(p.identify().is_ok() && p.init(true, 0x28).is_ok());
+        check!(p.pek_csr(Some(64)).is_ok() && p.get_id(Some(65)).is_ok());
+        check!(p.pdh_cert_export(Some([66, 67]), true).is_ok());
+        check!(p.cert_import(page()?, 68, page()?, 69).is_ok());
+        let config = SnpConfig::read_from_bytes(&[7; 64]).map_err(|_| EINVAL)?;
+        check!(p.set_config(config).is_ok() && p.commit().is_ok());
+        check!(p.vlek_load(page()?, [1, 2, 3]).is_ok());
+        check!(p.verify_mitigation(Some(2)).is_ok());
+        p.shutdown(Leaving::KvmGone);
+        check!(wrong.get().is_none(), "{:?}", wrong.get());
+        let missing = seen.iter().position(|seen| !seen.get());
+        check!(missing.is_none(), "{:?}", missing);
+        HOST.forget_events();
+        Ok(())
+    }
+
     #[test]
     fn what_the_bios_reserved_is_rounded_outwards() -> Result {
         // First and last byte; base and number of pages.
@@ -2303,7 +2586,9 @@ mod suite {
         let (_faux, mut p) = platform(&HOST, &plan, true)?;
         let before = leaked();
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
+        said::forget();
         p.after_reset();
+        check!(said::only(&["psp-reset-harmless"]));
         check!(HOST.saw(&KEPT) && p.is_snp_up() && p.sev == crate::platform::Sev::Init);
         check!(HOST.assigned() == 512);
         check!(p.init(true, 0).is_ok() && HOST.saw(&[]));
@@ -2354,6 +2639,7 @@ mod suite {
                 p.check_for_reset();
             }
             check!(HOST.saw(&LOST), "{}", told);
+            check!(said::with(fmt!("while SNP and SEV was initialised")));
             check!(!p.is_snp_up() && !p.is_in_use(), "{}", told);
             // The TMR is nobody's: firmware takes no page back in this state.
             check!(leaked() == before + 512, "{}", told);
@@ -2424,12 +2710,23 @@ mod suite {
         let before = leaked();
         check!(p.init(true, 0).is_ok() && HOST.saw(&START));
         plan.sev.set(0);
+        said::forget();
         p.after_reset();
+        check!(said::only(&["psp-reset"]));
+        check!(said::with(fmt!("while SEV was initialised")));
         check!(HOST.saw(&KEPT) && p.is_snp_up() && p.sev == crate::platform::Sev::Uninit);
         check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]));
         p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
         check!(HOST.assigned() == 0 && leaked() == before);
+
+        // So may SNP.
+        check!(p.start_snp(0).is_ok() && HOST.saw(&SNP_START));
+        reset(&plan);
+        said::forget();
+        p.after_reset();
+        check!(HOST.saw(&LOST) && !p.is_in_use() && said::only(&["psp-reset"]));
+        check!(said::with(fmt!("while SNP was initialised")));
         Ok(())
     }
 
@@ -2479,7 +2776,9 @@ mod suite {
             plan.once(CommandId::PEK_GEN, Refuses(status));
             let _ = p.pek_gen();
             check!(HOST.saw(&[PEK_GEN]));
+            said::forget();
             p.check_for_reset();
+            check!(said::only(&[]), "{:?}", status);
             check!(HOST.saw(asked) && p.is_snp_up(), "{:?}", status);
             p.check_for_reset();
             check!(HOST.saw(&[]), "{:?}", status);

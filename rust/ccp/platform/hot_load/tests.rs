@@ -19,7 +19,8 @@ mod suite {
             caller_memory::CallerMemory,
             direct_map,
             mem_encrypt,
-            pages::Gfp, //
+            pages::Gfp,
+            said, //
         },
         testing::{
             check,
@@ -226,24 +227,62 @@ mod suite {
     fn each_answer_has_its_result() -> Result {
         static HOST: FakeHost = FakeHost::new();
         let before = leaked();
-        for (answer, result) in [
-            (Status::SUCCESS, Ok(())),
-            (Status::BAD_SIGNATURE, Err(Refusal::Invalid)),
-            (Status::INVALID_PARAM, Err(Refusal::Invalid)),
-            (Status::UNSUPPORTED, Err(Refusal::Invalid)),
-            (Status::BAD_VERSION, Err(Refusal::Invalid)),
-            (Status::BAD_SVN, Err(Refusal::Invalid)),
-            (Status::INVALID_CONFIG, Err(Refusal::Invalid)),
-            (Status::INVALID_LEN, Err(Refusal::Size)),
-            (Status::SHUTDOWN_REQUIRED, Err(Refusal::Busy)),
-            (Status::INVALID_PLATFORM_STATE, Err(Refusal::Busy)),
-            (Status::UPDATE_FAILED, Err(Refusal::ReadWrite)),
-            (Status::RESTORE_REQUIRED, Err(Refusal::ReadWrite)),
-            (Status::HWERROR_PLATFORM, Err(Refusal::Hardware)),
-            (Status::HWERROR_UNSAFE, Err(Refusal::Hardware)),
-            (Status::INVALID_COMMAND, Err(Refusal::Hardware)),
-            (Status::RESOURCE_LIMIT, Err(Refusal::Hardware)),
-            (Status::new(0x9000), Err(Refusal::Hardware)),
+        // Some have another meaning than with other commands.
+        let cause = |status: Status| status.cause();
+        for (answer, result, words) in [
+            (Status::SUCCESS, Ok(()), "updated from 1.55.0 to 1.56.0"),
+            (Status::BAD_SIGNATURE, Err(Refusal::Invalid), "AMD has not"),
+            (Status::INVALID_PARAM, Err(Refusal::Invalid), "not the form"),
+            (Status::UNSUPPORTED, Err(Refusal::Invalid), "another CPU"),
+            (Status::BAD_VERSION, Err(Refusal::Invalid), "image is older"),
+            (Status::BAD_SVN, Err(Refusal::Invalid), "image is older"),
+            (
+                Status::INVALID_CONFIG,
+                Err(Refusal::Invalid),
+                "image is older",
+            ),
+            (Status::INVALID_LEN, Err(Refusal::Size), "wrong length"),
+            (Status::SHUTDOWN_REQUIRED, Err(Refusal::Busy), "end all SNP"),
+            (
+                Status::INVALID_PLATFORM_STATE,
+                Err(Refusal::Busy),
+                cause(Status::INVALID_PLATFORM_STATE),
+            ),
+            (
+                Status::UPDATE_FAILED,
+                Err(Refusal::ReadWrite),
+                cause(Status::UPDATE_FAILED),
+            ),
+            (
+                Status::RESTORE_REQUIRED,
+                Err(Refusal::ReadWrite),
+                "image of 1.55.0 now",
+            ),
+            (
+                Status::HWERROR_PLATFORM,
+                Err(Refusal::Hardware),
+                cause(Status::HWERROR_PLATFORM),
+            ),
+            (
+                Status::HWERROR_UNSAFE,
+                Err(Refusal::Hardware),
+                cause(Status::HWERROR_UNSAFE),
+            ),
+            (
+                Status::INVALID_COMMAND,
+                Err(Refusal::Hardware),
+                "while it runs; put",
+            ),
+            (
+                Status::RESOURCE_LIMIT,
+                Err(Refusal::Hardware),
+                cause(Status::RESOURCE_LIMIT),
+            ),
+            (
+                Status::new(0x9000),
+                Err(Refusal::Hardware),
+                cause(Status::new(0x9000)),
+            ),
         ] {
             for sev in [false, true] {
                 let firmware = Firmware::new(&HOST);
@@ -252,7 +291,22 @@ mod suite {
                 check!(sev || p.stop_sev().is_ok());
                 HOST.forget_events();
                 firmware.image.set(Some(answer));
+                said::forget();
                 let said = p.hot_load(&IMAGE, false);
+                let lines = match answer {
+                    Status::SUCCESS => &["firmware-provisional"][..],
+                    Status::RESTORE_REQUIRED if sev => {
+                        &["firmware-unusable", "sev-off-after-image"]
+                    }
+                    Status::RESTORE_REQUIRED => &["firmware-unusable"],
+                    _ => &["image-refused"],
+                };
+                check!(said::only(lines), "{} {}", answer, sev);
+                let words = match lines {
+                    ["firmware-unusable", _] => "until the first SEV or SEV-ES guest",
+                    _ => words,
+                };
+                check!(said::with(fmt!("{words}")), "{} {}", answer, sev);
                 check!(
                     said.as_ref().map(|_| ()).map_err(|err| *err) == result,
                     "{}",
@@ -301,12 +355,31 @@ mod suite {
         check!(p.platform_status().is_err_and(restore));
         check!(p.pek_gen().is_err_and(restore));
         firmware.image.set(Some(Status::BAD_VERSION));
+        said::forget();
         check!(p.hot_load(&IMAGE, false).is_err());
+        check!(said::only(&["firmware-still-unusable"]));
+        check!(said::with(fmt!("the image is older")));
         check!(p.platform_status().is_err_and(restore));
         check!(firmware.host.saw(&[EX]));
         firmware.image.set(Some(Status::SUCCESS));
         check!(p.hot_load(&IMAGE, false).is_ok_and(|l| l.whole));
         check!(p.platform_status().is_ok());
+        Ok(())
+    }
+
+    /// The firmware that the BIOS has loaded works.
+    #[test]
+    fn a_reset_ends_what_an_image_has_broken() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let firmware = Firmware::new(&HOST);
+        let (_faux, mut p) = platform(&firmware)?;
+        firmware.image.set(Some(Status::RESTORE_REQUIRED));
+        check!(p.hot_load(&IMAGE, false).is_err() && p.platform_status().is_err());
+        HOST.forget_events();
+        p.check_for_reset();
+        check!(HOST.saw(&[]) && p.platform_status().is_err());
+        p.after_reset();
+        check!(HOST.saw(&QUERIES) && p.platform_status().is_ok());
         Ok(())
     }
 
@@ -344,8 +417,15 @@ mod suite {
                 firmware.sev.set(sev);
             }
             HOST.forget_events();
+            said::forget();
             let said = p.hot_load(&IMAGE, false).map(|_| ());
             check!(said == result, "{} {} {}", snp, sev, ours);
+            let busy = result.is_err();
+            check!(said::only(match busy {
+                true => &["image-sev-guests"],
+                false => &["firmware-provisional"],
+            }));
+            check!(!busy || said::with(fmt!("there are 1 SEV or SEV-ES")));
             check!(HOST.saw(events), "{} {} {}", snp, sev, ours);
             p.shutdown(Leaving::KvmGone);
             HOST.forget();
@@ -361,10 +441,12 @@ mod suite {
         check!(p.init(true, 0).is_ok() && p.stop_sev().is_ok());
         let guests = [guest(&mut p)?, guest(&mut p)?];
         HOST.forget_events();
+        said::forget();
         check!(p
             .hot_load(&IMAGE, false)
             .is_err_and(|err| err == Refusal::Busy));
-        check!(HOST.saw(&[]));
+        check!(HOST.saw(&[]) && said::only(&["image-snp-guests"]));
+        check!(said::with(fmt!("there are 2 SNP guest(s)")));
         check!(p
             .hot_load(&IMAGE, true)
             .is_ok_and(|l| l.whole && l.guests == 2));
@@ -425,12 +507,21 @@ mod suite {
             check!(p.init(true, 0).is_ok());
             firmware.refused.set(Some((id, refuse)));
             let whole = id == CommandId::INIT;
+            said::forget();
             check!(
                 p.hot_load(&IMAGE, false).is_ok_and(|l| l.whole == whole),
                 "{:?}",
                 id
             );
             check!(p.sev == sev && p.sev_on_demand == whole, "{:?}", id);
+            match whole {
+                true => check!(said::only(&[
+                    "firmware-provisional",
+                    "command-failed",
+                    "sev-off-after-image"
+                ])),
+                false => check!(said::only(&["command-failed", "firmware-provisional"])),
+            }
             firmware.refused.set(None);
             p.shutdown(Leaving::KvmGone);
             HOST.forget();
@@ -442,8 +533,10 @@ mod suite {
         for id in [CommandId::PLATFORM_STATUS, CommandId::SHUTDOWN] {
             firmware.refused.set(Some((id, refuse)));
             HOST.forget_events();
+            said::forget();
             let said = p.hot_load(&IMAGE, false);
             check!(said.is_err_and(|err| err == Refusal::Hardware), "{:?}", id);
+            check!(said::only(&["command-failed", "image-sev-stays"]));
             let events = [STATUS, SHUTDOWN];
             check!(HOST.saw(&events[..if id == CommandId::SHUTDOWN { 2 } else { 1 }]));
             check!(p.sev == Sev::Init, "{:?}", id);
@@ -464,10 +557,17 @@ mod suite {
         // Longer than any piece of memory.
         let long = KVVec::from_elem(0x5a, (4 << 20) + 1, GFP_KERNEL)?;
         HOST.forget_events();
+        said::forget();
         check!(p
             .hot_load(&long, false)
             .is_err_and(|err| err == Refusal::Size));
-        check!(HOST.saw(&[]));
+        check!(HOST.saw(&[]) && said::only(&["image-too-long"]));
+        // The longest that there may be goes to firmware, which refuses it.
+        let longest = long.get(1..).ok_or(EINVAL)?;
+        check!(p
+            .hot_load(longest, false)
+            .is_err_and(|err| err == Refusal::Hardware));
+        check!(HOST.saw(&[EX]));
         firmware.image.set(None);
         check!(p
             .hot_load(&IMAGE, false)
@@ -475,10 +575,12 @@ mod suite {
         check!(HOST.saw(&[EX]));
         // Firmware may still read it, and its command buffer.
         check!(leaked() == before + 3);
+        said::forget();
         check!(p
             .hot_load(&IMAGE, false)
             .is_err_and(|err| err == Refusal::Hardware));
         check!(HOST.saw(&[]) && leaked() == before + 3);
+        check!(said::only(&["image-not-loaded"]));
         check!(HOST.snp_en.load(Relaxed) == CPUS);
         p.abandon_snp();
         Ok(())
