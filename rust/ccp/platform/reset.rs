@@ -2,9 +2,9 @@
 
 //! A reset of the PCI function, or of firmware, that the driver has not asked for.
 //!
-//! The signs are an interrupt enable register that has lost its value, an answer that firmware is in
-//! no state for a command, and that the machine has slept. Whatever the sign and the cause, the driver asks firmware for its
-//! state, and believes that alone.
+//! The signs are an interrupt enable register that has lost its value, an answer that firmware is
+//! in no state for a command, and that the machine has slept. Whatever the sign and the cause, the
+//! driver asks firmware for its state, and believes that alone.
 
 use kernel::prelude::*;
 
