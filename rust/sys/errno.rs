@@ -12,11 +12,11 @@ macro_rules! code {
         pub const $name: Error = kernel::error::code::$name;
 
         /// As in the kernel's `errno.h`.
-        // SAFETY: An `Error` is as large as its one field, or this does not compile; so that field
-        // is all of it. It is an errno: an `i32` from -MAX_ERRNO to -1.
-        // CAST: A small number.
         #[cfg(not(errno_h))]
         pub const $name: Error =
+            // CAST: A small number.
+            // SAFETY: An `Error` is as large as its one field, or this does not compile; so that
+            // field is all of it. It is an errno: an `i32` from -MAX_ERRNO to -1.
             unsafe { core::mem::transmute::<i32, Error>(-(kernel::bindings::$name as i32)) };
     )* };
 }

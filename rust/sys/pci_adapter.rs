@@ -177,6 +177,10 @@ unsafe fn info<T: Driver>(id: &pci::DeviceId) -> Option<&'static T::IdInfo> {
 }
 
 /// As above. `driver_data` is a number of an entry, and none is the same as the first.
+///
+/// # Safety
+///
+/// None: the table's own function looks at the number.
 #[cfg(not(device_id_pointers))]
 unsafe fn info<T: Driver>(id: &pci::DeviceId) -> Option<&'static T::IdInfo> {
     use kernel::device_id::RawDeviceIdIndex;
