@@ -16,13 +16,9 @@ fn main() {
                 });
             base.join("ccp-rs")
         });
-    let release = env::var("CCP_KERNEL")
-        .ok()
-        .filter(|release| !release.is_empty())
-        .unwrap_or_else(|| {
-            fs::read_to_string(cache.join("kernel-release"))
-                .expect("no kernel has been chosen yet; run 'make setup' first")
-        });
+    // Whatever CCP_KERNEL says: the formats are firmware's, and older kernels know less of them.
+    let release = fs::read_to_string(cache.join("kernel-release"))
+        .expect("no kernel has been chosen yet; run 'make setup' first");
     let include = cache.join(format!("linux-{}/src/include", release.trim()));
     let header = include.join("linux/psp-sev.h");
     assert!(
@@ -69,7 +65,6 @@ fn main() {
     fs::write(out.join("sev-dev.c"), driver_text).expect("sev-dev.c can be written");
 
     println!("cargo:rerun-if-env-changed=CCP_CACHE");
-    println!("cargo:rerun-if-env-changed=CCP_KERNEL");
     println!("cargo:rerun-if-changed={}", driver.display());
     println!("cargo:rerun-if-changed=golden");
     println!("cargo:rerun-if-changed={}", header.display());
