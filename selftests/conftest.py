@@ -74,8 +74,8 @@ def pytest_xdist_make_scheduler(config, log):
     return LongestFirst(config, log)
 
 
-def _skip_without_debug_kernel():
-    """Only the kernel that set-up chose has to have one (make test K=RELEASE)."""
+def _skip_what_other_kernels_lack():
+    """The kernel that set-up chose has all of it: a debug kernel, a kvm-amd with hooks (make test K=RELEASE)."""
     try:
         return (yield)
     except Exception as error:
@@ -87,12 +87,12 @@ def _skip_without_debug_kernel():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup():
-    return (yield from _skip_without_debug_kernel())
+    return (yield from _skip_what_other_kernels_lack())
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call():
-    return (yield from _skip_without_debug_kernel())
+    return (yield from _skip_what_other_kernels_lack())
 
 
 def owner_key(scratch: Path, name: str) -> tuple[Path, Path]:

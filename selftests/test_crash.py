@@ -54,7 +54,7 @@ class Outcome:
 
 
 def crash(case: Case) -> Outcome:
-    files = {name: file for name, file in hooked.files().items() if case.module == "hooked" or not name.endswith(".ko")}
+    files = hooked.files() if case.module == "hooked" else hooked.launcher_files()
     result = boot(
         "crash-guests.sh", str(case.guests), driver="intree" if case.module == "in-tree" else "ours",
         shutdown=case.shutdown, guest=True, files=files, kexec=True, crashkernel=256, limit=400,

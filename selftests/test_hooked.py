@@ -196,7 +196,7 @@ def test_firmware_that_is_silent_ends_no_guest():
 
 
 def test_stock_module_cannot_be_asked():
-    files = {name: file for name, file in hooked.files().items() if not name.endswith(".ko")}
+    files = hooked.launcher_files()
     result, _ = asked(files=files)
     assert values(result, "refreshed") == ["Operation not supported"]
 
@@ -259,7 +259,7 @@ def test_no_page_is_in_two_hands(note):
 
 def under_stock(name: str) -> str:
     """The same with Debian's own kvm-amd, on a machine of its own: the line of the table."""
-    files = {name: file for name, file in hooked.files().items() if not name.endswith(".ko")}
+    files = hooked.launcher_files()
     config = Config(guest=True, files=files | {"hands.ko": module("hands")}, append="oops=panic")
     lines = []
     with Machine(config, "hands-stock") as machine:
@@ -340,7 +340,7 @@ def test_qemu_and_its_digests():
 
 def test_a_launch_costs_no_more(note):
     """Than with the stock module, in one machine; `make bench T=launch` has the times."""
-    files = {name: file for name, file in hooked.files().items() if not name.endswith(".ko")}
+    files = hooked.launcher_files()
     result = boot("launch-cost.sh", "1", "2", guest=True, files=files | {"hooked/kvm-amd.ko": hooked.kvm_amd()})
     assert result.status == 0, result.lines
     cost = hooked.launches(result.trace)

@@ -11,6 +11,8 @@ from . import initramfs, kernels, paths
 
 MANIFEST = paths.TOP / "selftests/launcher/Cargo.toml"
 LAUNCHER = paths.TARGET / "launcher"
+# Of scripts/kvm-amd/build.
+NOT_FOR_THIS_KERNEL = 3
 
 
 @functools.cache
@@ -24,20 +26,27 @@ def launcher() -> Path:
 def kvm_amd(kernel: str = "stock") -> Path:
     """kvm-amd.ko with hooks for this kernel."""
     with paths.making("kvm-amd"):
-        subprocess.run([paths.TOP / "scripts/kvm-amd/build", "--kernel", kernel], check=True)
+        run = subprocess.run([paths.TOP / "scripts/kvm-amd/build", "--kernel", kernel])
+        if run.returncode == NOT_FOR_THIS_KERNEL:
+            raise kernels.NotBuilt(f"the patches of scripts/kvm-amd are not for {kernels.get(kernel).release}")
+        run.check_returncode()
     return paths.OUT / f"kvm-amd-hooked{'' if kernel == 'stock' else f'-{kernel}'}" / "kvm-amd.ko"
 
 
-def files(kernel: str = "stock") -> dict[str, Path]:
-    """What the machine has besides: name inside -> file here."""
+def launcher_files() -> dict[str, Path]:
+    """The launcher and its libraries: name inside -> file here."""
     libraries = {
         f"usr/lib/{lib.split('/lib/', 1)[1]}": Path(lib)
         for lib in initramfs.libraries(str(launcher()))
         if "/lib/" in lib
     }
-    return libraries | {
-        "usr/bin/launcher": launcher(),
-        f"usr/lib/modules/{kernels.get(kernel).release}/updates/kvm-amd.ko": kvm_amd(kernel),
+    return libraries | {"usr/bin/launcher": launcher()}
+
+
+def files(kernel: str = "stock") -> dict[str, Path]:
+    """What the machine has besides: name inside -> file here."""
+    return launcher_files() | {
+        f"usr/lib/modules/{kernels.get(kernel).release}/updates/kvm-amd.ko": kvm_amd(kernel)
     }
 
 

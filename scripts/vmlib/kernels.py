@@ -23,7 +23,7 @@ def under_tcg() -> str:
 
 
 class NotBuilt(Exception):
-    """The kernel asked for is not there; says how to get it."""
+    """The kernel asked for, or a module of it, is not there; says why, or how to get it."""
 
 
 @dataclasses.dataclass(frozen=True)
