@@ -75,11 +75,13 @@ def test_what_the_host_sees(case):
     """SNP is up, the CPU is this one, and snphost asks the key service for what it has."""
     profile, generation, result, chain, _ = case
     assert values(result, "cpu") == [" ".join(map(str, generation.cpu))]
-    # Linux reads RMP_CFG where CPUID says that there can be segments.
+    # Linux reads RMP_CFG where CPUID says that there can be segments. Our driver compares all CPUs' before that, and
+    # takes #GP for an answer.
     executed = {line.split()[1] for line in (result.run / "cpu.log").read_text().splitlines() if "count " in line}
-    assert executed & {"rmpread.success", "rdmsr.RMP_CFG"} == (
-        {"rmpread.success", "rdmsr.RMP_CFG"} if profile == "turin" else set()
-    )
+    expected = {"rmpread.success", "rdmsr.RMP_CFG"} if profile == "turin" else set()
+    if "snp_host: " in result.console:
+        expected.add("rdmsr.RMP_CFG")
+    assert executed & {"rmpread.success", "rdmsr.RMP_CFG"} == expected
     assert values(result, "wrong") == [], values(result, "host")
     assert f"1022:{generation.device}" in result.console.lower()
     said = {}
