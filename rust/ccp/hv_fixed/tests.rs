@@ -8,9 +8,12 @@ use kernel::macros::kunit_tests;
 #[kunit_tests(ccp_hv_fixed)]
 mod suite {
     use super::super::*;
-    use crate::testing::{
-        check,
-        script::FakeHost, //
+    use crate::{
+        pages::leaked,
+        testing::{
+            check,
+            script::FakeHost, //
+        },
     };
 
     /// The page frame numbers of the blocks that a list would have.
@@ -42,6 +45,39 @@ mod suite {
         check!(blocks()?.as_slice() == [pfn]);
         released(&NoSnpEn::measure(&HOST)?);
         check!(blocks()?.is_empty());
+        Ok(())
+    }
+
+    /// The next list may have no room for it.
+    #[test]
+    fn a_fixed_block_is_kept_whatever_the_next_list_has() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let block = take()?;
+        let pfn = block.frames().pfn();
+        check!(blocks()?.as_slice() == [pfn]);
+        listed();
+        list(|_| Err(E2BIG));
+        give_back(block);
+        check!(blocks()?.as_slice() == [pfn]);
+        released(&NoSnpEn::measure(&HOST)?);
+        check!(blocks()?.is_empty());
+        Ok(())
+    }
+
+    /// The module goes, and the RMP has not been cleared.
+    #[test]
+    fn a_fixed_block_that_is_dropped_is_lost() -> Result {
+        for (fixed, lost) in [(false, 0), (true, 512)] {
+            let pages = HvPages::zeroed(Gfp::KERNEL, ORDER)?;
+            let before = leaked();
+            drop(Block {
+                frames: pages.frames(),
+                listed: true,
+                fixed,
+                spare: Some(pages),
+            });
+            check!(leaked() - before == lost, "{}", fixed);
+        }
         Ok(())
     }
 
