@@ -1492,6 +1492,25 @@ mod suite {
     }
 
     #[test]
+    fn nothing_is_reset_while_sev_does_not_stop() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        const ERROR: Status = Status::INVALID_PARAM;
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        check!(p.init(true, 0).is_ok());
+        HOST.forget_events();
+        plan.once(CommandId::SHUTDOWN, Refuses(ERROR));
+        let said = p.factory_reset().err();
+        let said = said.map(|failure| (failure.errno, failure.fw_error));
+        check!(said == Some((EIO, Some(ERROR.raw().into()))));
+        check!(HOST.saw(&[STATUS, SHUTDOWN]) && p.sev == Sev::Init);
+        p.shutdown(Leaving::KvmGone);
+        check!(HOST.assigned() == 0);
+        HOST.forget_events();
+        Ok(())
+    }
+
+    #[test]
     fn each_certificate_has_its_own_buffer() -> Result {
         static HOST: FakeHost = FakeHost::new();
         let plan = Plan::new();
@@ -2595,6 +2614,26 @@ mod suite {
         p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
         check!(HOST.assigned() == 0 && leaked() == before);
+        Ok(())
+    }
+
+    #[test]
+    fn firmware_that_does_not_tell_its_state_is_believed_to_have_kept_it() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        check!(p.init(true, 0).is_ok() && HOST.saw(&START));
+        said::forget();
+        plan.once(
+            CommandId::SNP_PLATFORM_STATUS,
+            Refuses(Status::INVALID_PARAM),
+        );
+        p.after_reset();
+        // It is not asked for SEV's either.
+        check!(HOST.saw(&[SNP_STATUS]) && said::only(&["command-failed"]));
+        check!(p.is_snp_up() && p.sev == Sev::Init);
+        p.shutdown(Leaving::KvmGone);
+        check!(HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]) && HOST.assigned() == 0);
         Ok(())
     }
 

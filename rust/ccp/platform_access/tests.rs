@@ -44,6 +44,8 @@ mod suite {
         rung: Cell<u32>,
         asked: Cell<u32>,
         button: Cell<[Option<u32>; 2]>,
+        /// So often it is not ready yet when it is asked.
+        late: Cell<usize>,
     }
 
     impl Psp {
@@ -60,6 +62,7 @@ mod suite {
                 rung: Cell::new(READY),
                 asked: Cell::new(0),
                 button: Cell::new([None; 2]),
+                late: Cell::new(0),
             }
         }
 
@@ -95,6 +98,10 @@ mod suite {
             match &PSPV2.registers.platform_access {
                 Some(map) if offset == map.cmdbuf_lo => low,
                 Some(map) if offset == map.cmdbuf_hi => high,
+                _ if self.late.get() > 0 => {
+                    self.late.set(self.late.get() - 1);
+                    0
+                }
                 Some(map) if offset == map.doorbell => self.bell.get(),
                 _ => self.message.get(),
             }
@@ -241,6 +248,20 @@ mod suite {
         psp.button.take();
         check!(access.ring(2, &mut refusal) == Err(EBUSY) && refusal == 3);
         check!(psp.asked.get() == 1 && psp.button.get() == [None; 2]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_psp_that_takes_its_time_is_asked_often() -> Result {
+        /// At least so many reads are in the time that it may take.
+        const LATE: usize = 20;
+        let psp = Psp::new();
+        let mut access = access(&psp)?;
+        let mut refusal = 0;
+        psp.late.set(LATE);
+        check!(access.ring(1, &mut refusal) == Ok(()) && psp.late.get() == 0);
+        psp.late.set(LATE);
+        check!(ask(&psp, &mut access, 1).is_ok() && psp.late.get() == 0);
         Ok(())
     }
 

@@ -101,6 +101,16 @@ mod suite {
         }
     }
 
+    /// How many blocks the list of SNP_INIT_EX would have.
+    fn blocks() -> usize {
+        let mut count = 0;
+        hv_fixed::list(|_| {
+            count += 1;
+            Ok(())
+        });
+        count
+    }
+
     fn map() -> Result<&'static MailboxMap> {
         PSPV4.registers.mailbox.as_ref().ok_or(EINVAL)
     }
@@ -147,7 +157,9 @@ mod suite {
         // What the PSP has left in the buffer is no part of the next request.
         sfs.versions(&mut mailbox, &mut versions)?;
         check!(psp.got.get() == Some(request), "{:?}", psp.got.get());
+        // The buffer does not outlive its user, as no list has had it.
         sfs.leave(&mut mailbox);
+        check!(blocks() == 0);
         Ok(())
     }
 
