@@ -44,7 +44,7 @@ ESP_FILES = {
     "EFI/BOOT/grubx64.efi": "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
     "EFI/debian/grub.cfg": "boot/grub/early.cfg",  # that GRUB looks there
 }
-CONSOLE = f"console=ttyS0 systemd.gpt_auto=no {kernels.UNDER_TCG} {kernels.ANY_CLOCK}"
+CONSOLE = f"console=ttyS0 systemd.gpt_auto=no {kernels.UNDER_TCG} {kernels.lpj()}"
 FILES = {
     "etc/hostname": "snp-host\n",
     "etc/hosts": "127.0.0.1 localhost snp-host\n",

@@ -11,15 +11,20 @@ NAMES = ("stock", "debug")
 # the kernel counts them, and it panics. tsc=nowatchdog: see launch.py; the deadlock was seen in guests with four vCPUs.
 # The other two save time: the kernel tests its ciphers, and goes around faults of CPUs that this one is not.
 UNDER_TCG = "no_timer_check tsc=nowatchdog mitigations=off cryptomgr.notests"
-# That of a 2.6 GHz TSC, for a command line that is written down for any machine.
-ANY_CLOCK = "lpj=10400000"
+HZ = 250  # Debian's; with another one delays are longer or shorter
+ANY_KHZ = 2_600_000
 
 
 def under_tcg() -> str:
-    """The same, and how fast the clock runs: on a busy machine the kernel may find a wrong value, or wait for ever
-    while it calibrates its delay loop."""
+    """The same, and how fast the clock and the delay loop run: on a busy machine the kernel may find wrong values, for
+    the delays of a second CPU in particular, or calibrate for ever."""
     khz = tsc.khz()
-    return f"{UNDER_TCG} {f'tsc_early_khz={khz}' if khz else ANY_CLOCK}"
+    return f"{UNDER_TCG} tsc_early_khz={khz} {lpj(khz)}" if khz else f"{UNDER_TCG} {lpj()}"
+
+
+def lpj(khz: int = ANY_KHZ) -> str:
+    """The delay loop of all CPUs; without a value that of a command line which is written down for any machine."""
+    return f"lpj={khz * 1000 // HZ}"
 
 
 class NotBuilt(Exception):
