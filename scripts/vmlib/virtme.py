@@ -48,6 +48,11 @@ exec "$@"
 """
 
 
+def parameters(more: str) -> str:
+    """What the kernel is told."""
+    return f"{ROOTFLAGS} {kernels.under_tcg()} {more}"
+
+
 def command(image: Path, memory: str, cpus: int) -> list[str | Path]:
     """virtme-ng's, for a machine under TCG whose files come by 9p, from QEMU itself. virtiofsd is another process, of
     whose writes to guest memory TCG does not know: it executes what it has translated of a page that has had other code
@@ -77,14 +82,14 @@ class Run:
     silent: bool  # nothing came any more, and the kernel was ended
 
 
-def run(image: Path, script: str, parameters: str, silence: float, log: Path) -> Run:
+def run(image: Path, script: str, append: str, silence: float, log: Path) -> Run:
     """Boot a kernel and run a shell command in it, as root. A kernel that says nothing for `silence` seconds is ended:
     while it boots and tests it always has something to say. `log` has its messages as they come."""
     start = time.monotonic()
     vng = subprocess.Popen(
         masked([
             *command(image, "1280M", 2), "--verbose", "--qemu-opts=-cpu EPYC-Milan",
-            "--append", f"{ROOTFLAGS} {parameters}", "--", script,
+            "--append", parameters(append), "--", script,
         ]),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
