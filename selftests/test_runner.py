@@ -2,17 +2,30 @@
 """The runner does not lie: machines that hang, panic or never boot end within their limit and fail."""
 
 import os
+import re
 import time
 from pathlib import Path
 
 import pytest
 from conftest import Config, boot, paths
-from vmlib import suite
+from vmlib import suite, tsc
 from vmlib.machine import Machine, NoResult, VmError
 
 
 def test_status_is_the_scenarios():
     assert boot("runner.sh", "status", "7", driver="intree").status == 7
+
+
+def test_a_kernel_knows_how_fast_its_clock_and_its_delays_are():
+    """Two turns of the delay loop are one of BogoMIPS, on each CPU."""
+    measured = [tsc.khz.__wrapped__() / 1000 for _ in range(2)]
+    assert 500 < min(measured) and max(measured) < min(measured) * 1.001, measured
+    console = boot("runner.sh", "status", "0", driver="intree").console
+    (mhz,) = map(float, re.findall(r"tsc: Detected ([\d.]+) MHz processor", console))
+    (one,) = map(float, re.findall(r"Calibrating delay loop .* ([\d.]+) BogoMIPS", console))
+    cpus, total = re.search(r"Total of (\d+) processors activated \(([\d.]+) BogoMIPS\)", console).groups()
+    assert mhz == pytest.approx(measured[0], rel=0.001) and one == pytest.approx(2 * mhz, rel=0.001)
+    assert float(total) == pytest.approx(int(cpus) * one, rel=0.001) and int(cpus) > 1
 
 
 def test_hang_ends_within_the_limit():

@@ -236,6 +236,8 @@ def stays_off(result, state: str) -> None:
     assert len(said) == 1 and "SNP stays off: the machine has slept" in said[0], said
     starts = [entry["cmd"] for entry in result.commands() if entry["cmd"] in ("SNP_INIT_EX", "INIT", "INIT_EX")]
     assert starts[0] == "SNP_INIT_EX" and "SNP_INIT_EX" not in starts[1:] and len(starts) > 2, starts
+    # The driver knows before anybody asks firmware.
+    assert values(result, "knows") == [{"00": "SEV: down", "01": "SEV: up"}[state]]
     status, generated = values(result, "ioctl")
     assert status.split()[3][4:6] == state and generated.startswith("pek-gen 0 error=0"), (status, generated)
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # sleep.sh mem|disk WHEN…: suspend to RAM or to the machine's disk, and come back: "before" SNP was up, "during" that,
 # or "after", or "legacy" SEV alone after that. From the disk the machine comes back by booting this script again, which
-# finds the image. Prints "@slept WHEN yes|no snp_en=CPUS", with the CPUs as they are then, and "@snp Y|N" in the end.
+# finds the image. Prints "@slept WHEN yes|no snp_en=CPUS", with the CPUs as they are then, "@snp Y|N" in the end, and
+# after "legacy" "@knows SEV: STATE" from our driver's file in debugfs and what ioctls answer.
 # With a TEE an application is asked, too: "@tee WHEN-WHAT", first and after each sleep.
 # shellcheck disable=SC2154 # reply is lib.sh's
 . /vm/lib.sh
@@ -54,7 +55,12 @@ sleep_and_wake after
 modprobe kvm_amd || fail "kvm_amd does not load again"
 say snp "$(cat /sys/module/kvm_amd/parameters/sev_snp)"
 sleep_and_wake legacy
-case $times in *" legacy "*) sev-ioctl platform-status pek-gen ;; esac
+case $times in
+*" legacy "*)
+	say knows "$(grep '^SEV:' /sys/kernel/debug/ccp/state)"
+	sev-ioctl platform-status pek-gen
+	;;
+esac
 [ ! -e /dev/tee0 ] || rmmod amdtee || fail "amdtee does not unload"
 unload
 [ "$state" = mem ] || ask last-boot
