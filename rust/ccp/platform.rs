@@ -81,6 +81,8 @@ mod sev;
 pub(crate) mod slot;
 mod snp;
 #[cfg(CONFIG_KUNIT = "y")]
+mod testing;
+#[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 
 /// The registers of the master. Their lifetime is not that of the device: `driver.rs` detaches the

@@ -127,3 +127,6 @@ impl<T: Transport> Platform<T> {
         reclaim_foreign(frames, &mut self.channel)
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

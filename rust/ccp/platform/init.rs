@@ -141,3 +141,6 @@ impl<T: Transport> Platform<T> {
         Ok(())
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

@@ -40,3 +40,6 @@ impl Leaving {
         }
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

@@ -261,3 +261,6 @@ impl fmt::Display for Assigned {
         )
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

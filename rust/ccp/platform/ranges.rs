@@ -87,3 +87,6 @@ pub(super) fn hv_fixed(resource: MemoryResource) -> Result<Option<Range>> {
         rsvd: 0,
     }))
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

@@ -520,3 +520,6 @@ fn address_of(pages: &Option<FwPages>) -> Address {
         .as_ref()
         .map_or(Address::NONE, |pages| pages.spa().encrypted())
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

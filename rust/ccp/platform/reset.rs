@@ -148,3 +148,6 @@ impl<T: Transport> Platform<T> {
         }
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

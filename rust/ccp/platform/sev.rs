@@ -282,3 +282,6 @@ fn free_tmr<T: Transport>(channel: &mut Channel<T>, tmr: &mut Option<FwPages>) {
     let _ = tmr.take_back(channel);
     channel.record().set_tmr(None);
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

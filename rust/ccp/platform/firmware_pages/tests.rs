@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages that other modules have from the driver.
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ccp_firmware_pages)]
+#[allow(unsafe_code, reason = "the macro's")]
+mod suite {
+    use super::super::*;
+    use crate::{
+        platform::testing::*,
+        sys::pages::Gfp, //
+    };
+
+    #[test]
+    fn firmware_pages_come_back_the_way_they_went() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        for x86 in [false, true] {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, x86)?;
+            let before = leaked();
+            let early = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
+            check!(HOST.assigned() == 0);
+            check!(p.start_snp(0).is_ok());
+            let inside = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
+            let late = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
+            check!(HOST.assigned() == 2);
+            p.free_firmware_page(early);
+            p.free_firmware_page(inside);
+            check!(HOST.assigned() == 1 && plan.reclaims.get() == 1);
+            p.shutdown(Leaving::KvmGone);
+            p.free_firmware_page(late);
+            // Where SNP has ended on all CPUs the RMP is clear, and there is nothing to reclaim.
+            check!(plan.reclaims.get() == if x86 { 1 } else { 2 }, "{}", x86);
+            check!(HOST.assigned() == i32::from(x86), "{}", x86);
+            // A page that nobody gave out.
+            said::forget();
+            p.free_firmware_page(late);
+            check!(said::only(&["page-of-others"]), "{}", x86);
+            check!(leaked() == before, "{}", x86);
+            // For the next round: this host has no RMP to clear.
+            HOST.forget();
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn guests_are_counted() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        check!(p.init(true, 0).is_ok());
+        let record = |p: &Platform<_>| (p.channel.record().guests(), p.channel.record().pages());
+        check!(p.guests() == 0 && record(&p) == (0, 0));
+        // For answers to guests' requests.
+        let other = p.alloc_firmware_page(Gfp::KERNEL)? as usize;
+        check!(p.guests() == 0 && record(&p) == (0, 1));
+        let (page, context) = guest(&mut p)?;
+        let (_, second) = guest(&mut p)?;
+        check!(p.guests() == 2 && record(&p) == (2, 3));
+        // A context that is known already is no guest more.
+        for known in p.channel.record().clone().contexts() {
+            p.channel.record().set_context(known, true);
+        }
+        check!(record(&p) == (2, 3));
+        p.free_firmware_page(other);
+        check!(p.guests() == 2 && record(&p) == (2, 2));
+        // What firmware refuses changes nothing.
+        plan.once(CommandId::SNP_DECOMMISSION, Refuses(Status::INVALID_GUEST));
+        check!(relay_context(&mut p, CommandId::SNP_DECOMMISSION, context).is_err());
+        check!(p.guests() == 2);
+        check!(relay_context(&mut p, CommandId::SNP_DECOMMISSION, context).is_ok());
+        check!(p.guests() == 1 && record(&p) == (1, 2));
+        p.free_firmware_page(page);
+        plan.once(CommandId::SNP_GCTX_CREATE, Refuses(Status::INVALID_PARAM));
+        check!(guest(&mut p).is_err() && p.guests() == 1);
+        check!(relay_context(&mut p, CommandId::SNP_DECOMMISSION, second).is_ok());
+        check!(p.guests() == 0 && p.channel.record().guests() == 0);
+        p.shutdown(Leaving::KvmGone);
+        HOST.forget();
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Requests of user space and of kvm-amd.
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ccp_requests)]
+#[allow(unsafe_code, reason = "the macro's")]
+mod suite {
+    use super::super::*;
+    use crate::{
+        platform::testing::*,
+        wire::{
+            command::TABLE,
+            Relayed, //
+        }, //
+    };
+    use core::cell::Cell;
+
+    #[test]
+    fn sev_starts_with_the_first_command_that_needs_it() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        let needy = [
+            CommandId::LAUNCH_START,
+            CommandId::RECEIVE_START,
+            CommandId::DF_FLUSH,
+        ];
+        // Nobody has asked for it.
+        for id in needy {
+            check!(relay(&mut p, id).is_ok() && HOST.saw(&[Command(id)]));
+        }
+        for id in needy {
+            check!(p.start_snp(0).is_ok() && HOST.saw(&SNP_START));
+            check!(p.init(false, 0).is_ok() && HOST.saw(&[]));
+            for row in TABLE {
+                let snp = row.name.starts_with("SNP_") && row.id != CommandId::SNP_PAGE_RECLAIM;
+                if snp && Relayed::new(row).is_some() && row.id != CommandId::SNP_PLATFORM_STATUS {
+                    check!(relay(&mut p, row.id).is_ok(), "{}", row.name);
+                    check!(HOST.saw(&[Command(row.id)]), "{}", row.name);
+                }
+            }
+            // What goes wrong is for the one who asked.
+            plan.once(CommandId::INIT, Refuses(Status::HWERROR_PLATFORM));
+            let failure = relay(&mut p, id).err().ok_or(EINVAL)?;
+            check!(failure.errno == EIO && failure.fw_error == Some(0x13));
+            check!(HOST.saw(&[INIT]));
+            check!(relay(&mut p, id).is_ok() && HOST.saw(&[INIT, DF_FLUSH, Command(id)]));
+            check!(relay(&mut p, id).is_ok() && HOST.saw(&[Command(id)]));
+            check!(p.init(false, 0).is_ok() && HOST.saw(&[]));
+            p.shutdown(Leaving::KvmGone);
+            check!(HOST.saw(&STOP));
+            check!(relay(&mut p, id).is_ok() && HOST.saw(&[Command(id)]));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_guest_of_snp_that_is_not_there_is_told_why() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let state = Status::INVALID_PLATFORM_STATE;
+        let gctx = CommandId::SNP_GCTX_CREATE;
+        for (up, id, status, told) in [
+            (false, gctx, state, true),
+            (false, gctx, Status::INVALID_PARAM, false),
+            (false, CommandId::SNP_DECOMMISSION, state, false),
+            (true, gctx, state, false),
+        ] {
+            check!(!up || p.start_snp(0).is_ok());
+            plan.once(id, Refuses(status));
+            said::forget();
+            check!(relay(&mut p, id).is_err(), "{} {}", up, status);
+            let lines: &[&str] = if told { &["snp-not-started"] } else { &[] };
+            check!(said::only(lines), "{} {}", up, status);
+        }
+        p.shutdown(Leaving::KvmGone);
+        HOST.forget_events();
+        Ok(())
+    }
+
+    #[test]
+    fn factory_reset_in_each_state() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        const RESET: Event = Command(CommandId::FACTORY_RESET);
+        for (state, refused, events) in [
+            (0, None, &[STATUS, RESET][..]),
+            (1, None, &[STATUS, SHUTDOWN, RESET]),
+            (2, Some((EBUSY, Some(0))), &[STATUS]),
+        ] {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, true)?;
+            let before = leaked();
+            if state != 0 {
+                check!(p.init(true, 0).is_ok());
+                plan.sev.set(state);
+            }
+            HOST.forget_events();
+            let tmr = p.tmr.as_ref().map(FwPages::spa);
+            let said = p.factory_reset().err();
+            let said = said.map(|failure| (failure.errno, failure.fw_error));
+            check!(said == refused, "{}", state);
+            check!(HOST.saw(events), "{}", state);
+            // What was up is up again afterwards, and the TMR is the one that there was.
+            check!(p.start_sev().is_ok() && p.sev == Sev::Init, "{}", state);
+            let again = if state == 2 {
+                &[][..]
+            } else {
+                &[INIT, DF_FLUSH]
+            };
+            check!(HOST.saw(again), "{}", state);
+            let same = tmr.is_none() || p.tmr.as_ref().map(FwPages::spa) == tmr;
+            check!(p.tmr.is_some() && same, "{}", state);
+            p.shutdown(Leaving::KvmGone);
+            check!(HOST.assigned() == 0 && leaked() == before, "{}", state);
+            HOST.forget_events();
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_is_reset_while_sev_does_not_stop() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        const ERROR: Status = Status::INVALID_PARAM;
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        check!(p.init(true, 0).is_ok());
+        HOST.forget_events();
+        plan.once(CommandId::SHUTDOWN, Refuses(ERROR));
+        let said = p.factory_reset().err();
+        let said = said.map(|failure| (failure.errno, failure.fw_error));
+        check!(said == Some((EIO, Some(ERROR.raw().into()))));
+        check!(HOST.saw(&[STATUS, SHUTDOWN]) && p.sev == Sev::Init);
+        p.shutdown(Leaving::KvmGone);
+        check!(HOST.assigned() == 0);
+        HOST.forget_events();
+        Ok(())
+    }
+
+    #[test]
+    fn each_certificate_has_its_own_buffer() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        for snp in [false, true] {
+            check!(!snp || p.init(true, 0).is_ok());
+            let certs = p.pdh_cert_export(Some([10, 5000]), true);
+            let certs = certs.map_err(|failure| failure.errno)?;
+            check!(certs.result.is_ok() && certs.len == [9, 4999], "{}", snp);
+            for (n, byte) in [0x11, 0x22].into_iter().enumerate() {
+                let bytes = certs.bytes(n).unwrap_or_default();
+                check!(bytes.len() == certs.len[n] as usize, "{} {}", snp, n);
+                check!(bytes.iter().all(|found| *found == byte), "{} {}", snp, n);
+            }
+        }
+        p.shutdown(Leaving::KvmGone);
+        HOST.forget_events();
+        Ok(())
+    }
+
+    #[test]
+    fn an_answer_that_claims_more_than_there_is_room_for() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        // What firmware claims of its two buffers.
+        let claims = Cell::new([0_u32; 2]);
+        let status = Cell::new(Status::SUCCESS);
+        let script = |call: &Call| {
+            let offsets = match call.command.id {
+                CommandId::GET_ID | CommandId::PEK_CSR => &[8][..],
+                CommandId::PDH_CERT_EXPORT => &[8, 24],
+                _ => return Ok(Status::SUCCESS),
+            };
+            for (offset, claim) in offsets.iter().zip(claims.get()) {
+                call.set_field(*offset, claim);
+            }
+            Ok(status.get())
+        };
+        let mut p = Platform::unidentified(Channel::new(dev, Scripted::new(script), &HOST)?);
+        for (first, second, right) in [(64, 5000, true), (65, 5000, false), (64, 5001, false)] {
+            claims.set([first, second]);
+            said::forget();
+            let certs = p.pdh_cert_export(Some([64, 5000]), true);
+            let certs = certs.map_err(|failure| failure.errno)?;
+            check!(certs.result.is_ok() == right && certs.len == [64, 5000]);
+            check!(said::only(if right { &[] } else { &["answer-too-long"] }));
+            // Only the lengths were asked for, and may be any.
+            let certs = p.pdh_cert_export(None, true);
+            let certs = certs.map_err(|failure| failure.errno)?;
+            check!(certs.result.is_ok() && certs.len == [first, second]);
+            check!(certs.bytes(0).is_none() && said::only(&[]));
+        }
+        claims.set([64, 5001]);
+        check!(p.pdh_cert_export(Some([64, 5000]), true).is_ok());
+        check!(said::with(fmt!(
+            "PDH_CERT_EXPORT failed: firmware says that it put 0x1389 bytes into a buffer of 0x1388;"
+        )));
+        claims.set([65, 0]);
+        for id in [CommandId::GET_ID, CommandId::PEK_CSR] {
+            let ask = |p: &mut Platform<_>| match id {
+                CommandId::GET_ID => p.get_id(Some(64)),
+                _ => p.pek_csr(Some(64)),
+            };
+            let said = ask(&mut p).map_err(|failure| failure.errno)?;
+            let failure = said.result.err().ok_or(EINVAL)?;
+            check!(
+                failure.errno == EIO && failure.fw_error == Some(0),
+                "{:?}",
+                id
+            );
+            check!(said.len == [64], "{:?}", id);
+            // That is how firmware says how much it needs.
+            status.set(Status::INVALID_LEN);
+            let said = ask(&mut p).map_err(|failure| failure.errno)?;
+            check!(said.result.is_err() && said.len == [65], "{:?}", id);
+            status.set(Status::SUCCESS);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn policy_bits_come_one_by_one() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        const BASE: u64 = 0x001f_ffff;
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        // Bits of ECX of SNP_FEATURE_INFO and of the policy, by the ABI.
+        for (ecx, policy) in [(2, 23), (3, 24), (4, 22), (5, 21)] {
+            p.features.ecx = 1 << ecx;
+            check!(p.snp_policy_bits() == BASE | 1 << policy, "{}", ecx);
+        }
+        p.features.ecx = !(1 << 2 | 1 << 3 | 1 << 4 | 1 << 5);
+        check!(p.snp_policy_bits() == BASE);
+        p.features.ecx = u32::MAX;
+        check!(p.snp_policy_bits() == BASE | 0b1111 << 21);
+        p.features.ecx = 0;
+        // PAGE_SWAP_DISABLE: by the API, of firmware that has SNP_FEATURE_INFO.
+        for (flags, minor, bits) in [
+            (0, 58, BASE),
+            (1 << 3, 57, BASE),
+            (1 << 3, 58, BASE | 1 << 25),
+            (u32::MAX, 59, BASE | 1 << 25),
+            (!(1 << 3), 59, BASE),
+        ] {
+            p.snp_status.flags = flags;
+            p.api.minor = minor;
+            check!(p.snp_policy_bits() == bits, "{:#x} {}", flags, minor);
+        }
+        // Ciphertext hiding needs firmware and BIOS.
+        for (ecx, flags, has) in [
+            (0, 0, false),
+            (1 << 3, 0, false),
+            (0, 1 << 5, false),
+            (1 << 3, 1 << 5, true),
+            (!(1 << 3), u32::MAX, false),
+            (u32::MAX, !(1 << 5), false),
+        ] {
+            p.features.ecx = ecx;
+            p.snp_status.flags = flags;
+            check!(p.has_ciphertext_hiding() == has, "{:#x} {:#x}", ecx, flags);
+        }
+        Ok(())
+    }
+}
