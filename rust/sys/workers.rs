@@ -97,7 +97,8 @@ impl<'a, F: Fn() + Sync> Helpers<'a, F> {
                     work,
                     Some(run::<F>),
                     false,
-                    name.as_char_ptr(),
+                    // Lockdep wants one name for one class, whoever calls.
+                    c"(work_completion)on_several".as_char_ptr(),
                     static_lock_class!().as_ptr(),
                 );
                 // CAST: A CPU number.
