@@ -17,6 +17,7 @@ use kernel::{
     }, //
 };
 
+pub(crate) use crate::sys::check::check;
 use crate::sys::{
     bindings::ccp_gfp_comp,
     pages::{
@@ -27,25 +28,6 @@ use crate::sys::{
 
 pub(crate) mod guest_rmp;
 pub(crate) mod script;
-
-/// Ends a test with an error if the condition does not hold. Unlike `assert!`, which ends the
-/// thread, it lets go of what the test holds, and it can name the row of a table.
-macro_rules! check {
-    ($condition:expr, $($row:tt)+) => {
-        if !$condition {
-            kernel::pr_err!(
-                "{}:{}: does not hold: {} ({})\n",
-                file!(),
-                line!(),
-                stringify!($condition),
-                kernel::prelude::fmt!($($row)+)
-            );
-            return Err(kernel::error::code::EINVAL);
-        }
-    };
-    ($condition:expr) => { check!($condition, "no table") };
-}
-pub(crate) use check;
 
 /// Pages such as those of user space: a huge page, of which all parts have one count of references.
 pub(crate) fn compound(order: u32) -> Result<Pages> {

@@ -14,6 +14,8 @@
 pub mod bindings;
 pub mod caller_memory;
 pub mod cc;
+#[cfg(CONFIG_KUNIT = "y")]
+pub mod check;
 pub mod completion;
 pub mod contents;
 pub mod cpu;
