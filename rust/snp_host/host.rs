@@ -623,3 +623,6 @@ mod exports {
         snp_host_psp_answered(_);
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

@@ -204,3 +204,6 @@ impl Preflight {
         ))
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

@@ -337,3 +337,6 @@ fn is_unassigned(memory: Range) -> Result<bool> {
     }
     Ok(true)
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
