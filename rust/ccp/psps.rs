@@ -201,3 +201,6 @@ impl Psps {
         }
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

@@ -287,3 +287,6 @@ impl tee::Access for Services {
         act((*ring).as_mut().ok_or(ENODEV)?)
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

@@ -317,3 +317,6 @@ fn put<T: IntoBytes + zerocopy::Immutable>(address: u64, value: &T) -> Result {
     let bytes = value.as_bytes();
     user(address, bytes.len()).writer().write_slice(bytes)
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

@@ -30,6 +30,16 @@ mod suite {
         Ok(())
     }
 
+    /// The kernel refuses that for pages that are mapped so already.
+    #[test]
+    fn a_block_is_mapped_without_caches() -> Result {
+        let mut block = take()?;
+        let again = block.set_uncached();
+        give_back(block);
+        check!(again == Err(EBUSY));
+        Ok(())
+    }
+
     /// Firmware makes it HV-Fixed, although nobody uses it any more.
     #[test]
     fn a_block_is_kept_while_it_is_in_a_list() -> Result {

@@ -11,7 +11,12 @@ mod suite {
     use crate::{
         pages::leaked,
         platform::Failure,
-        sys::said,
+        platform_access::LIMIT,
+        sys::{
+            cc,
+            said, //
+        },
+        tee::BUFFER_LIMIT,
         testing::{
             check,
             compound, //
@@ -183,6 +188,140 @@ mod suite {
             let blob = psp_copy_user_blob(1 << 62, len);
             check!(blob as isize == -14, "{len}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn services_of_a_psp() -> Result {
+        let mut buffer = [0_u8; 16];
+        let (data, null) = (buffer.as_mut_ptr().cast::<c_void>(), ptr::null_mut());
+        let (mut status, mut result) = (7_u32, 7_u32);
+        let at: *mut u32 = &raw mut status;
+        // SAFETY: NULL, or valid; what is too long is not read.
+        let returned = unsafe {
+            [
+                c::psp_check_tee_status(),
+                c::psp_tee_process_cmd(1, null, 1, at),
+                c::psp_tee_process_cmd(1, data, 0, at),
+                c::psp_tee_process_cmd(1, data, BUFFER_LIMIT + 1, at),
+                c::psp_tee_process_cmd(1, data, 16, ptr::null_mut()),
+                c::psp_check_platform_access_status(),
+                c::psp_ring_platform_doorbell(1, &raw mut result),
+                c::psp_ring_platform_doorbell(1, ptr::null_mut()),
+            ]
+        };
+        check!(
+            returned == [NO_PSP, INVALID, INVALID, INVALID, INVALID, NO_PSP, NO_PSP, NO_PSP],
+            "{returned:?}"
+        );
+        check!(status == 7 && result == 7);
+        for len in [1, 16] {
+            status = 7;
+            // SAFETY: Valid.
+            let returned = unsafe { c::psp_tee_process_cmd(1, data, len, &raw mut status) };
+            check!(returned == NO_PSP && status == 0, "{len}");
+        }
+        // CAST: Small.
+        for (size, expected) in [
+            (0, NO_PSP),
+            (16, NO_PSP),
+            (LIMIT as u32 + 1, INVALID),
+            (u32::MAX, INVALID),
+        ] {
+            buffer[..4].copy_from_slice(&size.to_le_bytes());
+            let message = buffer.as_mut_ptr().cast();
+            // SAFETY: As long as it says, or too long.
+            let returned = unsafe { c::psp_send_platform_access_msg(1, message) };
+            check!(returned == expected, "{size:#x}");
+        }
+        // SAFETY: NULL is allowed.
+        check!(unsafe { c::psp_send_platform_access_msg(1, ptr::null_mut()) } == INVALID);
+        Ok(())
+    }
+
+    /// Numbers are checked first; then there is no RMP.
+    #[test]
+    fn memory_of_guests_without_an_rmp() -> Result {
+        if cc::is_snp_host() {
+            return Ok(());
+        }
+        let pages = compound(9)?;
+        let (pfn, small, large) = (pages.phys() >> 12, 1, 2);
+        for (pfn, gfn, npages, level, asid, expected) in [
+            (pfn, 1, 1, small, 1, NO_PSP),
+            (pfn, 512, 512, large, 1, NO_PSP),
+            (pfn, 512, 512, 0, 1, INVALID),
+            (pfn, 512, 512, 3, 1, INVALID),
+            (pfn, 1, 512, large, 1, INVALID),
+            (pfn, 512, 511, large, 1, INVALID),
+            (pfn, 1, 0, small, 1, INVALID),
+            (pfn, 1, 1, small, 0, INVALID),
+            (u64::MAX, 1, 1, small, 1, INVALID),
+            (pfn, 1, u64::MAX, small, 1, INVALID),
+        ] {
+            // SAFETY: The pages are this test's, or there are none.
+            let returned = unsafe { c::snp_gmem_make_private(pfn, gfn, npages, level, asid) };
+            check!(
+                returned == expected,
+                "{gfn} {npages} {level} {asid}: {returned}"
+            );
+        }
+        // SAFETY: As above.
+        let shared = unsafe {
+            [
+                c::snp_gmem_make_shared(pfn, 512),
+                c::snp_gmem_make_shared(u64::MAX, 1),
+            ]
+        };
+        // SAFETY: A number.
+        check!(shared == [0, 0] && unsafe { c::snp_gmem_max_level(pfn) } == small);
+        Ok(())
+    }
+
+    #[test]
+    fn a_launch_needs_a_file_of_dev_sev() -> Result {
+        let page = c::snp_gmem_launch {
+            gctx_paddr: 0,
+            pfn: 0,
+            gfn: 1,
+            source_pfn: u64::MAX,
+            asid: 1,
+            type_: 1,
+        };
+        let mut file = core::mem::MaybeUninit::<bindings::file>::zeroed();
+        for file in [ptr::null_mut(), file.as_mut_ptr()] {
+            let mut error = BEFORE;
+            // SAFETY: NULL, or a file that is none of /dev/sev.
+            let returned = unsafe {
+                [
+                    c::snp_gmem_launch(file, &raw const page, &raw mut error),
+                    c::snp_gmem_launch_vmsa(file, &raw const page, 0, &raw mut error),
+                ]
+            };
+            check!(returned == [BAD_FILE; 2] && error == BEFORE);
+        }
+        Ok(())
+    }
+
+    /// Who knows all guests registers once.
+    #[test]
+    fn kvm_registers() -> Result {
+        static OPS: c::snp_guests_ops = c::snp_guests_ops { ask_all: None };
+        static OTHER: c::snp_guests_ops = c::snp_guests_ops { ask_all: None };
+        // SAFETY: NULL, or static.
+        let returned = unsafe {
+            c::snp_guests_unregister(ptr::null());
+            let returned = [
+                c::snp_guests_register(ptr::null()),
+                c::snp_guests_register(&raw const OPS),
+                c::snp_guests_register(&raw const OTHER),
+            ];
+            c::snp_guests_unregister(&raw const OPS);
+            let again = c::snp_guests_register(&raw const OTHER);
+            c::snp_guests_unregister(&raw const OTHER);
+            (returned, again)
+        };
+        check!(returned == ([INVALID, 0, -16], 0), "{returned:?}");
         Ok(())
     }
 }

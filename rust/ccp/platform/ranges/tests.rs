@@ -58,4 +58,39 @@ mod suite {
         check!(matches!(hv_fixed(endless), Err(err) if err == E2BIG));
         Ok(())
     }
+
+    /// Each entry whole: what the BIOS has reserved here, then a block of `hv_fixed.rs`.
+    #[test]
+    fn the_list_for_snp_init_has_what_is_reserved_and_nothing_else() -> Result {
+        let mut expected = KVec::new();
+        iomem::walk(iomem::MEMORY, |resource| {
+            if let Some(range) = hv_fixed(resource)? {
+                expected.push(({ range.base }, { range.page_count }), GFP_KERNEL)?;
+            }
+            Ok(())
+        })?;
+        check!(!expected.is_empty());
+        let block = hv_fixed::take()?;
+        expected.push((block.phys(), 512), GFP_KERNEL)?;
+        let list = reserved_by_bios();
+        hv_fixed::list(|_| Err(E2BIG));
+        hv_fixed::give_back(block);
+        let list = list?;
+        check!(list.len() == PAGE_SIZE);
+        let word = |at: usize| -> Result<u32> {
+            let bytes = list.bytes().get(at..at + 4).ok_or(EINVAL)?;
+            Ok(u32::from_le_bytes(bytes.try_into().map_err(|_| EINVAL)?))
+        };
+        // CAST: Fewer than fit a page.
+        check!(word(0)? == expected.len() as u32 && word(4)? == 0);
+        for (n, (base, pages)) in expected.iter().enumerate() {
+            let at = 8 + 16 * n;
+            let found = u64::from(word(at)?) | u64::from(word(at + 4)?) << 32;
+            check!(found == *base, "{}", n);
+            check!(word(at + 8)? == *pages && word(at + 12)? == 0, "{}", n);
+        }
+        let rest = list.bytes().get(8 + 16 * expected.len()..).ok_or(EINVAL)?;
+        check!(rest.iter().all(|byte| *byte == 0));
+        Ok(())
+    }
 }

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! PSPs without registers, of which none can be driven: who is chosen, and when `/dev/sev` is
+//! there. The tests share the list with the module, which has none without a PSP.
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ccp_psps)]
+#[allow(unsafe_code)] // The macro's; there is none here.
+mod suite {
+    use super::super::*;
+    use crate::{
+        sys::said,
+        testing::{
+            check,
+            device, //
+        },
+    };
+
+    fn candidate(dev: &ARef<Device>, address: u64) -> Result<Candidate> {
+        Ok(Candidate {
+            address,
+            dev: dev.clone(),
+            registers: None,
+            done: Arc::pin_init(Completion::new(), GFP_KERNEL)?,
+        })
+    }
+
+    #[test]
+    fn the_lowest_is_chosen_once() -> Result {
+        let (_registration, dev) = device()?;
+        let mut psps = Psps {
+            all: KVec::new(),
+            chosen: None,
+            master: None,
+            images: None,
+            complete: false,
+            node: None,
+        };
+        psps.attach_master();
+        check!(psps.chosen.is_none());
+        for address in [0x300, 0x100, 0x200] {
+            psps.all.push(candidate(&dev, address)?, GFP_KERNEL)?;
+        }
+        psps.attach_master();
+        psps.all.push(candidate(&dev, 0x80)?, GFP_KERNEL)?;
+        psps.attach_master();
+        check!(psps.chosen == Some(0x100) && psps.master.is_none());
+
+        // Who is told that it cannot become the master.
+        said::forget();
+        psps.notice_if_not_master(0x100);
+        psps.notice_if_not_master(0x555);
+        check!(said::only(&[]));
+        psps.notice_if_not_master(0x80);
+        check!(said::only(&["not-the-master"]));
+        psps.master = Some(0x100);
+        psps.notice_if_not_master(0x80);
+        check!(said::only(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn dev_sev_is_there_while_a_psp_is_bound() -> Result {
+        if !PSPS.lock().all.is_empty() {
+            return Ok(());
+        }
+        let (_registration, dev) = device()?;
+        let mut psps = PSPS.lock();
+        let (complete, chosen) = (psps.complete, psps.chosen);
+        (psps.complete, psps.chosen) = (true, None);
+        drop(psps);
+
+        said::forget();
+        let has_node = || PSPS.lock().node.is_some();
+        let mut seen = KVec::new();
+        let done = (|| {
+            seen.push(has_node(), GFP_KERNEL)?;
+            for address in [0x200, 0x300] {
+                add(candidate(&dev, address)?)?;
+                seen.push(has_node(), GFP_KERNEL)?;
+            }
+            Ok::<_, Error>(PSPS.lock().chosen)
+        })();
+        let told = said::only(&["not-the-master"]);
+        let (masters, mut in_use) = (is_master(0x200) || is_master(0x300), false);
+        for address in [0x400, 0x200, 0x300] {
+            in_use |= remove(address);
+            let _ = seen.push(has_node(), GFP_KERNEL);
+        }
+        let mut psps = PSPS.lock();
+        (psps.complete, psps.chosen) = (complete, chosen);
+        check!(psps.all.is_empty() && psps.all.capacity() == 0);
+        drop(psps);
+        check!(done? == Some(0x200) && told && !masters && !in_use);
+        check!(seen.as_slice() == [false, true, true, true, true, false]);
+        Ok(())
+    }
+}
