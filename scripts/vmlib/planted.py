@@ -192,12 +192,22 @@ def _refused(output: str, bugs: list[Bug]) -> set[str]:
     return out
 
 
+def _known_as_refused() -> set[str]:
+    return set(json.loads(REFUSED.read_text())) if REFUSED.exists() else set()
+
+
+def compiling() -> dict[int, Bug]:
+    """The bugs of which the compiler has refused none so far, by number."""
+    refused = _known_as_refused()
+    return {bug.number: bug for bug in all_bugs() if bug.name not in refused}
+
+
 def build(kernel: str) -> dict[int, Bug]:
     """Build the modules for a kernel with all bugs that compile; those are returned, by number."""
-    refused = set(json.loads(REFUSED.read_text())) if REFUSED.exists() else set()
+    refused = _known_as_refused()
     done_before = COPY.work / f"built-{kernel}"
     if done_before.exists() and done_before.read_text() == digest():
-        return {bug.number: bug for bug in all_bugs() if bug.name not in refused}
+        return compiling()
     while True:
         bugs = _plant(refused)
         print(f"mutate: building for the {kernel} kernel with {len(bugs)} bugs", flush=True)
