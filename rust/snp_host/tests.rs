@@ -5,7 +5,7 @@
 use kernel::macros::kunit_tests;
 
 #[kunit_tests(snp_host_cpus)]
-#[allow(unsafe_code)] // The macro's; there is none here.
+#[allow(unsafe_code, reason = "the macro's, and CPUID")]
 mod suite {
     use crate::{
         host::Barrier,
@@ -14,6 +14,7 @@ mod suite {
             PSPS, //
         },
         sys::{
+            cpu,
             guest_rmp::Owner,
             hotplug::CpusRead,
             notifier::about_to_sleep,
@@ -34,6 +35,7 @@ mod suite {
         window::SnpEn,
         LocalModule,
     };
+    use core::arch::x86_64::__cpuid;
     use kernel::{
         bindings,
         cpu::{
@@ -55,6 +57,39 @@ mod suite {
         for _ in 0..1000 {
             assert!(!has_slept());
         }
+    }
+
+    /// Leaves 0x8000001f and 0x80000025 as the CPU has them. CPUs of others have none.
+    #[test]
+    fn what_the_cpu_says_of_sev() -> Result {
+        // SAFETY: Every CPU in long mode has these leaves, and zeros or others for higher ones.
+        let (highest, sev, rmp) = unsafe {
+            (
+                __cpuid(0x8000_0000).eax,
+                __cpuid(0x8000_001f),
+                __cpuid(0x8000_0025),
+            )
+        };
+        if highest < 0x8000_001f {
+            assert_eq!(cpu::c_bit(), 0);
+            return Ok(());
+        }
+        let bit = |n: u32| sev.eax >> n & 1 == 1;
+        assert_eq!(cpu::has_snp(), bit(4));
+        assert_eq!(
+            (cpu::has_rmpread(), cpu::has_segmented_rmp()),
+            (bit(21), bit(23))
+        );
+        assert_eq!(cpu::sev_asids(), (sev.ecx, sev.edx));
+        let expected = match sev.ebx & 0x3f {
+            0 => 0,
+            position => 1 << position,
+        };
+        assert_eq!(cpu::c_bit(), expected);
+        let none = highest < 0x8000_0025;
+        let expected = if none { (0, 0) } else { (rmp.eax, rmp.ebx) };
+        assert_eq!(cpu::rmp_segments(), expected);
+        Ok(())
     }
 
     /// The formats of Zen 3 and Zen 4 in memory, and of RMPREAD.

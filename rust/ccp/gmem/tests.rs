@@ -16,7 +16,8 @@ mod suite {
         pages::leaked,
         sys::{
             pages::Pages,
-            physical::Physical, //
+            physical::Physical,
+            said, //
         },
         testing::{
             check,
@@ -233,8 +234,13 @@ mod suite {
             rmp.busy.set(busy);
             rmp.unsplittable.set(busy == 0);
             let before = leaked();
-            for _ in 0..2 {
+            said::forget();
+            for n in 0..2 {
                 check!(make_shared(&rmp, frames.skip(5).first(1)) == 1);
+                check!(said::only(if n == 0 { &["pages-lost"] } else { &[] }));
+                check!(said::with(fmt!(
+                    ": a page of a guest, whose 2 MiB entry in the RMP cannot be split; "
+                )));
                 check!(leaked() - before == 1 && rmp.splits() == tries);
             }
             check!(rmp.releases() == 0 && rmp.is_legal() && survives(pages));
@@ -252,7 +258,10 @@ mod suite {
             make_private(&rmp, &private(frames, level)?)?;
             rmp.release_fails.set(1, 1);
             let before = leaked();
+            said::forget();
             check!(make_shared(&rmp, frames) == lost && leaked() - before == lost);
+            let why = "pages of a guest, whose entries in the RMP cannot be changed (";
+            check!(said::only(&["pages-lost"]) && said::with(fmt!(": {why}")));
             let releases = rmp.releases();
             check!(make_shared(&rmp, frames) == lost && leaked() - before == lost);
             check!(rmp.releases() == releases && rmp.is_legal(), "{:?}", level);

@@ -38,6 +38,35 @@ mod suite {
     /// Blocks of 1, 2, 4 and 8 pages.
     const ORDERS: core::ops::RangeInclusive<u32> = 0..=3;
 
+    #[test]
+    fn words_of_shared_memory_are_aligned_and_within_it() -> Result {
+        let mut page = HvPages::zeroed(Gfp::KERNEL, 0)?;
+        let last = page.len() - 4;
+        for (at, value) in [(0, 0x0403_0201), (last, 0x0807_0605)] {
+            page.volatile().set_word(at, value)?;
+            check!(page.volatile().word(at) == Ok(value));
+            check!(page.bytes().get(at..at + 4) == Some(&value.to_le_bytes()[..]));
+        }
+        for at in [1, 2, 3, last + 1, last + 4, usize::MAX] {
+            check!(page.volatile().set_word(at, 0) == Err(EINVAL), "{at}");
+            check!(page.volatile().word(at) == Err(EINVAL), "{at}");
+        }
+        check!(page.volatile().word(0) == Ok(0x0403_0201));
+        let len = page.len();
+        check!(page.volatile().part(1, len - 1).is_ok() && page.volatile().part(len, 0).is_ok());
+        check!(page.volatile().part(1, len).is_err() && page.volatile().part(len + 1, 0).is_err());
+        page.bytes_mut().fill(7);
+        page.volatile().part(8, 8)?.fill(&[1, 2])?;
+        check!(page.bytes().get(7..17) == Some(&[7, 1, 2, 0, 0, 0, 0, 0, 0, 7][..]));
+        let mut three = [0; 3];
+        page.volatile().part(7, 3)?.read(&mut three)?;
+        check!(three == [7, 1, 2]);
+        check!(page.volatile().part(7, 2)?.read(&mut three) == Err(EINVAL));
+        check!(page.volatile().part(7, 2)?.fill(&three) == Err(EINVAL));
+        check!(page.bytes().get(7..9) == Some(&[7, 1][..]));
+        Ok(())
+    }
+
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     enum Owner {
         Host,

@@ -19,7 +19,11 @@ mod suite {
         pages::leaked,
         psp_mailbox::PspMailbox,
         regs::MailboxMap,
-        sys::fake_io,
+        sys::{
+            fake_io,
+            fake_sme::Sme,
+            physical::Physical, //
+        },
         testing::check, //
     };
     use core::cell::{
@@ -240,6 +244,78 @@ mod suite {
         ring.done(&first);
         assert_eq!(ring.try_submit(3, &[1])?.entry, 0);
         ring.leave(&mut mailbox)
+    }
+
+    /// Where the TEE's command buffer is, and what is in it when the command comes.
+    struct Reads {
+        address: Cell<u64>,
+        buffer: Cell<[u32; 3]>,
+    }
+
+    impl fake_io::Device for Reads {
+        fn read(&self, _offset: usize) -> u32 {
+            READY
+        }
+
+        #[allow(unsafe_code)]
+        fn write(&self, offset: usize, value: u32) {
+            let (value, address) = (u64::from(value), self.address.get());
+            if offset == map().cmdbuf_lo {
+                self.address.set(address & !0xffff_ffff | value);
+            }
+            if offset == map().cmdbuf_hi {
+                self.address.set(address & 0xffff_ffff | value << 32);
+            }
+            // RING_INIT.
+            if offset == map().cmdresp && value >> 16 == 1 {
+                // SAFETY: The address is that of the buffer, which its owner leaves alone now.
+                let memory = unsafe { Physical::access() };
+                memory.with(address, 12, |bytes| {
+                    let mut words = [0; 3];
+                    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+                        *word = bytes
+                            .iter()
+                            .rev()
+                            .fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+                    }
+                    self.buffer.set(words);
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn the_tee_is_told_where_the_ring_is() -> Result {
+        let _sme = Sme::pretend();
+        let tee = Reads {
+            address: Cell::new(0),
+            buffer: Cell::new([0; 3]),
+        };
+        let mut mailbox = PspMailbox::new(fake_io::region(&tee), map());
+        let ring = Ring::new(&mut mailbox)?;
+        let [low, high, size] = tee.buffer.get();
+        let address = u64::from(low) | u64::from(high) << 32;
+        let pages = ring.memory.pages.as_ref().ok_or(EINVAL)?;
+        check!(address == pages.spa().encrypted().raw() && address & Sme::MASK != 0);
+        check!(address & 0x7fff == 0 && size == 0x8000);
+        let buffer = tee.address.get();
+        check!(buffer & Sme::MASK != 0 && buffer & 0xfff == 0 && buffer != address);
+        ring.leave(&mut mailbox)
+    }
+
+    #[test]
+    fn who_waits_hears_that_the_ring_was_left() -> Result {
+        let psp = psp([0; 3]);
+        let mut mailbox = mailbox(&psp);
+        let before = leaked();
+        let mut ring = Ring::new(&mut mailbox)?;
+        let submitted = ring.try_submit(3, &[1])?;
+        check!(!submitted.memory.left.load(Relaxed));
+        ring.leave(&mut mailbox)?;
+        check!(submitted.memory.left.load(Relaxed));
+        drop(submitted);
+        check!(leaked() == before);
+        Ok(())
     }
 
     #[test]
