@@ -6,6 +6,7 @@ place does."""
 
 import collections
 import dataclasses
+import fnmatch
 import functools
 import hashlib
 import json
@@ -85,6 +86,9 @@ class Bug:
     # In the text with all switches: of the change, and of the whole place.
     changed: tuple
     place: tuple
+
+    def matches(self, pattern: str) -> bool:
+        return fnmatch.fnmatchcase(self.name if ": " in pattern else self.file, pattern)
 
 
 def _bugs(listed: str) -> list[Bug]:
