@@ -184,15 +184,28 @@ impl Sfs {
 
     /// Gives the buffer up: it is lost if the PSP may still use it.
     pub(crate) fn leave<I: BarIo>(mut self, mailbox: &mut PspMailbox<I>) {
-        match self.buffer.take() {
-            Some(Buffer::Ours(pages)) => hv_fixed::give_back(pages),
+        self.buffer = match self.buffer.take() {
             Some(Buffer::Firmwares(pages)) => {
                 let frames = pages.frames();
                 match pages.take_back(&mut mailbox.borrower()) {
-                    Ok(pages) => hv_fixed::give_back(pages),
-                    Err(_) => hv_fixed::lost(frames),
+                    Ok(pages) => Some(Buffer::Ours(pages)),
+                    Err(_) => {
+                        hv_fixed::lost(frames);
+                        None
+                    }
                 }
             }
+            buffer => buffer,
+        };
+    }
+}
+
+impl Drop for Sfs {
+    fn drop(&mut self) {
+        match self.buffer.take() {
+            Some(Buffer::Ours(pages)) => hv_fixed::give_back(pages),
+            // Nobody can ask whether the PSP still uses the buffer.
+            Some(Buffer::Firmwares(pages)) => hv_fixed::lost(pages.frames()),
             None => {}
         }
     }

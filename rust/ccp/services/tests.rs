@@ -10,6 +10,7 @@ use kernel::macros::kunit_tests;
 mod suite {
     use super::super::*;
     use crate::{
+        hv_fixed,
         sys::said,
         testing::{
             check,
@@ -67,7 +68,7 @@ mod suite {
     fn what_a_psp_does_not_offer_is_not_there() -> Result {
         on_a_machine_without_psp(|dev| {
             said::forget();
-            // A TEE and SFS without a mailbox.
+            // A TEE without a mailbox.
             let offer = Offer {
                 tee: true,
                 ..NOTHING
@@ -80,6 +81,29 @@ mod suite {
             check!(tee::Access::with(&*psp, |_| Ok(())) == Err(ENODEV));
             bound.restored(dev);
             check!(said::only(&[]));
+            Ok(())
+        })
+    }
+
+    /// A PSP of whose mailbox nobody knows where it is.
+    #[test]
+    fn sfs_without_a_mailbox_leaves_no_block() -> Result {
+        on_a_machine_without_psp(|dev| {
+            let offer = Offer {
+                sfs: true,
+                ..NOTHING
+            };
+            let bound = add(dev, 0x100, offer)?;
+            let psp = master()?;
+            let sfs = (psp.need_sfs(), psp.sfs(|_, _| Ok(())));
+            drop((bound, psp));
+            check!(sfs == (Ok(()), Err(ENODEV)));
+            let mut blocks = 0;
+            hv_fixed::list(|_| {
+                blocks += 1;
+                Err(E2BIG)
+            });
+            check!(blocks == 0);
             Ok(())
         })
     }

@@ -233,4 +233,22 @@ mod suite {
         check!(leaked() == before);
         Ok(())
     }
+
+    /// No list names memory that is not the driver's any more, however SFS ends.
+    #[test]
+    fn a_buffer_that_is_dropped_is_no_block_any_more() -> Result {
+        let before = leaked();
+        let sfs = Sfs::new()?;
+        check!(blocks() == 1);
+        // A block that is in no list is freed at once.
+        hv_fixed::list(|_| Err(E2BIG));
+        drop(sfs);
+        check!(blocks() == 0 && leaked() == before);
+        // The PSP may still use it.
+        drop(Sfs {
+            buffer: Some(Buffer::Firmwares(hv_fixed::take()?.lend())),
+        });
+        check!(blocks() == 0 && leaked() == before + 512);
+        Ok(())
+    }
 }
