@@ -104,6 +104,7 @@ def test_installed_for_a_user_with_uefi_and_16_gib(installed, tmp_path):
     assert [entry["status"] for entry in trace if entry.get("cmd") == "SNP_INIT_EX"] == [0]
     console = (out / "console.log").read_text()
     assert "SEV-SNP API:" in console and "snp-qemu:" not in console, "reports of the CPU model"
+    assert "RMP table physical range [0x000000047b600000 - 0x000000047fffffff]" in console
     assert "end of the summary" in (out / "cpu.log").read_text()
     failure = xml.parse(home / "junit.xml").find("testcase/failure")
     assert failure.get("message") == f"status 3, logs: {out}"
@@ -230,6 +231,7 @@ def test_an_initramfs(tmp_path):
     out, caller = tmp_path / "out", Caller()
     done = snp_host(
         "run", "--initrd", tmp_path / "initrd", "--memory", "40G", "--out", out, "--forward", f"{caller.port}:80",
+        "--snp", "rmp-at=low",
         "--file", f"{tmp_path / 'here'}:/there", "--", "sh", "-c",
         f"cat /etc/mark; echo; sh /there; {ANSWER}; cat /sys/module/kvm_amd/parameters/sev_snp; exit 9",
     )  # fmt: skip
@@ -237,7 +239,20 @@ def test_an_initramfs(tmp_path):
     assert done.returncode == 9, (done.stderr, console[-2000:])
     assert done.stdout == "of the archive\nof the caller\nY\n" and caller.said == b"called\n"
     assert json.loads((out / "result.json").read_text())["snp_initialised"] is True
+    assert "RMP table physical range [0x0000000075600000 - 0x000000007fffffff]" in console
     assert "Kernel panic" not in console and (out / "qemu.log").read_text().count("snp-qemu:") == 0
+
+
+def test_segments_above_4_gib(tmp_path):
+    """Our driver clears a segmented RMP at the end of RAM, and firmware takes it."""
+    done = snp_host(
+        "run", "--memory", "5G", "--snp", "profile=turin", "--snp", "cpu=rmp_segment_shift=32", "--driver", "ccp-rs",
+        "--out", tmp_path, "--", "cat", "/sys/module/kvm_amd/parameters/sev_snp",
+    )  # fmt: skip
+    console = (tmp_path / "console.log").read_text()
+    assert (done.returncode, done.stdout) == (0, "Y\n"), (done.stderr, console[-2000:])
+    assert re.findall(r"RMP segment (\d) .* covering \[0x100000000 - 0x([0-9a-f]+)\]", console) == [("1", "1bfffffff")]
+    assert "RMP cleared: 28 MiB" in console and "snp-qemu:" not in console
 
 
 def test_a_machine_that_takes_too_long(tmp_path):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import paths
+from conftest import paths, script
 from vmlib import commandline
 from vmlib.commandline import MIB, Properties, Refused, machine, makes_no_machine, parse
 from vmlib.platform import GIB
@@ -147,6 +147,26 @@ def test_ram_below_4_gib_ends_where_qemu_has_it():
 
 
 @pytest.mark.parametrize(
+    ("memory", "high", "low"),
+    [
+        # 16 bytes for each page up to the end of RAM and 16 KiB, in 2 MiB.
+        (GIB, (0x3FA00000, 0x40000000), (0x3FA00000, 0x40000000)),
+        (2816 * MIB, (0x12EC00000, 0x130000000), (0x7EC00000, 0x80000000)),
+        (16 * GIB, (0x47B600000, 0x480000000), (0x7B600000, 0x80000000)),
+        (512 * GIB, (0x7FFF600000, 0x8080000000), None),
+    ],
+)
+def test_the_rmp_is_at_the_end_of_ram(memory, high, low):
+    place, below_4_gib = script("snp-qemu").rmp, machine(parse(["-m", f"{memory // MIB}M"])).low
+    assert place(below_4_gib, memory, False) == range(*high)
+    if low:
+        assert place(below_4_gib, memory, True) == range(*low)
+    else:
+        with pytest.raises(Refused, match="524288 MiB of memory need an RMP that does not fit below 4 GiB"):
+            place(below_4_gib, memory, True)
+
+
+@pytest.mark.parametrize(
     "line", ["-version", "--help", "-machine help", "-cpu ?", "-device virtio-net,help", "-M none"]
 )
 def test_questions_are_qemus_own(line):
@@ -155,9 +175,9 @@ def test_questions_are_qemus_own(line):
 
 
 def test_our_own_options_may_stand_anywhere():
-    line = "--snp-rmp report -m 1G --snp-psp --api=1.51.3 -append --snp-help --snp-cpu=rmpread=on disk --snp-help"
+    line = "--snp-rmp report -m 1G --snp-psp --api=1.51.3 -append --snp-help --snp-rmp-at=low disk --snp-help"
     ours, qemus = commandline.split(parse(line.split()))
-    assert ours == ["--snp-rmp=report", "--snp-psp=--api=1.51.3", "--snp-cpu=rmpread=on", "--snp-help"]
+    assert ours == ["--snp-rmp=report", "--snp-psp=--api=1.51.3", "--snp-rmp-at=low", "--snp-help"]
     assert [option.words() for option in qemus] == [["-m", "1G"], ["-append", "--snp-help"], ["disk"]]
 
 

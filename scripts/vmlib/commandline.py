@@ -47,7 +47,7 @@ def parse(arguments: list[str]) -> list[Option]:
             continue
         name = word.removeprefix("-").removeprefix("-")
         value = None
-        if name not in FLAGS and name != "snp-help" and not re.match(r"snp-\w+=", name):
+        if name not in FLAGS and name != "snp-help" and not re.match(r"snp-[\w-]+=", name):
             value = next(rest, None)
             if value is None:
                 raise Refused(f"{word} requires an argument")

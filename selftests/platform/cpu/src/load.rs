@@ -126,11 +126,13 @@ fn build(args: &Args) -> Result<Model<'static>, String> {
     let link = Mapping::open(&args.link).map_err(|error| error.to_string())?;
     // Used until the process ends.
     let link: &'static Mapping = Box::leak(Box::new(link));
-    let words = ram.slice(0, args.low).ok_or("the RAM file has less than low= says")?;
-    let rmp = place_rmp(args, words)?;
-    if let Some(range) = rmp.ranges().find(|range| range.end > args.low) {
+    let rmp = place_rmp(args, &ram)?;
+    let (start, words) = ram.piece(args.rmp.base()).ok_or("rmp_base= does not lie in RAM")?;
+    if let Some(range) =
+        rmp.ranges().find(|range| ram.slice(range.start, range.end - range.start).is_none())
+    {
         return Err(format!(
-            "the RMP at {:#x} to {:#x} does not lie in low RAM",
+            "the RMP at {:#x} to {:#x} does not lie in RAM",
             range.start, range.end
         ));
     }
@@ -141,7 +143,7 @@ fn build(args: &Args) -> Result<Model<'static>, String> {
         link,
         writable: Writable::new(&ram),
         ram,
-        rmp: Rmp::new(rmp, MemoryTable { words, start: 0, locks: &link.rmp_locks }),
+        rmp: Rmp::new(rmp, MemoryTable { words, start, locks: &link.rmp_locks }),
         rmpread: args.rmpread,
         snp_en: args.snp_en,
         segments: args.segments,
@@ -162,19 +164,18 @@ fn build(args: &Args) -> Result<Model<'static>, String> {
 
 /// What the BIOS makes of the memory that it has set aside for the RMP. Segments start 1 MiB behind
 /// book-keeping and segment table, which is written here.
-fn place_rmp(args: &Args, ram: &[AtomicU64]) -> Result<Geometry, String> {
+fn place_rmp(args: &Args, ram: &Ram) -> Result<Geometry, String> {
     let Some(Segments { shift: Some(shift), .. }) = args.segments else {
         return Ok(args.rmp.clone());
     };
     let base = args.rmp.base();
-    let table = Geometry::segment_table(shift, args.low, base + (1 << 20));
-    let first = ((base + BOOKKEEPING_BYTES) / 8) as usize;
-    for (n, word) in table.into_iter().enumerate() {
-        ram.get(first + n).ok_or("the RMP does not lie in low RAM")?.store(word, Relaxed);
+    let table = Geometry::segment_table(shift, ram.end(), base + (1 << 20));
+    for (at, word) in (base + BOOKKEEPING_BYTES..).step_by(8).zip(table) {
+        ram.word(at).ok_or("the segment table does not lie in RAM")?.store(word, Relaxed);
     }
     let cfg = CFG_SEGMENTED | u64::from(shift) << CFG_SHIFT;
     // RMP_END is not used: Linux wants to see 0.
-    let word = |pa: u64| ram.get((pa / 8) as usize).map(|word| word.load(Relaxed));
+    let word = |pa| ram.word(pa).map(|word| word.load(Relaxed));
     let rmp = Geometry::from_registers(base, 0, cfg, word).map_err(|error| error.to_string())?;
     match rmp.ranges().map(|range| range.end).max() {
         Some(end) if end > args.rmp.end() + 1 => Err(format!(

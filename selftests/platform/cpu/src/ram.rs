@@ -62,6 +62,21 @@ impl Ram {
         self.words.len() as u64 * WORD
     }
 
+    /// The first address behind all of it.
+    pub fn end(&self) -> u64 {
+        match self.bytes() - self.low {
+            0 => self.low,
+            high => HIGH + high,
+        }
+    }
+
+    /// The piece, below or above the hole, that an address lies in: where it starts, and its words.
+    pub fn piece(&self, pa: u64) -> Option<(u64, &'static [AtomicU64])> {
+        self.offset(pa)?;
+        let piece = if pa < self.low { 0..self.low } else { HIGH..self.end() };
+        Some((piece.start, self.slice(piece.start, piece.end - piece.start)?))
+    }
+
     /// How far behind the start of RAM a physical address is; none outside RAM.
     pub fn offset(&self, pa: u64) -> Option<u64> {
         let offset = if pa < self.low { pa } else { self.above(pa)? };
@@ -129,5 +144,28 @@ mod tests {
             }
         }
         assert!(ram.slice(0x1ff8, 16).is_none(), "across the hole");
+    }
+
+    #[test]
+    fn pieces_are_those_on_both_sides_of_the_hole() {
+        let ram = Ram::for_test(0x3000, 0x2000);
+        let rows = [
+            (0, Some((0, 0x2000))),
+            (0x1fff, Some((0, 0x2000))),
+            (0x2000, None),
+            (HIGH - 1, None),
+            (HIGH, Some((HIGH, 0x1000))),
+            (HIGH + 0xfff, Some((HIGH, 0x1000))),
+            (HIGH + 0x1000, None),
+        ];
+        for (pa, piece) in rows {
+            let found = ram.piece(pa).map(|(start, words)| (start, words.len() as u64 * WORD));
+            assert_eq!(found, piece, "{pa:#x}");
+        }
+        let (_, high) = ram.piece(HIGH).unwrap();
+        high[1].store(7, Relaxed);
+        assert_eq!(ram.word(HIGH + 8).unwrap().load(Relaxed), 7);
+        assert_eq!(ram.end(), HIGH + 0x1000);
+        assert_eq!(Ram::for_test(0x2000, 0x2000).end(), 0x2000);
     }
 }

@@ -2,6 +2,8 @@
 //! `pspd scan`: what is in the RMP.
 
 use std::fs::File;
+use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use link::Report;
@@ -11,7 +13,7 @@ use serde_json::{json, Map, Value};
 use crate::cli::Scan;
 use crate::memory::Memory;
 
-/// Memory below 4 GiB, where the table is. Reading needs no locks.
+/// The memory that the table is in. Reading needs no locks.
 struct RamTable(Memory);
 
 impl rmp::Table for RamTable {
@@ -42,8 +44,8 @@ pub fn run(options: &Scan) -> Result<(), String> {
         return Err("the link page has no RAM: has the machine been started?".to_owned());
     }
     let memory = Memory::default();
-    let mapped = memory.map(0, ram, 0, low);
-    mapped.map_err(|error| format!("cannot map {}: {error}", options.ram.display()))?;
+    map(&memory, ram, low)
+        .map_err(|error| format!("cannot map {}: {error}", options.ram.display()))?;
     let register = |register: &AtomicU64| register.load(Ordering::Acquire);
     let word = |pa| memory.is_ram(pa, 8).then(|| memory.load(pa));
     let registers = [&cpu.rmp_base, &cpu.rmp_end, &cpu.rmp_cfg].map(register);
@@ -56,13 +58,21 @@ pub fn run(options: &Scan) -> Result<(), String> {
             return Ok(());
         }
     };
-    if let Some(range) = geometry.ranges().find(|range| range.end > low) {
-        return Err(format!(
-            "the RMP ends at {:#x}, above RAM below 4 GiB: not supported",
-            range.end
-        ));
+    let outside = |range: &Range<u64>| !memory.is_ram(range.start, range.end - range.start);
+    if let Some(range) = geometry.ranges().find(outside) {
+        return Err(format!("{:#x} to {:#x} of the RMP are no RAM", range.start, range.end));
     }
     println!("{}", report(&link, &Rmp::new(geometry, RamTable(memory))));
+    Ok(())
+}
+
+/// The first `low` bytes of RAM are at address 0, the others from 4 GiB up.
+fn map(memory: &Memory, ram: File, low: u64) -> io::Result<()> {
+    let bytes = ram.metadata()?.len();
+    memory.map(0, ram.try_clone()?, 0, low)?;
+    if bytes > low {
+        memory.map(4 << 30, ram, low, bytes - low)?;
+    }
     Ok(())
 }
 
