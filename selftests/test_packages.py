@@ -102,6 +102,19 @@ def test_what_is_made(packages):
     assert sorted(packages) == sorted([MODULES, "ccp-rs-modules", "ccp-rs-tools", "ccp-rs-dkms", "snp-host"])
 
 
+def test_versions(packages):
+    """Those of modules, and of the package that depends on them, have the kernel's in them: the next build of a kernel
+    makes an upgrade."""
+    of_kernel = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Version}", f"linux-modules-{RELEASE}"], check=True, capture_output=True, text=True
+    ).stdout
+    for name, file in packages.items():
+        version = subprocess.run(
+            ["dpkg-deb", "-f", file, "Version"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        assert version == (f"{VERSION}+{of_kernel}" if name.startswith("ccp-rs-modules") else VERSION), name
+
+
 def test_manual_page_has_the_parameters():
     """Those that modinfo shows, and no others. tio is there to be refused."""
     parameters = subprocess.run(
@@ -124,9 +137,9 @@ def test_two_builds_are_the_same(packages, long, tmp_path):
         assert digests((copy.cache / "deb").glob("*.deb")) == digests(packages.values())
 
 
-def upgraded(root: Root, file: Path, version: str) -> str:
-    """The same package with another version."""
-    root.run(f"rm -rf /tmp/x; dpkg-deb -R {root.put(file)} /tmp/x; sed -i 's/^Version: .*/Version: {version}/' "
+def upgraded(root: Root, file: Path) -> str:
+    """The same package with a newer version."""
+    root.run(f"rm -rf /tmp/x; dpkg-deb -R {root.put(file)} /tmp/x; sed -i 's/^Version: .*/&+1/' "
              f"/tmp/x/DEBIAN/control; dpkg-deb -b /tmp/x /tmp/newer.deb")  # fmt: skip
     return "/tmp/newer.deb"
 
@@ -157,7 +170,7 @@ def test_install_upgrade_remove_purge(root, packages):
     root.run(f"mv /usr/lib/modules/{RELEASE}/updates /tmp/updates; depmod {RELEASE}; update-initramfs -u -k {RELEASE}; "
              f"mv /tmp/updates /usr/lib/modules/{RELEASE}/")  # fmt: skip
     assert root.drivers() == (INTREE, INTREE)
-    root.run(f"dpkg -i {upgraded(root, packages[MODULES], VERSION + '+1')}")
+    root.run(f"dpkg -i {upgraded(root, packages[MODULES])}")
     assert root.drivers() == (OURS, OURS)
 
     root.run(f"apt-get remove -y ccp-rs-modules {MODULES}")
