@@ -159,7 +159,7 @@ def test_install_upgrade_remove_purge(root, packages):
     root.run("systemd-analyze verify ccp-metrics.service ccp-metrics.timer ccp-rs-fallback.service")
 
     # The one that says that a kernel has no modules.
-    hook = "run-parts --regex '^ccp-rs$' /etc/kernel/postinst.d --arg="
+    hook = "run-parts --regex '^zz-ccp-rs$' /etc/kernel/postinst.d --arg="
     assert root.run(f"{hook}{RELEASE}") == ""
     assert root.run(f"{hook}7.9.9+deb13-amd64").splitlines() == [
         "ccp-rs: there is no ccp-rs-modules-7.9.9+deb13-amd64; kernel 7.9.9+deb13-amd64 will run with the ccp driver "
@@ -182,6 +182,21 @@ def test_install_upgrade_remove_purge(root, packages):
     )
     # The root directory's own.
     assert left.split() == ["/etc/apt/preferences.d/ccp-rs"]
+
+
+def test_a_kernel_for_which_dkms_has_modules(root, packages):
+    """DKMS has its turn when a kernel is installed before anybody says that there are no modules. Here something else
+    builds for it (test_dkms_with_what_is_missing has DKMS itself)."""
+    kernel, builder = "7.9.9+deb13-amd64", "/usr/lib/dkms/dkms_autoinstaller"
+    root.run(f"dpkg-deb --fsys-tarfile {root.put(packages['ccp-rs-modules'])} | tar -x -C / ./etc/kernel")
+    root.run(f"mv {builder} /tmp/builder")
+    said = []
+    place = "/usr/lib/modules/$2/updates/dkms"
+    for build in ("true", f"mkdir -p {place}; touch {place}/ccp.ko.xz"):
+        root.run(f"cat >{builder} <<'END'\n#!/bin/sh\n{build}\nEND\nchmod +x {builder}")
+        said.append(root.run(f"run-parts --regex 'dkms|ccp-rs' --arg={kernel} /etc/kernel/postinst.d"))
+    root.run(f"mv /tmp/builder {builder}; rm -r /usr/lib/modules/{kernel} /etc/kernel/postinst.d/*ccp-rs")
+    assert said[0].startswith(f"ccp-rs: there is no ccp-rs-modules-{kernel};") and said[1] == "", said
 
 
 def test_the_software_platform(root, packages):
