@@ -3,18 +3,13 @@
 kernel without modules of ours, removal, in-tree driver. Each start takes more than a minute of CPU time."""
 
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 from conftest import paths
-from debian_life import Life, live
-from test_packages import INTREE, MODULES, OURS, make
+from debian_life import Life, check_start, kernel_packages, live
+from test_packages import INTREE, OURS, make
 from vmlib import console, debian
 
-# What of a kernel's modules an SNP host without a screen has no use for.
-NO_USE = ("sound", "drivers/gpu", "drivers/media", "drivers/net", "drivers/infiniband", "drivers/iio", "drivers/hid",
-          "drivers/staging", "drivers/usb")  # fmt: skip
 STARTS = ["install", "installed", "kexec", "other", "removed"]
 WITH_OURS = {"installed", "kexec"}
 
@@ -30,31 +25,13 @@ def older_release() -> str:
     return max((release for release in found if order(release) < order(paths.RELEASE)), key=order)
 
 
-def fetched(scratch: Path, *packages: str) -> list[Path]:
-    """Packages of Debian's as files."""
-    debian.apt("download", *packages, cwd=scratch)
-    return list(scratch.glob("*.deb"))
-
-
-def make_smaller(file: Path, release: str, scratch: Path) -> None:
-    """Take most modules out of a kernel's package: an emulated CPU unpacks and reads them for minutes."""
-    tree = scratch / "tree"
-    debian.run("dpkg-deb", "-R", file, tree)
-    for name in NO_USE:
-        shutil.rmtree(tree / "usr/lib/modules" / release / "kernel" / name, ignore_errors=True)
-    debian.run("dpkg-deb", "-Znone", "-b", tree, file)
-
-
 @pytest.fixture(scope="module")
 def life(request, tmp_path_factory) -> Life:
     if not request.config.getoption("--long"):
         pytest.skip("in make test-long")
     scratch = {name: tmp_path_factory.mktemp(name) for name in ("packages", "kernel", "tree")}
     other = older_release()
-    kernel = fetched(scratch["kernel"], *(f"linux-{part}-{other}" for part in ("image", "base", "binary", "modules")))
-    for file in kernel:
-        if file.name.startswith("linux-modules"):
-            make_smaller(file, other, scratch["tree"])
+    kernel = kernel_packages(other, scratch["kernel"], scratch["tree"])
     made = make(scratch["packages"])
     ours = [file for name, file in made.items() if name.startswith("ccp-rs") and name != "ccp-rs-dkms"]
     files = {f"/root/ours/{file.name}": file for file in ours}
@@ -111,25 +88,13 @@ def test_apt(life):
                     "driver of its own"]  # fmt: skip
 
 
-# Each line of the driver's in a start, and its level.
-AT_START = [
-    ("6", r"ccp \S+: SEV enabled \(pspv2, MsiX\)"),
-    ("5", r"snp_host: hotplug window opened: .* \[window-opened\]"),
-    ("6", r"snp_host: RMP cleared: \d+ MiB in \d+ ms"),
-    ("6", r"ccp \S+: SEV-SNP API:1\.55 build:21"),
-    ("6", r"ccp \S+: SEV API:1\.55 build:21"),
-]
 REFUSED = ("4", r"snp_host: suspend refused while SNP is enabled: .* \[sleep-refused\]")
-# What the kernel says in the modules' names.
-KERNELS = r": (firmware: failed to load|loading out-of-tree module|module verification failed|enabling device)"
 
 
 @pytest.mark.parametrize("start", STARTS)
 def test_journal(life, start):
     """It has each line of ours once and at its level, and where the kernel's own driver runs only that it does."""
-    said = [(entry["PRIORITY"], entry["MESSAGE"]) for entry in life.entries(start, "ccp|snp_host", "kernel")
-            if not re.search(KERNELS, entry["MESSAGE"])]  # fmt: skip
-    package = [(entry["PRIORITY"], entry["MESSAGE"]) for entry in life.entries(start, "", "ccp-rs")]
+    said, package = life.drivers_lines(start), life.package_lines(start)
     if start not in WITH_OURS:
         assert not [text for _, text in said if text.startswith("snp_host") or re.search(r"\[[a-z-]+\]$", text)]
         line = f"there is no ccp-rs-modules-{life.other}; this kernel runs with the ccp driver of its own"
@@ -141,12 +106,7 @@ def test_journal(life, start):
     assert (attempts > 0) == (start == "installed")
     refused = [one for one in said if re.fullmatch(REFUSED[1], one[1])]
     assert len(refused) == attempts and {level for level, _ in refused} <= {REFUSED[0]}, refused
-    said = [one for one in said if one not in refused]
-    for level, pattern in AT_START:
-        (found,) = [one for one in said if re.fullmatch(pattern, one[1])]
-        assert found[0] == level, found
-        said.remove(found)
-    assert not said
+    check_start([one for one in said if one not in refused])
     # None of the units of this host has failed for it.
     assert life.tried[start]["units"] == (0, [""])
 

@@ -26,6 +26,12 @@ go_on() {
 	exit 9
 }
 
+# kexec_to RELEASE: by systemd, as GRUB would start that kernel.
+kexec_to() {
+	kexec --kexec-file-syscall --load "/boot/vmlinuz-$1" --initrd="/boot/initrd.img-$1" --reuse-cmdline
+	systemctl kexec
+}
+
 # What an administrator would look at.
 look() {
 	say release "$(uname -r)"

@@ -5,11 +5,6 @@
 step=${step:?}
 own=$1 other=$2
 
-kexec_to() {
-	kexec --kexec-file-syscall --load "/boot/vmlinuz-$1" --initrd="/boot/initrd.img-$1" --reuse-cmdline
-	systemctl kexec
-}
-
 look
 case $step in
 install)
