@@ -3,11 +3,12 @@
 
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
 from conftest import boot, launch, paths, values
-from vmlib import initramfs
+from vmlib import attest, initramfs, programs
 
 # What becomes of the vCPUs of the guests in programs/snp-guest.c: "terminated 0:0x1" is a guest
 # that found what was to be found.
@@ -154,6 +155,76 @@ def test_offline_twice(tmp_path, long):
     assert values(result, "booted") == ["linux:2 never guest-reset"]
     serial = "\n".join(result.lines)
     assert "__sev_get_ghcb+" in serial and "vc_boot_ghcb+" in serial and "panic+" in serial
+
+
+# Process 1 of a guest that goes on with another kernel, and of the other kernel.
+KEXEC = """#!/busybox sh
+/busybox mkdir -p /proc
+/busybox mount -t proc proc /proc
+if /busybox grep -q second /proc/cmdline; then
+	/busybox echo "guest user space: the second kernel"
+	/busybox poweroff -f
+fi
+/kexec-load next /vmlinuz /second "console=ttyS0 loglevel=4 tsc=nowatchdog second"
+/busybox echo "loaded: $?"
+/kexec-load go
+"""
+
+
+def program(name: str) -> Path:
+    """A program of selftests/programs."""
+    return next(built for built in programs.build() if built.name == name)
+
+
+# Process 1 of a guest that asks for reports.
+MESSAGES = """#!/busybox sh
+/busybox mkdir -p /dev /sys
+/busybox mount -t devtmpfs dev /dev
+/busybox mount -t sysfs sysfs /sys
+for module in configfs tsm_report sev-guest; do /busybox insmod /$module.ko; done
+/busybox echo "guest user space: $(/guest-report 1 2 1 | /busybox tr '\\n' ,)" \
+	"$(/busybox dmesg | /busybox grep -c 'Disabling VMPCK0 communication key')"
+/busybox poweroff -f
+"""
+
+
+def test_message_version(tmp_path, long):
+    """A defect of Linux 7.3.4 as SNP guest (Documentation/findings.md): a version that firmware does not know is the
+    last that it is asked."""
+    if not long:
+        pytest.skip("shows a defect of the kernel in the guest; make test-long does")
+    files = launch.guest_files(tmp_path)
+    contents = attest.modules() | {"guest-report": program("guest-report")}
+    files["initrd"] = initramfs.guest(tmp_path / "messages", MESSAGES, contents)
+    files["append"].write_text("console=ttyS0 loglevel=4 tsc=nowatchdog")
+    files = {f"guest/{name}": file for name, file in files.items()}
+    result = healthy("guest.sh", "linux:1", driver="intree", files=files, guest=True, limit=400)
+    # ioctl()'s errno and firmware's status: none, EIO and INVALID_PARAM, ENOTTY without asking firmware.
+    asked = "report 1 0 0,report 2 5 0x16,report 1 25 0, 1"
+    assert values(result, "serial") == [f"linux:1 guest user space: {asked}"]
+    statuses = [command["status"] for command in result.commands() if command["cmd"] == "SNP_GUEST_REQUEST"]
+    assert statuses == [0, 0x16]
+
+
+def test_kexec_in_a_guest(tmp_path, long):
+    """A defect of Linux 7.3.4 as SNP guest (Documentation/findings.md): a write to DR7 comes when there is no GHCB any
+    more, and the guest does not leave the handler of #VC again."""
+    if not long:
+        pytest.skip("shows a defect of the kernel in the guest; make test-long does")
+    files = launch.guest_files(tmp_path)
+    second = initramfs.guest(tmp_path / "second", KEXEC, {})
+    contents = {"vmlinuz": files["vmlinuz"], "second": second, "kexec-load": program("kexec-load")}
+    files["initrd"] = initramfs.guest(tmp_path / "kexec", KEXEC, contents)
+    files["append"].write_text("console=ttyS0 loglevel=6 tsc=nowatchdog panic=-1")
+    files = {f"guest/{name}": file for name, file in files.items()}
+    result = healthy("guest-kexec.sh", driver="intree", files=files, guest=True, limit=400)
+    assert values(result, "started") == ["yes"] and not values(result, "second"), result.lines
+    # The exception's own stack is in the kernel's mapping of each CPU's entry code.
+    stacks = [int(address, 16) for line in values(result, "stacks") for address in line.split()]
+    stays = Counter(address >> 12 for address in stacks if address >> 40 == 0xFFFFFE)
+    assert stays.most_common(1)[0][1] >= 10, [hex(address) for address in stacks]
+    # One comes while the kernel starts, and the other in machine_kexec().
+    assert "count guest_vc.0x37 2\n" in (result.run / "cpu.log").read_text()
 
 
 def test_killed_guests_leave_nothing(driver, request):

@@ -55,13 +55,18 @@ def certificates(directory: Path, profile: str = "milan", names: str = "model") 
     return directory
 
 
-def files(stage: Path, chain: Path, nonce: bytes, more: str = "") -> dict[str, Path]:
-    """Name below /guest in the machine -> file, in the place of those of launch.guest_files. `more` is what else
-    the guest does, in shell; "report FILE" prints a report."""
-    contents: dict[str, Path | bytes] = {
+def modules() -> dict[str, Path | bytes]:
+    """Those that a guest needs for it: name in an initramfs -> what is in it."""
+    return {
         f"{Path(module).name}.ko": lzma.decompress((paths.KERNEL_MODULES / "kernel" / f"{module}.ko.xz").read_bytes())
         for module in MODULES
     }
+
+
+def files(stage: Path, chain: Path, nonce: bytes, more: str = "") -> dict[str, Path]:
+    """Name below /guest in the machine -> file, in the place of those of launch.guest_files. `more` is what else
+    the guest does, in shell; "report FILE" prints a report."""
+    contents = modules()
     contents |= {f"certificates/{name}.pem": chain / f"vcek/{name}.pem" for name in ("ark", "ask", "vcek")}
     contents |= {library.lstrip("/"): Path(library) for library in initramfs.libraries(str(paths.SNPGUEST))}
     contents["bin/snpguest"] = paths.SNPGUEST

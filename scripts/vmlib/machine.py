@@ -471,6 +471,10 @@ class Machine:
                 return "ok"
             case "plug-cpu":
                 return self._plug_cpu()
+            case "stacks":
+                # Of a CPU that runs a guest they are the guest's.
+                text = self._qmp("human-monitor-command", **{"command-line": "info registers -a"})
+                return " ".join(["ok", *re.findall(r"\bRSP=(\w+)", text)])
             case order:
                 return self.order(order)
 
