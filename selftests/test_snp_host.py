@@ -2,12 +2,15 @@
 """scripts/snp-host: a command on an SNP host."""
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
+import random
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -19,6 +22,7 @@ from pathlib import Path
 
 import pytest
 from conftest import paths, script
+from test_snp_qemu import abandoned, until
 from test_trace_events import drawn
 from vmlib import initramfs
 
@@ -261,6 +265,58 @@ def test_a_machine_that_takes_too_long(tmp_path):
     assert json.loads((tmp_path / "result.json").read_text())["snp_initialised"] is False
     ps = subprocess.run(["ps", "ax"], capture_output=True, text=True, check=True)
     assert str(tmp_path) not in ps.stdout
+
+
+def marked(mark: str) -> dict[int, str]:
+    """Processes that have this in their environment: number -> program."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                words = (entry / "cmdline").read_text().split("\0")
+                # A script's interpreter comes before it.
+                found[int(entry.name)] = Path(words["python" in words[0]]).name
+    return found
+
+
+def kill(mark: str, victim: str) -> bool:
+    """Whether there is such a process; it is killed."""
+    pids = [pid for pid, program in marked(mark).items() if program == victim]
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(pids)
+
+
+@pytest.mark.parametrize("victim", ["snp-host", "vng", "virtme-run", "snp-qemu", "qemu-system-x86_64", "pspd"])
+def test_killed_at_any_moment(victim, long, tmp_path):
+    """Each of the processes, several machines at once: the others end, and nothing is left beyond the start of the next
+    machine."""
+    if not long and victim not in ("snp-host", "pspd"):
+        pytest.skip("one after the other in make test-long")
+    before, moments = set(os.listdir("/tmp")), random.Random(victim)
+    marks = [f"SNP_HOST_TEST={victim}-{n}-{os.getpid()}" for n in range(6 if long else 2)]
+    while marks:
+        batch, marks = marks[:3], marks[3:]
+        running = []
+        for mark in batch:
+            name, _, value = mark.partition("=")
+            running.append(subprocess.Popen(
+                [SNP_HOST, "run", "--out", tmp_path / value, "--", "sleep", "600"], env=os.environ | {name: value},
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            ))  # fmt: skip
+        for mark in batch:
+            until(lambda mark=mark: victim in marked(mark).values(), lambda mark=mark: marked(mark), 60)
+            time.sleep(moments.uniform(0, 5))
+            # virtme-ng has asked for QEMU's version before.
+            until(lambda mark=mark: kill(mark, victim), lambda mark=mark: marked(mark), 60)
+        for mark, machine in zip(batch, running, strict=True):
+            _, said = machine.communicate(timeout=60)
+            assert machine.returncode not in (0, 124), (mark, said)
+            until(lambda mark=mark: not marked(mark), lambda mark=mark: marked(mark))
+    subprocess.run([paths.SNP_QEMU, "-m", "512M", "-device", "nonsense"], capture_output=True, check=False)
+    until(lambda: not abandoned(), abandoned)
+    assert set(os.listdir("/tmp")) <= before and not [*tmp_path.glob("*/tmp/*")]
 
 
 @pytest.mark.parametrize("root", [(), ("--initrd", "/etc/hostname")], ids=["directory", "initramfs"])

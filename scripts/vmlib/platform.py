@@ -24,6 +24,10 @@ FASTER = "erms=off,fsrm=off"
 # TCG has not got.
 CPU_PROPERTIES = f"xlevel=0x80000025,hypervisor=off,phys-bits=52,check=off,{FASTER}"
 ACCELERATOR = "tcg,thread=multi"
+# In snp-qemu's environment: the process that waits for it. The machine ends with that.
+WAITS = "SNP_QEMU_WAITS"
+# And where large temporary files go, if not where those of all its children do.
+TEMPORARY = "SNP_QEMU_TMPDIR"
 IOMMU = "amd-iommu,xtsup=on,dma-remap=on"
 
 
@@ -66,7 +70,7 @@ def directory(size: int = 0) -> tuple[Path, int]:
                 os.close(lock)
         room = os.statvfs(ram)
         enough = room.f_blocks * room.f_frsize >= size
-        new = Path(tempfile.mkdtemp(prefix="ccp-rs-", dir=ram if enough else None))
+        new = Path(tempfile.mkdtemp(prefix="ccp-rs-", dir=ram if enough else os.environ.get(TEMPORARY)))
         return new, _locked(new)
 
 
