@@ -88,6 +88,10 @@ def test_guests_run(tmp_path, driver, request, note):
     for guest in sorted(set(guests)):
         note(f"{guest}, {driver}: {' '.join(str(int(tenths) / 10) for name, tenths, _ in booted if name == guest)} s")
     assert refusals(result) == []
+    # What each side has in its TLB stays there over nearly all exits.
+    counts = dict(re.findall(r"^count (\S+) (\d+)$", (result.run / "cpu.log").read_text(), re.MULTILINE))
+    entries, *kept = (int(counts[name]) for name in ("guest_entry", "host_tlb_kept", "guest_tlb_kept"))
+    assert all(entries * 0.5 < found < entries for found in kept), counts
 
 
 def test_guests_are_refused_unless_asked_for(tmp_path):

@@ -28,7 +28,9 @@ impl Model<'_> {
             Kind::Rmpupdate => rmp_insn::rmpupdate(self, cpu),
             Kind::Psmash => rmp_insn::psmash(self, cpu),
             Kind::Rmpread => rmp_insn::rmpread(self, cpu),
-            Kind::Vmgexit | Kind::Pvalidate | Kind::Rmpadjust | Kind::MovToCr => Outcome::Native,
+            Kind::Vmgexit | Kind::Pvalidate | Kind::Rmpadjust | Kind::MovToCr | Kind::Invlpga => {
+                Outcome::Native
+            }
         }
     }
 
@@ -331,6 +333,25 @@ mod tests {
             guests.into_iter().for_each(|cpu| model.leaves(cpu));
             model.writable.take(&model.ram, PAGE, 0x1000);
         }
+    }
+
+    /// What guests have left in TLBs depends on it.
+    #[test]
+    fn changes_of_the_rmp_are_counted() {
+        const LARGE: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 5, 0, 0, 0];
+        let model = machine(true);
+        let update = |page, operand| {
+            let cpu = Fake::new(&[(Reg::Rax, page)]).with_operand(operand);
+            model.execute(Kind::Rmpupdate, &cpu)
+        };
+        let psmash = || model.execute(Kind::Psmash, &Fake::new(&[(Reg::Rax, 0)]));
+        let changes = || model.rmp_changes.load(Relaxed);
+        assert_eq!((psmash(), changes()), (eax(1), 0), "refused");
+        assert_eq!((update(0, LARGE), changes()), (eax(0), 1));
+        assert_eq!((psmash(), changes()), (eax(0), 2));
+        assert_eq!((update(PAGE, [0; 16]), changes()), (eax(0), 3), "back to the host");
+        assert_eq!((update(PAGE, PRE_GUEST), changes()), (eax(0), 4));
+        assert_eq!((update(PAGE, PRE_GUEST), changes()), (eax(2), 4), "refused");
     }
 
     #[test]

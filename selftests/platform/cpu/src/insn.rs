@@ -34,11 +34,13 @@ pub enum Kind {
     Rmpadjust,
     /// MOV to a control register.
     MovToCr,
+    /// INVLPGA.
+    Invlpga,
 }
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Cpuid,
         Kind::Rdmsr,
         Kind::Wrmsr,
@@ -52,11 +54,15 @@ impl Kind {
         Kind::Pvalidate,
         Kind::Rmpadjust,
         Kind::MovToCr,
+        Kind::Invlpga,
     ];
 
     /// Whether only SEV-ES and SNP guests need the model for it.
     pub fn only_in_guests(self) -> bool {
-        matches!(self, Kind::Vmgexit | Kind::Pvalidate | Kind::Rmpadjust | Kind::MovToCr)
+        matches!(
+            self,
+            Kind::Vmgexit | Kind::Pvalidate | Kind::Rmpadjust | Kind::MovToCr | Kind::Invlpga
+        )
     }
 }
 
@@ -94,6 +100,7 @@ pub fn decode(bytes: &[u8]) -> Option<Insn> {
         (0xf3, [0x0f, 0x09]) => Some(Kind::Wbnoinvd),
         (_, [0x0f, 0x09]) => Some(Kind::Wbinvd),
         (_, [0x0f, 0x01, 0xd8]) => Some(Kind::Vmrun),
+        (_, [0x0f, 0x01, 0xdf]) => Some(Kind::Invlpga),
         (0xf2, [0x0f, 0x01, 0xfe]) => Some(Kind::Rmpupdate),
         (0xf3, [0x0f, 0x01, 0xff]) => Some(Kind::Psmash),
         (0xf2, [0x0f, 0x01, 0xfd]) => Some(Kind::Rmpread),
@@ -143,6 +150,7 @@ mod tests {
             (&[0xf2, 0x0f, 0x09], Some(Kind::Wbinvd)),
             (&[0xf3, 0x0f, 0x09], Some(Kind::Wbnoinvd)),
             (&[0x0f, 0x01, 0xd8], Some(Kind::Vmrun)),
+            (&[0x0f, 0x01, 0xdf], Some(Kind::Invlpga)),
             (&[0xf2, 0x0f, 0x01, 0xfe], Some(Kind::Rmpupdate)),
             (&[0xf3, 0x0f, 0x01, 0xff], Some(Kind::Psmash)),
             (&[0xf2, 0x0f, 0x01, 0xfd], Some(Kind::Rmpread)),

@@ -13,7 +13,8 @@
 //! * `execute`: one instruction in, its outcome out; tested without QEMU. It uses `insn` (which
 //!   instructions), `cpuid`, `msr`, `rmp_insn` and `svm` (their rules). `guest`: SEV guests.
 //! * `watch`: which translations the RMP forbids, and what is reported or refused.
-//! * `writable`: what has to leave TLBs when a page is given away.
+//! * `writable`: what has to leave TLBs when a page is given away. `kept`: what stays in them over
+//!   VMRUN and #VMEXIT.
 //! * `caches`: what has not been written back when it should have been.
 //! * `model`: the state of all CPUs, which those rules are about; `cpu`: what a rule sees of the
 //!   CPU that executes; `activity`: what goes on on each; `variant`: what differs between machines.
@@ -32,6 +33,7 @@ mod fill;
 mod guest;
 mod insn;
 mod iommu;
+mod kept;
 mod load;
 mod log;
 mod model;

@@ -19,7 +19,7 @@ use crate::log::Log;
 use crate::model::Model;
 use crate::plugin::{self, Machine, MACHINE};
 use crate::qemu::ffi::{self, Info, PluginId};
-use crate::qemu::{build, ignne, interrupt, layout, lookup, probe, tlb, version};
+use crate::qemu::{build, ignne, interrupt, kept_tlb, layout, lookup, probe, resets, tlb, version};
 use crate::ram::Ram;
 use crate::stats::Stats;
 use crate::variant::Segments;
@@ -65,6 +65,8 @@ pub unsafe extern "C" fn qemu_plugin_install(
                     let interrupt = ffi::DISCON_INTERRUPT;
                     let on = plugin::on_delivered;
                     (f.api.qemu_plugin_register_vcpu_discon_cb)(id, interrupt, on, ptr::null_mut());
+                    let on = kept_tlb::on_blocks_gone;
+                    (f.api.qemu_plugin_register_flush_cb)(id, on, ptr::null_mut());
                 }
             }
             0
@@ -114,6 +116,13 @@ unsafe fn load(
         lookup::install(&machine.functions)?;
         tlb::install(&machine.functions, plugin::on_tlb_fill)?;
         interrupt::install(&machine.functions, plugin::on_do_interrupt)?;
+        if machine.guest.is_some() {
+            let original = machine.functions.helper_write_crN as usize;
+            plugin::ORIGINAL_WRITE_CR.store(original, Relaxed);
+            let (vmrun, write_cr) = (plugin::on_vmrun, plugin::write_cr_stub);
+            kept_tlb::install(&machine.functions, vmrun, write_cr)?;
+            resets::install(&machine.functions)?;
+        }
     }
     Ok(machine)
 }
@@ -151,6 +160,7 @@ fn build(args: &Args) -> Result<Model<'static>, String> {
         pinned: AtomicBool::new(false),
         checks: args.checks,
         pages_taken: AtomicU64::new(0),
+        rmp_changes: AtomicU64::new(0),
         activity: [const { Activity::new() }; MAX_CPUS],
         acpi_patched: AtomicBool::new(false),
         iommu: AtomicU64::new(0),

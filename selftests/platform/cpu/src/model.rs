@@ -38,6 +38,8 @@ pub struct Model<'a> {
     pub checks: Checks,
     /// How often firmware had given pages away when TLBs were emptied for it.
     pub pages_taken: AtomicU64,
+    /// How often software has changed an entry of the RMP, but for what guests do to theirs.
+    pub rmp_changes: AtomicU64,
     /// By what pages can be written to.
     pub writable: Writable,
     /// What goes on on each CPU.

@@ -4,6 +4,7 @@
 use std::arch::global_asm;
 use std::ffi::{c_int, c_uint, c_void};
 use std::ops::Range;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, OnceLock};
 
 use link::MAX_CPUS;
@@ -13,8 +14,10 @@ use crate::fill::Translator;
 use crate::guest::inside::Inside;
 use crate::guest::{Layer, VECTOR_VC, VMRUN_BYTES};
 use crate::insn::{Insn, Kind};
+use crate::kept::{Kept, Side, Whose};
 use crate::model::Model;
 use crate::qemu::ffi::{CpuState, Env, Functions, Tb};
+use crate::qemu::kept_tlb::Here;
 use crate::qemu::tlb::Request;
 use crate::qemu::vcpu::{Slot, Vcpu};
 use crate::qemu::{e820, env, fatal, interrupt, register};
@@ -134,6 +137,10 @@ unsafe extern "C" fn on_execute(
                 }
                 _ => machine.model.execute(kind, &vcpu),
             };
+            if kind == Kind::Invlpga {
+                // SAFETY: between two instructions of this CPU, on its thread.
+                slot.kept.forget_guest(&unsafe { Here::new(&machine.functions, &slot.tlbs) });
+            }
             if machine.model.looks_at_iommu(kind, &vcpu) {
                 vcpu.queue(after_iommu);
             }
@@ -206,9 +213,18 @@ pub unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
             layer.event(&vcpu, what);
         }
     }
+    let asides = leaves.and_then(|(machine, layer, vcpu)| Asides::of(machine, layer, vcpu));
+    if let Some(Asides { kept, tlbs, whose, .. }) = &asides {
+        kept.guest_leaves(tlbs, *whose);
+    }
     // SAFETY: QEMU's own argument. If it leaves by longjmp, this frame is skipped; nothing in it
     // has a destructor.
     unsafe { interrupt::perform(cpu) };
+    if let Some(Asides { kept, tlbs, layer, .. }) = asides {
+        if kept.host_comes(&tlbs) {
+            layer.stats.kept(Side::Host);
+        }
+    }
     if rmp_fault {
         machine.shorten_error_code(cpu);
     }
@@ -217,6 +233,87 @@ pub unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
     }
     if let Some((machine, layer, vcpu)) = leaves {
         layer.leave(&machine.model, &vcpu);
+    }
+}
+
+/// In the place of QEMU's `helper_vmrun`, which may leave by `longjmp`. RIP is up to date, so that
+/// nobody looks for the block that this is called from.
+pub unsafe extern "C" fn on_vmrun(env: *mut Env, address_size: c_int, length: c_int) {
+    let Some(machine) = MACHINE.get() else { return };
+    let guest = machine.guest_of(env::state(env));
+    let entering = guest.filter(|(_, layer, vcpu)| layer.runs(vcpu.index()));
+    // SAFETY: QEMU's own arguments.
+    let vmrun = || unsafe { (machine.functions.helper_vmrun)(env, address_size, length) };
+    let Some((_, layer, vcpu)) = entering else { return vmrun() };
+    let flush = layer.wants_flush(&machine.model, vcpu.index());
+    // SAFETY: this CPU, on its thread, in an instruction that ends its block.
+    let (kept, tlbs) = unsafe { vcpu.kept() };
+    kept.host_leaves(&tlbs);
+    vmrun();
+    if let Some(whose) = layer.whose(&machine.model, &vcpu) {
+        if kept.guest_comes(&tlbs, whose, flush) {
+            layer.stats.kept(Side::Guest);
+        }
+    }
+}
+
+extern "C" {
+    /// See below.
+    pub fn write_cr_stub(env: *mut Env, number: c_int, value: u64);
+}
+
+// In the place of QEMU's `helper_write_crN`. QEMU's own must find the address that it returns to in
+// the block if it raises an exception, so it is jumped to; but CR3 with no more than 52 bits raises
+// none.
+global_asm!(
+    ".pushsection .text",
+    ".globl {stub}",
+    ".hidden {stub}",
+    "{stub}:",
+    "cmp esi, 3",
+    "jne 2f",
+    "mov rax, rdx",
+    "shr rax, 52",
+    "jz {cr3}",
+    "2:",
+    "mov rax, [rip + {original}]",
+    "jmp rax",
+    ".popsection",
+    stub = sym write_cr_stub,
+    cr3 = sym on_write_cr3,
+    original = sym ORIGINAL_WRITE_CR,
+);
+
+/// The address of QEMU's function.
+pub static ORIGINAL_WRITE_CR: AtomicUsize = AtomicUsize::new(0);
+
+/// QEMU's function empties the TLB, which is no reason to forget what has been put aside.
+unsafe extern "C" fn on_write_cr3(env: *mut Env, number: c_int, value: u64) {
+    let Some(machine) = MACHINE.get() else { return };
+    // SAFETY: QEMU's own arguments.
+    let write = || unsafe { (machine.functions.helper_write_crN)(env, number, value) };
+    match machine.slot_of(env::state(env)) {
+        // SAFETY: this CPU, on its thread, in an instruction that ends its block.
+        Some((_, slot)) => unsafe { Here::new(&machine.functions, &slot.tlbs) }.keep_mark(write),
+        None => write(),
+    }
+}
+
+/// A guest that leaves or comes, and what is put aside for it.
+struct Asides<'a> {
+    layer: &'a Layer,
+    kept: &'a Kept,
+    tlbs: Here<'a>,
+    whose: Whose,
+}
+
+impl<'a> Asides<'a> {
+    /// Of a guest that is about to leave.
+    fn of(machine: &'a Machine, layer: &'a Layer, vcpu: Vcpu<'a>) -> Option<Asides<'a>> {
+        let whose = layer.whose(&machine.model, &vcpu)?;
+        // SAFETY: between blocks of this CPU, on its thread.
+        let (kept, tlbs) = unsafe { vcpu.kept() };
+        Some(Asides { layer, kept, tlbs, whose })
     }
 }
 

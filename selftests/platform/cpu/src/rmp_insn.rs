@@ -2,7 +2,7 @@
 //! RMPUPDATE, PSMASH and RMPREAD as instructions: who may execute them, where operands lie. What
 //! they do to the table is the `rmp` crate's.
 
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 
 use link::SNP_EN;
 use rmp::{Code, RmpUpdate};
@@ -28,6 +28,17 @@ fn done(code: u32) -> Outcome {
     Outcome::retire([(Reg::Rax, code.into())])
 }
 
+impl Model<'_> {
+    /// RMPUPDATE or PSMASH has answered this. What guests have left in TLBs is not used any more
+    /// (see [`crate::kept`]); those that run are looked for after it, so each guest is of one kind
+    /// or the other.
+    fn rmp_changed(&self, code: Code) {
+        if code == Code::Success {
+            self.rmp_changes.fetch_add(1, SeqCst);
+        }
+    }
+}
+
 /// RAX: address of the page. RCX: address of the new entry.
 pub fn rmpupdate(model: &Model, cpu: &impl Cpu) -> Outcome {
     if let Some(outcome) = gate(model, cpu) {
@@ -49,6 +60,7 @@ pub fn rmpupdate(model: &Model, cpu: &impl Cpu) -> Outcome {
                 model.rmp.fix(pa);
             }
             let code = model.rmp.rmpupdate(pa, &new);
+            model.rmp_changed(code);
             if model.checks != Checks::Off && code == Code::Success && new.assigned {
                 model.given_away(cpu, pa, new.bytes());
             }
@@ -69,6 +81,7 @@ pub fn psmash(model: &Model, cpu: &impl Cpu) -> Outcome {
     let pa = cpu.get(Reg::Rax);
     let code =
         if model.link.no_psmash.holds(pa) { Code::FailPermission } else { model.rmp.psmash(pa) };
+    model.rmp_changed(code);
     model.link_cpu(cpu).psmash.fetch_add(1, Release);
     model.stats.psmash(code);
     done(code as u32)

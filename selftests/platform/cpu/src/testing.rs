@@ -126,6 +126,7 @@ pub fn machine(snp_en: bool) -> Model<'static> {
         pinned: AtomicBool::new(false),
         checks: Checks::Off,
         pages_taken: AtomicU64::new(0),
+        rmp_changes: AtomicU64::new(0),
         activity: [const { Activity::new() }; MAX_CPUS],
         acpi_patched: AtomicBool::new(false),
         iommu: AtomicU64::new(0),

@@ -8,8 +8,8 @@
 //! memory: that one translation can be made read-only.
 //!
 //! A note stays until the page is given away, however long ago its translation has left the TLB.
-//! Guests need none: VMRUN and #VMEXIT empty QEMU's TLB, so translations of theirs are in those of
-//! CPUs that run one.
+//! Guests need none: their translations are in TLBs of CPUs that run one, or have been put aside
+//! and are not used any more once the RMP has changed ([`crate::kept`]).
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;

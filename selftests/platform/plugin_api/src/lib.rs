@@ -146,6 +146,7 @@ functions! {
     qemu_plugin_register_vcpu_tb_exec_cb: fn(*mut Tb, VcpuCallback, c_int, *mut c_void);
     qemu_plugin_register_vcpu_insn_exec_cb: fn(*mut Insn, VcpuCallback, c_int, *mut c_void);
     qemu_plugin_register_vcpu_discon_cb: fn(PluginId, c_int, DisconCallback, *mut c_void);
+    qemu_plugin_register_flush_cb: fn(PluginId, ExitCallback, *mut c_void);
     qemu_plugin_register_atexit_cb: fn(PluginId, ExitCallback, *mut c_void);
     qemu_plugin_tb_n_insns: fn(*const Tb) -> usize;
     qemu_plugin_tb_get_insn: fn(*const Tb, usize) -> *mut Insn;

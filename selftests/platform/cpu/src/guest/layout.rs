@@ -9,6 +9,7 @@ use crate::cpuid;
 /// Offsets in the VMCB.
 pub mod vmcb {
     pub const INTERCEPTS_10: u64 = 0x10;
+    /// ASID, and in the upper half TLB_CONTROL.
     pub const ASID: u64 = 0x58;
     pub const INT_CTL: u64 = 0x60;
     pub const INT_STATE: u64 = 0x68;

@@ -29,7 +29,7 @@ use std::fmt;
 use link::MAX_CPUS;
 
 use crate::model::Model;
-pub use cpu::GuestCpu;
+pub use cpu::{GuestCpu, Running};
 pub use layout::exit;
 pub use run::{Border, VMRUN_BYTES};
 use stats::Stats;

@@ -2,7 +2,7 @@
 //! VMRUN and #VMEXIT.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use link::{Bound, SNP_EN};
 
@@ -17,6 +17,7 @@ use super::{Layer, Wrong};
 use crate::cpu::{Cpu, Outcome, Reg};
 use crate::cpuid::{ASIDS, MIN_SEV_ASID};
 use crate::insn::Kind;
+use crate::kept::Whose;
 use crate::model::Model;
 use crate::ram::Ram;
 use crate::svm;
@@ -27,6 +28,8 @@ pub const VMRUN_BYTES: u64 = 3;
 const SVME: u64 = 1 << 12;
 /// RFLAGS.IF.
 const IF: u64 = 1 << 9;
+/// TLB_CONTROL in [`vmcb::ASID`]: 0 flushes nothing.
+const TLB_CONTROL: u32 = 32;
 /// VMPLs.
 const VMPLS: u8 = 4;
 /// XCR0: x87, SSE, AVX, PKRU.
@@ -127,6 +130,21 @@ impl Layer {
     /// Whether a guest with encrypted registers runs on the CPU.
     pub fn runs(&self, index: usize) -> bool {
         self.cpu(index).running.get().is_some()
+    }
+
+    /// What the translations of the guest on this CPU depend on.
+    pub fn whose(&self, model: &Model<'_>, cpu: &impl Inside) -> Option<Whose> {
+        let running = self.cpu(cpu.index()).running.get()?;
+        let rmp_changes = model.rmp_changes.load(SeqCst);
+        Some(Whose { running, paging: cpu.paging(), rmp_changes })
+    }
+
+    /// Whether the hypervisor wants VMRUN to flush the TLB of the guest that is about to run.
+    pub fn wants_flush(&self, model: &Model<'_>, index: usize) -> bool {
+        let running = self.cpu(index).running.get();
+        running.is_none_or(|running| {
+            field(&model.ram, running.vmcb, vmcb::ASID).load(Relaxed) >> TLB_CONTROL & 0xff != 0
+        })
     }
 
     /// Whether this layer has something to do when the guest on the CPU leaves.

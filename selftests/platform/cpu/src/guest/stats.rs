@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::kept::Side;
+
 /// Exit codes below this are counted each by itself; and so are those from [`HIGH`] on.
 const LOW: usize = 0xa8;
 const HIGH: u64 = 0x400;
@@ -14,6 +16,7 @@ pub struct Stats {
     entries: AtomicU64,
     ended: AtomicU64,
     in_delivery: AtomicU64,
+    kept: [AtomicU64; 2],
     exits: [AtomicU64; CODES],
     vcs: [AtomicU64; CODES],
 }
@@ -42,6 +45,7 @@ impl Stats {
             entries: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             in_delivery: AtomicU64::new(0),
+            kept: [const { AtomicU64::new(0) }; 2],
             exits: [const { AtomicU64::new(0) }; CODES],
             vcs: [const { AtomicU64::new(0) }; CODES],
         }
@@ -50,6 +54,11 @@ impl Stats {
     /// A guest was entered.
     pub fn entered(&self) {
         self.entries.fetch_add(1, Relaxed);
+    }
+
+    /// This side has found its TLB again.
+    pub fn kept(&self, side: Side) {
+        self.kept[side as usize].fetch_add(1, Relaxed);
     }
 
     /// A guest was ended by the model.
@@ -82,6 +91,8 @@ impl fmt::Display for Stats {
             ("guest_entry", &self.entries),
             ("guest_ended", &self.ended),
             ("guest_exit_in_delivery", &self.in_delivery),
+            ("host_tlb_kept", &self.kept[Side::Host as usize]),
+            ("guest_tlb_kept", &self.kept[Side::Guest as usize]),
         ] {
             match counter.load(Relaxed) {
                 0 => {}
@@ -112,9 +123,13 @@ mod tests {
             stats.exit(code, code == 0x60);
         }
         stats.vc(0x72);
+        stats.kept(Side::Host);
+        stats.kept(Side::Host);
+        stats.kept(Side::Guest);
         assert_eq!(
             stats.to_string(),
-            "count guest_entry 1\ncount guest_exit_in_delivery 1\ncount guest_exit.0x60 1\ncount guest_exit.0x403 2\n\
+            "count guest_entry 1\ncount guest_exit_in_delivery 1\ncount host_tlb_kept 2\n\
+             count guest_tlb_kept 1\ncount guest_exit.0x60 1\ncount guest_exit.0x403 2\n\
              count guest_vc.0x72 1\n"
         );
     }

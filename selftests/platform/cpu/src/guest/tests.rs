@@ -261,6 +261,32 @@ fn vmrun_loads_the_vmsa() {
 }
 
 #[test]
+fn translations_are_of_a_guest_with_its_registers_and_the_rmp() {
+    let (model, layer, cpu) = entered();
+    let whose = || layer.whose(&model, &cpu);
+    let first = whose();
+    assert!(first.is_some() && whose() == first);
+    let paging = cpu.paging.get();
+    cpu.paging.set(Paging { cr3: 0x1000, ..paging });
+    assert_ne!(whose(), first);
+    cpu.paging.set(paging);
+    assert_eq!(whose(), first);
+    model.rmp_changes.fetch_add(1, Relaxed);
+    assert_ne!(whose(), first);
+    leave(&model, &layer, &cpu, exit::HLT, 0);
+    assert_eq!(whose(), None);
+}
+
+#[test]
+fn a_hypervisor_can_ask_for_a_flush() {
+    let (model, layer, _) = entered();
+    for (control, wants) in [(0, false), (1, true), (3, true), (7, true)] {
+        put(&model, VMCB + vmcb::ASID, u64::from(ASID) | control << 32);
+        assert_eq!(layer.wants_flush(&model, 0), wants, "TLB_CONTROL {control}");
+    }
+}
+
+#[test]
 fn exits_save_the_guest_and_give_the_host_its_registers() {
     let (model, layer, cpu) = entered();
     let mut registers = cpu.registers();

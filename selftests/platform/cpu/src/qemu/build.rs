@@ -18,6 +18,9 @@ const KNOWN: [(&str, &str); 3] = [
 const KNOWN_LAYOUT: [(At, usize); PLACES] = [
     (At::Env, 0x4070),
     (At::ExceptionIndex, 0x2c0),
+    (At::JumpCache, 0x210),
+    (At::Tlb, 0x2f0),
+    (At::TlbEnd, 0x4040),
     (At::Regs, 0),
     (At::Eip, 0x100),
     (At::Hflags, 0x130),

@@ -13,6 +13,11 @@ pub fn of(state: *mut CpuState) -> *mut Env {
     state.wrapping_byte_add(place(At::Env)).cast()
 }
 
+/// The CPU whose state this is.
+pub fn state(env: *mut Env) -> *mut CpuState {
+    env.wrapping_byte_sub(place(At::Env)).cast()
+}
+
 /// A field of type `T`.
 pub struct Field<T> {
     at: At,

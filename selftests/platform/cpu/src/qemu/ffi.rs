@@ -52,6 +52,11 @@ plugin_api::functions! {
         fn(*mut Env, u64, c_int, c_int, c_int, bool, *mut *mut c_void, *mut *mut c_void, usize) -> c_int;
     tlb_set_page_full: fn(*mut CpuState, c_int, u64, *mut c_void);
     tlb_flush: fn(*mut CpuState);
+    // TLBs that are put aside (kept_tlb.rs).
+    tlb_init: fn(*mut CpuState);
+    tlb_reset_dirty: fn(*mut CpuState, usize, usize);
+    tcg_flush_jmp_cache: fn(*mut CpuState);
+    helper_vmrun: fn(*mut Env, c_int, c_int);
     async_run_on_cpu: fn(*mut CpuState, CpuWork, u64);
     cpu_unwind_state_data: fn(*mut CpuState, usize, *mut u64) -> bool;
     // The same for guests.
@@ -86,8 +91,9 @@ plugin_api::functions! {
     helper_rdmsr: fn(*mut Env);
     helper_stgi: fn(*mut Env);
     ;
-    // Not called by name: see ops.rs, ignne.rs and lookup.rs.
-    x86_tcg_ops, x86_cpu_tlb_fill, x86_cpu_do_interrupt, cpu_clear_ignne, helper_lookup_tb_ptr
+    // Not called by name: see ops.rs, ignne.rs, lookup.rs and kept_tlb.rs.
+    x86_tcg_ops, x86_cpu_tlb_fill, x86_cpu_do_interrupt, cpu_clear_ignne, helper_lookup_tb_ptr,
+    helper_info_vmrun, helper_info_write_crN
 }
 
 /// All functions of QEMU that the plugin calls.

@@ -7,7 +7,7 @@
 
 use std::sync::OnceLock;
 
-/// A place: an offset from the start of `CPUX86State`, but for the first two.
+/// A place: an offset from the start of `CPUX86State`, but for the first five.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum At {
@@ -15,6 +15,12 @@ pub enum At {
     Env,
     /// `exception_index`, from the start of `CPUState`.
     ExceptionIndex,
+    /// `tb_jmp_cache`, a pointer, from the start of `CPUState`.
+    JumpCache,
+    /// The TLB (`CPUTLB`), from the start of `CPUState`: its lock comes first.
+    Tlb,
+    /// The end of the TLB, from the start of `CPUState`.
+    TlbEnd,
     Regs,
     Eip,
     Hflags,

@@ -12,6 +12,7 @@ use std::{io, slice};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use super::ffi::{Env, Functions};
+use super::kept_tlb;
 use super::layout::{At, Layout, ASSUMED, PLACES};
 
 /// Bytes before and behind the start of the made-up `CPUX86State`. It is part of `X86CPU`, whose
@@ -246,6 +247,11 @@ unsafe fn find(f: &Functions) -> Result<Layout, String> {
         let clear = slice::from_raw_parts(f.cpu_clear_ignne.cast(), CODE_BYTES);
         let env = ignne_field(clear).and_then(|place| place.checked_sub(hflags2).ok_or(IGNNE));
         let env = put(At::Env, env)?;
+        let flush = slice::from_raw_parts(f.tcg_flush_jmp_cache as *const u8, CODE_BYTES);
+        let cache = put(At::JumpCache, jump_cache_field(flush))?;
+        let tlb = tlb(f, cache);
+        put(At::Tlb, tlb.map(|[start, _]| start))?;
+        put(At::TlbEnd, tlb.map(|[_, end]| end))?;
         let inside = |place: usize| place.checked_sub(env).ok_or(INTERRUPT);
         put(At::ExceptionIndex, Ok(index))?;
         put(At::ErrorCode, inside(code))?;
@@ -294,6 +300,59 @@ pub fn ignne_field(code: &[u8]) -> Found {
             && i.immediate32() == NOT_IGNNE
     });
     and.map(|i| i.memory_displacement64() as usize).ok_or(IGNNE)
+}
+
+/// `tcg_flush_jmp_cache` reads `tb_jmp_cache` first.
+fn jump_cache_field(code: &[u8]) -> Found {
+    let load = decode(code).into_iter().find(|i| {
+        i.mnemonic() == Mnemonic::Mov
+            && i.op1_kind() == OpKind::Memory
+            && i.memory_base() == Register::RDI
+    });
+    load.map(|i| i.memory_displacement64() as usize).ok_or("tcg_flush_jmp_cache")
+}
+
+/// From where to where `tlb_init` fills in a CPU's TLB; `cache` is where the pointer to the cache
+/// of blocks is. `tlb_flush` must take the mark of [`kept_tlb`] away, and empty the cache, which
+/// must not be larger than those are that `kept_tlb` makes.
+///
+/// # Safety
+///
+/// As for [`layout`].
+unsafe fn tlb(f: &Functions, cache: usize) -> Result<[usize; 2], &'static str> {
+    const OTHER: u8 = 0xa5;
+    const WORD: usize = size_of::<u64>();
+    let other = u64::from_ne_bytes([OTHER; WORD]);
+    let mut cpu = vec![other; AROUND / WORD];
+    // SAFETY: more than a CPU has before the end of its TLB.
+    let range = unsafe {
+        (f.tlb_init)(cpu.as_mut_ptr().cast());
+        let bytes = slice::from_raw_parts(cpu.as_ptr().cast::<u8>(), AROUND);
+        let changed = |byte: &u8| *byte != OTHER;
+        let start = bytes.iter().position(changed).ok_or("tlb_init")?;
+        let end = bytes.iter().rposition(changed).ok_or("tlb_init")? + 1;
+        let aligned = start % WORD == 0 && end % WORD == 0 && cache % WORD == 0;
+        if !aligned || (start..end).contains(&cache) || cache >= AROUND {
+            return Err("tlb_init");
+        }
+        [start, end]
+    };
+    let mut blocks = vec![other; 2 * kept_tlb::JUMP_CACHE_BYTES / WORD];
+    cpu[cache / WORD] = blocks.as_mut_ptr() as u64;
+    let flags = &mut cpu[range[0] / WORD];
+    if *flags != 0 {
+        return Err("tlb_init");
+    }
+    // The upper half, behind the lock.
+    *flags = u64::from(kept_tlb::MARK) << u32::BITS;
+    // SAFETY: a CPU with an empty TLB, of which a part is said to be not empty.
+    unsafe { (f.tlb_flush)(cpu.as_mut_ptr().cast()) };
+    let emptied = blocks.iter().rposition(|word| *word != other).unwrap_or(usize::MAX);
+    if cpu[range[0] / WORD] == 0 && emptied < kept_tlb::JUMP_CACHE_BYTES / WORD {
+        Ok(range)
+    } else {
+        Err("tlb_flush")
+    }
 }
 
 #[cfg(test)]

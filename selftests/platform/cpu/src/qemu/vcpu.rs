@@ -9,10 +9,12 @@ use std::{ptr, slice};
 use link::MAX_CPUS;
 
 use super::ffi::{Array, ByteArray, CpuState, CpuWork, Env, Functions, RegDescriptor, Register};
+use super::kept_tlb::{CpuTlbs, Here};
 use super::layout::{place, At};
 use super::{env, tlb};
 use crate::acpi::Memory;
 use crate::cpu::{Cpu, Reg};
+use crate::kept::Kept;
 use crate::writable::Alias;
 
 /// SVM exit code of an intercepted VMRUN. VMRUN refuses a VMCB that does not intercept it, and an
@@ -48,10 +50,14 @@ pub struct Slot {
     shown: [*const Register; SHOWN.len()],
     known: AtomicBool,
     buffer: *mut ByteArray,
+    /// Its TLBs, and what has been put aside of them.
+    pub tlbs: CpuTlbs,
+    pub kept: Kept,
 }
 
 // SAFETY: handles are numbers in disguise, CpuState lives as long as the CPU, and the buffer is
-// used in callbacks of this CPU alone, which QEMU runs on the CPU's thread one at a time.
+// used in callbacks of this CPU alone, which QEMU runs on the CPU's thread one at a time; so are
+// its TLBs.
 unsafe impl Send for Slot {}
 // SAFETY: as above.
 unsafe impl Sync for Slot {}
@@ -140,7 +146,9 @@ impl Slot {
         // SAFETY: an allocation, never freed: CPUs stay.
         let buffer = unsafe { (f.api.g_byte_array_new)() };
         let (rip, eflags, known) = (find("rip")?, find("eflags")?, AtomicBool::new(false));
-        Ok(Slot { state, registers, rip, eflags, shown, known, buffer })
+        // SAFETY: QEMU makes a CPU's TLB before it calls plugins for it.
+        let (tlbs, kept) = (unsafe { CpuTlbs::new(f, state) }, Kept::new());
+        Ok(Slot { state, registers, rip, eflags, shown, known, buffer, tlbs, kept })
     }
 
     /// Nobody has looked yet whether its fields are where they should be.
@@ -211,6 +219,16 @@ impl<'a> Vcpu<'a> {
             self.read(*handle) & all != there & all
         };
         shown.find(elsewhere).map(|(_, (name, ..))| name)
+    }
+
+    /// What has been put aside of the CPU's TLBs, and how to get at it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Here::new`].
+    pub unsafe fn kept(&self) -> (&'a Kept, Here<'a>) {
+        // SAFETY: the caller's promise.
+        (&self.slot.kept, unsafe { Here::new(self.f, &self.slot.tlbs) })
     }
 
     /// Whether the CPU runs a guest of its own (VMRUN).
