@@ -258,14 +258,14 @@ start() {
 	case ${kind:-snp} in
 	snp)
 		set -- -machine q35,confidential-guest-support=sev0,memory-backend=ram \
-			-object memory-backend-memfd,id=ram,size=512M,share=true,prealloc=false \
+			-object memory-backend-memfd,id=ram,size=256M,share=true,prealloc=false \
 			-object "sev-snp-guest,$encryption,policy=0x30000,kernel-hashes=$hashes${snp:+,$snp}" "$@"
 		;;
 	sev) set -- -machine q35,confidential-guest-support=sev0 -object "sev-guest,$encryption,policy=1" "$@" ;;
 	sev-es) set -- -machine q35,confidential-guest-support=sev0 -object "sev-guest,$encryption,policy=5" "$@" ;;
 	plain) set -- -machine q35 "$@" ;;
 	esac
-	qemu-system-x86_64 -accel kvm -cpu EPYC-v4 -smp "$vcpus" -m 512M -no-reboot \
+	qemu-system-x86_64 -accel kvm -cpu EPYC-v4 -smp "$vcpus" -m 256M -no-reboot \
 		-bios "$firmware" -nodefaults -display none -serial file:/tmp/serial -qmp stdio "$@" \
 		</tmp/qmp.in >/tmp/qmp.out 2>/tmp/qemu.err &
 	qemu=$!
