@@ -24,9 +24,12 @@ modprobe -q msr # for snphost
 [ "$(cat /sys/module/kvm_amd/parameters/sev_snp 2>/dev/null)" = Y ] ||
 	echo "snp-host: SNP is not initialised; console.log says why" >&2
 """
-# QEMU's user network without a DHCP client.
+# QEMU's user network without a DHCP client, if there is a card: to load a driver takes a while.
 NETWORK = """
-modprobe -q virtio_net
+for device in /sys/bus/pci/devices/*; do
+	read -r vendor <"$device/vendor" && read -r id <"$device/device" || continue
+	case $vendor$id in 0x1af40x1000 | 0x1af40x1041) modprobe -q virtio_net ;; esac
+done
 for device in /sys/bus/virtio/drivers/virtio_net/virtio*/net/*; do
 	[ -d "$device" ] || continue
 	ip link set "${device##*/}" up
