@@ -549,6 +549,8 @@ mod suite {
             })
         };
         let mut channel = channel(&dev, &HOST, true, script)?;
+        let one_page = |page: &Option<HvPages>| page.as_ref().is_some_and(|page| page.count() == 1);
+        check!(one_page(&channel.buffer) && one_page(&channel.reclaim_buffer));
         let mut status = sev::PlatformStatus::default();
         let result = channel.issue(command::PLATFORM_STATUS, &mut status);
         check!(matches!(result, Err(CmdError::Lost(Status::SUCCESS))));
@@ -567,6 +569,7 @@ mod suite {
             check!(result.is_ok());
             check!(buffer.get() != lost);
             check!(status.api_major == 1);
+            check!(one_page(&channel.buffer) && one_page(&channel.reclaim_buffer));
         }
         let kept = buffer.get();
         channel.wait = Wait::Poll;

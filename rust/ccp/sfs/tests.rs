@@ -251,4 +251,18 @@ mod suite {
         check!(blocks() == 0 && leaked() == before + 512);
         Ok(())
     }
+
+    /// The PSP has given the buffer up meanwhile.
+    #[test]
+    fn a_buffer_that_was_answered_late_is_not_lost_at_the_end() -> Result {
+        let psp = Psp::new();
+        let mut mailbox = PspMailbox::new(fake_io::region(&psp), map()?);
+        let before = leaked();
+        let sfs = Sfs {
+            buffer: Some(Buffer::Firmwares(hv_fixed::take()?.lend())),
+        };
+        sfs.leave(&mut mailbox);
+        check!(blocks() == 0 && leaked() == before);
+        Ok(())
+    }
 }
