@@ -13,8 +13,9 @@ from vmlib import debian
 CODE, VARIABLES = (Path("/usr/share/OVMF", name) for name in ("OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd"))
 OWNER = "the owner of this machine"
 GUID = "5eb0ba5e-0000-4000-8000-00000000000a"
-# What the kernel says of where it has found a machine owner's key.
-PLACE = "UEFI:MokListRT (MOKvar table)"
+# How the key is enrolled, as a machine owner's or in the BIOS' db: virt-fw-vars' option, and what the kernel says of
+# where it has found the key.
+PLACES = {"--add-mok": "UEFI:MokListRT (MOKvar table)", "--add-db": "UEFI:db"}
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +51,14 @@ def start(how: str, signed, scratch: Path, *enrol: str):
     return life
 
 
-def test_enrolled(signed, tmp_path):
-    life = start("reload", signed, tmp_path, "--add-mok")
+@pytest.mark.parametrize("enrol", PLACES)
+def test_enrolled(signed, tmp_path, enrol):
+    life = start("reload", signed, tmp_path, enrol)
     said = life.said["installed"]
     assert (said["file"], said["ours"], said["sev"], said["window"]) == (OURS, "1", "Y", "enabled")
     assert life.tried["install"]["modprobe"] == (0, [""])
     loaded = [entry["MESSAGE"] for entry in life.entries("installed", "integrity: Load")]
-    assert any(PLACE in line and OWNER in after for line, after in zip(loaded, loaded[1:])), loaded
+    assert any(PLACES[enrol] in line and OWNER in after for line, after in zip(loaded, loaded[1:])), loaded
     assert not life.entries("installed", "Loading of module|Lockdown: modprobe")
 
 
