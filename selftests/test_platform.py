@@ -325,6 +325,15 @@ def test_cpu_without_snp_en(checks):
     assert checks == "off" or "SYSCFG.SNP_EN clear" in {entry.get("wrong") for entry in result.commands()}
 
 
+def test_breakpoints_that_are_gone():
+    """No CPU executes one that another CPU has taken away, though QEMU would (Documentation/findings.md)."""
+    result = boot("gone-breakpoint.sh", "10", driver="intree", cpus=4)
+    [found] = [re.fullmatch(r"rounds (\d+) traps (\d+) gone (\d+)", line) for line in values(result, "breakpoints")]
+    assert found
+    rounds, traps, gone = map(int, found.groups())
+    assert 0 < traps < rounds and gone == 0
+
+
 @pytest.mark.parametrize("shutdown", ["x86", "legacy"])
 def test_kexec(shutdown):
     """The next kernel finds CPUs and firmware as they were left, and initialises SNP again."""

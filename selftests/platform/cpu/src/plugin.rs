@@ -20,7 +20,7 @@ use crate::qemu::ffi::{CpuState, Env, Functions, Tb};
 use crate::qemu::kept_tlb::Here;
 use crate::qemu::tlb::Request;
 use crate::qemu::vcpu::{Slot, Vcpu};
-use crate::qemu::{e820, env, fatal, interrupt, register};
+use crate::qemu::{e820, env, fatal, interrupt, register, stale};
 use crate::translate::{self, What};
 use crate::watch::RMP_FAULT;
 
@@ -182,6 +182,10 @@ pub unsafe extern "C" fn on_delivered(index: c_uint, _: c_int, _: u64, _: u64, _
 /// carried out.
 pub unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
     let Some(machine) = MACHINE.get() else { return };
+    // SAFETY: QEMU's own argument.
+    if unsafe { stale::is_gone(&machine.functions, cpu) } {
+        return machine.model.stats.breakpoint_gone();
+    }
     let guest = machine.guest_of(cpu);
     // SAFETY: QEMU calls it with one of its CPUs, on the CPU's thread and between blocks.
     let (mut what, hflags, rip, code) = unsafe {

@@ -21,6 +21,7 @@ pub struct Stats {
     vmrun: AtomicU64,
     vmrun_not_modelled: AtomicU64,
     resets: AtomicU64,
+    breakpoints_gone: AtomicU64,
     faults: [AtomicU64; Fault::ALL.len()],
     rdmsr: [AtomicU64; MSRS],
     wrmsr: [AtomicU64; MSRS],
@@ -64,6 +65,11 @@ impl Stats {
     /// The machine was reset; true at power-on.
     pub fn reset(&self) -> bool {
         count(&self.resets) == 0
+    }
+
+    /// QEMU was about to execute a breakpoint that is gone.
+    pub fn breakpoint_gone(&self) {
+        count(&self.breakpoints_gone);
     }
 
     /// An instruction faulted; true the first time for this reason.
@@ -112,6 +118,7 @@ impl fmt::Display for Stats {
                 (n, _) => writeln!(f, "count {name}.{detail} {n}"),
             };
         line("reset", "", &self.resets)?;
+        line("breakpoint_gone", "", &self.breakpoints_gone)?;
         line("cpuid", "", &self.cpuid)?;
         for (msr, _, name) in Msr::ALL {
             line("rdmsr", name, &self.rdmsr[msr as usize])?;

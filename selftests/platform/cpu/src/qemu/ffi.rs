@@ -57,6 +57,9 @@ plugin_api::functions! {
     tlb_reset_dirty: fn(*mut CpuState, usize, usize);
     tcg_flush_jmp_cache: fn(*mut CpuState);
     helper_vmrun: fn(*mut Env, c_int, c_int);
+    // A breakpoint that is gone (stale.rs).
+    cpu_memory_rw_debug: fn(*mut CpuState, u64, *mut c_void, usize, bool) -> c_int;
+    queue_tb_flush: fn(*mut CpuState);
     async_run_on_cpu: fn(*mut CpuState, CpuWork, u64);
     cpu_unwind_state_data: fn(*mut CpuState, usize, *mut u64) -> bool;
     // The same for guests.

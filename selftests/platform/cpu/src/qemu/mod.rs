@@ -19,6 +19,7 @@ pub mod ops;
 pub mod probe;
 pub mod register;
 pub mod resets;
+pub mod stale;
 pub mod tlb;
 pub mod vcpu;
 pub mod version;
