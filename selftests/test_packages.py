@@ -22,11 +22,11 @@ HEADERS = f"ccp-rs-headers-{RELEASE}"
 INSTALL = "apt-get install -y --no-install-recommends"
 
 
-def make(kept: Path, **environment) -> dict[str, Path]:
-    """Makes the packages, in `kept`; gives name -> file."""
+def make(kept: Path, releases=(), **environment) -> dict[str, Path]:
+    """Makes the packages, in `kept`, with modules for that of set-up or for `releases`; gives name -> file."""
     with paths.making("deb"):
         run = subprocess.run(
-            [paths.TOP / "scripts/deb"],
+            [paths.TOP / "scripts/deb", *releases],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment,
         )  # fmt: skip
         assert run.returncode == 0, run.stdout
