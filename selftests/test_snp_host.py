@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import os
+import pty
 import random
 import re
 import shlex
@@ -33,6 +34,22 @@ def snp_host(*words, limit: float = 400) -> subprocess.CompletedProcess:
     return subprocess.run(
         [str(word) for word in (SNP_HOST, *words)], capture_output=True, text=True, timeout=limit, check=False
     )
+
+
+def test_shell():
+    """On a terminal: a shell in the machine, with its status."""
+    ours, theirs = pty.openpty()
+    command = ["timeout", "--foreground", "300", SNP_HOST, "shell"]
+    shell = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # nobody has the other side any more
+        while data := os.read(ours, 4096):
+            said += data
+            if said.endswith(b"# "):
+                os.write(ours, b"modprobe kvm_amd; echo snp-$(cat /sys/module/kvm_amd/parameters/sev_snp); exit\n")
+    os.close(ours)
+    assert shell.wait(60) == 0 and b"snp-Y\r" in said, said
 
 
 # Says something on port 80, to connections that nobody has any more as well, until somebody thanks.
