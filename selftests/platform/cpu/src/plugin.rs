@@ -182,10 +182,6 @@ pub unsafe extern "C" fn on_delivered(index: c_uint, _: c_int, _: u64, _: u64, _
 /// carried out.
 pub unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
     let Some(machine) = MACHINE.get() else { return };
-    // SAFETY: QEMU's own argument.
-    if unsafe { stale::is_gone(&machine.functions, cpu) } {
-        return machine.model.stats.breakpoint_gone();
-    }
     let guest = machine.guest_of(cpu);
     // SAFETY: QEMU calls it with one of its CPUs, on the CPU's thread and between blocks.
     let (mut what, hflags, rip, code) = unsafe {
@@ -193,6 +189,11 @@ pub unsafe extern "C" fn on_do_interrupt(cpu: *mut CpuState) {
         let code = env::ERROR_CODE.get(env);
         (env::exception_index(cpu), env::HFLAGS.get(env), env::EIP.get(env), code)
     };
+    // SAFETY: QEMU's own argument, and what has just been read.
+    let is_gone = || unsafe { stale::is_gone(&machine.functions, cpu, hflags, rip) };
+    if what == stale::VECTOR_BP && is_gone() {
+        return machine.model.stats.breakpoint_gone();
+    }
     let rmp_fault = what == VECTOR_PF && code & RMP_FAULT != 0;
     if what == interrupt::VMEXIT {
         if hflags & env::HF_GUEST == 0 {

@@ -21,20 +21,19 @@ use super::ffi::{CpuState, Functions};
 const LONGEST: u64 = 15;
 const PAGE: u64 = 0x1000;
 
-/// Whether a #BP is about to be delivered for a breakpoint that is gone. Then the CPU is to go on
-/// at its RIP instead, where it finds a new block.
+/// The vector of #BP.
+pub const VECTOR_BP: i32 = 3;
+
+/// Whether a #BP, which is about to be delivered, is for a breakpoint that is gone. Then the CPU is
+/// to go on at its RIP instead, where it finds a new block.
 ///
 /// # Safety
 ///
-/// In the hook of `do_interrupt`, with its argument.
-pub unsafe fn is_gone(f: &Functions, cpu: *mut CpuState) -> bool {
-    let env = env::of(cpu);
+/// In the hook of `do_interrupt`, with its argument and the CPU's HFLAGS and RIP.
+pub unsafe fn is_gone(f: &Functions, cpu: *mut CpuState, hflags: u32, rip: u64) -> bool {
     // SAFETY: a CPU of this QEMU, on its thread (caller).
-    let (vector, is_int, hflags, rip) = unsafe {
-        let is_int = env::EXCEPTION_IS_INT.get(env) != 0;
-        (env::exception_index(cpu), is_int, env::HFLAGS.get(env), env::EIP.get(env))
-    };
-    if vector != 3 || !is_int || hflags & (env::HF_CS64 | env::HF_GUEST) != env::HF_CS64 {
+    let is_int = unsafe { env::EXCEPTION_IS_INT.get(env::of(cpu)) } != 0;
+    if !is_int || hflags & (env::HF_CS64 | env::HF_GUEST) != env::HF_CS64 {
         return false;
     }
     let mut bytes = [0u8; LONGEST as usize];
