@@ -52,14 +52,7 @@ mod lock {
 
     kernel::sync::global_lock! {
         // SAFETY: `super::init()` initialises it before the driver is registered.
-        pub(super) unsafe(uninit) static PSPS: Mutex<super::Psps> = super::Psps {
-            all: KVec::new(),
-            chosen: None,
-            master: None,
-            images: None,
-            complete: false,
-            node: None,
-        };
+        pub(super) unsafe(uninit) static PSPS: Mutex<super::Psps> = super::Psps::NONE;
     }
 }
 use lock::PSPS;
@@ -162,6 +155,15 @@ pub(crate) fn is_master(address: u64) -> bool {
 }
 
 impl Psps {
+    const NONE: Self = Self {
+        all: KVec::new(),
+        chosen: None,
+        master: None,
+        images: None,
+        complete: false,
+        node: None,
+    };
+
     /// Logs if the PSP at `address`, which has just been bound, cannot become the master.
     fn notice_if_not_master(&self, address: u64) {
         if self.master.is_some() || self.chosen == Some(address) {

@@ -158,17 +158,7 @@ impl Registration {
     ///
     /// [`ENOMEM`]; the window is closed then.
     pub(crate) fn new(module: &'static ThisModule, unfit: Option<&'static str>) -> Result<Self> {
-        let mut host = SnpHost {
-            unfit,
-            window: Window::Closed,
-            opened: None,
-            barrier: None,
-            pin: None,
-            warnings: KVec::new(),
-            entries: None,
-            owed: Owed::default(),
-            module,
-        };
+        let mut host = SnpHost::new(module, unfit);
         match unfit {
             Some(why) => log::notice!("no-snp-host", "{why}: CPU hotplug is never restricted"),
             None => host.find_snp_en()?,
@@ -212,6 +202,21 @@ pub(crate) fn with_host<T>(f: impl FnOnce(&mut SnpHost) -> Result<T>) -> Result<
 }
 
 impl SnpHost {
+    /// A host whose window is closed.
+    fn new(module: &'static ThisModule, unfit: Option<&'static str>) -> Self {
+        Self {
+            unfit,
+            window: Window::Closed,
+            opened: None,
+            barrier: None,
+            pin: None,
+            warnings: KVec::new(),
+            entries: None,
+            owed: Owed::default(),
+            module,
+        }
+    }
+
     /// `snp_host_rmp_owner()`.
     ///
     /// # Errors

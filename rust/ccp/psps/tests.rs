@@ -29,14 +29,7 @@ mod suite {
     #[test]
     fn the_lowest_is_chosen_once() -> Result {
         let (_registration, dev) = device()?;
-        let mut psps = Psps {
-            all: KVec::new(),
-            chosen: None,
-            master: None,
-            images: None,
-            complete: false,
-            node: None,
-        };
+        let mut psps = Psps::NONE;
         psps.attach_master();
         check!(psps.chosen.is_none());
         for address in [0x300, 0x100, 0x200] {

@@ -26,17 +26,7 @@ mod suite {
     };
 
     fn host() -> SnpHost {
-        SnpHost {
-            unfit: None,
-            window: Window::Closed,
-            opened: None,
-            barrier: None,
-            pin: None,
-            warnings: KVec::new(),
-            entries: None,
-            owed: Owed::default(),
-            module: this_module::<LocalModule>(),
-        }
+        SnpHost::new(this_module::<LocalModule>(), None)
     }
 
     /// On a machine for SNP the tests would change what it does.
