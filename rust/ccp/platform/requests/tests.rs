@@ -5,7 +5,7 @@
 use kernel::macros::kunit_tests;
 
 #[kunit_tests(ccp_requests)]
-#[allow(unsafe_code, reason = "the macro's")]
+#[allow(unsafe_code)] // The macro's; there is none here.
 mod suite {
     use super::super::*;
     use crate::{
