@@ -79,6 +79,11 @@ def check_start(said: list[tuple[str, str]]) -> None:
     assert not said
 
 
+def order(release: str) -> list[int]:
+    """By which releases of the kernel follow each other."""
+    return [int(number) for number in re.findall(r"\d+", release)]
+
+
 def kernel_packages(release: str, place: Path, scratch: Path) -> list[Path]:
     """Debian's, as files in `place`."""
     debian.apt("download", *(f"linux-{part}-{release}" for part in ("image", "base", "binary", "modules")), cwd=place)

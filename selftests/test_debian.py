@@ -6,7 +6,7 @@ import re
 
 import pytest
 from conftest import paths
-from debian_life import Life, check_start, kernel_packages, live
+from debian_life import Life, check_start, kernel_packages, live, order
 from test_packages import INTREE, OURS, make
 from vmlib import console, debian
 
@@ -16,10 +16,6 @@ WITH_OURS = {"installed", "kexec"}
 
 def older_release() -> str:
     """A kernel of Debian's for which there are no modules of ours, and which GRUB does not prefer."""
-
-    def order(release: str) -> list[int]:
-        return [int(number) for number in re.findall(r"\d+", release)]
-
     names = debian.run("apt-cache", "pkgnames", "linux-binary-")
     found = re.findall(r"^linux-binary-([\d.]+\+deb13-amd64)$", names, re.M)
     return max((release for release in found if order(release) < order(paths.RELEASE)), key=order)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import paths
-from debian_life import Life, check_start, kernel_packages, live
+from debian_life import Life, check_start, kernel_packages, live, order
 from test_packages import OURS, make
 from vmlib import console, debian, disk
 
@@ -18,10 +18,6 @@ WITH_OURS = STARTS[1:]
 NEWER = paths.RELEASE
 # Debian's packages that follow the newest kernel.
 METAS = ("linux-image-amd64", "linux-base-amd64", "linux-modules-amd64")
-
-
-def order(release: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", release)]
 
 
 def older_release() -> str:
