@@ -7,14 +7,13 @@ they came. What must be in a report comes from sev-snp-measure and from here, ne
 
 import base64
 import dataclasses
-import lzma
 import subprocess
 import tempfile
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import utils
 
-from . import initramfs, paths
+from . import cpio, initramfs, paths
 from .machine import Result
 
 # The last one shows what QEMU was given with -fw_cfg.
@@ -58,7 +57,7 @@ def certificates(directory: Path, profile: str = "milan", names: str = "model") 
 def modules() -> dict[str, Path | bytes]:
     """Those that a guest needs for it: name in an initramfs -> what is in it."""
     return {
-        f"{Path(module).name}.ko": lzma.decompress((paths.KERNEL_MODULES / "kernel" / f"{module}.ko.xz").read_bytes())
+        f"{Path(module).name}.ko": cpio.unpacked(paths.KERNEL_MODULES / "kernel" / f"{module}.ko.xz")
         for module in MODULES
     }
 

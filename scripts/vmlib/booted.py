@@ -19,10 +19,11 @@ from . import cpio, kernels, paths
 
 # What an SNP host needs, for any shell.
 LOAD = """
-modprobe -q msr # for snphost
-[ -d /sys/module/kvm_amd ] || modprobe kvm_amd || echo "snp-host: kvm_amd does not load" >&2
-[ "$(cat /sys/module/kvm_amd/parameters/sev_snp 2>/dev/null)" = Y ] ||
-	echo "snp-host: SNP is not initialised; console.log says why" >&2
+modprobe -q -a msr kvm_amd # msr is for snphost
+[ -d /sys/module/kvm_amd ] || echo "snp-host: kvm_amd does not load" >&2
+snp=N
+{ read -r snp </sys/module/kvm_amd/parameters/sev_snp; } 2>/dev/null
+[ "$snp" = Y ] || echo "snp-host: SNP is not initialised; console.log says why" >&2
 """
 # QEMU's user network without a DHCP client, if there is a card: to load a driver takes a while.
 NETWORK = """

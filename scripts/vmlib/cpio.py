@@ -6,6 +6,7 @@ import lzma
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -27,21 +28,28 @@ def pack(stage: Path, archive: Path) -> None:
     partial.rename(archive)
 
 
-@functools.cache
-def module_files(directory: Path, wanted: tuple[str, ...]) -> dict[Path, bytes]:
-    """These modules and their dependencies: file, relative to the kernel's module directory, and what is in it."""
+def with_dependencies(directory: Path, wanted: Iterable[str]) -> list[Path]:
+    """Files of these modules below a kernel's module directory, and of those that they depend on."""
     depends = {}
     for line in (directory / "modules.dep").read_text().splitlines():
         file, _, needs = line.partition(":")
         depends[re.sub(r"\.ko.*", "", Path(file).name)] = [file, *needs.split()]
-    out = {}
-    for file in map(Path, sorted({f for name in wanted for f in depends[name]})):
-        content = (directory / file).read_bytes()
-        # An emulated CPU takes a quarter of a second for it.
-        compressed = file.suffix == ".xz"
-        module = unsigned(lzma.decompress(content) if compressed else content)
-        out[file.with_suffix("") if compressed else file] = module
-    return out
+    return [directory / file for file in sorted({file for name in wanted for file in depends[name]})]
+
+
+def unpacked(file: Path) -> bytes:
+    """A module without compression: an emulated CPU takes a quarter of a second to unpack kvm.ko."""
+    content = file.read_bytes()
+    return lzma.decompress(content) if file.suffix == ".xz" else content
+
+
+@functools.cache
+def module_files(directory: Path, wanted: tuple[str, ...]) -> dict[Path, bytes]:
+    """These modules and their dependencies: file, relative to the kernel's module directory, and what is in it."""
+    return {
+        Path(str(file.relative_to(directory)).removesuffix(".xz")): unsigned(unpacked(file))
+        for file in with_dependencies(directory, wanted)
+    }
 
 
 def unsigned(module: bytes) -> bytes:

@@ -2,15 +2,17 @@
 """A kernel in virtme-ng, as those who develop one run theirs: its root directory is the one that this runs in, with
 memory on top of it."""
 
+import contextlib
 import dataclasses
 import os
 import select
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
-from . import kernels
+from . import cpio, kernels
 
 # Root's options as virtme-ng gives them, and a cache: without one each program reads its libraries anew.
 OPTIONS = "version=9p2000.L,trans=virtio,access=any"
@@ -18,26 +20,11 @@ CACHED = f"{OPTIONS},cache=loose,msize=262144"
 ROOTFLAGS = f"rootflags={CACHED}"
 # The same for a kernel that has 9p in modules: virtme-ng's initramfs mounts the root directory then.
 INITRAMFS = "/usr/lib/python3/dist-packages/virtme/mkinitramfs.py"
-CACHES = f"s/{OPTIONS} /{CACHED} /"
-# Of udev virtme-ng needs the names of its own ports, if it has a command to run, and of systemd's files none. The
-# kernel makes the ports one after the other.
-UDEV = "/usr/bin/udevadm"  # systemd-udevd is a link to it
-PORTS = """#!/bin/sh
-read -r parameters </proc/cmdline
-case "$1 $parameters" in --daemon*virtme.exec*) ;; *) exit 0 ;; esac
-mkdir -p /dev/virtio-ports
-for _ in $(seq 100); do
-	for port in /sys/class/virtio-ports/*; do
-		read -r name <"$port/name" && ln -sf "../${port##*/}" "/dev/virtio-ports/$name"
-	done
-	[ ! -e /dev/virtio-ports/virtme.ret ] || [ ! -e /dev/virtio-ports/virtme.dev_stderr ] || break
-	sleep 0.1
-done
-"""
 # virtme-ng's first process in the machine is a shell script that starts some sixty programs. On an emulated CPU most of
-# what a program takes is its dynamic linker, and busybox has none.
+# what a program takes is its dynamic linker, and busybox has none. Of udev the script needs the names of virtme-ng's
+# own ports, if it has a command to run, and of systemd's files none. The kernel makes the ports one after the other.
 INIT = "/usr/lib/python3/dist-packages/virtme/guest/virtme-init"
-PROGRAMS = "base64 chmod cp grep hostname install ip ln mkdir mount poweroff rm sed sync touch uname"
+PROGRAMS = "base64 chmod cp install ip ln mkdir mktemp mount poweroff rm sed sync"
 QUICKER = f"""
 if [ -x /usr/bin/busybox ]; then
 	has=" $(/usr/bin/busybox --list | tr '\\n' ' ') "
@@ -45,24 +32,52 @@ if [ -x /usr/bin/busybox ]; then
 		case $has in *" $program "*) eval "$program() {{ /usr/bin/busybox $program "'"$@"; }}' ;; esac
 	done
 fi
+function grep {{
+	local words
+	if [ "$#$1$2$4" = "4-q-E/proc/cmdline" ]; then
+		read -r words </proc/cmdline && [[ $words =~ $3 ]]
+	else
+		command grep "$@"
+	fi
+}}
+function hostname {{ echo "$1" >/proc/sys/kernel/hostname; }}
+function touch {{
+	local file
+	for file; do : >>"$file"; done
+}}
+function name_ports {{
+	local parameters port name
+	read -r parameters </proc/cmdline
+	case $parameters in *virtme.exec*) ;; *) return ;; esac
+	mkdir -p /dev/virtio-ports
+	for _ in {{1..100}}; do
+		for port in /sys/class/virtio-ports/*; do
+			read -r name <"$port/name" && ln -sf "../${{port##*/}}" "/dev/virtio-ports/$name"
+		done
+		[ ! -e /dev/virtio-ports/virtme.ret ] || [ ! -e /dev/virtio-ports/virtme.dev_stderr ] || break
+		sleep 0.1
+	done
+}}
+function udevd {{ name_ports; }}
+function /lib/systemd/systemd-udevd {{ name_ports; }}
+function /usr/lib/systemd/systemd-udevd {{ name_ports; }}
+function udevadm {{ :; }}
+function systemd-tmpfiles {{ :; }}
 """
-MASKS = f"""
-mount --bind /bin/true /usr/bin/systemd-tmpfiles
-mount -t tmpfs tmpfs /usr/lib/udev/rules.d
-cat >/usr/lib/udev/rules.d/ports <<'END'
-{PORTS}END
-chmod 755 /usr/lib/udev/rules.d/ports
-mount --bind /usr/lib/udev/rules.d/ports {UDEV}
-sed '{CACHES}' {INITRAMFS} >/usr/lib/udev/rules.d/initramfs
-mount --bind /usr/lib/udev/rules.d/initramfs {INITRAMFS}
-cat >/usr/lib/udev/rules.d/quicker <<'END'
-{QUICKER}END
-sed '1r /usr/lib/udev/rules.d/quicker' {INIT} >/usr/lib/udev/rules.d/init
-chmod 755 /usr/lib/udev/rules.d/init
-mount --bind /usr/lib/udev/rules.d/init {INIT}
+# Arguments: what is to be seen in the place of which file, in pairs; --; the command. The files have no name beside
+# that one, so that nobody has to take them away.
+MASKS = """
+while [ "$1" != -- ]; do
+	mount --bind "$1" "$2"
+	rm "$1"
+	shift 2
+done
+shift
 export PYTHONDONTWRITEBYTECODE=1
 exec "$@"
 """
+# What modprobe and virtme-ng's initramfs load in each machine.
+MODULES = ("kvm-amd", "msr", "9p", "9pnet_virtio", "virtio_mmio", "overlay")
 
 
 def parameters(more: str) -> str:
@@ -80,13 +95,35 @@ def command(image: Path, memory: str, cpus: int) -> list[str | Path]:
     ]  # fmt: skip
 
 
-def masked(command: list[str | Path]) -> list[str | Path]:
-    """The same, in a root directory without what udev and systemd would do for nobody, where we may make one: in a
-    container it runs as it is."""
+def quicker(place: Path, modules: Path | None) -> dict[Path, Path]:
+    """What a machine is to see in the place of a file of this one, in files below `place`: virtme-ng's scripts without
+    what would be done for nobody, and `modules` as they are after an emulated CPU has unpacked them."""
+    texts = {}
+    with contextlib.suppress(FileNotFoundError):
+        first, rest = Path(INIT).read_text().split("\n", 1)
+        texts[Path(INIT)] = f"{first}\n{QUICKER}{rest}".encode()
+        texts[Path(INITRAMFS)] = Path(INITRAMFS).read_bytes().replace(*(f"{o} /".encode() for o in (OPTIONS, CACHED)))
+    for name in MODULES if modules else ():
+        # A kernel may have it built in, or lack it.
+        with contextlib.suppress(FileNotFoundError, KeyError):
+            files = cpio.with_dependencies(modules, [name])
+            texts |= {file: cpio.unpacked(file) for file in files if file.suffix == ".xz" and file not in texts}
+    out = {}
+    for number, (file, content) in enumerate(texts.items()):
+        out[file] = place / str(number)
+        out[file].write_bytes(content)
+        out[file].chmod(file.stat().st_mode)
+    return out
+
+
+def masked(command: list[str | Path], place: Path, modules: Path | None = None) -> list[str | Path]:
+    """The same, in a root directory with files that are quicker, where we may make one: in a container it runs as it
+    is. `place` is a directory for these files, in which none is left when the command begins."""
     for user in ([], ["--user", "--map-root-user"]):
         unshare = ["unshare", *user, "--mount", "--propagation", "unchanged"]
         if subprocess.run([*unshare, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0:
-            return [*unshare, "sh", "-ec", MASKS, "sh", *command]
+            pairs = [path for file, other in quicker(place, modules).items() for path in (other, file)]
+            return [*unshare, "sh", "-ec", MASKS, "sh", *pairs, "--", *command]
     return command
 
 
@@ -102,17 +139,23 @@ class Run:
 def run(image: Path, script: str, append: str, silence: float, log: Path) -> Run:
     """Boot a kernel and run a shell command in it, as root. A kernel that says nothing for `silence` seconds is ended:
     while it boots and tests it always has something to say. `log` has its messages as they come."""
+    with tempfile.TemporaryDirectory() as place:
+        return _run(image, script, append, silence, log, Path(place))
+
+
+def _run(image: Path, script: str, append: str, silence: float, log: Path, place: Path) -> Run:
     start = time.monotonic()
+    words = [
+        *command(image, "1280M", 2), "--verbose", "--qemu-opts=-cpu EPYC-Milan", "--append", parameters(append), "--",
+        script,
+    ]  # fmt: skip
     vng = subprocess.Popen(
-        masked([
-            *command(image, "1280M", 2), "--verbose", "--qemu-opts=-cpu EPYC-Milan",
-            "--append", parameters(append), "--", script,
-        ]),
+        masked(words, place),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-    )  # fmt: skip
+    )
     said = {vng.stdout.fileno(): b"", vng.stderr.fileno(): b""}
     open_files, silent = set(said), False
     while open_files and not silent:
