@@ -9,17 +9,13 @@ import dataclasses
 import subprocess
 from pathlib import Path
 
-from . import initramfs, paths
+from . import initramfs, kernels, paths
 from .machine import Result, VmError
 
-# The command line of the guest with a kernel. Each character on the serial port costs several
-# exits: without "quiet" they are most of a boot. tsc=nowatchdog: this kernel's clocksource watchdog
-# waits for another CPU with interrupts off, until a clock says that it has taken too long
-# (watchdog_wait_seq in kernel/time/clocksource.c). As long as that clock is jiffies, which the
-# waiting CPU itself would have to count, it waits for ever if it has interrupted its own CPU just
-# before that sent an IPI: the other CPU's queue is not empty then, so the watchdog sends none. With
-# several slow CPUs that happens.
-APPEND = "console=ttyS0 quiet tsc=nowatchdog"
+# The command line of the guest with a kernel. An exit of an SNP guest is expensive: without "quiet" the characters on
+# the serial port are most of a boot. pci=lastbus=0: Linux looks for PCI buses that ACPI has not named, and asks 8192
+# devices of 256 buses for it, at two exits each (pcibios_fixup_peer_bridges() in arch/x86/pci/legacy.c).
+APPEND = f"console=ttyS0 quiet {kernels.UNDER_TCG} pci=lastbus=0"
 # Process 1 of the guest with a kernel.
 GUEST_INIT = """#!/busybox sh
 /busybox echo "guest user space: $(/busybox uname -r)"
