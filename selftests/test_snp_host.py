@@ -25,7 +25,7 @@ import pytest
 from conftest import paths, script
 from test_snp_qemu import abandoned, until
 from test_trace_events import drawn
-from vmlib import initramfs
+from vmlib import initramfs, programs
 
 SNP_HOST = paths.TOP / "scripts/snp-host"
 
@@ -274,6 +274,19 @@ def test_segments_above_4_gib(tmp_path):
     assert (done.returncode, done.stdout) == (0, "Y\n"), (done.stderr, console[-2000:])
     assert re.findall(r"RMP segment (\d) .* covering \[0x100000000 - 0x([0-9a-f]+)\]", console) == [("1", "1bfffffff")]
     assert "RMP cleared: 28 MiB" in console and "snp-qemu:" not in console
+
+
+def test_64_cpus(long, tmp_path):
+    """SNP is up on all of them, and the kernel has nothing to report."""
+    if not long:
+        pytest.skip("two minutes on two cores; 'make test-long' does it")
+    [program] = [program for program in programs.build() if program.name == "rdmsr"]
+    command = "/run/rdmsr 0xc0010010; dmesg | grep -e lockup -e 'cut here' -e 'rcu.*stall'"
+    machine = ["--cpus", "64", "--memory", "4G", "--append", "watchdog_thresh=60", "--file", f"{program}:/run/rdmsr"]
+    done = snp_host("run", *machine, "--out", tmp_path, "--", "sh", "-c", command)
+    syscfg = dict(map(str.split, done.stdout.splitlines()))
+    assert done.returncode == 1 and syscfg.keys() == set(map(str, range(64))), done.stdout
+    assert {int(value, 16) >> 24 & 1 for value in syscfg.values()} == {1}, "SNP_EN"
 
 
 def test_a_machine_that_takes_too_long(tmp_path):
