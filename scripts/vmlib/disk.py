@@ -30,19 +30,22 @@ PACKAGES = [
     "libvirt-daemon-system", "libvirt-daemon-driver-qemu", "libvirt-clients", "virtinst", "qemu-system-x86",
     "qemu-utils", "ovmf",
 ]  # fmt: skip
-# GRUB begins with this, and goes on with what Debian's update-grub writes.
+# GRUB begins with this. A core image goes on to normal mode by itself, which reads what Debian's update-grub writes,
+# and the lists of the commands that are modules of their own; without them there is no load_env, and so no
+# grub-reboot.
 EARLY = f"""
 search --no-floppy --label --set=root {LABEL}
 set prefix=($root)/boot/grub
-configfile $prefix/grub.cfg
 """
-MODULES = "part_gpt ext2 search search_label normal configfile test echo linux serial terminal"
+# Debian's signed GRUB is in normal mode already.
+EARLY_EFI = f"{EARLY}configfile $prefix/grub.cfg\n"
+MODULES = "part_gpt ext2 search search_label normal test echo linux serial terminal"
 # What a UEFI BIOS starts: Debian's signed shim and GRUB, with Secure Boot or without. Place on the ESP -> file.
 ESP_FILES = {
     "EFI/BOOT/BOOTX64.EFI": "usr/lib/shim/shimx64.efi.signed",
     "EFI/BOOT/mmx64.efi": "usr/lib/shim/mmx64.efi.signed",
     "EFI/BOOT/grubx64.efi": "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
-    "EFI/debian/grub.cfg": "boot/grub/early.cfg",  # that GRUB looks there
+    "EFI/debian/grub.cfg": "boot/grub/early-efi.cfg",  # that GRUB looks there
 }
 CONSOLE = f"console=ttyS0 systemd.gpt_auto=no {kernels.UNDER_TCG} {kernels.lpj()}"
 FILES = {
@@ -81,15 +84,16 @@ systemctl mask systemd-networkd-wait-online.service apt-daily.timer apt-daily-up
 	e2scrub_reap.service e2scrub_all.timer networking.service grub-common.service ldconfig.service
 for platform in i386-pc x86_64-efi; do cp -r /usr/lib/grub/$platform /boot/grub/; done
 grub-mkimage -O i386-pc -p /boot/grub -c early.cfg -o /boot/grub/core.img biosdisk {MODULES}
-mv early.cfg /boot/grub/
-rm -rf setup /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/*.log /etc/machine-id /var/lib/dbus/machine-id
+mv early-efi.cfg /boot/grub/
+grub-editenv /boot/grub/grubenv create
+rm -rf setup early.cfg /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/*.log /etc/machine-id /var/lib/dbus/machine-id
 touch /etc/machine-id
 """
 
 
 def base(packages: tuple[str, ...] = (), say: Callable[[str], None] = print) -> Path:
     """The disk, in raw format, never written to; made if there is none like it yet."""
-    recipe = f"{PACKAGES}{packages}{FILES}{EARLY}{MODULES}{ESP_FILES}{SETUP}{LABEL}{CORE}{ESP}{ROOT}"
+    recipe = f"{PACKAGES}{packages}{FILES}{EARLY}{EARLY_EFI}{MODULES}{ESP_FILES}{SETUP}{LABEL}{CORE}{ESP}{ROOT}"
     disk = DISKS / f"trixie-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.raw"
     with paths.making("disk"):
         # A new root directory has none of them, though the disk may be an old one.
@@ -172,6 +176,7 @@ def _debootstrap(root: Path, packages: tuple[str, ...], environment: dict[str, s
         more = Path(scratch) / "more"
         more.mkdir()
         (more / "early.cfg").write_text(EARLY)
+        (more / "early-efi.cfg").write_text(EARLY_EFI)
         (more / "setup").write_text(SETUP)
         hooks = [
             f"--setup-hook=cp -r {files}/. $1", f"--customize-hook=cp -r {files}/. $1",
