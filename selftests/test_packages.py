@@ -184,6 +184,27 @@ def test_install_upgrade_remove_purge(root, packages):
     assert left.split() == ["/etc/apt/preferences.d/ccp-rs"]
 
 
+def test_a_hook_of_an_older_package(root, packages):
+    """It had another name. An upgrade leaves no hook of that name, and keeps what an administrator has changed in it;
+    a purge leaves neither."""
+    hooks, old = "/etc/kernel/postinst.d", "/tmp/x/etc/kernel/postinst.d"
+    new = root.put(packages["ccp-rs-modules"])
+    root.run(f"{INSTALL} {root.put(packages[MODULES])}")
+    root.run(f"rm -rf /tmp/x; dpkg-deb -R {new} /tmp/x; mv {old}/zz-ccp-rs {old}/ccp-rs; cd /tmp/x/DEBIAN; "
+             "sed -i 's/zz-ccp-rs/ccp-rs/' conffiles md5sums; sed -i /dpkg-maintscript-helper/d p*; "
+             "dpkg-deb -b /tmp/x /tmp/old.deb")  # fmt: skip
+    as_made = root.run("cat /tmp/x/etc/kernel/postinst.d/ccp-rs")
+    for change in ("", "# of an administrator\n"):
+        root.run("dpkg -i /tmp/old.deb")
+        assert root.run(f"cd {hooks}; ls *ccp-rs*").split() == ["ccp-rs"]
+        root.run(f"printf '{change}' >>{hooks}/ccp-rs; dpkg -i {new}")
+        assert root.run(f"run-parts --list --regex 'ccp-rs$' {hooks}").split() == [f"{hooks}/zz-ccp-rs"]
+        assert root.run(f"cat {hooks}/zz-ccp-rs") == as_made + change
+        root.run(f"dpkg -i {new}; apt-get purge -y ccp-rs-modules")
+        assert root.run(f"ls {hooks} | grep ccp-rs || true") == ""
+    root.run(f"apt-get purge -y {MODULES}; rm /tmp/old.deb")
+
+
 def test_a_kernel_for_which_dkms_has_modules(root, packages):
     """DKMS has its turn when a kernel is installed before anybody says that there are no modules. Here something else
     builds for it (test_dkms_with_what_is_missing has DKMS itself)."""
