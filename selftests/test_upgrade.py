@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """A whole Debian (scripts/disk) follows its archive from one kernel to the next, by itself: unattended-upgrades brings
-kernel and modules, and needrestart tells of it. Each start takes more than a minute of CPU time."""
+kernel and modules, and needrestart tells of it. Then an administrator goes back to the older kernel, by GRUB for one
+start, and for good by removing the newer one. Each start takes more than a minute of CPU time."""
 
 import hashlib
 import re
@@ -13,8 +14,9 @@ from debian_life import Life, check_start, kernel_packages, live, order
 from test_packages import OURS, make
 from vmlib import console, debian, disk
 
-STARTS = ["install", "old", "new"]
+STARTS = ["install", "old", "new", "back", "kept"]
 WITH_OURS = STARTS[1:]
+ON_OLDER = {"old", "back", "kept"}
 NEWER = paths.RELEASE
 # Debian's packages that follow the newest kernel.
 METAS = ("linux-image-amd64", "linux-base-amd64", "linux-modules-amd64")
@@ -101,7 +103,7 @@ def life(request, tmp_path_factory) -> Life:
 def test_each_kernel_has_ours(life):
     for start in STARTS:
         said = life.said[start]
-        assert said["release"] == (life.older if start == "old" else NEWER), start
+        assert said["release"] == (life.older if start in ON_OLDER else NEWER), start
         assert (said["ours"], said["loaded"]) == ("1" if start in WITH_OURS else "0", "1"), start
         assert said["snp"] == "Y", start
         assert life.tried[start]["units"] == (0, [""]), start
@@ -134,6 +136,26 @@ def test_unattended_upgrade(life):
     assert dpkg.index(said) < dpkg.index(f"Setting up ccp-rs-modules-{NEWER} ")
     # Kernels that are kept keep their modules.
     assert not re.findall("^Removing .*", "\n".join(tried["unused"][1]), re.M)
+
+
+def test_grub_goes_back_for_one_start(life):
+    """It came up, as test_each_kernel_has_ours says."""
+    assert life.tried["new"]["chosen"] == (0, [""])
+
+
+def test_removal_of_the_newer_kernel(life):
+    """It takes the modules with it that are for this kernel, and the packages that follow the newest one. The older
+    kernel is the first of GRUB's menu then, and nobody thinks that its modules are of no use."""
+    tried, said = life.tried["back"], life.said["back"]
+    assert [tried[what][0] for what in ("remove", "unused")] == [0, 0], tried
+    removed, unused = (
+        re.findall(r"^Removing (\S+) ", "\n".join(tried[what][1]), re.M) for what in ("remove", "unused")
+    )
+    parts = [f"linux-{part}-{NEWER}" for part in ("image", "base", "binary", "modules")]
+    assert sorted(removed) == sorted(["ccp-rs-modules", f"ccp-rs-modules-{NEWER}", *METAS, *parts])
+    assert not [package for package in unused if life.older in package], unused
+    assert said["packages"] == f"ccp-rs-modules-{life.older}"
+    assert {key: value for key, value in said.items() if key.startswith("kept-")} == {f"kept-{life.older}": OURS}
 
 
 def test_nothing_of_what_runs_is_touched(life):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# Unattended upgrades of kernel and modules (selftests/test_upgrade.py), from one start to the next. $1: the release
-# that the host has first, $2: the newer one that the archive has later. /root/archive is the archive, /root/later what
-# of it is different then.
+# Unattended upgrades of kernel and modules (selftests/test_upgrade.py), from one start to the next, and the way back.
+# $1: the release that the host has first, $2: the newer one that the archive has later. /root/archive is the archive,
+# /root/later what of it is different then.
 . /root/debian-lib.sh
 step=${step:?}
 older=$1 newer=$2
@@ -58,9 +58,24 @@ old)
 	;;
 new)
 	try pending needrestart -b -k
+	# For one start, the older one of GRUB's menu.
+	entry=$(sed -n "s/.*'\(gnulinux-$older-advanced-[^']*\)'.*/\1/p" /boot/grub/grub.cfg)
+	try chosen grub-reboot "gnulinux-advanced-${entry##*-advanced-}>$entry"
+	go_on back systemctl reboot
+	;;
+back)
+	# For good.
+	try remove apt-get remove -y "linux-base-$newer"
+	try unused apt-get autoremove -y
+	say packages "$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' 'ccp-rs-modules*' |
+		sed -n 's/^installed //p' | xargs)"
+	packed kept
+	go_on kept systemctl reboot
+	;;
+kept)
 	journalctl --sync
-	boot=-2 lines='ccp|snp_host|kvm_amd: SEV-SNP|EXT4-fs .* mounted|there is no ccp|this kernel'
-	for start in install old new; do
+	boot=-4 lines='ccp|snp_host|kvm_amd: SEV-SNP|EXT4-fs .* mounted|there is no ccp|this kernel'
+	for start in install old new back kept; do
 		journal $boot $start -g "^($lines)"
 		boot=$((boot + 1))
 	done
