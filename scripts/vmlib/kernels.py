@@ -10,10 +10,10 @@ NAMES = ("stock", "debug")
 # Parameters of a kernel under TCG. no_timer_check: on a busy machine too few timer interrupts may come in the time that
 # the kernel counts them, and it panics. tsc=nowatchdog: the clocksource watchdog waits for another CPU with interrupts
 # off, until a clock says that it has taken too long (watchdog_wait_seq in kernel/time/clocksource.c). As long as that
-# clock is jiffies, which the waiting CPU itself would have to count, it waits for ever if it has interrupted its own CPU
-# just before that sent an IPI: the other CPU's queue is not empty then, so the watchdog sends none. With several slow
-# CPUs that happens; it was seen in guests with four. The other two save time: the kernel tests its ciphers, and goes
-# around faults of CPUs that this one is not.
+# clock is jiffies, which the waiting CPU itself would have to count, it waits for ever if it has interrupted its own
+# CPU just before that sent an IPI: the other CPU's queue is not empty then, so the watchdog sends none. With several
+# slow CPUs that happens; it was seen in guests with four. The other two save time: the kernel tests its ciphers, and
+# goes around faults of CPUs that this one is not.
 UNDER_TCG = "no_timer_check tsc=nowatchdog mitigations=off cryptomgr.notests"
 HZ = 250  # Debian's; with another one delays are longer or shorter
 ANY_KHZ = 2_600_000
