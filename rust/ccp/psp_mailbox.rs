@@ -22,8 +22,11 @@ use crate::{
     },
 };
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
+
 /// How long a command may take. The in-tree driver's value.
-const TIMEOUT_MS: i64 = 10_000;
+const TIMEOUT: Delta = Delta::from_secs(10);
 /// The time between two reads of the register. The in-tree driver's value.
 const POLL_USECS: i64 = 1000;
 
@@ -56,6 +59,7 @@ pub(crate) struct PspMailbox<I> {
     map: &'static MailboxMap,
     /// The last command got no answer in time.
     unanswered: bool,
+    timeout: Delta,
 }
 
 impl<I: BarIo> PspMailbox<I> {
@@ -65,6 +69,7 @@ impl<I: BarIo> PspMailbox<I> {
             io,
             map,
             unanswered: false,
+            timeout: TIMEOUT,
         }
     }
 
@@ -101,7 +106,7 @@ impl<I: BarIo> PspMailbox<I> {
             || Ok(self.command()),
             |command| command.ready(),
             Delta::from_micros(POLL_USECS),
-            Delta::from_millis(TIMEOUT_MS),
+            self.timeout,
         );
         self.unanswered = answer.is_err();
         Ok(answer?.status().get())
