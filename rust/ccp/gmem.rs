@@ -160,7 +160,7 @@ pub(crate) fn make_private(rmp: &dyn GuestRmp, pages: &Private) -> Result {
                 assigned.push(page, GFP_KERNEL)?;
             }
             rmp.assign(page, pages.level, owner, false)
-                .inspect(|()| trace::pages(page, "guest", owner.asid, owner.gpa))
+                .inspect(|()| trace::pages(page, "guest", Some((owner.asid, owner.gpa))))
                 .inspect_err(|_| {
                     let _ = assigned.pop();
                 })
@@ -251,7 +251,7 @@ fn split(rmp: &dyn GuestRmp, frame: Frames) -> Result<(), NotSplit> {
 fn release(rmp: &dyn GuestRmp, page: Frames, level: Level) -> usize {
     match rmp.release(page, level) {
         Ok(()) => {
-            trace::pages(page, "host", 0, 0);
+            trace::pages(page, "host", None);
             0
         }
         Err(err) => lose(page, Why::Refused(err)),

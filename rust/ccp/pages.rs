@@ -128,7 +128,7 @@ fn assign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), NotAssi
             });
         }
     }
-    trace::pages(frames, "firmware", 0, 0);
+    trace::pages(frames, "firmware", None);
     Ok(())
 }
 
@@ -188,7 +188,7 @@ fn unassign<R: Reclaimer>(frames: Frames, reclaimer: &mut R) -> Result<(), Stuck
             why,
         })?;
     }
-    trace::pages(frames, "host", 0, 0);
+    trace::pages(frames, "host", None);
     Ok(())
 }
 

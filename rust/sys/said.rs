@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lines of the kernel's log, for tests: their codes, and the words of the last one.
+//! Lines of the kernel's log, for tests: their codes, and the words of the last one. Events of the
+//! trace, whole.
 
 use core::sync::atomic::AtomicU8;
 
@@ -19,16 +20,48 @@ use kernel::{
 const LINES: usize = 32;
 const BYTES: usize = 512;
 
-static CODES: [Atomic<u64>; LINES] = [const { Atomic::new(0) }; LINES];
-/// How many there were; those that [`CODES`] has no room for count as well.
-static COUNT: Atomic<usize> = Atomic::new(0);
+static CODES: Numbers = Numbers::none();
+static EVENTS: Numbers = Numbers::none();
 static LAST: [AtomicU8; BYTES] = [const { AtomicU8::new(0) }; BYTES];
 
-/// A number instead of a code (FNV-1a).
-fn number(code: &str) -> u64 {
-    code.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+/// A number instead of a text (FNV-1a).
+fn number(text: &[u8]) -> u64 {
+    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+/// Texts, in their order.
+struct Numbers {
+    numbers: [Atomic<u64>; LINES],
+    /// How many there were; those that there is no room for count as well.
+    count: Atomic<usize>,
+}
+
+impl Numbers {
+    const fn none() -> Self {
+        Self {
+            numbers: [const { Atomic::new(0) }; LINES],
+            count: Atomic::new(0),
+        }
+    }
+
+    fn add(&self, text: &[u8]) {
+        if let Some(slot) = self.numbers.get(self.count.fetch_add(1, Relaxed)) {
+            slot.store(number(text), Relaxed);
+        }
+    }
+
+    /// Whether it is these since this was asked last.
+    fn only(&self, numbers: impl Iterator<Item = u64>) -> bool {
+        let count = self.count.xchg(0, Relaxed);
+        let added = self
+            .numbers
+            .iter()
+            .map(|number| number.load(Relaxed))
+            .take(count);
+        count <= LINES && added.eq(numbers)
+    }
 }
 
 struct Text {
@@ -45,6 +78,10 @@ impl Text {
         let _ = text.write_fmt(words);
         text
     }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
 }
 
 impl Write for Text {
@@ -59,24 +96,31 @@ impl Write for Text {
 
 /// A line is written.
 pub fn note(code: &str, words: fmt::Arguments<'_>) {
-    if let Some(slot) = CODES.get(COUNT.fetch_add(1, Relaxed)) {
-        slot.store(number(code), Relaxed);
-    }
+    CODES.add(code.as_bytes());
     for (slot, byte) in LAST.iter().zip(Text::of(words).bytes) {
         slot.store(byte, core::sync::atomic::Ordering::Relaxed);
     }
 }
 
-/// Lines that were written before do not matter.
+/// There is an event for the trace.
+pub fn event(words: fmt::Arguments<'_>) {
+    EVENTS.add(Text::of(words).bytes());
+}
+
+/// Lines and events that were written before do not matter.
 pub fn forget() {
-    COUNT.store(0, Relaxed);
+    CODES.count.store(0, Relaxed);
+    EVENTS.count.store(0, Relaxed);
 }
 
 /// Whether these lines have been written since this was asked last, in this order, and no others.
 pub fn only(codes: &[&str]) -> bool {
-    let count = COUNT.xchg(0, Relaxed);
-    let written = CODES.iter().map(|code| code.load(Relaxed)).take(count);
-    count <= LINES && written.eq(codes.iter().map(|code| number(code)))
+    CODES.only(codes.iter().map(|code| number(code.as_bytes())))
+}
+
+/// The same for events.
+pub fn traced(events: &[fmt::Arguments<'_>]) -> bool {
+    EVENTS.only(events.iter().map(|words| number(Text::of(*words).bytes())))
 }
 
 /// Whether the line that was written last has these words.
@@ -86,6 +130,6 @@ pub fn with(words: fmt::Arguments<'_>) -> bool {
         *byte = slot.load(core::sync::atomic::Ordering::Relaxed);
     }
     let words = Text::of(words);
-    let words = words.bytes.get(..words.len).unwrap_or_default();
+    let words = words.bytes();
     line.windows(words.len()).any(|part| part == words)
 }

@@ -8,8 +8,17 @@ use super::{
 };
 use kernel::prelude::*;
 
+/// Has the tests know of an event.
+macro_rules! note {
+    ($($words:tt)+) => {
+        #[cfg(CONFIG_KUNIT = "y")]
+        super::said::event(fmt!($($words)+));
+    };
+}
+
 /// `ccp_command_start`: firmware is given a command, with its command buffer at `buffer`.
 pub(crate) fn command_start(id: u16, name: &str, buffer: u64) {
+    note!("start {id:#x} {name} {buffer:#x}");
     // CAST: A short name.
     let len = name.len() as u32;
     // SAFETY: May be called in any context. The name is valid, and has that many bytes.
@@ -19,6 +28,7 @@ pub(crate) fn command_start(id: u16, name: &str, buffer: u64) {
 /// `ccp_command_done`: firmware has answered with `status`, or has not, and why (`error`), after so
 /// many microseconds.
 pub(crate) fn command_done(id: u16, name: &str, error: c_int, status: u16, us: u64) {
+    note!("done {id:#x} {name} {error} {status:#x}");
     // CAST: A short name.
     let len = name.len() as u32;
     let name = name.as_ptr().cast();
@@ -28,7 +38,13 @@ pub(crate) fn command_done(id: u16, name: &str, error: c_int, status: u16, us: u
 
 /// `ccp_pages`: pages have another owner: the host, firmware, a guest (with its ASID, and where the
 /// first page is in the guest), or nobody (lost).
-pub(crate) fn pages(frames: Frames, owner: &str, asid: u32, gpa: u64) {
+pub(crate) fn pages(frames: Frames, owner: &str, guest: Option<(u32, u64)>) {
+    let (asid, gpa) = guest.unwrap_or_default();
+    note!(
+        "{owner} {:#x} {} {asid} {gpa:#x}",
+        frames.pfn(),
+        frames.count()
+    );
     let (pfn, count) = (frames.pfn(), frames.count() as u64);
     // CAST: A word.
     let len = owner.len() as u32;
@@ -38,6 +54,7 @@ pub(crate) fn pages(frames: Frames, owner: &str, asid: u32, gpa: u64) {
 
 /// `ccp_state`: the platform has another state.
 pub(crate) fn state(snp: &str, sev: &str) {
+    note!("state {snp} {sev}");
     let (snp_ptr, sev_ptr) = (snp.as_ptr().cast(), sev.as_ptr().cast());
     // CAST: Words.
     let (snp_len, sev_len) = (snp.len() as u32, sev.len() as u32);
@@ -47,6 +64,7 @@ pub(crate) fn state(snp: &str, sev: &str) {
 
 /// `snp_host_window`: the hotplug window has another state.
 pub(crate) fn window(state: &str) {
+    note!("window {state}");
     // CAST: A word.
     let len = state.len() as u32;
     // SAFETY: As above.

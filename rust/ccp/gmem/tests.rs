@@ -59,6 +59,33 @@ mod suite {
     }
 
     #[test]
+    fn pages_are_traced_as_they_come_and_go() -> Result {
+        for (level, count) in [(Level::Size4K, 2), (Level::Size2M, 1024)] {
+            let (pages, rmp) = block()?;
+            let frames = Frames::of(&pages).first(count);
+            let (pfn, each) = (frames.pfn(), level.pages());
+            let second = pfn + each as u64;
+            let gpa = GFN << 12;
+            let second_gpa = gpa + ((each as u64) << 12);
+            said::forget();
+            make_private(&rmp, &private(frames, level)?)?;
+            check!(said::traced(&[
+                fmt!("guest {pfn:#x} {each} {ASID} {gpa:#x}"),
+                fmt!("guest {second:#x} {each} {ASID} {second_gpa:#x}"),
+            ]));
+            // They are this guest's.
+            make_private(&rmp, &private(frames, level)?)?;
+            check!(said::traced(&[]));
+            check!(make_shared(&rmp, frames) == 0);
+            check!(said::traced(&[
+                fmt!("host {pfn:#x} {each} 0 0x0"),
+                fmt!("host {second:#x} {each} 0 0x0"),
+            ]));
+        }
+        Ok(())
+    }
+
+    #[test]
     fn pages_come_and_go_in_both_sizes() -> Result {
         for (level, count) in [(Level::Size4K, 3), (Level::Size2M, 1024)] {
             let (pages, rmp) = block()?;
@@ -163,10 +190,10 @@ mod suite {
 
     #[test]
     fn all_pages_or_none() -> Result {
-        for bad in 0..4 {
+        for (count, bad) in (1..=4).flat_map(|count| (0..count).map(move |bad| (count, bad))) {
             for stuck in [false, true] {
                 let (pages, rmp) = block()?;
-                let frames = Frames::of(&pages).first(4);
+                let frames = Frames::of(&pages).first(count);
                 rmp.assign_fails.set(bad, 1);
                 if stuck {
                     rmp.release_fails.set(0, 1);
@@ -219,6 +246,29 @@ mod suite {
                 busy
             );
             check!(rmp.splits() == busy + 1 && leaked() == before && rmp.is_legal());
+        }
+        // Where it begins or ends with one that is shared as a whole.
+        for (place, count, splits) in [(0, 5, 1), (5, 600, 2), (5, 1019, 1), (507, 5, 1)] {
+            let (pages, rmp) = block()?;
+            let frames = Frames::of(&pages);
+            make_private(&rmp, &private(frames, Level::Size2M)?)?;
+            let before = leaked();
+            let shared = frames.skip(place).first(count);
+            check!(
+                make_shared(&rmp, shared) == 0 && rmp.all(shared, None),
+                "{}",
+                place
+            );
+            check!(
+                rmp.all(frames.first(place), Some((Level::Size4K, ASID, GFN))),
+                "{}",
+                place
+            );
+            check!(
+                rmp.splits() == splits && leaked() == before && rmp.is_legal(),
+                "{}",
+                count
+            );
         }
         Ok(())
     }
@@ -339,6 +389,10 @@ mod suite {
         check!(matches!(new(1, 512, SNP_PAGE_TYPE_VMSA), Err(err) if err == EINVAL));
         check!(new(1, 1, SNP_PAGE_TYPE_VMSA).is_ok() && new(0, 0, 1).is_ok());
         check!(new(1, 1, 0).is_err() && new(1, 1, 8).is_err() && new(1, 1 << 39, 1).is_err());
+        for (asid, right) in [(0, false), (1, true), (u32::MAX, true)] {
+            let page = LaunchPage::new(0, frames.first(1), 1, asid, 1, Contents::InPlace);
+            check!(page.is_ok() == right, "{}", asid);
+        }
         Ok(())
     }
 }

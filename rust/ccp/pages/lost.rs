@@ -142,7 +142,7 @@ impl Leaked {
         for frame in frames.iter() {
             if lost.add(frame.pfn()) {
                 keep(frame);
-                trace::pages(frame, "lost", 0, 0);
+                trace::pages(frame, "lost", None);
                 first.get_or_insert(frame);
             }
         }

@@ -322,7 +322,11 @@ mod suite {
         for order in ORDERS {
             let count = 1 << order;
             let mut ledger = Ledger::new(Faults::default());
-            let given = block(order)?.into_firmware(&mut ledger)?;
+            let block = block(order)?;
+            let pfn = block.frames().pfn();
+            said::forget();
+            let given = block.into_firmware(&mut ledger)?;
+            check!(said::traced(&[fmt!("firmware {pfn:#x} {count} 0 0x0")]));
             check!(ledger.all(Owner::Firmware, count), "{}", count);
             check!(
                 Some(given.spa().plain().raw()) == ledger.base.get(),
@@ -330,6 +334,7 @@ mod suite {
                 count
             );
             let taken = given.take_back(&mut ledger).map_err(|_| EINVAL)?;
+            check!(said::traced(&[fmt!("host {pfn:#x} {count} 0 0x0")]));
             check!(ledger.all(Owner::Host, count), "{}", count);
             check!(taken.bytes().len() == count * 4096, "{}", count);
             check!(taken.bytes().iter().all(|byte| *byte == 0x5a), "{}", count);
@@ -590,6 +595,9 @@ mod suite {
         let before = leaked();
         let (a, b) = (users_pages(2)?, users_pages(0)?);
         let (first, second) = (Frames::of(&a), Frames::of(&b));
+        said::forget();
+        Leaked::foreign(second.first(0), &UNANSWERED);
+        check!(said::only(&[]) && said::traced(&[]) && leaked() == before);
         // Overlapping runs, in any order, and what lies between them; those that are lost by that.
         let mut all = 0;
         for (frames, new) in [
@@ -607,6 +615,17 @@ mod suite {
             check!(leaked() - before == all, "{:?}", frames);
             let lines = new.map(|_| "pages-lost");
             check!(said::only(lines.as_slice()));
+            let pfn = |n| new.map_or(0, |new| new.pfn() + n);
+            let count = new.map_or(0, Frames::count);
+            check!(said::traced(
+                [
+                    fmt!("lost {:#x} 1 0 0x0", pfn(0)),
+                    fmt!("lost {:#x} 1 0 0x0", pfn(1)),
+                    fmt!("lost {:#x} 1 0 0x0", pfn(2)),
+                ]
+                .get(..count)
+                .unwrap_or_default()
+            ));
             check!(new.is_none_or(|new| said::with(fmt!(
                 "{} page(s) from {:#x} on are lost until the machine restarts: ",
                 new.count(),
