@@ -161,17 +161,11 @@ impl Registration {
         let mut host = SnpHost::new(module, unfit);
         match unfit {
             Some(why) => log::notice!("no-snp-host", "{why}: CPU hotplug is never restricted"),
-            None => host.find_snp_en()?,
-        }
-        // Ours needs this module, so it comes later.
-        if unfit.is_none() && pci_adapter::is_registered(c"ccp") {
-            OTHER_CCP.store(true, Relaxed);
-            log::warn!(
-                "other-ccp",
-                "another ccp than that of this snp_host is loaded, and enables SNP without a \
-                 hotplug window: for now unload kvm_amd and ccp and load kvm_amd again; if the \
-                 initramfs has it, make that anew (update-initramfs -u)"
-            );
+            None => {
+                host.find_snp_en()?;
+                // Ours needs this module, so it comes later.
+                note_other_ccp(pci_adapter::is_registered(c"ccp"));
+            }
         }
         *HOST.lock() = Some(host);
         Ok(Self(()))
@@ -193,6 +187,19 @@ impl Drop for Registration {
             );
             core::mem::forget(barrier);
         }
+    }
+}
+
+/// Notes whether another ccp is loaded.
+fn note_other_ccp(is_loaded: bool) {
+    OTHER_CCP.store(is_loaded, Relaxed);
+    if is_loaded {
+        log::warn!(
+            "other-ccp",
+            "another ccp than that of this snp_host is loaded, and enables SNP without a \
+             hotplug window: for now unload kvm_amd and ccp and load kvm_amd again; if the \
+             initramfs has it, make that anew (update-initramfs -u)"
+        );
     }
 }
 
@@ -251,9 +258,15 @@ impl SnpHost {
 
     /// Opens the window if SNP_EN was set before this module was loaded.
     fn find_snp_en(&mut self) -> Result {
-        // No CPU may come between reading the CPUs and opening the window.
-        let disabled = HotplugDisabled::new();
-        let syscfg = Syscfg::read()?;
+        // No CPU may come between reading the CPUs and opening the window, which has a
+        // `cpu_hotplug_disable()` of its own.
+        let _disabled = HotplugDisabled::new();
+        self.found(&Syscfg::read()?);
+        Ok(())
+    }
+
+    /// SYSCFG is so while this module is loaded.
+    fn found(&mut self, syscfg: &Syscfg) {
         if syscfg.snp_en() == SnpEn::Somewhere {
             log::err!(
                 "snp-en-uneven",
@@ -264,9 +277,6 @@ impl SnpHost {
             );
         }
         self.apply(Event::Found(syscfg.snp_en()));
-        // An open window has a `cpu_hotplug_disable()` of its own now.
-        drop(disabled);
-        Ok(())
     }
 
     /// `snp_host_window_open()`.
@@ -275,14 +285,12 @@ impl SnpHost {
             log::err!("window-refused", "the hotplug window is not opened: {why}");
             return Err(ENODEV);
         }
-        // No CPU may go between the check and opening the window. A CPU that comes is prepared with
-        // the others.
-        let disabled = HotplugDisabled::new();
+        // No CPU may go between the check and opening the window, which has a
+        // `cpu_hotplug_disable()` of its own. A CPU that comes is prepared with the others.
+        let _disabled = HotplugDisabled::new();
         check_all_online()?;
         self.apply(Event::Open);
         OTHER_CCP.store(false, Relaxed);
-        // The window has a `cpu_hotplug_disable()` of its own now.
-        drop(disabled);
         Ok(())
     }
 
@@ -301,18 +309,22 @@ impl SnpHost {
                 self.apply(Event::Prepared);
                 Ok(())
             }
-            // The step that failed has logged why, unless memory was short.
             Err(err) => {
-                if err == ENOMEM {
-                    log::err!(
-                        "prepare-no-memory",
-                        "SNP stays off: no memory for preparing the CPUs; try again"
-                    );
-                }
-                self.apply(Event::NotPrepared(Syscfg::read()?.snp_en()));
+                self.not_prepared(err, Syscfg::read()?.snp_en());
                 Err(err)
             }
         }
+    }
+
+    /// The step that failed has logged why, unless memory was short.
+    fn not_prepared(&mut self, err: Error, snp_en: SnpEn) {
+        if err == ENOMEM {
+            log::err!(
+                "prepare-no-memory",
+                "SNP stays off: no memory for preparing the CPUs; try again"
+            );
+        }
+        self.apply(Event::NotPrepared(snp_en));
     }
 
     /// `snp_host_window_close(SNP_HOST_CLOSE_SNP_OFF)`.
@@ -364,9 +376,10 @@ impl SnpHost {
     fn apply(&mut self, event: Event) {
         let before = self.window;
         self.window = before.step(event);
-        if self.window != before {
-            trace::window(self.window.name());
+        if self.window == before {
+            return;
         }
+        trace::window(self.window.name());
         match (before.is_open(), self.window.is_open()) {
             (false, true) => {
                 self.barrier = Some(Barrier::new(&WINDOW_OPEN, HotplugDisabled::new));
@@ -389,15 +402,14 @@ impl SnpHost {
             }
             _ => (),
         }
-        match self.window {
-            Window::Held(why) if self.window != before => log::notice!(
+        if let Window::Held(why) = self.window {
+            log::notice!(
                 "window-stays-open",
                 "hotplug window stays open: {}. CPU hotplug, suspend and hibernation stay disabled \
                  until a shutdown of SNP clears SNP_EN (load and unload kvm_amd) or the machine is \
                  reset",
                 window::reason(why),
-            ),
-            _ => (),
+            );
         }
     }
 

@@ -142,7 +142,6 @@ pub(crate) struct Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.segments.iter().map(|segment| segment.entries.len);
         let end = self
             .segments
             .iter()
@@ -151,7 +150,7 @@ impl fmt::Display for Table {
         f.write_fmt(fmt!(
             "at {:#x}, {} KiB of entries in {} piece(s), for the memory below {:#x}",
             self.bookkeeping.start,
-            bytes.fold(0, u64::saturating_add) / 1024,
+            self.entries_len() / 1024,
             self.segments.len(),
             end.unwrap_or(0)
         ))
@@ -195,6 +194,12 @@ impl Table {
         Ok(found)
     }
 
+    /// Size of all entries in bytes.
+    fn entries_len(&self) -> u64 {
+        let bytes = self.segments.iter().map(|segment| segment.entries.len);
+        bytes.fold(0, u64::saturating_add)
+    }
+
     fn check_ram(&self) -> Result<(), RmpError> {
         let mut bad = None;
         let walked = iomem::walk(iomem::SYSTEM_RAM, |ram| {
@@ -223,13 +228,9 @@ impl Table {
         let start = Instant::<Monotonic>::now();
         zero(self.bookkeeping)?;
         self.on_pieces(|piece| zero(piece.entries))?;
-        let bytes = self
-            .segments
-            .iter()
-            .fold(0u64, |sum, segment| sum.saturating_add(segment.entries.len));
         pr_info!(
             "RMP cleared: {} MiB in {} ms\n",
-            bytes.div_ceil(1 << 20),
+            self.entries_len().div_ceil(1 << 20),
             start.elapsed().as_millis(),
         );
         Ok(())

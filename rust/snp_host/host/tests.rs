@@ -17,6 +17,7 @@ mod suite {
             errno::EOPNOTSUPP,
             said, //
         },
+        syscfg::SNP_EN,
         LocalModule,
     };
     use kernel::{
@@ -31,7 +32,15 @@ mod suite {
 
     /// On a machine for SNP the tests would change what it does.
     fn may_have_snp() -> bool {
-        rmp::is_reserved() || unfit_for_now().is_none()
+        let host = HOST.lock();
+        rmp::is_reserved() || host.as_ref().is_some_and(|host| host.unfit.is_none())
+    }
+
+    /// Else most of the tests would do nothing.
+    #[test]
+    fn there_is_a_host_while_the_module_is_loaded() -> Result {
+        check!(HOST.lock().is_some());
+        Ok(())
     }
 
     /// Why this machine is no SNP host.
@@ -77,15 +86,16 @@ mod suite {
         host.open()?;
         let other = OTHER_CCP.load(Relaxed);
         check!(said::only(&["window-opened"]) && before == [false; 3] && !other);
+        check!(said::traced(&[fmt!("window preparing")]));
         check!(host.window.name() == "preparing" && host.pin.is_some());
         check!(host.barrier.is_some() && host.opened.is_some());
         check!(refused()? == [true; 3]);
         said::forget();
         // It does not nest.
         host.open()?;
-        check!(said::only(&[]));
+        check!(said::only(&[]) && said::traced(&[]));
         host.close_snp_off()?;
-        check!(said::only(&["window-closed"]));
+        check!(said::only(&["window-closed"]) && said::traced(&[fmt!("window closed")]));
         check!(host.window.name() == "closed" && host.pin.is_none());
         check!(host.barrier.is_none() && host.opened.is_none());
         check!(refused()? == [false; 3]);
@@ -120,8 +130,9 @@ mod suite {
         check!(said::only(&["window-stays-open"]) && host.window.name() == "held");
         let reason = window::reason(why::SNP_HOST_KEEP_TIMEOUT);
         check!(said::with(fmt!("stays open: {reason}. ")) && host.reason() == reason);
+        check!(said::traced(&[fmt!("window held")]));
         host.apply(Event::Keep(why::SNP_HOST_KEEP_TIMEOUT));
-        check!(said::only(&[]));
+        check!(said::only(&[]) && said::traced(&[]));
         host.apply(Event::Keep(why::SNP_HOST_KEEP_HARDWARE_ERROR));
         check!(said::only(&["window-stays-open"]) && host.barrier.is_some());
         // There is no RMP to clear, which is said, and keeps nothing open.
@@ -139,7 +150,7 @@ mod suite {
         let mut host = host();
         host.open()?;
         host.apply(Event::Prepared);
-        check!(host.reason() == "SNP is enabled on all CPUs");
+        check!(host.reason() == "SNP is enabled on all CPUs" && host.window.name() == "enabled");
         for text in [c"one", c"two"] {
             let text = CString::try_from_fmt(fmt!("{}", text.to_str().map_err(|_| EINVAL)?))?;
             host.warnings.push(text, GFP_KERNEL)?;
@@ -226,6 +237,90 @@ mod suite {
         Ok(())
     }
 
+    /// By all CPUs, or by some.
+    #[test]
+    fn where_snp_en_is_set_a_window_is_found() -> Result {
+        use c::snp_host_keep as why;
+
+        if may_have_snp() {
+            return Ok(());
+        }
+        let everywhere = Syscfg::collect(|| Some(SNP_EN))?;
+        let somewhere = Syscfg::collect(|| match CpuId::current().as_u32() {
+            0 => Some(SNP_EN),
+            _ => Some(!SNP_EN),
+        })?;
+        // A machine with one CPU has no other one.
+        let uneven = somewhere.snp_en() == SnpEn::Somewhere;
+        for (syscfg, reason, lines) in [
+            (
+                everywhere,
+                why::SNP_HOST_KEEP_FOUND_AT_LOAD,
+                &["window-opened", "window-stays-open"][..],
+            ),
+            (
+                somewhere,
+                why::SNP_HOST_KEEP_SOME_CPUS,
+                &["snp-en-uneven", "window-opened", "window-stays-open"],
+            ),
+        ] {
+            if reason == why::SNP_HOST_KEEP_SOME_CPUS && !uneven {
+                continue;
+            }
+            let mut host = host();
+            said::forget();
+            host.found(&syscfg);
+            check!(said::only(lines) && host.reason() == window::reason(reason));
+            check!(host.pin.is_some() && refused()? == [true; 3]);
+            host.close_snp_off()?;
+            check!(refused()? == [false; 3]);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn another_ccp_is_warned_of() -> Result {
+        let before = OTHER_CCP.load(Relaxed);
+        said::forget();
+        note_other_ccp(true);
+        let (noted, told) = (OTHER_CCP.load(Relaxed), said::only(&["other-ccp"]));
+        note_other_ccp(false);
+        let (forgotten, silent) = (!OTHER_CCP.load(Relaxed), said::only(&[]));
+        OTHER_CCP.store(before, Relaxed);
+        check!(noted && told && forgotten && silent);
+        Ok(())
+    }
+
+    /// What the CPUs have then is read anew.
+    #[test]
+    fn cpus_that_are_not_prepared() -> Result {
+        if may_have_snp() {
+            return Ok(());
+        }
+        for (err, snp_en, lines, state) in [
+            (
+                ENOMEM,
+                SnpEn::Nowhere,
+                &["prepare-no-memory"][..],
+                "preparing",
+            ),
+            (EIO, SnpEn::Everywhere, &[], "preparing"),
+            (EIO, SnpEn::Somewhere, &["window-stays-open"], "held"),
+        ] {
+            let mut host = host();
+            host.open()?;
+            said::forget();
+            host.not_prepared(err, snp_en);
+            check!(
+                said::only(lines) && host.window.name() == state,
+                "{}",
+                state
+            );
+            host.close_snp_off()?;
+        }
+        Ok(())
+    }
+
     #[test]
     fn seconds_are_counted_from_the_opening() -> Result {
         let mut host = host();
@@ -266,6 +361,69 @@ mod suite {
         let owner = unsafe { c::snp_host_rmp_owner(1, &raw mut asid, &raw mut gpa) };
         check!((owner, asid, gpa) == (EOPNOTSUPP.to_errno(), 7, 8));
         Ok(())
+    }
+
+    /// The same for a host that is fit, and for none.
+    #[test]
+    fn what_the_functions_for_c_do() -> Result {
+        use c::{
+            snp_host_close as close,
+            snp_host_keep as why, //
+        };
+
+        if may_have_snp() {
+            return Ok(());
+        }
+        let own = HOST.lock().replace(host());
+        said::forget();
+        let name = || with_host(|host| Ok(host.window.name())).unwrap_or("none");
+        // SAFETY: They can be called at any time.
+        let seen = unsafe {
+            let opened = (c::snp_host_window_open(), name());
+            let refused = refused();
+            said::forget();
+            let prepared = with_host(|host| {
+                host.apply(Event::Prepared);
+                Ok(())
+            });
+            host_warning();
+            let closed = (
+                c::snp_host_window_close(close::SNP_HOST_CLOSE_INIT_REFUSED),
+                name(),
+            );
+            let warned = said::only(&["snp-init-perhaps", "rmp-not-cleared", "window-closed"]);
+            let again = (c::snp_host_window_open(), name());
+            c::snp_host_window_keep(why::SNP_HOST_KEEP_TIMEOUT);
+            let kept = name();
+            host_warning();
+            said::forget();
+            let off = (
+                c::snp_host_window_close(close::SNP_HOST_CLOSE_SNP_OFF),
+                name(),
+            );
+            let silent = said::only(&["rmp-not-cleared", "window-closed"]);
+            *HOST.lock() = None;
+            let none = (c::snp_host_window_open(), name());
+            let nothing = c::snp_host_psp_owed(1);
+            let all_right = prepared.is_ok() && warned && silent;
+            (
+                opened, refused, closed, again, kept, off, none, nothing, all_right,
+            )
+        };
+        *HOST.lock() = own;
+        let (opened, refused, closed, again, kept, off, none, nothing, all_right) = seen;
+        check!(opened == (0, "preparing") && refused? == [true; 3]);
+        check!(closed == (0, "closed") && again == (0, "preparing") && kept == "held");
+        check!(off == (0, "closed") && none == (-19, "none") && nothing == 0 && all_right);
+        Ok(())
+    }
+
+    /// The preflight has found a difference.
+    fn host_warning() {
+        let _ = with_host(|host| {
+            let text = CString::try_from_fmt(fmt!("of a difference"))?;
+            Ok(host.warnings.push(text, GFP_KERNEL)?)
+        });
     }
 
     #[test]

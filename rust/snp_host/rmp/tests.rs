@@ -117,6 +117,7 @@ mod suite {
             }
         }
         check!(table.scan(SnpEn::Somewhere) == Rmp::Zero);
+        check!(cpu::has_rmpread() || table.scan(SnpEn::Everywhere) == Rmp::Zero);
         Ok(())
     }
 
@@ -133,6 +134,16 @@ mod suite {
         check!(matches!(table.map(), Err(err) if err == EINVAL));
         let proof = NotEnforced::check(SnpEn::Nowhere).ok_or(EINVAL)?;
         check!(table.clear(&proof) == Err(EINVAL));
+        let mut table = memory.table()?;
+        check!(table.clear(&proof) == Ok(()) && table.entries_len() == 6 * 4096);
+        table.bookkeeping.start += 4;
+        check!(table.clear(&proof) == Err(EINVAL));
+        Ok(())
+    }
+
+    #[test]
+    fn a_machine_without_snp_has_no_rmp() -> Result {
+        check!(cpu::has_snp() || !is_reserved());
         Ok(())
     }
 
