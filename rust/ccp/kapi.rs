@@ -312,17 +312,7 @@ extern "C" fn sev_get_snp_policy_bits() -> u64 {
 /// Bit mask of the VM types that firmware supports.
 #[no_mangle]
 extern "C" fn sev_firmware_supported_vm_types() -> c_int {
-    let Ok(mut platform) = slot::lock() else {
-        return 0;
-    };
-    let mut types = 1 << c::KVM_X86_SEV_VM | 1 << c::KVM_X86_SEV_ES_VM;
-    if platform.is_snp_up() {
-        types |= 1 << c::KVM_X86_SNP_VM;
-        if !platform.allows_es() {
-            types &= !(1 << c::KVM_X86_SEV_ES_VM);
-        }
-    }
-    types
+    slot::lock().map_or(0, |mut platform| platform.vm_types())
 }
 
 /// Expands to exports of hardware that the driver does not serve.

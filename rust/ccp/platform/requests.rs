@@ -31,6 +31,7 @@ use crate::{
         Guest, //
     },
     sys::{
+        bindings as c,
         caller_memory::CallerMemory,
         cpu,
         log,
@@ -57,6 +58,18 @@ use crate::{
 const GET_ID_SINCE: (u8, u8) = (0, 16);
 /// The guest-policy bit PAGE_SWAP_DISABLE exists since this API.
 const PAGE_SWAP_DISABLE_SINCE: (u8, u8) = (1, 58);
+
+/// AMD-SB-3023: with SNP firmware from this security version on no SEV-ES guests may run next to
+/// SNP. `has`: whether the CPU has a feature.
+fn es_fixed_in(has: impl Fn(u32) -> bool) -> Option<(TcbLayout, u8)> {
+    if has(bindings::X86_FEATURE_ZEN3) || has(bindings::X86_FEATURE_ZEN4) {
+        Some((TcbLayout::MilanGenoa, 0x1b))
+    } else if has(bindings::X86_FEATURE_ZEN5) {
+        Some((TcbLayout::Turin, 0x4))
+    } else {
+        None
+    }
+}
 
 /// The answer to a command that fills buffers.
 ///
@@ -389,16 +402,26 @@ impl<T: Transport> Platform<T> {
         bits
     }
 
-    /// Whether SEV-ES guests may run next to SNP. AMD-SB-3023: not with SNP firmware from this
-    /// security version on.
-    pub(crate) fn allows_es(&mut self) -> bool {
-        let milan_or_genoa =
-            cpu::has(bindings::X86_FEATURE_ZEN3) || cpu::has(bindings::X86_FEATURE_ZEN4);
-        let (layout, fixed_in) = if milan_or_genoa {
-            (TcbLayout::MilanGenoa, 0x1b)
-        } else if cpu::has(bindings::X86_FEATURE_ZEN5) {
-            (TcbLayout::Turin, 0x4)
-        } else {
+    /// The kinds of guests that kvm-amd may offer: `1 << KVM_X86_SEV_VM` and so on.
+    pub(crate) fn vm_types(&mut self) -> c_int {
+        self.vm_types_with(es_fixed_in(cpu::has))
+    }
+
+    fn vm_types_with(&mut self, es_fixed_in: Option<(TcbLayout, u8)>) -> c_int {
+        let (sev, es) = (1 << c::KVM_X86_SEV_VM, 1 << c::KVM_X86_SEV_ES_VM);
+        if !self.is_snp_up() {
+            return sev | es;
+        }
+        let snp = 1 << c::KVM_X86_SNP_VM;
+        match self.allows_es(es_fixed_in) {
+            true => sev | es | snp,
+            false => sev | snp,
+        }
+    }
+
+    /// Whether SEV-ES guests may run next to SNP.
+    fn allows_es(&mut self, es_fixed_in: Option<(TcbLayout, u8)>) -> bool {
+        let Some((layout, fixed_in)) = es_fixed_in else {
             return true;
         };
         match self.channel.snp_status() {

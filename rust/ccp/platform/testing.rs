@@ -154,6 +154,8 @@ pub(super) struct Plan {
     pub(super) stopped_sev: Cell<bool>,
     /// The TMR, or 0.
     pub(super) tmr: Cell<u64>,
+    /// The current TCB, as it says itself.
+    pub(super) tcb: Cell<u64>,
     /// Those that it says it has.
     pub(super) guests: Cell<u32>,
     /// Those that have an ASID, and whether the ASID of one has to be flushed.
@@ -179,6 +181,7 @@ impl Plan {
             sev: Cell::new(0),
             stopped_sev: Cell::new(false),
             tmr: Cell::new(0),
+            tcb: Cell::new(0),
             guests: Cell::new(0),
             active: Cell::new(0),
             dirty: Cell::new(false),
@@ -359,6 +362,7 @@ impl Plan {
                     state: self.snp_init.get().into(),
                     flags: SnpStatus::FLAG_FEATURE_INFO,
                     guest_count: self.guests.get(),
+                    current_tcb: self.tcb.get(),
                     ..SnpStatus::default()
                 };
                 call.memory().with(page, size_of::<SnpStatus>(), |bytes| {

@@ -220,6 +220,72 @@ mod suite {
         Ok(())
     }
 
+    /// The kinds by their numbers in KVM's ABI: SEV, SEV-ES, SNP.
+    #[test]
+    fn kinds_of_guests_that_kvm_may_offer() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (sev, es, snp) = (1 << 2, 1 << 3, 1 << 4);
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        // The security version of SNP firmware is another byte of the TCB.
+        let milan = (TcbLayout::MilanGenoa, 0x1b, 8 * 6);
+        let turin = (TcbLayout::Turin, 4, 8 * 3);
+        check!(p.vm_types_with(Some((milan.0, 0))) == sev | es);
+        check!(p.start_snp(0).is_ok());
+        said::forget();
+        check!(p.vm_types_with(None) == sev | es | snp);
+        for (layout, fixed_in, shift) in [milan, turin] {
+            for (svn, kept) in [
+                (0, es),
+                (fixed_in - 1, es),
+                (fixed_in, 0),
+                (fixed_in + 1, 0),
+            ] {
+                plan.tcb.set(u64::from(svn) << shift);
+                let types = p.vm_types_with(Some((layout, fixed_in)));
+                check!(types == sev | kept | snp, "{} {}", fixed_in, svn);
+            }
+        }
+        // Firmware that does not say is not trusted.
+        plan.tcb.set(0);
+        check!(said::only(&[]));
+        for (fault, lines) in [
+            (Refuses(Status::INVALID_PARAM), &["command-failed"][..]),
+            // Of a mailbox that is dead already nobody has to be told.
+            (Silent, &[]),
+        ] {
+            plan.once(CommandId::SNP_PLATFORM_STATUS, fault);
+            if matches!(fault, Silent) {
+                let _ = p.snp_platform_status();
+            }
+            said::forget();
+            let types = p.vm_types_with(Some((milan.0, milan.1)));
+            check!(types == sev | snp && said::only(lines));
+        }
+        p.shutdown(Leaving::KvmGone);
+        HOST.forget_events();
+        Ok(())
+    }
+
+    #[test]
+    fn es_guests_are_refused_by_the_kind_of_cpu() -> Result {
+        use bindings::{
+            X86_FEATURE_ZEN2,
+            X86_FEATURE_ZEN3,
+            X86_FEATURE_ZEN4,
+            X86_FEATURE_ZEN5, //
+        };
+        let is_milan = |found| matches!(found, Some((TcbLayout::MilanGenoa, 0x1b)));
+        let only = |feature| es_fixed_in(move |asked| asked == feature);
+        check!(es_fixed_in(|_| false).is_none() && only(X86_FEATURE_ZEN2).is_none());
+        check!(is_milan(only(X86_FEATURE_ZEN3)) && is_milan(only(X86_FEATURE_ZEN4)));
+        check!(matches!(
+            only(X86_FEATURE_ZEN5),
+            Some((TcbLayout::Turin, 4))
+        ));
+        Ok(())
+    }
+
     #[test]
     fn policy_bits_come_one_by_one() -> Result {
         static HOST: FakeHost = FakeHost::new();
