@@ -472,12 +472,17 @@ impl<T: Transport> Channel<T> {
         state::ended(command, answer);
         // CAST: Not negative.
         let us = start.elapsed().as_micros_ceil() as u64;
-        let (error, status) = match &answer {
-            Ok(status) => (0, status.raw()),
-            Err(err) => (err.errno().to_errno(), 0),
-        };
+        let (error, status) = traced(answer);
         trace::command_done(id, name, error, status, us);
         answer
+    }
+}
+
+/// Errno and status in the trace: one of them is 0.
+fn traced(answer: Result<Status, CmdError>) -> (c_int, u16) {
+    match answer {
+        Ok(status) => (0, status.raw()),
+        Err(err) => (err.errno().to_errno(), 0),
     }
 }
 

@@ -68,7 +68,8 @@ impl<T: Transport> Channel<T> {
         memory: &CallerMemory,
     ) -> Result<(), CmdError> {
         let command = command.info();
-        if !self.snp_init() || !command.id.is_legacy() || command.fw_buffers.is_empty() {
+        // Legacy commands alone have such fields.
+        if !self.snp_init() || command.fw_buffers.is_empty() {
             let result = self.run(command, data);
             if let Err(CmdError::Died(_)) = result {
                 leak_named(command, data, memory);

@@ -14,6 +14,7 @@ mod suite {
             caller_memory::CallerMemory,
             pages::Pages,
             rmp::Frames,
+            said,
             snp_host::HotplugWindow, //
         },
         testing::{
@@ -39,12 +40,17 @@ mod suite {
             Target, //
         },
     };
-    use core::cell::Cell;
+    use core::cell::{
+        Cell,
+        RefCell, //
+    };
 
     const PAGE: usize = 4096;
     /// What a caller's memory holds before a command, and what firmware writes.
     const BEFORE: u8 = 0xa5;
     const WRITTEN: u8 = 0x3c;
+    /// The length that firmware says it needs.
+    const NEEDED: u32 = 0x4567;
 
     /// What firmware writes behind the n-th field.
     const fn written(n: usize) -> u8 {
@@ -315,6 +321,9 @@ mod suite {
                             }
                         }
                         fill(call).map_err(CmdError::Transport)?;
+                        for field in call.command.fw_buffers {
+                            call.set_field(field.len, NEEDED);
+                        }
                         Ok(status)
                     };
                     let mut channel = channel(&dev, &HOST, true, script)?;
@@ -342,6 +351,9 @@ mod suite {
                 check!(caller.memory_holds(written), "{} {}", command.name, status);
                 for (n, (field, own)) in command.fw_buffers.iter().zip(expected).enumerate() {
                     let (offset, _) = place(n);
+                    let len = caller.data.get(field.len.into()..).ok_or(EINVAL)?;
+                    let len = len.first_chunk().copied().map(u32::from_le_bytes);
+                    check!(len == Some(NEEDED), "{}", command.name);
                     let data = caller.data.get(field.address.into()..).ok_or(EINVAL)?;
                     let address = data.first_chunk().copied().map(u64::from_le_bytes);
                     check!(
@@ -524,6 +536,18 @@ mod suite {
                     "{}",
                     command.name
                 );
+                let mut asked = false;
+                let pages = [0, 1].map(|order| HvPages::zeroed(Gfp::KERNEL, order));
+                let [first, second] = pages;
+                let refused = channel.lending([first?, second?], |_, _| {
+                    asked = true;
+                    Ok(())
+                });
+                check!(
+                    matches!(refused, Err(CmdError::Dead(_))) && !asked,
+                    "{}",
+                    command.name
+                );
                 check!(leaked() == leaked_before, "{}", command.name);
             }
         }
@@ -614,7 +638,7 @@ mod suite {
             |_| Ok(Status::INVALID_PARAM),
             silence,
         ];
-        for command in relayed() {
+        for (command, snp_init) in relayed().flat_map(|row| [(row, false), (row, true)]) {
             for (n, outcome) in outcomes.iter().enumerate() {
                 let mut caller = Caller::new(command)?;
                 for &field in command.pages {
@@ -624,7 +648,11 @@ mod suite {
                     caller.memory.push(pages, GFP_KERNEL)?;
                 }
                 let before = leaked();
-                let mut channel = channel(&dev, &HOST, false, |call: &Call| outcome(call.command))?;
+                let script = |call: &Call| match call.is(CommandId::SNP_PAGE_RECLAIM) {
+                    true if command.id != call.command.id => Ok(Status::SUCCESS),
+                    _ => outcome(call.command),
+                };
+                let mut channel = channel(&dev, &HOST, snp_init, script)?;
                 let result = relay(&mut channel, command, caller.buffer(), &self::caller());
                 let silent = n == 2;
                 check!(
@@ -632,8 +660,8 @@ mod suite {
                     "{}",
                     command.name
                 );
-                // The command buffer is lost as well; what is behind a field of the table has two
-                // pages.
+                // The command buffer is lost as well; what is behind a field of the table, or
+                // stands in for it, has two pages.
                 let buffer = usize::from(command.len != 0);
                 let named = 2 * command.fw_buffers.len() + command.pages.len();
                 let lost = if silent { buffer + named } else { 0 };
@@ -672,6 +700,159 @@ mod suite {
                 record.set_snp(true);
             }
             record.set_snp(false);
+        }
+        Ok(())
+    }
+
+    /// Nor is anything behind an address of 0, or of no length.
+    #[test]
+    fn memory_that_an_unanswered_command_does_not_name_is_not_lost() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        for command in with_buffers() {
+            for (named, len, lost) in [(false, 1_u32, 0), (true, 0, 0), (true, 1, 1)] {
+                let mut caller = Caller::new(command)?;
+                for field in command.fw_buffers {
+                    if !named {
+                        caller.put(field.address, &[0; 8])?;
+                    }
+                    caller.put(field.len, &len.to_le_bytes())?;
+                }
+                let mut channel = channel(&dev, &HOST, false, |call: &Call| silence(call.command))?;
+                let before = leaked();
+                let result = relay(&mut channel, command, caller.buffer(), &self::caller());
+                check!(matches!(result, Err(CmdError::Died(_))), "{}", command.name);
+                let lost = 1 + lost * command.fw_buffers.len();
+                check!(
+                    leaked() == before + lost,
+                    "{} {} {}",
+                    command.name,
+                    named,
+                    len
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The panic path reads it while firmware is at work.
+    #[test]
+    fn a_command_is_on_record_before_firmware_gets_it() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        let record = RefCell::new(None::<Arc<Record>>);
+        let right = Cell::new(false);
+        let script = |call: &Call| {
+            let record = record.borrow();
+            right.set(record.as_ref().is_some_and(|record| {
+                record.command() == call.command.name
+                    && record.snp() == call.command.id.initialises_snp()
+            }));
+            Ok(Status::SUCCESS)
+        };
+        for wait in [Wait::Interrupt, Wait::Poll] {
+            let mut channel = channel(&dev, &HOST, false, script)?;
+            channel.wait = wait;
+            *record.borrow_mut() = Some(channel.record().clone());
+            for row in TABLE {
+                channel.record().set_snp(false);
+                let mut data = [0; MAX_LEN];
+                let data = data.get_mut(..row.len.into()).ok_or(EINVAL)?;
+                right.set(false);
+                check!(
+                    channel.run(row, data).is_ok() && right.get(),
+                    "{}",
+                    row.name
+                );
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_platform_command_is_known_until_somebody_asks() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        let status = Cell::new(Status::SUCCESS);
+        let mut channel = channel(&dev, &HOST, false, |_: &Call| Ok(status.get()))?;
+        check!(!channel.take_platform_command());
+        check!(!channel
+            .for_panic(Scripted::new(|_: &Call| Ok(Status::SUCCESS)))?
+            .take_platform_command());
+        for row in TABLE {
+            for answer in [Status::SUCCESS, Status::INVALID_PARAM] {
+                let mut data = [0; MAX_LEN];
+                let data = data.get_mut(..row.len.into()).ok_or(EINVAL)?;
+                status.set(answer);
+                check!(
+                    channel.run(row, data).is_ok() == answer.is_success(),
+                    "{}",
+                    row.name
+                );
+                // By the ABI's numbers: those of the platform come before those of guests.
+                let platform = row.id.raw() < 0x20;
+                check!(channel.take_platform_command() == platform, "{}", row.name);
+                check!(!channel.take_platform_command(), "{}", row.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the panic path loses is on no list: that takes a lock, and memory.
+    #[test]
+    fn what_a_panic_loses_is_not_counted() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        for (wait, lost) in [(Wait::Interrupt, 1), (Wait::Poll, 0)] {
+            for snp_init in [false, true] {
+                let before = leaked();
+                let mut channel =
+                    channel(&dev, &HOST, snp_init, |call: &Call| silence(call.command))?;
+                channel.wait = wait;
+                let mut status = sev::PlatformStatus::default();
+                let result = channel.issue(command::PLATFORM_STATUS, &mut status);
+                check!(matches!(result, Err(CmdError::Died(_))), "{:?}", wait);
+                check!(leaked() == before + lost, "{:?} {}", wait, snp_init);
+                check!(channel.buffer.is_none(), "{:?}", wait);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_trace_has_an_errno_or_a_status() -> Result {
+        let silent = Dead::Gone { command: "INIT" };
+        for (answer, expected) in [
+            (Ok(Status::SUCCESS), (0, 0)),
+            (Ok(Status::INVALID_LEN), (0, 4)),
+            (Err(CmdError::Died(silent)), (-110, 0)),
+            (Err(CmdError::Dead(silent)), (-16, 0)),
+        ] {
+            check!(traced(answer) == expected, "{:?}", answer);
+        }
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        let buffer = Cell::new(0);
+        let script = |call: &Call| {
+            buffer.set(call.spa);
+            Ok(Status::INVALID_LEN)
+        };
+        // In a panic nothing is traced.
+        for (wait, count) in [(Wait::Interrupt, 2), (Wait::Poll, 0)] {
+            let mut channel = channel(&dev, &HOST, false, script)?;
+            channel.wait = wait;
+            said::forget();
+            let mut status = sev::PlatformStatus::default();
+            let result = channel.issue(command::PLATFORM_STATUS, &mut status);
+            check!(refused(result, Status::INVALID_LEN));
+            check!(said::traced(
+                [
+                    fmt!("start 0x4 PLATFORM_STATUS {:#x}", buffer.get()),
+                    fmt!("done 0x4 PLATFORM_STATUS 0 0x4"),
+                ]
+                .get(..count)
+                .unwrap_or_default()
+            ));
         }
         Ok(())
     }

@@ -9,9 +9,16 @@ use kernel::macros::kunit_tests;
 mod suite {
     use super::super::*;
     use crate::{
+        cmd::Channel,
         testing::{
             check,
-            device, //
+            device,
+            script::{
+                silence,
+                Call,
+                FakeHost,
+                Scripted, //
+            }, //
         },
         wire::command, //
     };
@@ -211,6 +218,59 @@ mod suite {
         ))?;
         check!(says(text.to_str().map_err(|_| EINVAL)?)?);
         Ok(())
+    }
+
+    /// A command is told of before firmware gets it, and its end when the answer is there.
+    #[test]
+    fn commands_of_the_driver_are_told_of() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        detached();
+        let (_faux, dev) = device()?;
+        firmware(&dev, FIRMWARE, |_| true);
+        let before = counts();
+        let answers = [
+            Ok(Status::SUCCESS),
+            Ok(Status::INVALID_PARAM),
+            silence(command::DF_FLUSH.info()),
+        ];
+        let mut n = 0;
+        let script = |_: &Call| {
+            let answer = *answers.get(n).ok_or(CmdError::Transport(EINVAL))?;
+            n += 1;
+            let told = says_just_now("mailbox: DF_FLUSH, for # s").map_err(CmdError::Transport)?;
+            let counted = counts().issued == before.issued + n as u64;
+            match told && counted {
+                true => answer,
+                false => Err(CmdError::Transport(EPERM)),
+            }
+        };
+        let mut channel = Channel::new(dev.clone(), Scripted::new(script), &HOST)?;
+        for expected in answers {
+            let result = channel.issue(command::DF_FLUSH, &mut ());
+            check!(
+                result == expected.and_then(status_as_result),
+                "{:?}",
+                result
+            );
+            check!(says("mailbox: idle")?);
+        }
+        // A dead mailbox is given nothing.
+        check!(channel.issue(command::DF_FLUSH, &mut ()).is_err());
+        let expected = Counts {
+            issued: before.issued + 3,
+            refused: before.refused + 1,
+            unanswered: before.unanswered + 1,
+        };
+        check!(counts() == expected);
+        detached();
+        Ok(())
+    }
+
+    fn status_as_result(status: Status) -> Result<(), CmdError> {
+        match status {
+            Status::SUCCESS => Ok(()),
+            status => Err(CmdError::Firmware(status)),
+        }
     }
 
     #[test]
