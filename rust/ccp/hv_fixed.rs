@@ -84,7 +84,15 @@ pub(crate) fn take() -> Result<HvPages> {
         pages.bytes_mut().fill(0);
         return Ok(pages);
     }
-    let mut pages = HvPages::zeroed(Gfp::KERNEL, ORDER)?;
+    add(&mut blocks, HvPages::zeroed(Gfp::KERNEL, ORDER)?)
+}
+
+/// Maps a block without caches, and adds it to those that a list gets.
+///
+/// # Errors
+///
+/// [`ENOMEM`]; there is no such block then.
+fn add(blocks: &mut KVec<Block>, mut pages: HvPages) -> Result<HvPages> {
     pages.set_uncached()?;
     let block = Block {
         frames: pages.frames(),

@@ -37,6 +37,11 @@ mod suite {
         let again = block.set_uncached();
         give_back(block);
         check!(again == Err(EBUSY));
+        // Nor is it a block if it cannot be mapped so.
+        let mut pages = HvPages::zeroed(Gfp::KERNEL, ORDER)?;
+        check!(pages.set_uncached().is_ok());
+        let mut none = KVec::new();
+        check!(matches!(add(&mut none, pages), Err(err) if err == EBUSY) && none.is_empty());
         Ok(())
     }
 

@@ -34,6 +34,13 @@ use crate::{
 ///
 /// [`E2BIG`] if there are more ranges than fit, [`ENOMEM`].
 pub(super) fn reserved_by_bios() -> Result<HvPages> {
+    list_of(|visit| iomem::walk(iomem::MEMORY, visit))
+}
+
+/// The same for memory that `walk` visits.
+fn list_of(
+    walk: impl FnOnce(&mut dyn FnMut(MemoryResource) -> Result) -> Result,
+) -> Result<HvPages> {
     let mut page = HvPages::zeroed(Gfp::KERNEL, 0)?;
     let mut count = 0;
     let mut offset = size_of::<RangeListHeader>();
@@ -44,9 +51,7 @@ pub(super) fn reserved_by_bios() -> Result<HvPages> {
         count = u32::saturating_add(count, 1);
         Ok(())
     };
-    iomem::walk(iomem::MEMORY, |resource| {
-        hv_fixed(resource)?.map_or(Ok(()), &mut append)
-    })?;
+    walk(&mut |resource| hv_fixed(resource)?.map_or(Ok(()), &mut append))?;
     // Trouble with these is no reason to keep SNP off.
     hv_fixed::list(|frames| {
         append(Range {

@@ -59,6 +59,45 @@ mod suite {
         Ok(())
     }
 
+    /// Firmware is given all of them, or no list.
+    #[test]
+    fn a_list_has_room_for_so_many() -> Result {
+        const ROOM: u32 = 255;
+        let block = hv_fixed::take()?;
+        for (reserved, listed) in [
+            (ROOM - 1, Some(ROOM)),
+            // A block that has no room is none of the BIOS's.
+            (ROOM, Some(ROOM)),
+            (ROOM + 1, None),
+        ] {
+            let list = list_of(|visit| {
+                for n in 0..u64::from(reserved) {
+                    visit(MemoryResource {
+                        start: n << 20,
+                        end: (n << 20) + 0xfff,
+                        description: IORES_DESC_RESERVED,
+                    })?;
+                }
+                Ok(())
+            });
+            let found = list
+                .as_ref()
+                .ok()
+                .and_then(|list| list.bytes().first_chunk());
+            check!(
+                found.map(|count| u32::from_le_bytes(*count)) == listed,
+                "{}",
+                reserved
+            );
+            check!(listed.is_some() || matches!(list, Err(err) if err == E2BIG));
+        }
+        let none = list_of(|_| Err(ENODEV));
+        hv_fixed::list(|_| Err(E2BIG));
+        hv_fixed::give_back(block);
+        check!(matches!(none, Err(err) if err == ENODEV));
+        Ok(())
+    }
+
     /// Each entry whole: what the BIOS has reserved here, then a block of `hv_fixed.rs`.
     #[test]
     fn the_list_for_snp_init_has_what_is_reserved_and_nothing_else() -> Result {
