@@ -108,6 +108,20 @@ struct Memory {
 }
 
 impl Memory {
+    /// Memory of which no TEE knows.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    fn new() -> Result<Self> {
+        let pages = HvPages::for_len(Gfp::KERNEL, RING)?.lend();
+        Ok(Self {
+            pages: Some(pages),
+            left: Atomic::new(false),
+            free: Atomic::new(true),
+        })
+    }
+
     fn entry(&self, n: usize) -> Result<Volatile<'_>> {
         let memory = self.pages.as_ref().and_then(FwPages::volatile);
         let offset = n.checked_mul(ENTRY).ok_or(EINVAL)?;
@@ -153,13 +167,7 @@ impl<I: BarIo> Ring<I> {
     /// [`EBUSY`] if the mailbox is at another command; [`ETIMEDOUT`]; [`EIO`] if the TEE refuses;
     /// [`ENOMEM`].
     pub(crate) fn new(mailbox: &mut PspMailbox<I>) -> Result<Self> {
-        let pages = HvPages::for_len(Gfp::KERNEL, RING)?.lend();
-        let memory = Memory {
-            left: Atomic::new(false),
-            free: Atomic::new(true),
-            pages: Some(pages),
-        };
-        let memory = Arc::new(memory, GFP_KERNEL)?;
+        let memory = Arc::new(Memory::new()?, GFP_KERNEL)?;
         let ring = memory.pages.as_ref().ok_or(EINVAL)?.spa().encrypted();
         let init = RingInit {
             // CAST: The two halves.

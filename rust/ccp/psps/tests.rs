@@ -76,7 +76,12 @@ mod suite {
             Ok::<_, Error>(PSPS.lock().chosen)
         })();
         let told = said::only(&["not-the-master"]);
-        let (masters, mut in_use) = (is_master(0x200) || is_master(0x300), false);
+        let masters = || [0x200, 0x300].map(is_master);
+        let mut seen_masters = [masters(); 2];
+        PSPS.lock().master = Some(0x300);
+        seen_masters[1] = masters();
+        PSPS.lock().master = None;
+        let mut in_use = false;
         for address in [0x400, 0x200, 0x300] {
             in_use |= remove(address);
             let _ = seen.push(has_node(), GFP_KERNEL);
@@ -85,7 +90,8 @@ mod suite {
         (psps.complete, psps.chosen) = (complete, chosen);
         check!(psps.all.is_empty() && psps.all.capacity() == 0);
         drop(psps);
-        check!(done? == Some(0x200) && told && !masters && !in_use);
+        check!(done? == Some(0x200) && told && !in_use);
+        check!(seen_masters == [[false, false], [false, true]]);
         check!(seen.as_slice() == [false, true, true, true, true, false]);
         Ok(())
     }

@@ -10,6 +10,7 @@ mod suite {
     use super::super::{
         entry,
         Access,
+        Memory,
         Ring,
         ENTRIES,
         ENTRY, //
@@ -187,6 +188,8 @@ mod suite {
     fn a_ring_that_the_tee_keeps_is_lost() -> Result {
         let psp = psp([0, 7, 0]);
         let before = leaked();
+        // Of this one it has not heard.
+        drop(Memory::new()?);
         let ring = Ring::new(&mut mailbox(&psp))?;
         check!(leaked() == before);
         check!(ring.leave(&mut mailbox(&psp)) == Err(EIO));
