@@ -214,6 +214,14 @@ pub(crate) fn unbound(gone: Guest) {
     KNOWN.lock().asids.retain(|(_, guest)| *guest != gone);
 }
 
+/// The ASID of this guest.
+#[cfg(CONFIG_KUNIT = "y")]
+pub(crate) fn asid_of(guest: Guest) -> Option<u32> {
+    let known = KNOWN.lock();
+    let found = known.asids.iter().find(|(_, other)| *other == guest);
+    found.map(|(asid, _)| *asid)
+}
+
 /// `state` in `dir`.
 pub(crate) fn file(dir: &Dir) -> impl PinInit<File<()>> + '_ {
     dir.read_callback_file(c"state", (), &|(): &(), f: &mut fmt::Formatter<'_>| {

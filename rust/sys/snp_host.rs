@@ -29,6 +29,7 @@ use super::{
     },
     cc, cpu,
     hotplug::CpusRead,
+    iommu,
     msr::Msr,
     pages::Pages,
     rmp::{
@@ -77,6 +78,9 @@ pub trait Host: Rmp + Sync {
 
     /// Writes the cache lines of the pages back to memory and drops them from all caches.
     fn clflush(&self, pages: &Pages);
+
+    /// Takes back the pages that the IOMMUs used under SNP (see [`iommu::snp_disable`]).
+    fn take_iommu_pages_back(&self) -> Result;
 }
 
 /// This machine.
@@ -134,6 +138,10 @@ impl Host for Kernel {
 
     fn clflush(&self, pages: &Pages) {
         pages.clflush();
+    }
+
+    fn take_iommu_pages_back(&self) -> Result {
+        iommu::snp_disable()
     }
 }
 

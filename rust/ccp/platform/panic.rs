@@ -35,7 +35,6 @@ use crate::{
         OtherCpus, //
     },
     sys::{
-        iommu,
         log,
         notifier::{
             self,
@@ -132,7 +131,7 @@ impl<T: Transport> LastShutdown<T> {
 
         self.channel.shutdown_snp(clear_snp_en)?;
         let iommu = match self.channel.host().snp_en_here() {
-            true => iommu::snp_disable(),
+            true => self.channel.host().take_iommu_pages_back(),
             false => Ok(()),
         };
         self.report(iommu, sev_pages_left);

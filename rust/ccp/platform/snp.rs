@@ -18,7 +18,7 @@ use crate::{
     sys::{
         bindings::snp_host_keep,
         errno::EOPNOTSUPP,
-        iommu, log, params,
+        log, params,
         snp_host::{
             HotplugWindow,
             SnpEnabled, //
@@ -362,7 +362,7 @@ impl<T: Transport> Platform<T> {
             }
             return;
         }
-        if let Err(err) = iommu::snp_disable() {
+        if let Err(err) = self.channel.host().take_iommu_pages_back() {
             log::err!(
                 self.dev(),
                 "iommu-pages-stay",

@@ -238,6 +238,8 @@ impl FailAt {
 pub(crate) struct FakeHost {
     events: [AtomicU32; 64],
     count: AtomicUsize,
+    /// It is no SNP host.
+    pub(crate) unfit: AtomicBool,
     /// What `snp_en_cpus()` says.
     pub(crate) snp_en: AtomicU32,
     /// What these return: 0 or an errno.
@@ -248,6 +250,9 @@ pub(crate) struct FakeHost {
     pub(crate) private_fails: FailAt,
     /// Which page does not become shared again.
     pub(crate) shared_fails: FailAt,
+    /// How often pages of the IOMMU were to be taken back, and how that ends: 0 or an errno.
+    iommu_asked: AtomicUsize,
+    pub(crate) iommu: AtomicI32,
     /// Pages in the Firmware state.
     assigned: AtomicI32,
     /// The address of the last page that came into that state, if it still is; else 0.
@@ -267,12 +272,15 @@ impl FakeHost {
         Self {
             events: [const { AtomicU32::new(Event::NONE) }; 64],
             count: AtomicUsize::new(0),
+            unfit: AtomicBool::new(false),
             snp_en: AtomicU32::new(0),
             open: AtomicI32::new(0),
             prepare: AtomicI32::new(0),
             close: AtomicI32::new(0),
             private_fails: FailAt::never(),
             shared_fails: FailAt::never(),
+            iommu_asked: AtomicUsize::new(0),
+            iommu: AtomicI32::new(0),
             assigned: AtomicI32::new(0),
             last_assigned: AtomicU64::new(0),
             cached: AtomicBool::new(true),
@@ -323,6 +331,11 @@ impl FakeHost {
         self.last_assigned.load(Relaxed) == address & !sme_mask()
     }
 
+    /// How often pages of the IOMMU were to be taken back since this was asked last.
+    pub(crate) fn iommu_asked(&self) -> usize {
+        self.iommu_asked.swap(0, Relaxed)
+    }
+
     /// The RMP is cleared.
     pub(crate) fn forget(&self) {
         self.assigned.store(0, Relaxed);
@@ -356,7 +369,7 @@ impl Rmp for FakeHost {
 
 impl Host for FakeHost {
     fn is_snp_host(&self) -> bool {
-        true
+        !self.unfit.load(Relaxed)
     }
 
     fn window_open(&self) -> Result {
@@ -408,5 +421,10 @@ impl Host for FakeHost {
 
     fn clflush(&self, pages: &Pages) {
         self.flushed.store(pages.phys(), Relaxed);
+    }
+
+    fn take_iommu_pages_back(&self) -> Result {
+        self.iommu_asked.fetch_add(1, Relaxed);
+        scripted(&self.iommu)
     }
 }

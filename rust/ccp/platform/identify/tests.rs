@@ -22,6 +22,23 @@ mod suite {
         Ok(())
     }
 
+    /// Firmware is asked nothing about SNP, and SEV alone is started.
+    #[test]
+    fn firmware_on_a_host_without_snp() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        HOST.unfit.store(true, Relaxed);
+        let plan = Plan::new();
+        let (_faux, mut p) = unidentified(&HOST, &plan)?;
+        check!(p.identify().is_ok() && HOST.saw(&[STATUS]));
+        check!(p.api.at_least((1, 55)) && !p.has_x86_snp_shutdown());
+        p.features.ecx = u32::MAX;
+        check!(p.snp_policy_bits() == 0);
+        check!(p.init(true, 0).is_ok() && HOST.saw(&[INIT, DF_FLUSH]) && !p.is_snp_up());
+        p.shutdown(Leaving::KvmGone);
+        check!(HOST.saw(&[SHUTDOWN]) && HOST.assigned() == 0);
+        Ok(())
+    }
+
     #[test]
     fn firmware_in_a_state_that_nobody_knows() -> Result {
         static HOST: FakeHost = FakeHost::new();
@@ -87,6 +104,13 @@ mod suite {
         }
         p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&[SNP_SHUTDOWN, CLOSE_SNP_OFF]));
+        // SEV goes first or not at all.
+        plan.sev.set(1);
+        check!(p.identify().is_ok() && p.sev == Sev::Stale);
+        HOST.forget_events();
+        plan.once(CommandId::SHUTDOWN, Refuses(Status::INVALID_PARAM));
+        check!(errno(p.init(true, 0)) == Some(EIO) && HOST.saw(&[SHUTDOWN]));
+        check!(p.sev == Sev::Stale);
         Ok(())
     }
 

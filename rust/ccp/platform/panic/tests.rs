@@ -39,6 +39,7 @@ mod suite {
         };
         let mut last = p.last_shutdown(polled)?;
         said::forget();
+        host.iommu_asked();
         last.run();
         Ok(())
     }
@@ -132,6 +133,8 @@ mod suite {
                     busy
                 );
                 check!(p.channel.record().snp() != over, "{} {:?}", x86, busy);
+                // The IOMMU's pages come back where the RMP stays, and firmware has let go of them.
+                check!(HOST.iommu_asked() == usize::from(over && !x86));
                 // For the test alone: its pages come back.
                 plan.set(&[]);
                 p.shutdown(Leaving::KvmGone);
@@ -157,7 +160,36 @@ mod suite {
             "the memory of 0 guest(s) and {} page(s) of firmware",
             512 + leaked()
         )));
-        check!(plan.reclaims.get() == 0 && HOST.assigned() == 512);
+        check!(plan.reclaims.get() == 0 && HOST.assigned() == 512 && HOST.iommu_asked() == 1);
+        Ok(())
+    }
+
+    /// As the kernel has it called.
+    #[test]
+    fn the_notifier_stops_firmware() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        check!(p.start_snp(0).is_ok());
+        HOST.forget_events();
+        let mut last = p.last_shutdown(Scripted::new(|call: &Call| {
+            HOST.note(Command(call.command.id));
+            Ok(Status::SUCCESS)
+        }))?;
+        check!(last.call(0) == Ok(()) && HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN]));
+        Ok(())
+    }
+
+    #[test]
+    fn panic_tells_of_pages_of_the_iommu_that_stay() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        check!(p.start_snp(0).is_ok());
+        HOST.iommu.store(EIO.to_errno(), Relaxed);
+        panic(&HOST, &plan, &p, None)?;
+        check!(said::only(&["panic-iommu-pages"]) && said::with(fmt!("taken back ({EIO:?})")));
+        check!(HOST.iommu_asked() == 1 && HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN]));
         Ok(())
     }
 

@@ -5,13 +5,14 @@
 use kernel::macros::kunit_tests;
 
 #[kunit_tests(ccp_requests)]
-#[allow(unsafe_code)] // The macro's; there is none here.
+#[allow(unsafe_code, reason = "the macro's, and the licence of a C caller")]
 mod suite {
     use super::super::*;
     use crate::{
         platform::testing::*,
         wire::{
             command::TABLE,
+            snp::SnpConfig,
             Relayed, //
         }, //
     };
@@ -216,6 +217,109 @@ mod suite {
             let said = ask(&mut p).map_err(|failure| failure.errno)?;
             check!(said.result.is_err() && said.len == [65], "{:?}", id);
             status.set(Status::SUCCESS);
+        }
+        Ok(())
+    }
+
+    /// Whom each ASID belongs to, by what firmware has accepted.
+    #[test]
+    fn asids_are_noted() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        const CONTEXT: u64 = 0x12_3456_7000;
+        const HANDLE: u32 = 5;
+        const ASID: u32 = 9;
+        const SNP_ASID: u32 = 7;
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let mut snp_activate = [0; 12];
+        snp_activate[..8].copy_from_slice(&CONTEXT.to_le_bytes());
+        snp_activate[8..].copy_from_slice(&SNP_ASID.to_le_bytes());
+        let mut activate = [0; 8];
+        activate[..4].copy_from_slice(&HANDLE.to_le_bytes());
+        activate[4..].copy_from_slice(&ASID.to_le_bytes());
+        let (context, handle) = (CONTEXT.to_le_bytes(), HANDLE.to_le_bytes());
+        // The command, and the ASIDs of both guests after it.
+        for (id, buffer, asids) in [
+            (
+                CommandId::SNP_ACTIVATE,
+                &snp_activate[..],
+                (Some(SNP_ASID), None),
+            ),
+            (CommandId::ACTIVATE, &activate, (Some(SNP_ASID), Some(ASID))),
+            (CommandId::DEACTIVATE, &handle, (Some(SNP_ASID), None)),
+            (CommandId::SNP_DECOMMISSION, &context, (None, None)),
+        ] {
+            let asids_now = || {
+                let of = |guest| state::asid_of(guest);
+                (of(Guest::Snp(CONTEXT)), of(Guest::Sev(HANDLE)))
+            };
+            let before = asids_now();
+            for status in [Status::INVALID_PARAM, Status::SUCCESS] {
+                let mut data = [0; 12];
+                let data = data.get_mut(..buffer.len()).ok_or(EINVAL)?;
+                data.copy_from_slice(buffer);
+                let command = Relayed::new(id.row()).ok_or(EPERM)?;
+                if status != Status::SUCCESS {
+                    plan.once(id, Refuses(status));
+                }
+                // SAFETY: There are no addresses in the buffers but one that firmware is told.
+                let done = p.relay(command, data, &unsafe { CallerMemory::trust() });
+                check!(done.is_ok() == status.is_success(), "{:?}", id);
+                let expected = if done.is_ok() { asids } else { before };
+                check!(asids_now() == expected, "{:?} {:?}", id, asids_now());
+            }
+        }
+        HOST.forget_events();
+        Ok(())
+    }
+
+    #[test]
+    fn what_needs_snp_or_a_right() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        let page = || HvPages::zeroed(Gfp::KERNEL, 0);
+        let config = || SnpConfig::read_from_bytes(&[0; 64]).map_err(|_| EINVAL);
+        check!(errno(p.set_config(config()?)) == Some(ENODEV));
+        check!(errno(p.vlek_load(page()?, [0; 3])) == Some(ENODEV));
+        // Whoever may not write does not start SEV.
+        let refused = p.pdh_cert_export(None, false).err();
+        check!(refused.is_some_and(|failure| failure.errno == EPERM));
+        check!(HOST.saw(&[]));
+        check!(p.init(true, 0).is_ok());
+        HOST.forget_events();
+        check!(p.set_config(config()?).is_ok() && p.vlek_load(page()?, [0; 3]).is_ok());
+        check!(p.pdh_cert_export(None, false).is_ok());
+        check!(HOST.saw(&[
+            Command(CommandId::SNP_CONFIG),
+            Command(CommandId::SNP_VLEK_LOAD),
+            Command(CommandId::PDH_CERT_EXPORT)
+        ]));
+        plan.tcb.set(0x1234_5678_9abc_def0);
+        plan.guests.set(3);
+        let status = p.snp_platform_status().map_err(|failure| failure.errno)?;
+        check!({ status.current_tcb } == 0x1234_5678_9abc_def0 && { status.guest_count } == 3);
+        p.shutdown(Leaving::KvmGone);
+        HOST.forget_events();
+        Ok(())
+    }
+
+    /// One is named to be verified, and none to be asked about all.
+    #[test]
+    fn mitigations_are_named_by_number() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (_faux, dev) = device()?;
+        let asked = Cell::new((0_u16, 0_u64));
+        let script = |call: &Call| {
+            if call.is(CommandId::SNP_VERIFY_MITIGATION) {
+                let (what, which) = (call.field(4), call.field(8));
+                asked.set((what.unwrap_or(7), which.unwrap_or(7)));
+            }
+            Ok(Status::SUCCESS)
+        };
+        let mut p = Platform::unidentified(Channel::new(dev, Scripted::new(script), &HOST)?);
+        for (mitigation, expected) in [(Some(2), (1, 2)), (None, (0, 0)), (Some(0), (1, 0))] {
+            check!(p.verify_mitigation(mitigation).is_ok() && asked.get() == expected);
         }
         Ok(())
     }

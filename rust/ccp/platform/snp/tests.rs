@@ -28,6 +28,13 @@ mod suite {
         check!(p.init(true, 0).is_ok());
         check!(HOST.saw(&[Open, INIT, DF_FLUSH]));
         check!(!p.is_snp_up() && HOST.assigned() == 0);
+        // SNP comes before SEV or not at all.
+        HOST.open.store(0, Relaxed);
+        for probe in [true, false] {
+            check!(p.init(probe, 0).is_ok() && HOST.saw(&[]), "{}", probe);
+            check!(!p.is_snp_up() && !p.sev_on_demand, "{}", probe);
+        }
+        HOST.open.store(EOPNOTSUPP.to_errno(), Relaxed);
         p.shutdown(Leaving::KvmGone);
         // Firmware's lines of the TMR are not written over what comes there next.
         check!(HOST.saw(&[SHUTDOWN]) && !HOST.cached.load(Relaxed));
@@ -196,6 +203,34 @@ mod suite {
         p.abandon_snp();
         check!(HOST.saw(&[KEEP_REFUSED]) && said::only(&["snp-stays"]));
         check!(HOST.assigned() == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn pages_of_the_iommu_are_taken_back_where_snp_en_stays() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        for (x86, iommu, lines) in [
+            (true, EIO.to_errno(), &[][..]),
+            (false, 0, &[]),
+            (false, EIO.to_errno(), &["iommu-pages-stay"]),
+        ] {
+            let plan = Plan::new();
+            let (_faux, mut p) = platform(&HOST, &plan, x86)?;
+            check!(p.start_snp(0).is_ok() && HOST.iommu_asked() == 0);
+            HOST.iommu.store(iommu, Relaxed);
+            HOST.forget_events();
+            said::forget();
+            p.shutdown(Leaving::KvmGone);
+            check!(
+                said::only(lines) && HOST.iommu_asked() == usize::from(!x86),
+                "{}",
+                x86
+            );
+            let end = if x86 { CLOSE_SNP_OFF } else { KEEP_LEGACY };
+            check!(HOST.saw(&[SNP_SHUTDOWN, end]), "{}", x86);
+            HOST.forget();
+            HOST.snp_en.store(0, Relaxed);
+        }
         Ok(())
     }
 
