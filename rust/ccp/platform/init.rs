@@ -48,7 +48,7 @@ impl<T: Transport> Platform<T> {
             return Ok(());
         }
         if probe {
-            self.init_for_kvm(max_snp_asid)
+            self.init_for_kvm(max_snp_asid, params::psp_init_on_probe())
         } else {
             self.init_for_vm()
         }
@@ -63,11 +63,11 @@ impl<T: Transport> Platform<T> {
     ///
     /// After an error kvm-amd gives up SEV as a whole and never calls `sev_platform_shutdown()`, so
     /// the error path shuts firmware down itself.
-    fn init_for_kvm(&mut self, max_snp_asid: u32) -> Result<(), Failure> {
+    fn init_for_kvm(&mut self, max_snp_asid: u32, sev_too: bool) -> Result<(), Failure> {
         let max_snp_asid = u16::try_from(max_snp_asid).map_err(|_| EINVAL)?;
         self.stop_stale()?;
         self.start_snp(max_snp_asid)?;
-        if !params::psp_init_on_probe() {
+        if !sev_too {
             self.sev_on_demand = true;
             return Ok(());
         }

@@ -45,6 +45,21 @@ mod suite {
         Ok(())
     }
 
+    /// psp_init_on_probe=0: SEV waits for the first command that needs it.
+    #[test]
+    fn snp_alone_is_started_where_sev_is_to_wait() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        check!(p.init_for_kvm(0, false).is_ok() && HOST.saw(&SNP_START));
+        check!(p.is_snp_up() && p.sev == Sev::Uninit && p.sev_on_demand);
+        check!(relay(&mut p, CommandId::LAUNCH_START).is_ok());
+        check!(HOST.saw(&[INIT, DF_FLUSH, Command(CommandId::LAUNCH_START)]));
+        p.shutdown(Leaving::KvmGone);
+        check!(!p.sev_on_demand && HOST.saw(&[SHUTDOWN, SNP_SHUTDOWN, CLOSE_SNP_OFF]));
+        Ok(())
+    }
+
     #[test]
     fn start_and_stop_where_firmware_clears_snp_en() -> Result {
         static HOST: FakeHost = FakeHost::new();
