@@ -69,6 +69,12 @@ pub(crate) fn set_guests(guests: u32) {
     GUESTS.store(guests, Relaxed);
 }
 
+/// The same, as stored last.
+#[cfg(CONFIG_KUNIT = "y")]
+pub(crate) fn guests() -> u32 {
+    GUESTS.load(Relaxed)
+}
+
 /// Called on a CPU that is being stopped, in its NMI. Returns at once unless the kernel panics with
 /// guests.
 pub(crate) fn hold() {
