@@ -141,7 +141,6 @@ impl<T: Transport> Platform<T> {
     }
 
     fn download_ex(&mut self, image: &[u8]) -> Result<(), CmdError> {
-        self.channel.alive()?;
         let pages = HvPages::with_data(image)?;
         self.channel.lending([pages], |channel, [address]| {
             channel.issue(

@@ -384,6 +384,22 @@ mod suite {
     }
 
     #[test]
+    fn sleep_does_not_end_what_an_image_has_broken() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let firmware = Firmware::new(&HOST);
+        let (_faux, mut p) = platform(&firmware)?;
+        check!(p.init(true, 0).is_ok());
+        firmware.image.set(Some(Status::RESTORE_REQUIRED));
+        check!(p.hot_load(&IMAGE, false).is_err());
+        HOST.forget_events();
+        p.after_sleep();
+        check!(HOST.saw(&[]) && p.platform_status().is_err());
+        p.abandon_snp();
+        HOST.forget();
+        Ok(())
+    }
+
+    #[test]
     fn what_is_up_decides() -> Result {
         static HOST: FakeHost = FakeHost::new();
         const STALE: &[Event] = &[STATUS, SHUTDOWN, EX, SNP_STATUS, FEATURE_INFO, STATUS];
@@ -418,7 +434,9 @@ mod suite {
             }
             HOST.forget_events();
             said::forget();
-            let said = p.hot_load(&IMAGE, false).map(|_| ());
+            let said = p.hot_load(&IMAGE, false);
+            check!(said.as_ref().is_ok_and(|l| l.whole) == result.is_ok());
+            let said = said.map(|_| ());
             check!(said == result, "{} {} {}", snp, sev, ours);
             let busy = result.is_err();
             check!(said::only(match busy {
@@ -569,10 +587,12 @@ mod suite {
             .is_err_and(|err| err == Refusal::Hardware));
         check!(HOST.saw(&[EX]));
         firmware.image.set(None);
+        said::forget();
         check!(p
             .hot_load(&IMAGE, false)
             .is_err_and(|err| err == Refusal::Timeout));
-        check!(HOST.saw(&[EX]));
+        // The mailbox says the rest.
+        check!(HOST.saw(&[EX]) && said::only(&["pages-lost", "pages-lost"]));
         // Firmware may still read it, and its command buffer.
         check!(leaked() == before + 3);
         said::forget();
