@@ -56,6 +56,8 @@ mod suite {
     struct Outcome {
         result: Result<(), Failure>,
         lost: usize,
+        /// Of another page, after silence.
+        again: Option<Result<(), Failure>>,
         /// First bytes of the page, as firmware found it, and of the source in the end.
         given: u8,
         source: u8,
@@ -99,14 +101,20 @@ mod suite {
         let transport = Scripted::new(script);
         let mut platform = Platform::unidentified(Channel::new(dev, transport, host)?);
         let before = leaked();
-        let contents = Contents::CopyOf(source);
-        let result = LaunchPage::new(GCTX, page, GFN, ASID, page_type, contents)
-            .map_err(Failure::from)
-            .and_then(|page| platform.launch_page(rmp, &page, &memory));
+        let mut launch = |page| {
+            let contents = Contents::CopyOf(source);
+            LaunchPage::new(GCTX, page, GFN, ASID, page_type, contents)
+                .map_err(Failure::from)
+                .and_then(|page| platform.launch_page(rmp, &page, &memory))
+        };
+        let result = launch(page);
+        let silent = answers.update.is_none();
+        let again = silent.then(|| launch(frames.skip(3).first(1)));
         let mut first = [0];
         memory.read(source.phys(), &mut first)?;
         Ok(Outcome {
             result,
+            again,
             lost: leaked() - before,
             given: given.get(),
             source: first[0],
@@ -219,6 +227,9 @@ mod suite {
         // It, and the command buffer.
         check!(outcome.lost == 2, "{}", outcome.lost);
         check!(HOST.saw(&[UPDATE]));
+        // From then on no page is given away.
+        let again = outcome.again.and_then(Result::err).ok_or(EINVAL)?;
+        check!(again.errno == EBUSY && again.fw_error.is_none() && rmp.assigns() == 1);
         Ok(())
     }
 
