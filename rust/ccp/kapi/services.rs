@@ -107,11 +107,21 @@ unsafe extern "C" fn psp_ring_platform_doorbell(msg: c_int, result: *mut u32) ->
     let number = msg as u32;
     let rung = services::master()
         .and_then(|psp| psp.platform_access(|access| access.ring(number, &mut refusal)));
+    // SAFETY: By the caller's promise.
+    unsafe { store(refusal, result) };
+    to_c(rung)
+}
+
+/// Stores why the PSP refuses, if it does.
+///
+/// # Safety
+///
+/// `result` is NULL or valid for writing.
+pub(super) unsafe fn store(refusal: u32, result: *mut u32) {
     if refusal != 0 && !result.is_null() {
         // SAFETY: Not NULL, so valid, by the caller's promise.
         unsafe { result.write(refusal) };
     }
-    to_c(rung)
 }
 
 c::same_prototypes! {

@@ -215,6 +215,15 @@ mod suite {
             "{returned:?}"
         );
         check!(status == 7 && result == 7);
+        for (refusal, stored) in [(0, 7), (3, 3)] {
+            let mut result = 7_u32;
+            // SAFETY: NULL, and valid.
+            unsafe {
+                services::store(refusal, ptr::null_mut());
+                services::store(refusal, &raw mut result);
+            }
+            check!(result == stored, "{refusal}");
+        }
         for len in [1, 16] {
             status = 7;
             // SAFETY: Valid.

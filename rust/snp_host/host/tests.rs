@@ -15,7 +15,11 @@ mod suite {
             bindings as c,
             check::check,
             errno::EOPNOTSUPP,
-            said, //
+            said,
+            sysfs::{
+                Directory,
+                File, //
+            }, //
         },
         syscfg::SNP_EN,
         LocalModule,
@@ -34,6 +38,18 @@ mod suite {
     fn may_have_snp() -> bool {
         let host = HOST.lock();
         rmp::is_reserved() || host.as_ref().is_some_and(|host| host.unfit.is_none())
+    }
+
+    /// The kernel refuses a second one of the same name.
+    #[test]
+    fn a_directory_goes_when_it_is_dropped() -> Result {
+        static FILES: [File; 1] = [File::new(c"file", 0o400, show_state)];
+        for _ in 0..2 {
+            let directory = Directory::in_kernel(c"snp_host_test", &FILES)?;
+            drop(directory.inside(c"inside", &FILES)?);
+            drop(directory.inside(c"inside", &FILES)?);
+        }
+        Ok(())
     }
 
     /// Else most of the tests would do nothing.
