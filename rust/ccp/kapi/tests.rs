@@ -77,6 +77,7 @@ mod suite {
             );
         }
         sev_platform_shutdown();
+        check!(!slot::is_attached());
         check!(sev_get_snp_policy_bits() == 0 && sev_firmware_supported_vm_types() == 0);
         check!(!sev_is_snp_ciphertext_hiding_supported());
         Ok(())

@@ -242,6 +242,8 @@ pub(crate) struct FakeHost {
     pub(crate) unfit: AtomicBool,
     /// What `snp_en_cpus()` says.
     pub(crate) snp_en: AtomicU32,
+    /// Why it cannot say that: 0 or an errno.
+    pub(crate) snp_en_unseen: AtomicI32,
     /// What these return: 0 or an errno.
     pub(crate) open: AtomicI32,
     pub(crate) prepare: AtomicI32,
@@ -274,6 +276,7 @@ impl FakeHost {
             count: AtomicUsize::new(0),
             unfit: AtomicBool::new(false),
             snp_en: AtomicU32::new(0),
+            snp_en_unseen: AtomicI32::new(0),
             open: AtomicI32::new(0),
             prepare: AtomicI32::new(0),
             close: AtomicI32::new(0),
@@ -400,6 +403,7 @@ impl Host for FakeHost {
     }
 
     fn snp_en_cpus(&self) -> Result<u32> {
+        scripted(&self.snp_en_unseen)?;
         Ok(self.snp_en.load(Relaxed))
     }
 

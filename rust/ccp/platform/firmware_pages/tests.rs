@@ -143,7 +143,13 @@ mod suite {
         check!(p.guests() == 1);
         check!(relay_context(&mut p, CommandId::SNP_DECOMMISSION, FOREIGN).is_ok());
         check!(p.guests() == 0 && stopped_cpus::guests() == 0);
+        // One that firmware does not know ends with SNP.
+        guest(&mut p)?;
+        plan.active.set(0);
+        plan.dirty.set(false);
+        plan.once(CommandId::SNP_DECOMMISSION, Refuses(Status::INVALID_GUEST));
         p.shutdown(Leaving::KvmGone);
+        check!(!p.is_snp_up() && p.guests() == 0 && stopped_cpus::guests() == 0);
         HOST.forget();
         Ok(())
     }

@@ -104,8 +104,11 @@ mod suite {
             let said = said.map(|failure| (failure.errno, failure.fw_error));
             check!(said == refused, "{}", state);
             check!(HOST.saw(events), "{}", state);
-            // What was up is up again afterwards, and the TMR is the one that there was.
+            // What was up is up again afterwards, and the TMR is the one that there was: firmware
+            // has had it all the time.
+            let reclaims = plan.reclaims.get();
             check!(p.start_sev().is_ok() && p.sev == Sev::Init, "{}", state);
+            check!(plan.reclaims.get() == reclaims, "{}", state);
             let again = if state == 2 {
                 &[][..]
             } else {

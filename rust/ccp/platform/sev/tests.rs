@@ -52,8 +52,18 @@ mod suite {
         p.shutdown(Leaving::KvmGone);
         HOST.snp_en.store(1, Relaxed);
         check!(p.pek_gen().is_err() && said::with(fmt!("then; reload kvm_amd")));
-        HOST.snp_en.store(0, Relaxed);
+        let restart = "then; restart the machine, which clears SNP_EN";
+        p.api.minor = 50;
+        check!(p.pek_gen().is_err() && said::with(fmt!("{restart}: this firmware is too old")));
+        HOST.unfit.store(true, Relaxed);
+        check!(p.pek_gen().is_err() && said::with(fmt!("{restart}")));
+        check!(!said::with(fmt!("{restart}: ")));
+        // Whoever cannot say where SNP_EN is set has another error.
+        HOST.snp_en_unseen.store(ENOMEM.to_errno(), Relaxed);
         HOST.forget_events();
+        said::forget();
+        check!(errno(p.pek_gen()) == Some(ENOMEM) && said::only(&[]) && HOST.saw(&[]));
+        HOST.snp_en.store(0, Relaxed);
         Ok(())
     }
 
@@ -130,6 +140,69 @@ mod suite {
 
         p.shutdown(Leaving::KvmGone);
         check!(HOST.saw(&STOP));
+
+        // Nor does SNP go without its flush where there is no TMR, which is freed with a WBINVD.
+        check!(p.start_snp(0).is_ok());
+        HOST.private_fails.set(0, 3);
+        plan.once(CommandId::DF_FLUSH, Refuses(Status::WBINVD_REQUIRED));
+        HOST.forget_events();
+        said::forget();
+        check!(p.start_sev().is_err() && p.tmr.is_none());
+        check!(HOST.saw(&[INIT, DF_FLUSH, SHUTDOWN, SNP_DF_FLUSH]));
+        let lost = "pages-lost";
+        check!(said::only(&[
+            lost,
+            lost,
+            lost,
+            "sev-es-no-memory",
+            "command-failed"
+        ]));
+        p.shutdown(Leaving::KvmGone);
+        HOST.forget_events();
+        Ok(())
+    }
+
+    /// The TMR without SNP is smaller.
+    #[test]
+    fn a_tmr_of_another_size_is_replaced() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        let before = leaked();
+        let len = |p: &Platform<_>| p.tmr.as_ref().map(FwPages::len);
+        HOST.open.store(EOPNOTSUPP.to_errno(), Relaxed);
+        check!(p.init(true, 0).is_ok() && !p.is_snp_up() && len(&p) == Some(1 << 20));
+        check!(p.factory_reset().is_ok() && len(&p) == Some(1 << 20));
+        HOST.open.store(0, Relaxed);
+        check!(p.init(true, 0).is_ok() && p.is_snp_up() && len(&p) == Some(2 << 20));
+        check!(HOST.assigned() == 512 && leaked() == before);
+        p.shutdown(Leaving::KvmGone);
+        check!(HOST.assigned() == 0 && leaked() == before);
+        HOST.forget_events();
+        Ok(())
+    }
+
+    /// The mailbox has said why.
+    #[test]
+    fn a_dead_mailbox_is_not_asked_to_stop_sev() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, false)?;
+        check!(p.init(true, 0).is_ok());
+        plan.once(CommandId::PEK_GEN, Silent);
+        check!(p.pek_gen().is_err());
+        HOST.forget_events();
+        said::forget();
+        check!(matches!(p.stop_sev(), Err(CmdError::Dead(_))));
+        check!(said::only(&[]) && HOST.saw(&[]) && p.sev == Sev::Init && p.tmr.is_some());
+        // Nor SNP; the window stays open.
+        check!(matches!(
+            p.stop_snp(Leaving::KvmGone),
+            Err(CmdError::Dead(_))
+        ));
+        check!(said::only(&[]) && HOST.saw(&[KEEP_DEAD]) && !p.channel.snp_init());
+        HOST.forget();
+        HOST.forget_events();
         Ok(())
     }
 
