@@ -15,7 +15,6 @@ mod suite {
         sys::{
             fake_io,
             fake_sme::Sme,
-            pages::Gfp,
             physical::Physical, //
         },
         testing::check,
@@ -226,14 +225,6 @@ mod suite {
         // A PSP that is at something else gets nothing, and the buffer stays.
         psp.ready.set(false);
         psp.got.set(None);
-        psp.buffer.set([0; 2]);
-        let page = HvPages::zeroed(Gfp::KERNEL, 0)?.lend();
-        let order = Order::Extended(page.spa().encrypted());
-        check!(mailbox.send(order) == Err(EBUSY) && psp.buffer.get() == [0; 2]);
-        // Nor has it what nobody has sent.
-        check!(!mailbox.borrower().uses_it);
-        let new = PspMailbox::new(fake_io::region(&psp), map()?);
-        check!(page.take_back(&mut new.borrower()).is_ok());
         check!(matches!(sfs.update(&mut mailbox, &[1]), Err(err) if err == EBUSY));
         check!(psp.got.get().is_none());
         psp.ready.set(true);
