@@ -310,21 +310,26 @@ impl SnpHost {
                 Ok(())
             }
             Err(err) => {
-                self.not_prepared(err, Syscfg::read()?.snp_en());
+                self.not_prepared(err, Syscfg::read().map(|syscfg| syscfg.snp_en()))?;
                 Err(err)
             }
         }
     }
 
     /// The step that failed has logged why, unless memory was short.
-    fn not_prepared(&mut self, err: Error, snp_en: SnpEn) {
+    ///
+    /// # Errors
+    ///
+    /// That of reading the CPUs.
+    fn not_prepared(&mut self, err: Error, snp_en: Result<SnpEn>) -> Result {
         if err == ENOMEM {
             log::err!(
                 "prepare-no-memory",
                 "SNP stays off: no memory for preparing the CPUs; try again"
             );
         }
-        self.apply(Event::NotPrepared(snp_en));
+        self.apply(Event::NotPrepared(snp_en?));
+        Ok(())
     }
 
     /// `snp_host_window_close(SNP_HOST_CLOSE_SNP_OFF)`.
