@@ -52,3 +52,14 @@ journal() {
 	shift 2
 	journalctl -b "$boot" -o json --output-fields=PRIORITY,SYSLOG_IDENTIFIER,MESSAGE "$@" | sed "s/^/@journal $name /"
 }
+
+# journals START…: what these starts, up to the present one, have to say of drivers and packages.
+journals() {
+	journalctl --sync
+	boot=$((1 - $#))
+	for start; do
+		journal $boot "$start" -g \
+			'^(ccp|snp_host|kvm_amd: SEV-SNP|EXT4-fs .* mounted|PM: suspend entry|there is no ccp|this kernel)'
+		boot=$((boot + 1))
+	done
+}

@@ -73,11 +73,6 @@ back)
 	go_on kept systemctl reboot
 	;;
 kept)
-	journalctl --sync
-	boot=-4 lines='ccp|snp_host|kvm_amd: SEV-SNP|EXT4-fs .* mounted|there is no ccp|this kernel'
-	for start in install old new back kept; do
-		journal $boot $start -g "^($lines)"
-		boot=$((boot + 1))
-	done
+	journals install old new back kept
 	;;
 esac

@@ -29,11 +29,6 @@ other)
 	;;
 removed)
 	try hotplug sh -c 'chcpu --disable 1 && chcpu --enable 1'
-	journalctl --sync
-	boot=-4 lines='ccp|snp_host|kvm_amd: SEV-SNP|EXT4-fs .* mounted|PM: suspend entry|there is no ccp|this kernel'
-	for start in install installed kexec other removed; do
-		journal $boot $start -g "^($lines)"
-		boot=$((boot + 1))
-	done
+	journals install installed kexec other removed
 	;;
 esac
