@@ -6,7 +6,6 @@ import lzma
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -28,13 +27,13 @@ def pack(stage: Path, archive: Path) -> None:
     partial.rename(archive)
 
 
-def with_dependencies(directory: Path, wanted: Iterable[str]) -> list[Path]:
-    """Files of these modules below a kernel's module directory, and of those that they depend on."""
+def dependencies(directory: Path) -> dict[str, list[Path]]:
+    """Of each module in a kernel's module directory: its file, and those of the modules that it depends on."""
     depends = {}
     for line in (directory / "modules.dep").read_text().splitlines():
         file, _, needs = line.partition(":")
-        depends[re.sub(r"\.ko.*", "", Path(file).name)] = [file, *needs.split()]
-    return [directory / file for file in sorted({file for name in wanted for file in depends[name]})]
+        depends[re.sub(r"\.ko.*", "", Path(file).name)] = [directory / name for name in (file, *needs.split())]
+    return depends
 
 
 def unpacked(file: Path) -> bytes:
@@ -46,9 +45,10 @@ def unpacked(file: Path) -> bytes:
 @functools.cache
 def module_files(directory: Path, wanted: tuple[str, ...]) -> dict[Path, bytes]:
     """These modules and their dependencies: file, relative to the kernel's module directory, and what is in it."""
+    depends = dependencies(directory)
     return {
         Path(str(file.relative_to(directory)).removesuffix(".xz")): unsigned(unpacked(file))
-        for file in with_dependencies(directory, wanted)
+        for file in sorted({file for name in wanted for file in depends[name]})
     }
 
 

@@ -26,7 +26,9 @@ INITRAMFS = "/usr/lib/python3/dist-packages/virtme/mkinitramfs.py"
 INIT = "/usr/lib/python3/dist-packages/virtme/guest/virtme-init"
 PROGRAMS = "base64 chmod cp install ip ln mkdir mktemp mount poweroff rm sed sync"
 QUICKER = f"""
+quick=command
 if [ -x /usr/bin/busybox ]; then
+	quick=/usr/bin/busybox
 	has=" $(/usr/bin/busybox --list | tr '\\n' ' ') "
 	for program in {PROGRAMS}; do
 		case $has in *" $program "*) eval "$program() {{ /usr/bin/busybox $program "'"$@"; }}' ;; esac
@@ -37,7 +39,7 @@ function grep {{
 	if [ "$#$1$2$4" = "4-q-E/proc/cmdline" ]; then
 		read -r words </proc/cmdline && [[ $words =~ $3 ]]
 	else
-		command grep "$@"
+		$quick grep "$@"
 	fi
 }}
 function hostname {{ echo "$1" >/proc/sys/kernel/hostname; }}
@@ -103,11 +105,11 @@ def quicker(place: Path, modules: Path | None) -> dict[Path, Path]:
         first, rest = Path(INIT).read_text().split("\n", 1)
         texts[Path(INIT)] = f"{first}\n{QUICKER}{rest}".encode()
         texts[Path(INITRAMFS)] = Path(INITRAMFS).read_bytes().replace(*(f"{o} /".encode() for o in (OPTIONS, CACHED)))
-    for name in MODULES if modules else ():
-        # A kernel may have it built in, or lack it.
-        with contextlib.suppress(FileNotFoundError, KeyError):
-            files = cpio.with_dependencies(modules, [name])
-            texts |= {file: cpio.unpacked(file) for file in files if file.suffix == ".xz" and file not in texts}
+    with contextlib.suppress(FileNotFoundError):
+        depends = cpio.dependencies(modules) if modules else {}
+        # A kernel may have some built in, or lack them.
+        files = {file for name in MODULES for file in depends.get(name, ()) if file.suffix == ".xz"}
+        texts |= {file: cpio.unpacked(file) for file in files}
     out = {}
     for number, (file, content) in enumerate(texts.items()):
         out[file] = place / str(number)
@@ -139,38 +141,34 @@ class Run:
 def run(image: Path, script: str, append: str, silence: float, log: Path) -> Run:
     """Boot a kernel and run a shell command in it, as root. A kernel that says nothing for `silence` seconds is ended:
     while it boots and tests it always has something to say. `log` has its messages as they come."""
-    with tempfile.TemporaryDirectory() as place:
-        return _run(image, script, append, silence, log, Path(place))
-
-
-def _run(image: Path, script: str, append: str, silence: float, log: Path, place: Path) -> Run:
     start = time.monotonic()
     words = [
         *command(image, "1280M", 2), "--verbose", "--qemu-opts=-cpu EPYC-Milan", "--append", parameters(append), "--",
         script,
     ]  # fmt: skip
-    vng = subprocess.Popen(
-        masked(words, place),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    said = {vng.stdout.fileno(): b"", vng.stderr.fileno(): b""}
-    open_files, silent = set(said), False
-    while open_files and not silent:
-        ready = select.select(open_files, [], [], silence)[0]
-        silent = not ready
-        for file in ready:
-            data = os.read(file, 1 << 16)
-            said[file] += data
-            if file == vng.stderr.fileno():
-                with log.open("ab") as messages:
-                    messages.write(data)
-            if not data:
-                open_files.remove(file)
-    # virtme-ng's own processes, too: it has put the file server into the background.
-    os.killpg(vng.pid, signal.SIGKILL if silent else signal.SIGTERM)
-    status = vng.wait()
+    with tempfile.TemporaryDirectory() as place:
+        vng = subprocess.Popen(
+            masked(words, Path(place)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        said = {vng.stdout.fileno(): b"", vng.stderr.fileno(): b""}
+        open_files, silent = set(said), False
+        while open_files and not silent:
+            ready = select.select(open_files, [], [], silence)[0]
+            silent = not ready
+            for file in ready:
+                data = os.read(file, 1 << 16)
+                said[file] += data
+                if file == vng.stderr.fileno():
+                    with log.open("ab") as messages:
+                        messages.write(data)
+                if not data:
+                    open_files.remove(file)
+        # virtme-ng's own processes, too: it has put the file server into the background.
+        os.killpg(vng.pid, signal.SIGKILL if silent else signal.SIGTERM)
+        status = vng.wait()
     output, console = (text.decode(errors="replace").replace("\r\n", "\n") for text in said.values())
     return Run(status, output, console, time.monotonic() - start, silent)
