@@ -172,8 +172,7 @@ def ramdisk(wanted: Wanted, out: Path) -> list[str]:
         file.chmod(mode)
     (stage / NAME / "init").chmod(0o755)
     shutil.copy("/usr/bin/busybox", stage / NAME / "busybox")
-    modules = wanted.modules or (None if wanted.kernel else paths.KERNEL_MODULES)
-    if modules:
+    if modules := wanted.modules:
         with tempfile.TemporaryDirectory(dir=out) as scratch:
             place = cpio.add_modules(Path(scratch), modules, ("kvm-amd", "msr", "virtio_net"))
             cpio.depmod(Path(scratch), modules.name)
