@@ -238,3 +238,17 @@ def test_snp_is_not_blamed_for_sev():
     # When kvm-amd is unloaded, and once more when the device goes.
     assert len(said) == 4 and all(re.match(pattern, line) for pattern, line in zip(once * 2, said)), said
     assert "SEV INIT with SNP_EN set" not in result.console
+
+
+@pytest.mark.parametrize("driver", ["ours", "intree"])
+def test_no_sev_es_next_to_snp_with_firmware_that_forbids_it(driver, long):
+    """AMD-SB-3023: on Milan from SNP's security version 0x1b on. kvm-amd takes what firmware allows."""
+    if driver == "intree" and not long:
+        pytest.skip("seldom changes; 'make test-long' does it")
+    offers = {}
+    for version in (0x1A, 0x1B):
+        result = boot("load.sh", driver=driver, psp=[f"--tcb=db{version:02x}000000000004"])
+        assert result.status == 0, result.lines
+        offers[version] = re.findall(r"kvm_amd: (SEV\S*) (\w+) \(ASIDs", result.console)
+    allowed = [("SEV", "enabled"), ("SEV-ES", "enabled"), ("SEV-SNP", "enabled")]
+    assert offers == {0x1A: allowed, 0x1B: [allowed[0], ("SEV-ES", "unusable"), allowed[2]]}
