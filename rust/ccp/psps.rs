@@ -32,10 +32,7 @@ use crate::{
 };
 use kernel::{
     device::Device,
-    miscdevice::{
-        MiscDeviceOptions,
-        MiscDeviceRegistration, //
-    },
+    miscdevice::MiscDeviceRegistration,
     prelude::*,
     sync::{
         aref::ARef,
@@ -105,10 +102,8 @@ pub(crate) fn add(candidate: Candidate) -> Result {
     let address = candidate.address;
     psps.all.push(candidate, GFP_KERNEL)?;
     if psps.node.is_none() {
-        let options = MiscDeviceOptions { name: c"sev" };
-        let node = KBox::pin_init(MiscDeviceRegistration::register(options), GFP_KERNEL)
-            .inspect_err(|_| drop(psps.all.pop()))?;
-        uapi::registered(&node);
+        let node =
+            KBox::pin_init(uapi::node(), GFP_KERNEL).inspect_err(|_| drop(psps.all.pop()))?;
         psps.node = Some(node);
     }
     if psps.complete {

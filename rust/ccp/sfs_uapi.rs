@@ -32,8 +32,9 @@ use crate::{
     },
     sys::{
         bindings as c,
-        contents::Contents, //
+        contents::Contents,
         log,
+        misc_device::FileOperations, //
     },
 };
 
@@ -60,6 +61,8 @@ mod lock {
     }
 }
 use lock::NODE;
+
+static FILE_OPERATIONS: FileOperations = FileOperations::new();
 
 /// The node exists while a PSP with SFS is bound.
 struct State {
@@ -101,7 +104,7 @@ impl Node {
         let mut state = NODE.lock();
         if state.node.is_none() {
             let options = MiscDeviceOptions { name: c"sfs" };
-            let node = KBox::pin_init(MiscDeviceRegistration::register(options), GFP_KERNEL)?;
+            let node = KBox::pin_init(FILE_OPERATIONS.register(options), GFP_KERNEL)?;
             state.node = Some(node);
         }
         state.psps = state.psps.saturating_add(1);

@@ -35,6 +35,7 @@ use kernel::{
     ioctl::_IOWR,
     miscdevice::{
         MiscDevice,
+        MiscDeviceOptions,
         MiscDeviceRegistration, //
     },
     prelude::*,
@@ -61,16 +62,16 @@ struct UserBuffer {
     len: u32,
 }
 
-static FILE_OPERATIONS: FileOperations = FileOperations::unknown();
+static FILE_OPERATIONS: FileOperations = FileOperations::new();
 
 /// Whether a file with these operations is an open `/dev/sev`.
 pub(crate) fn is_sev_file(f_op: *const bindings::file_operations) -> bool {
     FILE_OPERATIONS.are(f_op)
 }
 
-/// Makes the files of `node` known to [`is_sev_file`].
-pub(crate) fn registered(node: &MiscDeviceRegistration<SevFile>) {
-    FILE_OPERATIONS.remember(node);
+/// `/dev/sev`.
+pub(crate) fn node() -> impl PinInit<MiscDeviceRegistration<SevFile>, Error> {
+    FILE_OPERATIONS.register(MiscDeviceOptions { name: c"sev" })
 }
 
 /// An open `/dev/sev`. It has no state of its own.
