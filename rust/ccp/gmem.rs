@@ -117,6 +117,14 @@ impl Private {
         })
     }
 
+    /// How many pages of this size they are.
+    fn count(&self) -> usize {
+        self.frames
+            .count()
+            .checked_div(self.level.pages())
+            .unwrap_or(0)
+    }
+
     /// The page number `n` of this size, and its owner.
     fn page(&self, n: usize) -> Option<(Frames, Owner)> {
         let first = n.checked_mul(self.level.pages())?;
@@ -149,21 +157,20 @@ fn address(gfn: u64) -> Result<u64> {
 ///
 /// See `snp_gmem_make_private()`.
 pub(crate) fn make_private(rmp: &dyn GuestRmp, pages: &Private) -> Result {
-    let mut assigned = KVec::new();
+    // The last one is never given back. For the others there is room before the first one changes hands.
+    let rest = pages.count().saturating_sub(1);
+    let mut assigned = KVVec::with_capacity(rest, GFP_KERNEL)?;
     let mut n = 0;
     while let Some((page, owner)) = pages.page(n) {
         let done = is_free(rmp, page, pages.level, owner).and_then(|free| {
-            if !free {
-                return Ok(());
+            if free {
+                rmp.assign(page, pages.level, owner, false)?;
+                trace::pages(page, "guest", Some((owner.asid, owner.gpa)));
+                if n < rest {
+                    assigned.push(page, GFP_KERNEL)?;
+                }
             }
-            if pages.page(1).is_some() {
-                assigned.push(page, GFP_KERNEL)?;
-            }
-            rmp.assign(page, pages.level, owner, false)
-                .inspect(|()| trace::pages(page, "guest", Some((owner.asid, owner.gpa))))
-                .inspect_err(|_| {
-                    let _ = assigned.pop();
-                })
+            Ok(())
         });
         if let Err(err) = done {
             for page in assigned {

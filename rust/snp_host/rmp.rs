@@ -267,7 +267,7 @@ impl Table {
     ///
     /// [`ENOMEM`].
     pub(crate) fn map(&self) -> Result<Mapped> {
-        let mut parts = KVec::new();
+        let mut parts = KVec::with_capacity(self.segments.len(), GFP_KERNEL)?;
         for segment in &self.segments {
             parts.push((*segment, mapped(segment.entries)?), GFP_KERNEL)?;
         }
