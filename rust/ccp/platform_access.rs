@@ -77,18 +77,12 @@ struct HstiQuery {
 pub(crate) struct PlatformAccess<I> {
     io: I,
     map: &'static PlatformAccessMap,
-    /// The PSP has not ended the last message, and may still use its buffer.
-    unanswered: bool,
 }
 
 impl<I: BarIo> PlatformAccess<I> {
     /// The mailbox behind `io`, whose registers lie where `map` says.
     pub(crate) fn new(io: I, map: &'static PlatformAccessMap) -> Self {
-        Self {
-            io,
-            map,
-            unanswered: false,
-        }
+        Self { io, map }
     }
 
     /// Asks for the security bits, and returns `capability` with them.
@@ -128,10 +122,9 @@ impl<I: BarIo> PlatformAccess<I> {
         self.io.write(self.map.cmdbuf_hi, (address >> 32) as u32);
         self.io.write(self.map.cmdresp, message.into());
         let answer = self.wait();
-        self.unanswered = answer.is_err();
         // Fails if there is no answer: the buffer is lost then, which has been logged.
         let pages = pages.take_back(&mut Borrower {
-            uses_it: self.unanswered,
+            uses_it: answer.is_err(),
         });
         let refusal = answer?.status().get();
         // CAST: The two halves.
