@@ -59,7 +59,7 @@ pub(crate) struct PspMailbox<I> {
     map: &'static MailboxMap,
     /// The last command got no answer in time.
     unanswered: bool,
-    timeout: Delta,
+    pub(crate) timeout: Delta,
 }
 
 impl<I: BarIo> PspMailbox<I> {

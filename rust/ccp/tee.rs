@@ -82,11 +82,9 @@ const COPIED: u32 = 3;
 /// RING_INIT: there is a ring already.
 const RING_BUSY: u32 = 0xd;
 
-/// How long a command may take. The in-tree driver's values, as the following ones.
-const TIMEOUT_MS: i64 = 10_000;
+/// How often the state of an entry is read, and how often an entry is looked for; the in-tree
+/// driver's values.
 const POLL_MS: i64 = 1;
-/// How often an entry is looked for, and what passes in between.
-const TRIES: usize = 1000;
 const TRY_MS: i64 = 10;
 
 /// The buffer of RING_INIT.
@@ -290,6 +288,9 @@ pub(crate) trait Access {
     /// The registers.
     type Io: BarIo;
 
+    /// How long a command may take, and how long it waits for an entry. The in-tree driver's value.
+    const TIMEOUT_MS: i64 = 10_000;
+
     /// Calls `act` with it.
     ///
     /// # Errors
@@ -304,7 +305,7 @@ pub(crate) trait Access {
 ///
 /// [`EINVAL`] if the buffer is empty or too large; [`ENODEV`] if there is no TEE; [`EBUSY`] if the
 /// ring stays full, or a command got no answer before; [`ETIMEDOUT`] if this one gets none.
-pub(crate) fn process(tee: &impl Access, command: u32, buffer: &mut [u8]) -> Result<u32> {
+pub(crate) fn process<A: Access>(tee: &A, command: u32, buffer: &mut [u8]) -> Result<u32> {
     if buffer.is_empty() || buffer.len() > entry::BUFFER_LEN {
         return Err(EINVAL);
     }
@@ -319,7 +320,7 @@ pub(crate) fn process(tee: &impl Access, command: u32, buffer: &mut [u8]) -> Res
         },
         |(state, left)| *state == COMPLETED || *left,
         Delta::from_millis(POLL_MS),
-        Delta::from_millis(TIMEOUT_MS),
+        Delta::from_millis(A::TIMEOUT_MS),
     );
     match state {
         Ok((COMPLETED, _)) => {}
@@ -333,7 +334,7 @@ pub(crate) fn process(tee: &impl Access, command: u32, buffer: &mut [u8]) -> Res
             log::err!(
                 "tee-silent",
                 "the TEE did not answer command {command:#x} within {} s: it is not used any more until the PSP is bound again, and amdtee reloaded",
-                TIMEOUT_MS / 1000
+                A::TIMEOUT_MS / 1000
             );
             return Err(err);
         }
@@ -349,8 +350,8 @@ pub(crate) fn process(tee: &impl Access, command: u32, buffer: &mut [u8]) -> Res
 }
 
 /// Waits for an entry.
-fn submit(tee: &impl Access, command: u32, buffer: &[u8]) -> Result<Submitted> {
-    for _ in 0..TRIES {
+fn submit<A: Access>(tee: &A, command: u32, buffer: &[u8]) -> Result<Submitted> {
+    for _ in 0..A::TIMEOUT_MS / TRY_MS {
         let submitted = tee.with(|ring| match ring.dead {
             true => Err(EBUSY),
             false => ring.try_submit(command, buffer),

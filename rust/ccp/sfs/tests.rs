@@ -20,6 +20,7 @@ mod suite {
         testing::check,
     };
     use core::cell::Cell;
+    use kernel::time::Delta;
 
     const READY: u32 = 1 << 31;
     /// The command in C2PMSG_17 (Linux: `PSP_CMD_TEE_EXTENDED_CMD`), and the requests in the buffer
@@ -42,6 +43,8 @@ mod suite {
 
     struct Psp {
         ready: Cell<bool>,
+        /// It takes a request, and gives no answer.
+        silent: Cell<bool>,
         /// The address of the buffer.
         buffer: Cell<[u32; 2]>,
         /// Why it refuses, in the register and in the buffer.
@@ -58,6 +61,7 @@ mod suite {
         fn new() -> Self {
             Self {
                 ready: Cell::new(true),
+                silent: Cell::new(false),
                 buffer: Cell::new([0; 2]),
                 refusal: Cell::new(0),
                 status: Cell::new(0),
@@ -129,7 +133,10 @@ mod suite {
             match offset {
                 at if at == map.cmdbuf_lo => self.buffer.set([value, high]),
                 at if at == map.cmdbuf_hi => self.buffer.set([low, value]),
-                at if at == map.cmdresp && value == EXTENDED => self.take(),
+                at if at == map.cmdresp && value == EXTENDED => {
+                    self.take();
+                    self.ready.set(!self.silent.get());
+                }
                 _ => {}
             }
         }
@@ -231,6 +238,29 @@ mod suite {
         check!(sfs.update(&mut mailbox, &[1]).is_ok() && psp.got.get().is_some());
         sfs.leave(&mut mailbox);
         check!(leaked() == before);
+        Ok(())
+    }
+
+    /// What it has not answered it may still read and write. With the answer the buffer is ours.
+    #[test]
+    fn the_buffer_of_a_silent_psp_waits_for_its_answer() -> Result {
+        let psp = Psp::new();
+        let mut mailbox = PspMailbox::new(fake_io::region(&psp), map()?);
+        mailbox.timeout = Delta::from_millis(20);
+        let mut sfs = Sfs::new()?;
+        let before = leaked();
+        psp.silent.set(true);
+        check!(matches!(sfs.update(&mut mailbox, &[1]), Err(err) if err == ETIMEDOUT));
+        psp.got.set(None);
+        for _ in 0..2 {
+            check!(matches!(sfs.update(&mut mailbox, &[1]), Err(err) if err == EBUSY));
+            check!(psp.got.get().is_none() && leaked() == before);
+        }
+        psp.silent.set(false);
+        psp.ready.set(true);
+        check!(sfs.update(&mut mailbox, &[1])?.result.is_ok() && psp.got.get().is_some());
+        sfs.leave(&mut mailbox);
+        check!(blocks() == 0 && leaked() == before);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ mod suite {
         Access,
         Memory,
         Ring,
+        Submitted,
         ENTRIES,
         ENTRY, //
     };
@@ -23,9 +24,13 @@ mod suite {
         sys::{
             fake_io,
             fake_sme::Sme,
-            physical::Physical, //
+            physical::Physical,
+            said, //
         },
-        testing::check, //
+        testing::{
+            check,
+            have_passed, //
+        }, //
     };
     use core::cell::{
         Cell,
@@ -33,7 +38,14 @@ mod suite {
     };
     use kernel::{
         prelude::*,
-        sync::atomic::Relaxed, //
+        sync::{
+            atomic::Relaxed,
+            Arc, //
+        },
+        time::{
+            Instant,
+            Monotonic, //
+        }, //
     };
 
     /// The PSP's registers. Commands get the answers in their order.
@@ -179,6 +191,71 @@ mod suite {
         tee.0.into_inner().leave(&mut mailbox)?;
         check!(leaked() == before);
         Ok(())
+    }
+
+    /// A TEE that is at work on whatever it got, and has not read any of it.
+    struct Slow<'a>(RefCell<Ring<Io<'a>>>);
+
+    impl<'a> Access for Slow<'a> {
+        type Io = Io<'a>;
+
+        const TIMEOUT_MS: i64 = 60;
+
+        fn with<R>(&self, act: impl FnOnce(&mut Ring<Io<'a>>) -> Result<R>) -> Result<R> {
+            act(&mut *self.0.try_borrow_mut().map_err(|_| EBUSY)?)
+        }
+    }
+
+    #[test]
+    fn silence_ends_the_use_of_the_tee() -> Result {
+        let psp = psp([0; 3]);
+        let mut mailbox = mailbox(&psp);
+        let tee = Slow(RefCell::new(Ring::new(&mut mailbox)?));
+        let before = leaked();
+        said::forget();
+        let start = Instant::<Monotonic>::now();
+        check!(super::super::process(&tee, 5, &mut [1]) == Err(ETIMEDOUT));
+        check!(have_passed(Slow::TIMEOUT_MS, start) && said::only(&["tee-silent"]));
+        // The TEE reads there that nobody waits any more. The owner is never given the entry back.
+        let mut ring = tee.0.borrow_mut();
+        let flag = ring.memory.entry(0)?.word(entry::FLAG)?;
+        check!(flag == 2 && ring.dead && ring.waiting == 1, "{flag}");
+        // The silence of a ring that there was before is not this one's.
+        let (old, other) = (ring.memory.clone(), Arc::new(Memory::new()?, GFP_KERNEL)?);
+        (ring.dead, ring.memory) = (false, other);
+        let mut submitted = Submitted {
+            memory: old.clone(),
+            entry: 0,
+        };
+        ring.silent(&submitted);
+        ring.done(&submitted);
+        check!(!ring.dead && ring.waiting == 1);
+        submitted.memory = ring.memory.clone();
+        ring.done(&submitted);
+        check!(!ring.dead && ring.waiting == 0);
+        (ring.dead, ring.memory) = (true, old);
+        drop(ring);
+        check!(super::super::process(&tee, 5, &mut [1]) == Err(EBUSY));
+        check!(psp.wptr.get() as usize == ENTRY);
+        check!(tee.0.into_inner().leave(&mut mailbox) == Err(EBUSY));
+        drop(submitted);
+        check!(leaked() == before + PAGES);
+        Ok(())
+    }
+
+    #[test]
+    fn an_entry_is_looked_for_for_a_while() -> Result {
+        let psp = psp([0; 3]);
+        let mut mailbox = mailbox(&psp);
+        let mut ring = Ring::new(&mut mailbox)?;
+        for _ in 1..ENTRIES {
+            ring.try_submit(3, &[1])?;
+        }
+        let tee = Slow(RefCell::new(ring));
+        let start = Instant::<Monotonic>::now();
+        check!(super::super::process(&tee, 5, &mut [1]) == Err(EBUSY));
+        check!(have_passed(Slow::TIMEOUT_MS, start));
+        tee.0.into_inner().leave(&mut mailbox)
     }
 
     /// 32 KiB.
