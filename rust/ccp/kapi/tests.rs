@@ -194,7 +194,7 @@ mod suite {
 
     #[test]
     fn services_of_a_psp() -> Result {
-        let mut buffer = [0_u8; 16];
+        let mut buffer = KVVec::from_elem(0, LIMIT, GFP_KERNEL)?;
         let (data, null) = (buffer.as_mut_ptr().cast::<c_void>(), ptr::null_mut());
         let (mut status, mut result) = (7_u32, 7_u32);
         let at: *mut u32 = &raw mut status;
@@ -225,7 +225,7 @@ mod suite {
             }
             check!(result == stored, "{refusal}");
         }
-        for len in [1, 16] {
+        for len in [1, BUFFER_LIMIT] {
             status = 7;
             // SAFETY: Valid.
             let returned = unsafe { c::psp_tee_process_cmd(1, data, len, &raw mut status) };
@@ -235,6 +235,7 @@ mod suite {
         for (size, expected) in [
             (0, NO_PSP),
             (16, NO_PSP),
+            (LIMIT as u32, NO_PSP),
             (LIMIT as u32 + 1, INVALID),
             (u32::MAX, INVALID),
         ] {

@@ -164,6 +164,53 @@ mod suite {
         Ok(())
     }
 
+    /// Whoever asks for the length alone has no buffer.
+    #[test]
+    fn an_answer_is_what_comes_back_from_firmware() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let (plan, (_faux, dev)) = (Plan::new(), device()?);
+        // What firmware was told, and whether it keeps the page that it was told.
+        let (told, keeps) = (Cell::new((0_u64, 0_u32)), Cell::new(false));
+        let script = |call: &Call| {
+            if call.is(CommandId::SNP_PAGE_RECLAIM) {
+                let page = call.field::<u64>(0).map_err(CmdError::Transport)?;
+                if keeps.get() && page & !0xfff == told.get().0 {
+                    return Ok(Status::INVALID_PAGE_STATE);
+                }
+            }
+            if call.is(CommandId::GET_ID) || call.is(CommandId::PEK_CSR) {
+                let address = call.field(0).map_err(CmdError::Transport)?;
+                told.set((address, call.field(8).map_err(CmdError::Transport)?));
+            }
+            plan.execute(&HOST, call)
+        };
+        let mut p = Platform::unidentified(Channel::new(dev, Scripted::new(script), &HOST)?);
+        (p.api.major, p.api.minor) = (1, 55);
+        check!(p.start_snp(0).is_ok() && p.is_snp_up());
+        let before = leaked();
+        for (lost, id) in [CommandId::GET_ID, CommandId::PEK_CSR].iter().enumerate() {
+            let mut ask = |len| match *id {
+                CommandId::GET_ID => p.get_id(len),
+                _ => p.pek_csr(len),
+            };
+            let said = ask(None).map_err(|failure| failure.errno)?;
+            check!(said.result.is_ok() && told.get() == (0, 0), "{id:?}");
+            check!(said.bytes(0).is_none() && said.len == [0], "{id:?}");
+            let said = ask(Some(64)).map_err(|failure| failure.errno)?;
+            check!(said.result.is_ok() && said.bytes(0).is_some(), "{id:?}");
+            check!(told.get().0 != 0 && told.get().1 == 64, "{id:?}");
+            check!(leaked() == before + lost, "{id:?}");
+            keeps.set(true);
+            let said = ask(Some(64)).map_err(|failure| failure.errno)?;
+            check!(said.result.is_err() && said.bytes(0).is_none(), "{id:?}");
+            check!(leaked() == before + lost + 1, "{id:?}");
+            keeps.set(false);
+        }
+        p.shutdown(Leaving::KvmGone);
+        HOST.forget_events();
+        Ok(())
+    }
+
     #[test]
     fn an_answer_that_claims_more_than_there_is_room_for() -> Result {
         static HOST: FakeHost = FakeHost::new();

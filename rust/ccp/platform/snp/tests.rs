@@ -329,6 +329,19 @@ mod suite {
         Ok(())
     }
 
+    /// The log has why from when the module was loaded.
+    #[test]
+    fn a_host_without_snp_is_no_news() -> Result {
+        static HOST: FakeHost = FakeHost::new();
+        let plan = Plan::new();
+        let (_faux, mut p) = platform(&HOST, &plan, true)?;
+        HOST.unfit.store(true, Relaxed);
+        said::forget();
+        check!(p.start_snp(0).is_ok() && !p.is_snp_up());
+        check!(HOST.saw(&[]) && said::only(&[]));
+        Ok(())
+    }
+
     #[test]
     fn firmware_of_each_age() -> Result {
         static HOST: FakeHost = FakeHost::new();
