@@ -14,9 +14,12 @@ mod suite {
             PSPS, //
         },
         sys::{
+            check::check,
             cpu,
+            fake_cpuid::Leaf,
             guest_rmp::Owner,
             hotplug::CpusRead,
+            msr::Msr,
             notifier::about_to_sleep,
             percpu::{
                 CpuList,
@@ -35,7 +38,10 @@ mod suite {
         window::SnpEn,
         LocalModule,
     };
-    use core::arch::x86_64::__cpuid;
+    use core::arch::x86_64::{
+        CpuidResult,
+        __cpuid, //
+    };
     use kernel::{
         bindings,
         cpu::{
@@ -59,36 +65,91 @@ mod suite {
         }
     }
 
-    /// Leaves 0x8000001f and 0x80000025 as the CPU has them. CPUs of others have none.
+    /// SEV, C-bit, ASIDs and RMP are in leaves 0x8000001f and 0x80000025 (Architecture Programmer's
+    /// Manual, volume 3, appendix E).
     #[test]
     fn what_the_cpu_says_of_sev() -> Result {
-        // SAFETY: Every CPU in long mode has these leaves, and zeros or others for higher ones.
-        let (highest, sev, rmp) = unsafe {
-            (
-                __cpuid(0x8000_0000).eax,
-                __cpuid(0x8000_001f),
-                __cpuid(0x8000_0025),
-            )
-        };
-        if highest < 0x8000_001f {
-            assert_eq!(cpu::c_bit(), 0);
-            return Ok(());
+        const SEV: u32 = 0x8000_001f;
+        for bit in 0..32 {
+            for others in [0, !0] {
+                let _leaf = Leaf::pretend(SEV, [others ^ 1 << bit, 0, 0, 0]);
+                let found = [cpu::has_snp(), cpu::has_rmpread(), cpu::has_segmented_rmp()];
+                let none = others != 0;
+                let expected = [4, 21, 23].map(|of| (of == bit) != none);
+                check!(found == expected, "{bit} {others:#x}");
+            }
         }
-        let bit = |n: u32| sev.eax >> n & 1 == 1;
-        assert_eq!(cpu::has_snp(), bit(4));
-        assert_eq!(
-            (cpu::has_rmpread(), cpu::has_segmented_rmp()),
-            (bit(21), bit(23))
-        );
-        assert_eq!(cpu::sev_asids(), (sev.ecx, sev.edx));
-        let expected = match sev.ebx & 0x3f {
-            0 => 0,
-            position => 1 << position,
-        };
-        assert_eq!(cpu::c_bit(), expected);
-        let none = highest < 0x8000_0025;
-        let expected = if none { (0, 0) } else { (rmp.eax, rmp.ebx) };
-        assert_eq!(cpu::rmp_segments(), expected);
+        for (ebx, expected) in [
+            (0, 0),
+            (0x40, 0),
+            (51, 1 << 51),
+            (!0 << 6 | 47, 1 << 47),
+            (1, 2),
+            (63, 1 << 63),
+        ] {
+            let _leaf = Leaf::pretend(SEV, [!0, ebx, !0, !0]);
+            check!(cpu::c_bit() == expected, "{ebx:#x}");
+        }
+        let _leaf = Leaf::pretend(SEV, [1, 2, 0x1fd, 0x64]);
+        assert_eq!(cpu::sev_asids(), (0x1fd, 0x64));
+        let _leaf = Leaf::pretend(0x8000_0025, [0x1ca, 0x600, 3, 4]);
+        assert_eq!(cpu::rmp_segments(), (0x1ca, 0x600));
+        Ok(())
+    }
+
+    #[test]
+    fn leaves_that_the_cpu_has_and_others() -> Result {
+        // SAFETY: Every CPU in long mode has this leaf.
+        let highest = unsafe { __cpuid(0x8000_0000) }.eax;
+        let words = |leaf: CpuidResult| [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx];
+        // Sizes of addresses, and the last one of all.
+        for number in [0x8000_0000, 0x8000_0001, 0x8000_0008, highest] {
+            // SAFETY: As above, and no higher than the highest.
+            let there = unsafe { __cpuid(number) };
+            check!(words(cpu::leaf(number)) == words(there), "{number:#x}");
+        }
+        assert_ne!(cpu::leaf(0x8000_0008).eax, 0);
+        for number in [highest + 1, u32::MAX] {
+            check!(words(cpu::leaf(number)) == [0; 4], "{number:#x}");
+        }
+        Ok(())
+    }
+
+    /// VM_HSAVE_PA, which nobody uses before a CPU has SVM enabled: the address of a page.
+    const VM_HSAVE_PA: u32 = 0xc001_0117;
+    const EFER: u32 = 0xc000_0080;
+
+    #[test]
+    fn registers_are_read_and_written_on_this_cpu() -> Result {
+        let (hsave, efer) = (Msr::new(VM_HSAVE_PA), Msr::new(EFER));
+        // In an interrupt, so on one CPU.
+        let answers = PerCpu::collect(|| {
+            let Ok(before) = hsave.read() else {
+                return Ok(());
+            };
+            if efer.read()? & SVME != 0 {
+                return Ok(());
+            }
+            for page in [0x12_3456_7000, 0xab_cdef_0000, 0x8000_0000] {
+                // SAFETY: Without SVM the CPU does not use the page.
+                unsafe { hsave.write(page) }?;
+                let (low, high): (u32, u32);
+                // SAFETY: The register has just been written.
+                unsafe {
+                    core::arch::asm!(
+                        "rdmsr", in("ecx") VM_HSAVE_PA, out("eax") low, out("edx") high,
+                        options(nomem, nostack, preserves_flags)
+                    )
+                };
+                let found = (u64::from(high) << 32 | u64::from(low), hsave.read()?);
+                check!(found == (page, page), "{page:#x} {found:x?}");
+            }
+            // SAFETY: It is no page, so the CPU refuses it.
+            check!(unsafe { hsave.write(1) } == Err(EIO));
+            // SAFETY: What there was.
+            unsafe { hsave.write(before) }
+        })?;
+        check!(answers.failing(Result::is_ok).is_empty());
         Ok(())
     }
 
@@ -204,14 +265,23 @@ mod suite {
 
     #[test]
     fn lists_of_cpus_are_printed_as_ranges() -> Result {
-        for (first, last, text) in [(1, 0, c""), (0, 0, c"0"), (1, 1, c"1"), (0, 1, c"0-1")] {
-            if last >= nr_cpu_ids() {
+        for (cpus, text) in [
+            (0b0000, c""),
+            (0b0001, c"0"),
+            (0b0010, c"1"),
+            (0b0011, c"0-1"),
+            (0b0101, c"0,2"),
+            (0b1011, c"0-1,3"),
+            (0b1110, c"1-3"),
+        ] {
+            // The machine of scripts/kunit has room for four.
+            if u32::BITS - u32::leading_zeros(cpus) > nr_cpu_ids() {
                 continue;
             }
-            let list = CpuList::new(|cpu| (first..=last).contains(&cpu.as_u32()));
+            let list = CpuList::new(|cpu| cpus >> cpu.as_u32() & 1 == 1);
             let printed = CString::try_from_fmt(fmt!("{list}"))?;
             assert_eq!(&*printed, text);
-            assert_eq!(list.is_empty(), first > last);
+            assert_eq!(list.is_empty(), cpus == 0);
         }
         Ok(())
     }

@@ -42,7 +42,11 @@ pub(crate) fn family_model() -> (u8, u8) {
 }
 
 /// A leaf of CPUID; zeros if the CPU does not have it.
-fn leaf(number: u32) -> CpuidResult {
+pub(crate) fn leaf(number: u32) -> CpuidResult {
+    #[cfg(CONFIG_KUNIT = "y")]
+    if let Some(leaf) = super::fake_cpuid::leaf(number) {
+        return leaf;
+    }
     // SAFETY: Every CPU in long mode has CPUID, and this leaf.
     let highest = unsafe { __cpuid(0x8000_0000) }.eax;
     if highest < number {

@@ -24,6 +24,8 @@ pub mod device_attribute;
 pub mod direct_map;
 pub mod errno;
 #[cfg(CONFIG_KUNIT = "y")]
+pub mod fake_cpuid;
+#[cfg(CONFIG_KUNIT = "y")]
 pub mod fake_io;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod fake_sme;
