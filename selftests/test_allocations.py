@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Config, paths
-from vmlib import console, suite, test_modules
+from vmlib import console, kernels, suite, test_modules
 
 # Operation -> the state that it ends in, and in how many turns of `make test` all of its allocations have failed.
 LOADED = "modules=snp_host,ccp, node=yes snp=none window=closed disabled=0"
@@ -320,7 +320,7 @@ NONE_OF_THEM = re.compile(r"^__asan_|snp_host_|kunit|faux_device|irq_vectors|8fi
 @functools.cache
 def registrations() -> list[str]:
     """OPERATION@FUNCTION: functions of the kernel that our modules call to register something, and when."""
-    modules = [paths.OUR_DEBUG_MODULES / name for name in ("snp_host.ko", "ccp.ko")]
+    modules = [kernels.get("debug").ours / name for name in ("snp_host.ko", "ccp.ko")]
     table = subprocess.run(["nm", "-u", *modules], check=True, stdout=subprocess.PIPE, text=True).stdout
     names = sorted(set(re.findall(r"^ +U (\S+)$", table, re.M)))
     names = [name for name in names if REGISTERS.search(name) and not NONE_OF_THEM.search(name)]

@@ -23,11 +23,14 @@ def signed(scratch: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def tries(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
-    """What scripts/install did in a machine: its status, its last line, which ccp is loaded from then on."""
+    """What scripts/install did in a machine: its status, its last line, which ccp is loaded from then on. Set-up chose
+    the machine's kernel there."""
+    chosen = tmp_path_factory.mktemp("cache") / "kernel-release"
+    chosen.write_text(f"{paths.RELEASE}\n")
     cache = "root/.cache/ccp-rs"
     files = {f"ccp-rs/scripts/{name}": paths.TOP / "scripts" / name for name in ("install", "lib.sh", "kernel-version")}
     files |= {
-        f"{cache}/kernel-release": paths.CACHE / "kernel-release",
+        f"{cache}/kernel-release": chosen,
         f"{cache}/modules/.tree": paths.OUR_MODULES / ".tree",
     }
     for directory, modules in (

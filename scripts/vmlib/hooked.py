@@ -25,10 +25,11 @@ def launcher() -> Path:
 @functools.cache
 def kvm_amd(kernel: str = "stock") -> Path:
     """kvm-amd.ko with hooks for this kernel."""
+    release = kernels.get(kernel).release
     with paths.making("kvm-amd"):
         run = subprocess.run([paths.TOP / "scripts/kvm-amd/build", "--kernel", kernel])
         if run.returncode == NOT_FOR_THIS_KERNEL:
-            raise kernels.NotBuilt(f"the patches of scripts/kvm-amd are not for {kernels.get(kernel).release}")
+            raise kernels.NotBuilt(f"the patches of scripts/kvm-amd are not for {release}")
         run.check_returncode()
     return paths.OUT / f"kvm-amd-hooked{'' if kernel == 'stock' else f'-{kernel}'}" / "kvm-amd.ko"
 
