@@ -274,6 +274,17 @@ mod suite {
         hv_fixed::list(|_| Err(E2BIG));
         drop(sfs);
         check!(blocks() == 0 && leaked() == before);
+        // One that is in a list is not freed: it is the next user's.
+        for _ in 0..2 {
+            let sfs = Sfs::new()?;
+            check!(blocks() == 1);
+            drop(sfs);
+            check!(blocks() == 1);
+        }
+        let sfs = Sfs::new()?;
+        hv_fixed::list(|_| Err(E2BIG));
+        drop(sfs);
+        check!(blocks() == 0 && leaked() == before);
         // The PSP may still use it.
         drop(Sfs {
             buffer: Some(Buffer::Firmwares(hv_fixed::take()?.lend())),
@@ -293,6 +304,17 @@ mod suite {
         };
         sfs.leave(&mut mailbox);
         check!(blocks() == 0 && leaked() == before);
+        // In a list it stays.
+        let sfs = Sfs {
+            buffer: Some(Buffer::Firmwares(hv_fixed::take()?.lend())),
+        };
+        check!(blocks() == 1);
+        sfs.leave(&mut mailbox);
+        check!(blocks() == 1 && leaked() == before);
+        let sfs = Sfs::new()?;
+        hv_fixed::list(|_| Err(E2BIG));
+        drop(sfs);
+        check!(blocks() == 0);
         Ok(())
     }
 }

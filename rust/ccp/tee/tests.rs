@@ -43,6 +43,7 @@ mod suite {
             Arc, //
         },
         time::{
+            Delta,
             Instant,
             Monotonic, //
         }, //
@@ -54,6 +55,8 @@ mod suite {
         orders: [Cell<u32>; 3],
         count: Cell<usize>,
         status: Cell<u32>,
+        /// It takes a command, and gives no answer.
+        silent: Cell<bool>,
         wptr: Cell<u32>,
         rptr: Cell<u32>,
     }
@@ -67,6 +70,10 @@ mod suite {
     impl fake_io::Device for Psp {
         fn read(&self, offset: usize) -> u32 {
             match offset {
+                at if at == map().cmdresp && self.silent.get() => match self.count.get() {
+                    0 => READY,
+                    _ => 0,
+                },
                 at if at == map().cmdresp => READY | self.status.get(),
                 at if at == map().rptr => self.rptr.get(),
                 _ => 0,
@@ -91,6 +98,7 @@ mod suite {
             orders: [const { Cell::new(0) }; 3],
             count: Cell::new(0),
             status: Cell::new(0),
+            silent: Cell::new(false),
             wptr: Cell::new(0),
             rptr: Cell::new(0),
         }
@@ -467,6 +475,18 @@ mod suite {
         check!(ring.memory.left.load(Relaxed) && leaked() == before);
         drop(ring);
         check!(leaked() == before + PAGES);
+        Ok(())
+    }
+
+    /// Until then it may take the ring, and read what the command names.
+    #[test]
+    fn a_ring_of_which_the_tee_says_nothing_is_lost() -> Result {
+        let (psp, before) = (psp([0; 3]), leaked());
+        psp.silent.set(true);
+        let mut mailbox = mailbox(&psp);
+        mailbox.timeout = Delta::from_millis(20);
+        check!(matches!(Ring::new(&mut mailbox), Err(err) if err == ETIMEDOUT));
+        check!(leaked() == before + PAGES + 1);
         Ok(())
     }
 

@@ -220,6 +220,18 @@ fn only_legacy_commands_have_rules_about_page_states() {
 }
 
 #[test]
+fn commands_of_snp_are_not_legacy() {
+    for row in command::TABLE {
+        assert_eq!(
+            row.id.is_legacy(),
+            !row.name.starts_with("SNP_"),
+            "{}",
+            row.name
+        );
+    }
+}
+
+#[test]
 fn lookup_finds_every_row_and_nothing_else() {
     for pair in command::TABLE.windows(2) {
         assert!(

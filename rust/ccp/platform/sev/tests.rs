@@ -57,7 +57,7 @@ mod suite {
         check!(p.pek_gen().is_err() && said::with(fmt!("{restart}: this firmware is too old")));
         HOST.unfit.store(true, Relaxed);
         check!(p.pek_gen().is_err() && said::with(fmt!("{restart}")));
-        check!(!said::with(fmt!("{restart}: ")));
+        check!(!said::with(fmt!("{restart}: ")) && !said::with(fmt!("{restart}, ")));
         // Whoever cannot say where SNP_EN is set has another error.
         HOST.snp_en_unseen.store(ENOMEM.to_errno(), Relaxed);
         HOST.forget_events();
