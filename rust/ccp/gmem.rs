@@ -157,7 +157,8 @@ fn address(gfn: u64) -> Result<u64> {
 ///
 /// See `snp_gmem_make_private()`.
 pub(crate) fn make_private(rmp: &dyn GuestRmp, pages: &Private) -> Result {
-    // The last one is never given back. For the others there is room before the first one changes hands.
+    // The last one is never given back. For the others there is room before the first one changes
+    // hands.
     let rest = pages.count().saturating_sub(1);
     let mut assigned = KVVec::with_capacity(rest, GFP_KERNEL)?;
     let mut n = 0;

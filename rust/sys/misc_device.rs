@@ -40,7 +40,8 @@ impl FileOperations {
     }
 
     /// Registers the device. Its open files keep this module loaded; before Linux 7.3 those of
-    /// [`MiscDeviceRegistration::register`] do not, and call code that is gone.
+    /// [`MiscDeviceRegistration::register`] do not, and call code that is gone (Rust-for-Linux
+    /// issue 1182).
     pub fn register<T: MiscDevice>(
         &'static self,
         options: MiscDeviceOptions,
