@@ -121,32 +121,39 @@ impl<F: Fn(CpuId) -> bool> CpuList<F> {
 
     /// Whether the list has any CPU.
     pub fn is_empty(&self) -> bool {
-        self.next(0, true).is_none()
+        self.numbers().next().is_none()
     }
 
-    /// The first CPU number from `from` on that is in the list (or is not).
-    fn next(&self, from: u32, wanted: bool) -> Option<u32> {
-        (from..nr_cpu_ids())
-            .find(|&cpu| CpuId::from_u32(cpu).is_some_and(|id| (self.0)(id)) == wanted)
+    fn numbers(&self) -> impl Iterator<Item = u32> + Clone + '_ {
+        (0..nr_cpu_ids()).filter(|&cpu| CpuId::from_u32(cpu).is_some_and(|id| (self.0)(id)))
     }
 }
 
 impl<F: Fn(CpuId) -> bool> fmt::Display for CpuList<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut from = 0;
+        fmt::Display::fmt(&Ranges(self.numbers()), f)
+    }
+}
+
+/// Prints numbers, which ascend, as ranges.
+pub struct Ranges<I>(pub I);
+
+impl<I: Iterator<Item = u32> + Clone> fmt::Display for Ranges<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut numbers = self.0.clone().peekable();
         let mut separator = "";
-        while let Some(first) = self.next(from, true) {
-            let end = self.next(first, false).unwrap_or(nr_cpu_ids());
+        while let Some(first) = numbers.next() {
+            let mut last = first;
+            while let Some(next) = numbers.next_if_eq(&last.wrapping_add(1)) {
+                last = next;
+            }
             f.write_str(separator)?;
-            // `end` comes after `first`, so it is not 0.
-            let last = end.saturating_sub(1);
             fmt::Display::fmt(&first, f)?;
             if last != first {
                 f.write_str("-")?;
                 fmt::Display::fmt(&last, f)?;
             }
             separator = ",";
-            from = end;
         }
         Ok(())
     }
