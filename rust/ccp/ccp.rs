@@ -31,12 +31,12 @@
 #![deny(unsafe_code)]
 
 use kernel::{
-    debugfs,
     driver::Registration,
     prelude::*,
     str::CString, //
 };
 use sys::{
+    debugfs,
     log,
     sysfs, //
 };
@@ -89,10 +89,7 @@ struct Ccp {
     directory: sysfs::Directory,
     #[pin]
     driver: Registration<sys::pci_adapter::Adapter<driver::PspDriver>>,
-    #[pin]
-    refresh_guests: debugfs::File<()>,
-    #[pin]
-    state: debugfs::File<()>,
+    files: debugfs::Directory,
     mitigations: mitigations::Record,
     hv_fixed: hv_fixed::Record,
     services: services::Record,
@@ -103,7 +100,6 @@ struct Ccp {
 
 impl kernel::InPlaceModule for Ccp {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        let debug = debugfs::Dir::new(c"ccp");
         try_pin_init!(Self {
             _: {
                 // SAFETY: A module is initialised once, and no device is bound before the driver is
@@ -135,8 +131,9 @@ impl kernel::InPlaceModule for Ccp {
             // SAFETY: As above.
             known: unsafe { state::Record::init() },
             directory: sysfs::Directory::in_kernel(c"ccp", &FILES)?,
-            refresh_guests <- guests::file(&debug),
-            state <- state::file(&debug),
+            files: debugfs::Directory::new(c"ccp")
+                .acts::<guests::Refresh>(c"refresh_guests")
+                .shows::<state::File>(c"state"),
             driver <- Registration::new(c"ccp", module),
             _: {
                 psps::complete();

@@ -14,17 +14,13 @@
 //! command lock.
 
 use kernel::{
-    debugfs::{
-        Dir,
-        File, //
-    },
     prelude::*,
-    sync::GlobalGuard,
-    uaccess::UserSliceReader, //
+    sync::GlobalGuard, //
 };
 
 use crate::sys::{
     bindings::snp_guests_asked as Asked,
+    debugfs::Written,
     errno::EOPNOTSUPP,
     log, //
 };
@@ -124,11 +120,11 @@ impl Kvm {
     }
 }
 
-/// `refresh_guests` in `dir`: writing anything to it asks for all guests.
-pub(crate) fn file(dir: &Dir) -> impl PinInit<File<()>> + '_ {
-    dir.write_callback_file(
-        c"refresh_guests",
-        (),
-        &|(): &(), _: &mut UserSliceReader| Kvm::hold().ask_all().map(drop),
-    )
+/// `refresh_guests` in debugfs: writing anything to it asks for all guests.
+pub(crate) struct Refresh;
+
+impl Written for Refresh {
+    fn written() -> Result {
+        Kvm::hold().ask_all().map(drop)
+    }
 }

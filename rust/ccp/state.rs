@@ -10,10 +10,6 @@
 //! The lock here is held for moments, and comes after all others. The panic path tells nothing.
 
 use kernel::{
-    debugfs::{
-        Dir,
-        File, //
-    },
     device::Device,
     fmt,
     prelude::*,
@@ -33,6 +29,7 @@ use crate::{
     sys::{
         contents::Contents,
         cpu,
+        debugfs::Shown,
         snp_host, //
     },
     wire::{
@@ -222,16 +219,18 @@ pub(crate) fn asid_of(guest: Guest) -> Option<u32> {
     found.map(|(asid, _)| *asid)
 }
 
-/// `state` in `dir`.
-pub(crate) fn file(dir: &Dir) -> impl PinInit<File<()>> + '_ {
-    dir.read_callback_file(c"state", (), &|(): &(), f: &mut fmt::Formatter<'_>| {
+/// `state` in debugfs.
+pub(crate) struct File;
+
+impl Shown for File {
+    fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {
         KNOWN.lock().show(f)?;
         line(f, fmt!("lost pages: {}", pages::leaked()))?;
         snp_host::describe(|text| match text {
             Ok(text) => line(f, fmt!("{text}")),
             Err(err) => line(f, fmt!("CPU hotplug, RMP: not known ({err:?})")),
         })
-    })
+    }
 }
 
 /// Writes a line.

@@ -17,11 +17,7 @@ use kernel::{
 };
 use pin_init::pin_init_from_closure;
 
-#[allow(improper_ctypes, reason = "its address alone is used")]
-extern "C" {
-    /// `THIS_MODULE` (`include/linux/init.h`).
-    static __this_module: bindings::module;
-}
+use super::module_pin::this_module;
 
 struct Operations(bindings::file_operations);
 
@@ -52,7 +48,7 @@ impl FileOperations {
             let fops = unsafe { *device.fops };
             // It stays what it is if the device was registered before.
             self.0.populate(Operations(bindings::file_operations {
-                owner: (&raw const __this_module).cast_mut(),
+                owner: this_module(),
                 ..fops
             }));
             device.fops = self.get().ok_or(EBUSY)?;

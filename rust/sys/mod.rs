@@ -20,6 +20,7 @@ pub mod completion;
 pub mod contents;
 pub mod cpu;
 pub mod crash_dump;
+pub mod debugfs;
 pub mod device_attribute;
 pub mod direct_map;
 pub mod errno;

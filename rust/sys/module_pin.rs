@@ -9,6 +9,17 @@ use kernel::{
     prelude::*, //
 };
 
+#[allow(improper_ctypes, reason = "its address alone is used")]
+extern "C" {
+    /// `THIS_MODULE` (`include/linux/init.h`).
+    static __this_module: bindings::module;
+}
+
+/// The module that this code is part of, as the owner of operations: an open file keeps it loaded.
+pub const fn this_module() -> *mut bindings::module {
+    (&raw const __this_module).cast_mut()
+}
+
 /// A reference to a module: it cannot be unloaded while this exists.
 pub struct ModulePin(&'static ThisModule);
 

@@ -16,13 +16,18 @@ launch reloaded 1 /guest/OVMF.fd
 for _ in 1 2 3; do echo "$psp" >$driver/unbind && echo "$psp" >$driver/bind; done ||
 	fail "the PSP cannot be bound again"
 
-# An open file keeps the code that it calls, with the PSP and without it; so it does where it is all that is left.
+# An open file keeps the code that it calls, with the PSP and without it.
+busy() { say open "$(rmmod ccp 2>&1 | sed 's/.*: //')"; }
 rmmod kvm_amd
 exec 6</dev/sev
-say open "$(rmmod ccp 2>&1 | sed 's/.*: //')"
+busy
 echo "$psp" >$driver/unbind
-say open "$(rmmod ccp 2>&1 | sed 's/.*: //')"
-exec 6<&-
+busy
+exec 6</sys/kernel/debug/ccp/state
+busy
+exec 6>/sys/kernel/debug/ccp/refresh_guests
+busy
+exec 6>&-
 echo "$psp" >$driver/bind
 modprobe kvm_amd || fail "kvm_amd does not load at the end"
 unload
