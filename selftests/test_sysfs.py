@@ -193,6 +193,7 @@ def test_documentation_abi():
         assert all((access == "RW") == (int(mode, 8) & 0o222 != 0) for _, access, mode in entries), entries
         described |= {f"{mode} {file}" for file, _, mode in entries}
     assert described == set(values(shown("ours")[1], "abi"))
+    assert values(shown("ours")[1], "debugfs") == ["200 refresh_guests", "400 state"]
 
 
 SAMPLE = re.compile(r'ccp_rs_(\w+)(\{\w+="[^"\\]*"(?:,\w+="[^"\\]*")*\})? (\d+)')

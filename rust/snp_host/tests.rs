@@ -116,14 +116,34 @@ mod suite {
         Ok(())
     }
 
+    /// What every CPU in long mode has that the kernel runs on, and what none of them has.
+    #[test]
+    fn features_are_found_by_their_numbers() {
+        for feature in [
+            bindings::X86_FEATURE_FPU,
+            bindings::X86_FEATURE_LM,
+            bindings::X86_FEATURE_CX16,
+            bindings::X86_FEATURE_ALWAYS,
+        ] {
+            assert!(cpu::has(feature));
+        }
+        for feature in [
+            bindings::X86_FEATURE_K6_MTRR,
+            bindings::X86_FEATURE_CENTAUR_MCR,
+            u32::MAX,
+        ] {
+            assert!(!cpu::has(feature));
+        }
+    }
+
     /// VM_HSAVE_PA, which nobody uses before a CPU has SVM enabled: the address of a page.
     const VM_HSAVE_PA: u32 = 0xc001_0117;
     const EFER: u32 = 0xc000_0080;
 
     #[test]
     fn registers_are_read_and_written_on_this_cpu() -> Result {
-        // The one of scripts/kunit has it.
-        if !cpu::has(bindings::X86_FEATURE_SVM) {
+        // SAFETY: Every CPU in long mode has this leaf. The CPU of scripts/kunit has SVM.
+        if unsafe { __cpuid(0x8000_0001) }.ecx & 1 << 2 == 0 {
             return Ok(());
         }
         let (hsave, efer) = (Msr::new(VM_HSAVE_PA), Msr::new(EFER));

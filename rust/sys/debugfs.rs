@@ -2,8 +2,8 @@
 
 //! Files in debugfs that keep their module loaded while they are open.
 //!
-//! Those of [`kernel::debugfs`] do not: whoever closes one after its module was unloaded has debugfs
-//! look for operations that are gone.
+//! Those of [`kernel::debugfs`] do not: when one is closed after its module was unloaded, debugfs
+//! looks for operations that are gone.
 //!
 //! C header: `include/linux/debugfs.h`
 

@@ -65,6 +65,7 @@ find /sys/kernel/snp_host /sys/kernel/ccp /sys/firmware/sev -type f | while read
 	say abi "$(stat -c %a "$file")" "$file"
 done
 if [ -e /sys/kernel/debug/ccp/state ]; then
+	for file in /sys/kernel/debug/ccp/*; do say debugfs "$(stat -c %a "$file")" "${file##*/}"; done
 	snp-launch keep >/tmp/launch 2>&1 &
 	guest=$!
 	for _ in $(seq 300); do
