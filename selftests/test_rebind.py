@@ -22,7 +22,7 @@ def rebind():
 
 def test_nothing_breaks():
     assert rebind().rmp["assigned"] == 0
-    assert values(rebind(), "node") == [], "/dev/sev stays without a PSP"
+    assert values(rebind(), "node") == [], "a file of what is gone"
     assert values(rebind(), "open") == ["Resource temporarily unavailable"] * 4
 
 

@@ -31,3 +31,4 @@ exec 6>&-
 echo "$psp" >$driver/bind
 modprobe kvm_amd || fail "kvm_amd does not load at the end"
 unload
+[ ! -e /sys/kernel/debug/ccp ] || say node stays in debugfs
